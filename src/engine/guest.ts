@@ -1,0 +1,60 @@
+import type { Duplex, Readable } from 'node:stream';
+
+/** How a program in a guest ended. */
+export interface GuestExit {
+  /** Absent when a signal ended it */
+  readonly code?: number;
+  /** Without `SIG`, such as `TERM` */
+  readonly signal?: string;
+}
+
+/** Where and how a program runs in a guest. */
+export interface GuestExecOptions {
+  readonly workingDirectory?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly user?: string;
+  readonly terminal?: { readonly term: string; readonly columns: number; readonly rows: number };
+  readonly signal?: AbortSignal;
+}
+
+/** A program running in a guest. Reading and writing apply back-pressure all the way to it. */
+export interface GuestProcess {
+  /** Writes are its standard input, reads its standard output; `end()` closes the input */
+  readonly stdio: Duplex;
+  readonly stderr: Readable;
+  /** Settles when the program has ended and its output was delivered; rejects `guest_unreachable` when the connection is lost */
+  readonly exit: Promise<GuestExit>;
+  resize(columns: number, rows: number): void;
+  sendSignal(name: string): void;
+  /** Ends the channel; the guest sends the program a hang-up */
+  close(): void;
+}
+
+/** A program's collected output. */
+export interface GuestOutput {
+  readonly exit: GuestExit;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+/** The way into a running guest: one open SSH connection, shared by everybody. */
+export interface Guest {
+  /** Runs a program directly, without a shell, in the image's own root */
+  spawn(argv: readonly string[], options?: GuestExecOptions): Promise<GuestProcess>;
+  /** Runs one of the toolbox's programs (busybox applets) in the image's root, whatever the image has */
+  spawnToolbox(argv: readonly string[], options?: GuestExecOptions): Promise<GuestProcess>;
+  /** An interactive login shell */
+  shell(options: GuestExecOptions): Promise<GuestProcess>;
+  /** Runs a program to completion with collected output (at most 64 MiB), whatever its exit code */
+  run(
+    argv: readonly string[],
+    options?: GuestExecOptions & { readonly input?: Buffer | Readable },
+  ): Promise<GuestOutput>;
+  /** Like `run`, with a program of the toolbox */
+  runToolbox(
+    argv: readonly string[],
+    options?: GuestExecOptions & { readonly input?: Buffer | Readable },
+  ): Promise<GuestOutput>;
+  /** Flushes the guest's disks, then asks it to power off. Resolves once flushed. */
+  powerOff(signal: AbortSignal): Promise<void>;
+}

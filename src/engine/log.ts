@@ -1,0 +1,13 @@
+/** Writes one line to the engine's log. Best effort: logging never fails an operation. */
+export type Log = (
+  level: 'info' | 'warn' | 'error',
+  message: string,
+  fields?: Readonly<Record<string, unknown>>,
+) => void;
+
+/** JSON lines on a stream, one per event, with an RFC 3339 time. */
+export function createLog(write: (line: string) => void): Log {
+  return (level, message, fields = {}) => {
+    write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...fields })}\n`);
+  };
+}

@@ -1,0 +1,174 @@
+import { BangerError, errorText } from '../errors.ts';
+
+/** What a client shows while it waits. */
+export interface Progress {
+  readonly stage: string;
+  readonly detail?: string;
+  /** Work done so far and in total, in the same unit; total is absent while unknown */
+  readonly done?: number;
+  readonly total?: number;
+  readonly unit?: 'bytes' | 'files';
+}
+
+/** Seconds, rounded to milliseconds, that a finished stage took. */
+export interface StageTiming {
+  readonly stage: string;
+  readonly seconds: number;
+}
+
+/** Work that a user waits for, from the side of the code that does it. */
+export interface Operation {
+  readonly id: string;
+  readonly kind: string;
+  /** Fires when the user cancels or the client that waits is gone */
+  readonly signal: AbortSignal;
+  /** Names what is being done now, and ends the stage before */
+  enter(stage: string): void;
+  /** Says how far the current stage is. Cheap: listeners are told at most every 100 ms. */
+  progress(progress: Omit<Progress, 'stage'>): void;
+}
+
+export type OperationState = 'running' | 'done' | 'failed' | 'cancelled';
+
+/** An operation as it can be listed. */
+export interface OperationView {
+  readonly id: string;
+  readonly kind: string;
+  readonly subject?: string;
+  readonly state: OperationState;
+  readonly progress?: Progress;
+  readonly stages: readonly StageTiming[];
+  readonly startedAt: string;
+  readonly finishedAt?: string;
+  readonly error?: string;
+}
+
+type Listener = (progress: Progress) => void;
+
+/** How many finished operations are remembered. */
+const keepFinished = 50;
+const progressIntervalMs = 100;
+
+/** Every operation under way, and the last ones that finished. */
+export class OperationRegistry {
+  readonly #running = new Map<string, RunningOperation>();
+  readonly #finished: OperationView[] = [];
+  readonly #idleWaiters = new Set<() => void>();
+  #counter = 0;
+
+  get runningCount(): number {
+    return this.#running.size;
+  }
+
+  /** Runs a task as an operation; it stays listed for a while afterwards. */
+  async run<T>(
+    what: { kind: string; subject?: string; signal: AbortSignal; onProgress?: Listener },
+    task: (operation: Operation) => Promise<T>,
+  ): Promise<T> {
+    const id = `op-${process.pid.toString(36)}-${(++this.#counter).toString(36)}`;
+    const operation = new RunningOperation(id, what);
+    this.#running.set(id, operation);
+    let state: OperationState = 'failed';
+    let message: string | undefined;
+    try {
+      const result = await task(operation);
+      state = 'done';
+      return result;
+    } catch (error) {
+      message = errorText(error);
+      if (error instanceof BangerError && error.code === 'cancelled') state = 'cancelled';
+      throw error;
+    } finally {
+      this.#running.delete(id);
+      this.#finished.push(operation.view(state, message));
+      if (this.#finished.length > keepFinished) this.#finished.shift();
+      if (this.#running.size === 0) for (const waiter of this.#idleWaiters) waiter();
+    }
+  }
+
+  /** Running ones first, then finished ones, each oldest first. */
+  list(): OperationView[] {
+    return [...[...this.#running.values()].map((operation) => operation.view('running')), ...this.#finished];
+  }
+
+  /** Cancels what is under way; false when there is no such operation any more. */
+  cancel(id: string): boolean {
+    const operation = this.#running.get(id);
+    operation?.cancel();
+    return operation !== undefined;
+  }
+
+  /** Calls back whenever the last running operation ends. Returns how to stop that. */
+  onIdle(callback: () => void): () => void {
+    this.#idleWaiters.add(callback);
+    return () => this.#idleWaiters.delete(callback);
+  }
+}
+
+class RunningOperation implements Operation {
+  readonly id: string;
+  readonly kind: string;
+  readonly signal: AbortSignal;
+  readonly #subject: string | undefined;
+  readonly #listener: Listener | undefined;
+  readonly #cancel = new AbortController();
+  readonly #startedAt = new Date();
+  readonly #stages: StageTiming[] = [];
+  #progress: Progress | undefined;
+  #stageStart = performance.now();
+  #lastTold = 0;
+
+  constructor(
+    id: string,
+    what: { kind: string; subject?: string; signal: AbortSignal; onProgress?: Listener },
+  ) {
+    this.id = id;
+    this.kind = what.kind;
+    this.#subject = what.subject;
+    this.#listener = what.onProgress;
+    this.signal = AbortSignal.any([what.signal, this.#cancel.signal]);
+  }
+
+  enter(stage: string): void {
+    this.#closeStage();
+    this.#progress = { stage };
+    this.#lastTold = 0;
+    this.#listener?.(this.#progress);
+  }
+
+  progress(progress: Omit<Progress, 'stage'>): void {
+    this.#progress = { stage: this.#progress?.stage ?? this.kind, ...progress };
+    const now = performance.now();
+    if (now - this.#lastTold < progressIntervalMs) return;
+    this.#lastTold = now;
+    this.#listener?.(this.#progress);
+  }
+
+  cancel(): void {
+    this.#cancel.abort(new BangerError('cancelled', 'Cancelled'));
+  }
+
+  view(state: OperationState, error?: string): OperationView {
+    if (state !== 'running') this.#closeStage();
+    return {
+      id: this.id,
+      kind: this.kind,
+      subject: this.#subject,
+      state,
+      progress: state === 'running' ? this.#progress : undefined,
+      stages: [...this.#stages],
+      startedAt: this.#startedAt.toISOString(),
+      finishedAt: state === 'running' ? undefined : new Date().toISOString(),
+      error,
+    };
+  }
+
+  #closeStage(): void {
+    const now = performance.now();
+    if (this.#progress) {
+      this.#stages.push({ stage: this.#progress.stage, seconds: Math.round(now - this.#stageStart) / 1000 });
+      this.#progress = undefined;
+    }
+    this.#stageStart = now;
+  }
+}

@@ -1,0 +1,99 @@
+import * as z from 'zod/mini';
+import { BangerError, errorCodes } from '../../errors.ts';
+
+// Parsing happens once per message; compiling validators would cost a short-lived client more than it saves.
+z.config({ jitless: true });
+
+/** Raised when a message changes meaning. Engine and client of different numbers refuse each other. */
+export const protocolVersion = 1;
+
+/** A line longer than this is an error, not a reason to allocate: 16 MiB. */
+export const maxLineBytes = 16 * 1024 * 1024;
+
+/** First message of every connection. */
+export const helloParams = z.object({
+  protocol: z.int(),
+  /** Build id of the client's binary */
+  build: z.string(),
+  version: z.string(),
+});
+
+/** The engine's answer to hello. */
+export const helloResult = z.object({
+  protocol: z.int(),
+  build: z.string(),
+  version: z.string(),
+  pid: z.int(),
+  /** Set when builds differ: the engine is leaving, and the client starts its own */
+  leaving: z.boolean(),
+});
+export type HelloResult = z.output<typeof helloResult>;
+
+/** A JSON-RPC 2.0 error object; `data` carries what `BangerError` needs. */
+export const wireError = z.object({
+  code: z.int(),
+  message: z.string(),
+  data: z.object({
+    code: z.enum(errorCodes),
+    hint: z.optional(z.string()),
+    /** Operation that failed, to be found in the engine log */
+    operation: z.optional(z.string()),
+  }),
+});
+export type WireError = z.output<typeof wireError>;
+
+/** What a client shows while it waits. Sent as the parameters of a `progress` notification. */
+export const progressEvent = z.object({
+  stage: z.string(),
+  detail: z.optional(z.string()),
+  /** Work done so far and in total, in the same unit; total is absent while unknown */
+  done: z.optional(z.number()),
+  total: z.optional(z.number()),
+  unit: z.optional(z.enum(['bytes', 'files'])),
+});
+export type ProgressEvent = z.output<typeof progressEvent>;
+
+/** Any line a server sends: a response, or a notification. */
+export const serverMessage = z.object({
+  jsonrpc: z.literal('2.0'),
+  id: z.optional(z.int()),
+  method: z.optional(z.string()),
+  params: z.optional(z.unknown()),
+  result: z.optional(z.unknown()),
+  error: z.optional(wireError),
+});
+
+/** Any line a client sends. */
+export const clientMessage = z.object({
+  jsonrpc: z.literal('2.0'),
+  id: z.int(),
+  method: z.string(),
+  params: z.unknown(),
+});
+
+/** JSON-RPC's number for "application error"; the real code travels in `data`. */
+const applicationError = -32000;
+
+/** The wire form of whatever a handler threw. Only a `BangerError` keeps its words: the rest is ours to fix, and logged. */
+export function toWireError(error: unknown, operation: string | undefined): WireError {
+  if (error instanceof BangerError) {
+    return {
+      code: applicationError,
+      message: error.message,
+      data: { code: error.code, hint: error.hint, operation },
+    };
+  }
+  return {
+    code: applicationError,
+    message: error instanceof Error ? error.message : String(error),
+    data: {
+      code: 'internal',
+      hint: 'This is a bug in banger; the engine log has the details: banger engine status',
+      operation,
+    },
+  };
+}
+
+export function fromWireError(error: WireError): BangerError {
+  return new BangerError(error.data.code, error.message, { hint: error.data.hint });
+}

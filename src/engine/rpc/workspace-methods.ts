@@ -1,0 +1,52 @@
+import * as z from 'zod/mini';
+import { method } from './method.ts';
+
+const absolutePath = z.string().check(z.regex(/^\//));
+
+export const workspaceView = z.object({
+  vm: z.string(),
+  hostPath: z.string(),
+  guestPath: z.string(),
+  /** Commit at HEAD, absent on an unborn branch */
+  head: z.optional(z.string()),
+  branch: z.optional(z.string()),
+  preparedAt: z.string(),
+});
+export type WorkspaceView = z.output<typeof workspaceView>;
+
+/**
+ * Sends a git working tree into a VM: tracked files with their dirty content, and enough git metadata to work.
+ * Without `vm`: the VM bound to this tree, else a new one.
+ */
+export const workspacePrepare = method(
+  'workspace.prepare',
+  z.object({
+    path: absolutePath,
+    vm: z.optional(z.string()),
+    guestPath: z.optional(absolutePath),
+    includeUntracked: z._default(z.boolean(), false),
+  }),
+  z.extend(workspaceView, {
+    files: z.int(),
+    bytes: z.number(),
+    /** Untracked files that stayed behind, ignored ones not counted */
+    untracked: z.int(),
+    /** True when a VM was made for it */
+    created: z.boolean(),
+    warnings: z.array(z.string()),
+  }),
+);
+
+/** What changed in the guest since it was prepared, guest commits included, as a binary-safe patch. */
+export const workspaceExport = method(
+  'workspace.export',
+  z.object({ path: z.optional(absolutePath), vm: z.optional(z.string()) }),
+  z.object({
+    vm: z.string(),
+    guestPath: z.string(),
+    baseTree: z.string(),
+    /** Base64, since patches need not be UTF-8 */
+    patch: z.string(),
+    files: z.array(z.object({ path: z.string(), status: z.string() })),
+  }),
+);

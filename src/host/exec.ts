@@ -1,0 +1,114 @@
+import { spawn } from 'node:child_process';
+import { abortError, BangerError, errnoOf } from '../errors.ts';
+
+export interface ExecOptions {
+  readonly cwd?: string;
+  /** Replaces the environment; undefined inherits */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly input?: string | Buffer;
+  readonly signal?: AbortSignal;
+  /** Default 60 s */
+  readonly timeoutMs?: number;
+  /** Exit codes besides 0 that are answers, not failures */
+  readonly okExitCodes?: readonly number[];
+  /** Output beyond this is an error; default 64 MiB */
+  readonly maxOutputBytes?: number;
+}
+
+export interface ExecOutput {
+  readonly exitCode: number;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+/** Runs a program to completion. The only way engine code starts short-lived host programs; tests pass a fake. */
+export type Exec = (argv: readonly [string, ...string[]], options?: ExecOptions) => Promise<ExecOutput>;
+
+const defaultTimeoutMs = 60_000;
+const defaultMaxOutputBytes = 64 * 1024 * 1024;
+/** How much of a program's complaint goes into an error message. */
+const stderrTailLength = 500;
+
+/** Runs a program without a shell. Throws `host_unsupported` when it is not installed, `command_failed` when it fails. */
+export const exec: Exec = (argv, options = {}) => {
+  const [program, ...args] = argv;
+  return new Promise((resolve, reject) => {
+    if (options.signal?.aborted) return reject(abortError(options.signal));
+    const child = spawn(program, args, {
+      cwd: options.cwd,
+      env: options.env,
+      stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    });
+    const stdout: Buffer[] = [];
+    const stderr: Buffer[] = [];
+    let bytes = 0;
+    let failure: BangerError | undefined;
+
+    const fail = (error: BangerError): void => {
+      failure ??= error;
+      child.kill('SIGKILL');
+    };
+    const collect = (into: Buffer[]) => (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes > (options.maxOutputBytes ?? defaultMaxOutputBytes)) {
+        fail(new BangerError('command_failed', `"${program}" printed more than it should`));
+        return;
+      }
+      into.push(chunk);
+    };
+    child.stdout!.on('data', collect(stdout));
+    child.stderr!.on('data', collect(stderr));
+
+    const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
+    const timer = setTimeout(
+      () =>
+        fail(new BangerError('timeout', `"${argv.join(' ')}" did not finish within ${timeoutMs / 1000} s`)),
+      timeoutMs,
+    );
+    const onAbort = (): void => fail(abortError(options.signal!));
+    options.signal?.addEventListener('abort', onAbort, { once: true });
+    const cleanUp = (): void => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', onAbort);
+    };
+
+    child.on('error', (cause) => {
+      cleanUp();
+      reject(failure ?? spawnError(program, cause));
+    });
+    child.on('close', (code, signal) => {
+      cleanUp();
+      if (failure) return reject(failure);
+      const exitCode = code ?? -1;
+      const output = {
+        exitCode,
+        stdout: Buffer.concat(stdout),
+        stderr: Buffer.concat(stderr).toString('utf8'),
+      };
+      if (exitCode === 0 || options.okExitCodes?.includes(exitCode)) return resolve(output);
+      const how = code === null ? `was ended by ${signal}` : `exited with ${code}`;
+      const words = output.stderr.trim().slice(-stderrTailLength);
+      reject(new BangerError('command_failed', `"${argv.join(' ')}" ${how}${words ? `: ${words}` : ''}`));
+    });
+
+    if (options.input !== undefined) {
+      // A program that does not read all of its input is judged by its exit code, not by our EPIPE.
+      child.stdin!.on('error', () => undefined);
+      child.stdin!.end(options.input);
+    }
+  });
+};
+
+function spawnError(program: string, cause: unknown): BangerError {
+  if (errnoOf(cause) === 'ENOENT') {
+    return new BangerError('host_unsupported', `"${program}" is not installed or not in PATH`, {
+      hint: 'See what is missing with: banger doctor',
+      cause,
+    });
+  }
+  return new BangerError(
+    'command_failed',
+    `"${program}" could not be started: ${errnoOf(cause) ?? String(cause)}`,
+    { cause },
+  );
+}

@@ -1,0 +1,135 @@
+import { readFileSync } from 'node:fs';
+import { parse, TomlError } from 'smol-toml';
+import * as z from 'zod/mini';
+import { BangerError, errnoOf } from '../errors.ts';
+import { parseDurationMs, parseSizeBytes } from './units.ts';
+
+const size = z.pipe(z.string(), z.transform(parseSizeBytes));
+const duration = z.pipe(z.string(), z.transform(parseDurationMs));
+
+/** `config.toml`. Every key is optional; a key that is not listed here is an error. */
+const schema = z.strictObject({
+  engine: z.optional(
+    z.strictObject({
+      /** How long the engine stays without VMs, operations or clients, such as "10m" */
+      idle_timeout: z.optional(duration),
+    }),
+  ),
+  vm: z.optional(
+    z.strictObject({
+      image: z.optional(z.string().check(z.minLength(1))),
+      cpus: z.optional(z.int().check(z.minimum(1))),
+      memory: z.optional(size),
+      disk: z.optional(size),
+    }),
+  ),
+  vmm: z.optional(
+    z.strictObject({
+      driver: z.optional(z.enum(['auto', 'qemu'])),
+      /** Hardware acceleration: `auto` trusts a boot probe only */
+      accel: z.optional(z.enum(['auto', 'kvm', 'tcg'])),
+      /** Program name or absolute path */
+      qemu: z.optional(z.string()),
+    }),
+  ),
+  /** By registry host, such as [registries."docker.io"] */
+  registries: z.optional(
+    z.record(
+      z.string(),
+      z.strictObject({
+        /** Base URLs tried in order before the registry itself */
+        mirrors: z.optional(z.array(z.string())),
+        /** Speak plain HTTP. Registries on loopback do so without being asked. */
+        insecure: z.optional(z.boolean()),
+      }),
+    ),
+  ),
+});
+
+export interface RegistryConfig {
+  readonly mirrors: readonly string[];
+  readonly insecure: boolean;
+}
+
+/** The configuration with its defaults filled in. */
+export interface Config {
+  readonly engineIdleTimeoutMs: number;
+  /** Image of VMs that name none */
+  readonly image: string;
+  /** Absent: decided by the size of the host */
+  readonly cpus?: number;
+  readonly memoryBytes?: number;
+  readonly diskBytes: number;
+  readonly vmmDriver: 'auto' | 'qemu';
+  readonly accel: 'auto' | 'kvm' | 'tcg';
+  readonly qemuProgram: string;
+  readonly registries: Readonly<Record<string, RegistryConfig>>;
+}
+
+const defaultIdleTimeoutMs = 10 * 60 * 1000;
+const gib = 1024 ** 3;
+
+/** Reads the configuration. No file means defaults; a wrong one is an error that names file and key. */
+export function loadConfig(file: string): Config {
+  return parseConfig(readIfPresent(file), file);
+}
+
+/** Parses the text of a `config.toml`; `file` is for messages. */
+export function parseConfig(text: string, file: string): Config {
+  const parsed = schema.safeParse(parseToml(text, file));
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map(problemText).join('; ');
+    throw new BangerError('invalid_argument', `"${file}": ${problems}`, {
+      hint: `Correct it with: \${EDITOR:-vi} ${file}`,
+    });
+  }
+  const { engine, vm, vmm, registries } = parsed.data;
+  return {
+    engineIdleTimeoutMs: engine?.idle_timeout ?? defaultIdleTimeoutMs,
+    image: vm?.image ?? 'base',
+    cpus: vm?.cpus,
+    memoryBytes: vm?.memory,
+    diskBytes: vm?.disk ?? 8 * gib,
+    vmmDriver: vmm?.driver ?? 'auto',
+    accel: vmm?.accel ?? 'auto',
+    qemuProgram: vmm?.qemu ?? 'qemu-system-x86_64',
+    registries: Object.fromEntries(
+      Object.entries(registries ?? {}).map(([host, entry]) => [
+        host,
+        { mirrors: entry.mirrors ?? [], insecure: entry.insecure ?? false },
+      ]),
+    ),
+  };
+}
+
+function problemText(issue: z.core.$ZodIssue): string {
+  const path = issue.path.join('.');
+  if (issue.code === 'unrecognized_keys') {
+    return `unknown key ${issue.keys.map((key) => `"${[...issue.path, key].join('.')}"`).join(', ')}`;
+  }
+  return `"${path}": ${issue.message}`;
+}
+
+function readIfPresent(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return '';
+    throw error;
+  }
+}
+
+function parseToml(text: string, file: string): unknown {
+  try {
+    return parse(text);
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    throw new BangerError(
+      'invalid_argument',
+      `"${file}" line ${error.line} is not TOML: ${error.message.split('\n')[0]}`,
+      {
+        hint: `Correct it with: \${EDITOR:-vi} ${file}`,
+      },
+    );
+  }
+}

@@ -1,0 +1,135 @@
+import { BangerError } from '../errors.ts';
+import type { Database } from './database.ts';
+
+/** The part of an OCI image config that says how its programs expect to be run. */
+export interface ImageConfig {
+  /** `NAME=value`, as in the OCI config */
+  readonly env: readonly string[];
+  readonly workingDirectory?: string;
+  readonly user?: string;
+  readonly entrypoint?: readonly string[];
+  readonly command?: readonly string[];
+}
+
+export interface Image {
+  readonly id: string;
+  readonly source: 'pull' | 'import' | 'embedded';
+  readonly digest?: string;
+  readonly sizeBytes: number;
+  readonly contentBytes: number;
+  readonly config: ImageConfig;
+  readonly layers: readonly string[];
+  readonly osRelease: Readonly<Record<string, string>>;
+  readonly hasShell: boolean;
+  readonly createdAt: string;
+  /** Names that lead to it, sorted */
+  readonly names: readonly string[];
+}
+
+interface ImageRow {
+  readonly id: string;
+  readonly source: Image['source'];
+  readonly digest: string | null;
+  readonly sizeBytes: number;
+  readonly contentBytes: number;
+  readonly config: string;
+  readonly layers: string;
+  readonly osRelease: string;
+  readonly hasShell: number;
+  readonly createdAt: string;
+  readonly names: string;
+}
+
+const select = `
+  SELECT id, source, digest, size_bytes AS sizeBytes, content_bytes AS contentBytes, config, layers,
+         os_release AS osRelease, has_shell AS hasShell, created_at AS createdAt,
+         (SELECT json_group_array(name) FROM (SELECT name FROM image_names WHERE image_id = images.id ORDER BY name)) AS names
+  FROM images`;
+
+/** Records an image, or does nothing when its content is known already. */
+export function insertImage(db: Database, image: Omit<Image, 'names'>): void {
+  db.prepare(
+    `INSERT INTO images (id, source, digest, size_bytes, content_bytes, config, layers, os_release, has_shell, created_at)
+     VALUES (@id, @source, @digest, @sizeBytes, @contentBytes, @config, @layers, @osRelease, @hasShell, @createdAt)
+     ON CONFLICT (id) DO NOTHING`,
+  ).run({
+    ...image,
+    digest: image.digest ?? null,
+    config: JSON.stringify(image.config),
+    layers: JSON.stringify(image.layers),
+    osRelease: JSON.stringify(image.osRelease),
+    hasShell: image.hasShell ? 1 : 0,
+  });
+}
+
+/** Points a name at an image. A name that pointed elsewhere moves, as a tag does. */
+export function setImageName(db: Database, name: string, imageId: string): void {
+  db.prepare(
+    `INSERT INTO image_names (name, image_id) VALUES (?, ?)
+     ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id`,
+  ).run(name, imageId);
+}
+
+export function deleteImageName(db: Database, name: string): void {
+  db.prepare('DELETE FROM image_names WHERE name = ?').run(name);
+}
+
+/** Forgets an image and its names. The database refuses while a VM uses it. */
+export function deleteImageRow(db: Database, id: string): void {
+  db.transaction(() => {
+    db.prepare('DELETE FROM image_names WHERE image_id = ?').run(id);
+    db.prepare('DELETE FROM images WHERE id = ?').run(id);
+  })();
+}
+
+export function findImageByName(db: Database, name: string): Image | undefined {
+  const row = db
+    .prepare<[string], ImageRow>(`${select} WHERE id = (SELECT image_id FROM image_names WHERE name = ?)`)
+    .get(name);
+  return row && toImage(row);
+}
+
+export function findImageById(db: Database, id: string): Image | undefined {
+  const row = db.prepare<[string], ImageRow>(`${select} WHERE id = ?`).get(id);
+  return row && toImage(row);
+}
+
+/** Images whose id starts with these hex digits. */
+export function findImagesByPrefix(db: Database, prefix: string): Image[] {
+  return db
+    .prepare<[number, string], ImageRow>(`${select} WHERE substr(id, 1, ?) = ?`)
+    .all(prefix.length, prefix)
+    .map(toImage);
+}
+
+export function getImage(db: Database, id: string): Image {
+  const image = findImageById(db, id);
+  if (image) return image;
+  throw new BangerError('not_found', `There is no image with id "${id}"`, {
+    hint: 'List images with: banger image list',
+  });
+}
+
+export function listImages(db: Database): Image[] {
+  return db.prepare<[], ImageRow>(`${select} ORDER BY created_at, id`).all().map(toImage);
+}
+
+/** Names of the VMs made from an image, sorted. */
+export function vmsOfImage(db: Database, imageId: string): string[] {
+  return db
+    .prepare<[string], { name: string }>('SELECT name FROM vms WHERE image_id = ? ORDER BY name')
+    .all(imageId)
+    .map((row) => row.name);
+}
+
+function toImage(row: ImageRow): Image {
+  return {
+    ...row,
+    digest: row.digest ?? undefined,
+    config: JSON.parse(row.config) as ImageConfig,
+    layers: JSON.parse(row.layers) as string[],
+    osRelease: JSON.parse(row.osRelease) as Record<string, string>,
+    hasShell: row.hasShell === 1,
+    names: JSON.parse(row.names) as string[],
+  };
+}

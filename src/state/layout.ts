@@ -1,0 +1,137 @@
+import { join } from 'node:path';
+
+/** Every path banger uses, named once. Directories are made where they are first needed, with mode 0700. */
+export interface Layout {
+  readonly configFile: string;
+  readonly stateDirectory: string;
+  readonly database: string;
+  /** SQLite file whose lock says that an engine owns this state directory; freed by the kernel when it dies */
+  readonly engineLock: string;
+  /** Held by a client while it starts an engine, so that fifty clients start one */
+  readonly startLock: string;
+  readonly engineLog: string;
+  /** Key pair by which guests know us */
+  readonly clientKey: string;
+  readonly vmsDirectory: string;
+  readonly imagesDirectory: string;
+  /** Images under construction; whatever an engine finds here at start is left over */
+  readonly imageStagingDirectory: string;
+  /** Patches saved from VMs that were thrown away */
+  readonly patchesDirectory: string;
+  readonly cacheDirectory: string;
+  readonly blobsDirectory: string;
+  readonly assetsDirectory: string;
+  readonly kvmProbeFile: string;
+  /** Sockets: private, short enough for the 108 bytes of a socket address */
+  readonly runtimeDirectory: string;
+  readonly engineSocket: string;
+}
+
+/** Paths of one VM. */
+export interface VmPaths {
+  readonly directory: string;
+  readonly disk: string;
+  readonly initrd: string;
+  readonly hostKey: string;
+  readonly consoleLog: string;
+  readonly vmmLog: string;
+  readonly handles: string;
+  readonly controlSocket: string;
+}
+
+export interface LayoutInput {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly home: string;
+  readonly uid: number;
+  readonly temporaryDirectory: string;
+}
+
+/** Longest address of a Unix socket on Linux, without its terminating zero. */
+const maxSocketPath = 107;
+const longestSocketName = '/0123456789ab.control';
+
+/**
+ * Decides where everything lives, touching nothing.
+ *
+ * `BANGER_HOME` puts all of it under one directory. Otherwise the XDG directories are used; sockets of
+ * different state directories never meet, because their directory is named after a hash of it.
+ */
+export function resolveLayout({ env, home, uid, temporaryDirectory }: LayoutInput): Layout {
+  const root = absolute(env['BANGER_HOME']);
+  const config = root ?? join(absolute(env['XDG_CONFIG_HOME']) ?? join(home, '.config'), 'banger');
+  const state = root
+    ? join(root, 'state')
+    : join(absolute(env['XDG_STATE_HOME']) ?? join(home, '.local/state'), 'banger');
+  const cache = root
+    ? join(root, 'cache')
+    : join(absolute(env['XDG_CACHE_HOME']) ?? join(home, '.cache'), 'banger');
+  const xdgRuntime = absolute(env['XDG_RUNTIME_DIR']);
+  const hash = shortHash(state);
+  const runtimeCandidates = [
+    root ? join(root, 'run') : xdgRuntime ? join(xdgRuntime, 'banger', hash) : undefined,
+    join(temporaryDirectory, `banger-${uid}-${hash}`),
+    join('/tmp', `banger-${uid}-${hash}`),
+  ].filter((path) => path !== undefined);
+  const runtime =
+    runtimeCandidates.find((path) => Buffer.byteLength(path + longestSocketName) <= maxSocketPath) ??
+    runtimeCandidates.at(-1)!;
+
+  return {
+    configFile: join(config, 'config.toml'),
+    stateDirectory: state,
+    database: join(state, 'banger.db'),
+    engineLock: join(state, 'engine.lock'),
+    startLock: join(state, 'engine-start'),
+    engineLog: join(state, 'engine.log'),
+    clientKey: join(state, 'ssh', 'id_ed25519'),
+    vmsDirectory: join(state, 'vms'),
+    imagesDirectory: join(state, 'images'),
+    imageStagingDirectory: join(state, 'images', '.staging'),
+    patchesDirectory: join(state, 'patches'),
+    cacheDirectory: cache,
+    blobsDirectory: join(cache, 'blobs', 'sha256'),
+    assetsDirectory: join(cache, 'assets'),
+    kvmProbeFile: join(cache, 'kvm-probe.json'),
+    runtimeDirectory: runtime,
+    engineSocket: join(runtime, 'engine.sock'),
+  };
+}
+
+/** Paths of the VM with this id. They hold the id, never the name: names change, and undo must find them untold. */
+export function vmPaths(layout: Layout, id: string): VmPaths {
+  const directory = join(layout.vmsDirectory, id);
+  return {
+    directory,
+    disk: join(directory, 'disk.qcow2'),
+    initrd: join(directory, 'initrd.cpio'),
+    hostKey: join(directory, 'host_key'),
+    consoleLog: join(directory, 'console.log'),
+    vmmLog: join(directory, 'vmm.log'),
+    handles: join(directory, 'handles.json'),
+    controlSocket: join(layout.runtimeDirectory, `${id.slice(0, 12)}.control`),
+  };
+}
+
+/** Where a published image keeps its filesystem. `id` is the hex part of the image's digest. */
+export function imagePaths(
+  layout: Layout,
+  id: string,
+): { readonly directory: string; readonly rootfs: string } {
+  const directory = join(layout.imagesDirectory, id);
+  return { directory, rootfs: join(directory, 'rootfs.ext4') };
+}
+
+/** XDG variables that are not absolute paths must be ignored, says the specification. */
+function absolute(path: string | undefined): string | undefined {
+  return path?.startsWith('/') ? path : undefined;
+}
+
+/** FNV-1a, 32 bits, twice. Names a directory only; loading `node:crypto` for it would cost every command 5 ms. */
+function shortHash(text: string): string {
+  const half = (seed: number): string => {
+    let hash = seed;
+    for (const byte of Buffer.from(text)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+    return hash.toString(16).padStart(8, '0');
+  };
+  return half(0x811c9dc5) + half(0x9747b28c).slice(0, 4);
+}

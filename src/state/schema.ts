@@ -1,0 +1,53 @@
+/**
+ * Migrations, append-only: entry n takes a database from version n to n + 1 in a transaction of its own.
+ * Times are RFC 3339 in UTC, sizes are bytes unless the name says otherwise.
+ */
+export const migrations: readonly string[] = [
+  `CREATE TABLE images (
+     id TEXT PRIMARY KEY,             -- hex SHA-256 that names the content: of the OCI config, or of the imported rootfs
+     source TEXT NOT NULL,            -- pull, import or embedded
+     digest TEXT,                     -- manifest digest the registry gave, absent for imports
+     size_bytes INTEGER NOT NULL,     -- of the filesystem as the guest sees it
+     content_bytes INTEGER NOT NULL,  -- of the files in it
+     config TEXT NOT NULL,            -- JSON, see ImageConfig
+     layers TEXT NOT NULL,            -- JSON array of blob digests, oldest first
+     os_release TEXT NOT NULL,        -- JSON object
+     has_shell INTEGER NOT NULL,
+     created_at TEXT NOT NULL
+   ) STRICT;
+   CREATE TABLE image_names (
+     name TEXT PRIMARY KEY,           -- normalised reference, or the name given at import
+     image_id TEXT NOT NULL REFERENCES images (id)
+   ) STRICT;
+   CREATE INDEX image_names_by_image ON image_names (image_id);
+   CREATE TABLE vms (
+     id TEXT PRIMARY KEY,
+     name TEXT NOT NULL UNIQUE,
+     state TEXT NOT NULL,
+     image_id TEXT NOT NULL REFERENCES images (id),
+     image_name TEXT NOT NULL,        -- as the user wrote it
+     cpus INTEGER NOT NULL,
+     memory_mib INTEGER NOT NULL,
+     disk_bytes INTEGER NOT NULL,
+     network TEXT NOT NULL,
+     host_public_key TEXT NOT NULL,   -- the guest's SSH host key, OpenSSH format
+     ephemeral INTEGER NOT NULL,      -- belongs to one vm run and goes with it
+     control_socket TEXT NOT NULL,    -- path, needed for teardown
+     created_at TEXT NOT NULL,
+     started_at TEXT,
+     stopped_at TEXT,
+     last_error TEXT
+   ) STRICT;
+   CREATE INDEX vms_by_image ON vms (image_id);
+   CREATE TABLE workspaces (
+     vm_id TEXT NOT NULL REFERENCES vms (id) ON DELETE CASCADE,
+     host_path TEXT NOT NULL,         -- top of the working tree on the host
+     guest_path TEXT NOT NULL,
+     base_tree TEXT NOT NULL,         -- git tree of what was sent, dirty content included: export compares against it
+     head TEXT,                       -- commit, absent on an unborn branch
+     branch TEXT,                     -- absent on a detached HEAD
+     prepared_at TEXT NOT NULL,
+     PRIMARY KEY (vm_id, guest_path)
+   ) STRICT;
+   CREATE INDEX workspaces_by_host_path ON workspaces (host_path);`,
+];

@@ -1,0 +1,173 @@
+import { BangerError } from '../errors.ts';
+import type { Database } from './database.ts';
+import { statesBefore, type VmState } from './vm-states.ts';
+
+/** What is known of a VM for good. Pids, ports and the like are handles, kept elsewhere. */
+export interface Vm {
+  /** 32 hex digits */
+  readonly id: string;
+  readonly name: string;
+  readonly state: VmState;
+  readonly imageId: string;
+  /** As the user wrote it */
+  readonly imageName: string;
+  readonly cpus: number;
+  readonly memoryMib: number;
+  readonly diskBytes: number;
+  readonly network: 'user';
+  /** SSH host key of the guest, one line in OpenSSH's format */
+  readonly hostPublicKey: string;
+  /** Belongs to one `vm run` and is deleted with it */
+  readonly ephemeral: boolean;
+  readonly controlSocket: string;
+  readonly createdAt: string;
+  readonly startedAt?: string;
+  readonly stoppedAt?: string;
+  /** Why it is not running, when that was not asked for */
+  readonly lastError?: string;
+}
+
+export type NewVm = Omit<Vm, 'state' | 'startedAt' | 'stoppedAt' | 'lastError'>;
+
+interface VmRow extends Omit<Vm, 'ephemeral' | 'startedAt' | 'stoppedAt' | 'lastError'> {
+  readonly ephemeral: number;
+  readonly startedAt: string | null;
+  readonly stoppedAt: string | null;
+  readonly lastError: string | null;
+}
+
+const columns = `id, name, state, image_id AS imageId, image_name AS imageName, cpus, memory_mib AS memoryMib,
+  disk_bytes AS diskBytes, network, host_public_key AS hostPublicKey, ephemeral, control_socket AS controlSocket,
+  created_at AS createdAt, started_at AS startedAt, stopped_at AS stoppedAt, last_error AS lastError`;
+
+/** Reserves name and id for a VM that is about to be made. The database decides who gets a name. */
+export function insertVm(db: Database, vm: NewVm): Vm {
+  const row = db
+    .prepare<[object], VmRow>(
+      `INSERT INTO vms (id, name, state, image_id, image_name, cpus, memory_mib, disk_bytes, network,
+                        host_public_key, ephemeral, control_socket, created_at)
+       VALUES (@id, @name, 'creating', @imageId, @imageName, @cpus, @memoryMib, @diskBytes, @network,
+               @hostPublicKey, @ephemeral, @controlSocket, @createdAt)
+       ON CONFLICT (name) DO NOTHING
+       RETURNING ${columns}`,
+    )
+    .get({ ...vm, ephemeral: vm.ephemeral ? 1 : 0 });
+  if (row) return toVm(row);
+  throw new BangerError('already_exists', `There is already a VM named "${vm.name}"`, {
+    hint: `Choose another name, or delete it with: banger vm delete ${vm.name}`,
+  });
+}
+
+/**
+ * Moves a VM to its next state.
+ *
+ * Check and change are one statement: of two callers that both saw the VM stopped, only one gets to start it.
+ */
+export function moveVm(db: Database, id: string, next: VmState, lastError?: string): Vm {
+  const moved = db
+    .prepare<unknown[], VmRow>(
+      `UPDATE vms
+       SET state = @next,
+           last_error = @lastError,
+           started_at = CASE WHEN @next = 'running' AND state = 'starting' THEN @now ELSE started_at END,
+           stopped_at = CASE WHEN @next = 'stopped' THEN @now ELSE stopped_at END
+       WHERE id = @id AND state IN (SELECT value FROM json_each(@before))
+       RETURNING ${columns}`,
+    )
+    .get({
+      id,
+      next,
+      lastError: lastError ?? null,
+      now: new Date().toISOString(),
+      before: JSON.stringify(statesBefore(next)),
+    });
+  if (moved) return toVm(moved);
+
+  const vm = getVm(db, id);
+  throw new BangerError('invalid_state', `VM "${vm.name}" is ${vm.state} and cannot go to ${next}`);
+}
+
+/** Forgets a VM. One that is already gone counts as forgotten. */
+export function deleteVmRow(db: Database, id: string): void {
+  db.prepare('DELETE FROM vms WHERE id = ?').run(id);
+}
+
+/** Makes a VM the user's to keep, or one that goes with its `vm run`. */
+export function setEphemeral(db: Database, id: string, ephemeral: boolean): void {
+  db.prepare('UPDATE vms SET ephemeral = ? WHERE id = ?').run(ephemeral ? 1 : 0, id);
+}
+
+export function findVm(db: Database, id: string): Vm | undefined {
+  const row = db.prepare<[string], VmRow>(`SELECT ${columns} FROM vms WHERE id = ?`).get(id);
+  return row && toVm(row);
+}
+
+export function getVm(db: Database, id: string): Vm {
+  const vm = findVm(db, id);
+  if (vm) return vm;
+  throw new BangerError('not_found', `There is no VM with id "${id}"`, {
+    hint: 'List VMs with: banger vm list',
+  });
+}
+
+/** Oldest first. */
+export function listVms(db: Database): Vm[] {
+  return db.prepare<[], VmRow>(`SELECT ${columns} FROM vms ORDER BY created_at, id`).all().map(toVm);
+}
+
+/** Shortest id prefix accepted in place of a name. */
+const minPrefixLength = 3;
+
+/** Finds the VM a user means: its name, or an unambiguous start of its id. */
+export function resolveVm(db: Database, reference: string): Vm {
+  const named = db.prepare<[string], VmRow>(`SELECT ${columns} FROM vms WHERE name = ?`).get(reference);
+  if (named) return toVm(named);
+  const isPrefix = reference.length >= minPrefixLength && /^[0-9a-f]+$/.test(reference);
+  const matches = isPrefix
+    ? db
+        .prepare<[number, string], VmRow>(
+          `SELECT ${columns} FROM vms WHERE substr(id, 1, ?) = ? ORDER BY name`,
+        )
+        .all(reference.length, reference)
+    : [];
+  if (matches.length === 1) return toVm(matches[0]!);
+  if (matches.length > 1) {
+    const names = matches.map((row) => row.name).join(', ');
+    throw new BangerError('invalid_argument', `"${reference}" could be any of these VMs: ${names}`, {
+      hint: 'Give a name or more digits of the id',
+    });
+  }
+  throw new BangerError('not_found', `There is no VM named "${reference}"`, {
+    hint: didYouMean(db, reference) ?? 'List VMs with: banger vm list',
+  });
+}
+
+function didYouMean(db: Database, reference: string): string | undefined {
+  const names = db
+    .prepare<[], { name: string }>('SELECT name FROM vms')
+    .all()
+    .map((row) => row.name);
+  const close = names.find(
+    (name) => name.startsWith(reference) || reference.startsWith(name) || isOneEditAway(name, reference),
+  );
+  return close && `Did you mean "${close}"? List VMs with: banger vm list`;
+}
+
+/** True when one character inserted, removed or replaced turns one word into the other. */
+function isOneEditAway(left: string, right: string): boolean {
+  const [short, long] = left.length <= right.length ? [left, right] : [right, left];
+  if (long.length - short.length > 1) return false;
+  let at = 0;
+  while (at < short.length && short[at] === long[at]) at++;
+  return short.slice(short.length === long.length ? at + 1 : at) === long.slice(at + 1);
+}
+
+function toVm(row: VmRow): Vm {
+  return {
+    ...row,
+    ephemeral: row.ephemeral === 1,
+    startedAt: row.startedAt ?? undefined,
+    stoppedAt: row.stoppedAt ?? undefined,
+    lastError: row.lastError ?? undefined,
+  };
+}

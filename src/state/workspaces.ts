@@ -1,0 +1,58 @@
+import type { Database } from './database.ts';
+
+/** A git working tree that was sent into a VM. */
+export interface Workspace {
+  readonly vmId: string;
+  /** Top of the working tree on the host */
+  readonly hostPath: string;
+  readonly guestPath: string;
+  /** Git tree of what was sent, dirty content included; export compares against it */
+  readonly baseTree: string;
+  /** Commit at HEAD, absent on an unborn branch */
+  readonly head?: string;
+  /** Absent on a detached HEAD */
+  readonly branch?: string;
+  readonly preparedAt: string;
+}
+
+interface WorkspaceRow extends Omit<Workspace, 'head' | 'branch'> {
+  readonly head: string | null;
+  readonly branch: string | null;
+}
+
+const columns = `vm_id AS vmId, host_path AS hostPath, guest_path AS guestPath, base_tree AS baseTree, head, branch,
+  prepared_at AS preparedAt`;
+
+/** Records what was sent where; an earlier record of the same place is replaced. */
+export function saveWorkspace(db: Database, workspace: Workspace): void {
+  db.prepare(
+    `INSERT INTO workspaces (vm_id, host_path, guest_path, base_tree, head, branch, prepared_at)
+     VALUES (@vmId, @hostPath, @guestPath, @baseTree, @head, @branch, @preparedAt)
+     ON CONFLICT (vm_id, guest_path) DO UPDATE SET host_path = excluded.host_path, base_tree = excluded.base_tree,
+       head = excluded.head, branch = excluded.branch, prepared_at = excluded.prepared_at`,
+  ).run({ ...workspace, head: workspace.head ?? null, branch: workspace.branch ?? null });
+}
+
+/** Workspaces of a VM, the latest first. */
+export function listWorkspaces(db: Database, vmId: string): Workspace[] {
+  return db
+    .prepare<[string], WorkspaceRow>(
+      `SELECT ${columns} FROM workspaces WHERE vm_id = ? ORDER BY prepared_at DESC`,
+    )
+    .all(vmId)
+    .map(toWorkspace);
+}
+
+/** Every VM's workspace made from this working tree, the latest first. */
+export function findWorkspacesByHostPath(db: Database, hostPath: string): Workspace[] {
+  return db
+    .prepare<[string], WorkspaceRow>(
+      `SELECT ${columns} FROM workspaces WHERE host_path = ? ORDER BY prepared_at DESC`,
+    )
+    .all(hostPath)
+    .map(toWorkspace);
+}
+
+function toWorkspace(row: WorkspaceRow): Workspace {
+  return { ...row, head: row.head ?? undefined, branch: row.branch ?? undefined };
+}
