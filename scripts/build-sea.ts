@@ -1,0 +1,265 @@
+/** Bundles the program and injects it, with its assets, into a copy of Node. Called by build-sea.sh. */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { createRequire } from 'node:module';
+import { basename, dirname, join, resolve } from 'node:path';
+import { build, type Plugin } from 'esbuild';
+import { assetNames, type AssetName } from '../src/host/assets.ts';
+
+const require = createRequire(import.meta.url);
+const root = resolve(import.meta.dirname, '..');
+
+main(process.argv[2] ?? join(root, '.cache'), process.argv[3] ?? 'bin/banger.ts').catch((error: unknown) => {
+  process.stderr.write(`build: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+});
+
+async function main(cache: string, entry: string): Promise<void> {
+  const started = performance.now();
+  const output = join(root, 'dist/banger');
+  const work = join(cache, 'sea');
+  mkdirSync(work, { recursive: true });
+
+  const assets = collectAssets(join(cache, 'guest'), join(root, 'dist/assets'));
+  const bundle = await bundleProgram(entry);
+  const info = buildInfo(bundle, assets);
+
+  const stamp = hash([JSON.stringify(info), readFileSync(import.meta.filename)]);
+  if (isCurrent(output, join(work, 'stamp'), stamp)) {
+    say(`dist/banger is current (${describe(info, output)})`);
+    return;
+  }
+  rmSync(join(work, 'stamp'), { force: true });
+
+  const directory = mkdtempSync(join(work, 'build.'));
+  try {
+    const executable = join(directory, 'banger');
+    copyFileSync(strippedNode(work), executable);
+    inject(executable, writeBlob(directory, bundle, info, assets));
+    chmodSync(executable, 0o755);
+    smokeTest(executable, info.version);
+    moveInto(executable, output);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+  writeFileSync(join(work, 'stamp'), stampOf(stamp, output));
+  say(
+    `dist/banger made in ${((performance.now() - started) / 1000).toFixed(1)} s (${describe(info, output)})`,
+  );
+}
+
+interface BuildInfo {
+  readonly version: string;
+  readonly commit?: string;
+  readonly buildId: string;
+}
+
+type AssetPaths = Readonly<Record<AssetName, string>>;
+
+/** Puts everything that gets embedded into `dist/assets`, where a program run from source finds it too. */
+function collectAssets(guestDirectory: string, target: string): AssetPaths {
+  mkdirSync(target, { recursive: true });
+  const addon = join(packageDirectory('better-sqlite3'), 'prebuilds', `linux-${process.arch}.node`);
+  const entries = assetNames.map((name) => {
+    const source = name === 'better_sqlite3.node' ? addon : join(guestDirectory, name);
+    const path = join(target, name);
+    copyIfChanged(source, path);
+    return [name, path] as const;
+  });
+  return Object.fromEntries(entries) as AssetPaths;
+}
+
+/** Keeps the time of the source: from source, size and time are what an asset is known by. */
+function copyIfChanged(source: string, target: string): void {
+  const from = statSync(source);
+  const to = statSync(target, { throwIfNoEntry: false });
+  if (to?.size === from.size && Math.abs(to.mtimeMs - from.mtimeMs) < 2) return;
+  const temporary = `${target}.${process.pid}`;
+  copyFileSync(source, temporary);
+  utimesSync(temporary, from.atime, from.mtime);
+  renameSync(temporary, target);
+}
+
+/** One CommonJS file: the code cache of a single executable covers only that. */
+async function bundleProgram(entry: string): Promise<string> {
+  const result = await build({
+    absWorkingDir: root,
+    entryPoints: [entry],
+    bundle: true,
+    write: false,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node24',
+    minify: true,
+    keepNames: true,
+    legalComments: 'none',
+    mainFields: ['module', 'main'],
+    // Read only when run from source.
+    define: { 'import.meta.url': '"file:///"' },
+    plugins: [withoutAddons()],
+    logLevel: 'warning',
+  });
+  return result.outputFiles[0]!.text;
+}
+
+/**
+ * Native addons cannot be part of a bundle. ssh2 does without its two (it asks in a `try`),
+ * and better-sqlite3 is handed its own as an object, so none of these modules is ever needed.
+ */
+function withoutAddons(): Plugin {
+  return {
+    name: 'without-addons',
+    setup(context) {
+      context.onResolve({ filter: /(^cpu-features$|\.node$)/ }, ({ path }) => ({
+        path: basename(path),
+        namespace: 'absent',
+      }));
+      context.onLoad({ filter: /.*/, namespace: 'absent' }, ({ path }) => ({
+        contents: `throw Object.assign(new Error('${path} is not part of banger'), { code: 'MODULE_NOT_FOUND' });`,
+      }));
+    },
+  };
+}
+
+/** The build id names the program, the assets and Node, not the executable: a code cache never comes out the same twice. */
+function buildInfo(bundle: string, assets: AssetPaths): BuildInfo {
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+  const parts = assetNames.flatMap((name) => [name, readFileSync(assets[name])]);
+  const buildId = hash([bundle, process.version, process.arch, ...parts]).slice(0, 16);
+  const commit = currentCommit();
+  return commit === undefined ? { version, buildId } : { version, commit, buildId };
+}
+
+function currentCommit(): string | undefined {
+  const git = spawnSync('git', ['describe', '--always', '--dirty', '--abbrev=12', '--exclude=*'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  return git.status === 0 ? git.stdout.trim() : undefined;
+}
+
+/** A copy of Node without symbols, 18 MB smaller. Stripping after injection would destroy the result. */
+function strippedNode(work: string): string {
+  const node = join(packageDirectory(`node-linux-${process.arch}`), 'bin/node');
+  const stripped = join(work, `node-${process.version}-stripped`);
+  const isNewer = (statSync(stripped, { throwIfNoEntry: false })?.mtimeMs ?? 0) >= statSync(node).mtimeMs;
+  if (isNewer) return stripped;
+
+  const temporary = `${stripped}.${process.pid}`;
+  const strip = spawnSync('strip', ['-s', node, '-o', temporary], { encoding: 'utf8' });
+  if (strip.status !== 0) {
+    say('"strip" (package binutils) is not there: the executable gets 18 MB bigger');
+    rmSync(temporary, { force: true });
+    return node;
+  }
+  renameSync(temporary, stripped);
+  return stripped;
+}
+
+function writeBlob(directory: string, bundle: string, info: BuildInfo, assets: AssetPaths): string {
+  const main = join(directory, 'banger.cjs');
+  const infoFile = join(directory, 'build.json');
+  const config = join(directory, 'config.json');
+  const output = join(directory, 'blob');
+  writeFileSync(main, bundle);
+  writeFileSync(infoFile, JSON.stringify(info));
+  writeFileSync(
+    config,
+    JSON.stringify({
+      main,
+      output,
+      disableExperimentalSEAWarning: true,
+      useCodeCache: true,
+      useSnapshot: false,
+      execArgv: ['--no-warnings'],
+      // A NODE_OPTIONS of the user's is meant for their programs and would break this one.
+      execArgvExtension: 'none',
+      assets: { ...assets, 'build.json': infoFile },
+    }),
+  );
+  runNode(['--experimental-sea-config', config]);
+  return output;
+}
+
+function inject(executable: string, blob: string): void {
+  // In two parts, so that the whole string occurs in Node alone.
+  const fuse = 'NODE_SEA_' + 'FUSE_fce680ab2cc467b6e072b8b5df1996b2';
+  runNode([
+    join(packageDirectory('postject'), 'dist/cli.js'),
+    executable,
+    'NODE_SEA_BLOB',
+    blob,
+    '--sentinel-fuse',
+    fuse,
+  ]);
+}
+
+/** Shows what the program said only if it fails: postject warns about every symbol that stripping took. */
+function runNode(args: readonly string[]): void {
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`"node ${args.join(' ')}" exited with ${status}\n${stdout}${stderr}`);
+}
+
+/** An executable that does not start, or that complains (about its code cache, say), is not delivered. */
+function smokeTest(executable: string, version: string): void {
+  const { status, signal, stdout, stderr } = spawnSync(executable, ['version'], {
+    cwd: '/',
+    env: {},
+    encoding: 'utf8',
+    timeout: 30_000,
+  });
+  if (status === 0 && stdout.includes(version) && stderr === '') return;
+  throw new Error(
+    `the new executable fails its first run, "banger version": ${signal ?? `exit code ${status}`}\n${stdout}${stderr}`,
+  );
+}
+
+function isCurrent(output: string, stampFile: string, stamp: string): boolean {
+  if (!existsSync(output) || !existsSync(stampFile)) return false;
+  return readFileSync(stampFile, 'utf8') === stampOf(stamp, output);
+}
+
+/** With size and time of the executable, so that one from elsewhere is not taken for ours. */
+function stampOf(stamp: string, output: string): string {
+  const { size, mtimeMs } = statSync(output);
+  return `${stamp} ${size} ${mtimeMs}\n`;
+}
+
+/** Never writes in place: an engine may be running from the old file. The cache may be on another filesystem. */
+function moveInto(source: string, target: string): void {
+  const temporary = `${target}.${process.pid}`;
+  copyFileSync(source, temporary);
+  chmodSync(temporary, 0o755);
+  renameSync(temporary, target);
+}
+
+function hash(parts: readonly (string | Buffer)[]): string {
+  const sum = createHash('sha256');
+  for (const part of parts) sum.update(`${Buffer.byteLength(part)}\0`).update(part);
+  return sum.digest('hex');
+}
+
+function packageDirectory(name: string): string {
+  return dirname(require.resolve(`${name}/package.json`));
+}
+
+function describe(info: BuildInfo, output: string): string {
+  return `version ${info.version}, build ${info.buildId}, ${(statSync(output).size / 1e6).toFixed(1)} MB`;
+}
+
+function say(line: string): void {
+  process.stdout.write(`build: ${line}\n`);
+}
