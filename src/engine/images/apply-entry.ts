@@ -1,0 +1,113 @@
+import { parseEntryPath } from './entry-path.ts';
+import type { BlockAllocator } from './ext4/block-allocator.ts';
+import type { BlockFile } from './ext4/block-file.ts';
+import { allocateStretches, ContentsWriter } from './ext4/file-contents.ts';
+import { maxSymlinkLength } from './ext4/format.ts';
+import type { Attributes, FileNode, Node } from './ext4/nodes.ts';
+import { encodeXattrs, isStorableXattr, XattrsRefused } from './ext4/xattrs.ts';
+import { LayerRefusal } from './layer-refusal.ts';
+import type { RootfsTree } from './rootfs-tree.ts';
+import type { TarEntry, TarReader } from './tar-reader.ts';
+
+/** The image so far: contents are in their blocks, everything else in the tree. */
+export interface ImageUnderConstruction {
+  readonly file: BlockFile;
+  readonly allocator: BlockAllocator;
+  readonly tree: RootfsTree;
+}
+
+const whiteoutPrefix = '.wh.';
+const opaqueMarker = '.wh..wh..opq';
+/** Other names AUFS kept for itself, such as its store of hard links; docker leaves them out too. */
+const whiteoutMetaPrefix = '.wh..wh.';
+
+/** Applies the entry the reader is at. */
+export async function applyEntry(
+  image: ImageUnderConstruction,
+  entry: TarEntry,
+  reader: TarReader,
+): Promise<void> {
+  const names = parseEntryPath(entry.path);
+  const name = names.at(-1) ?? '';
+  if (name === opaqueMarker) {
+    image.tree.makeOpaque(names.slice(0, -1));
+  } else if (names.some((each) => each.startsWith(whiteoutMetaPrefix))) {
+    return;
+  } else if (name.startsWith(whiteoutPrefix)) {
+    image.tree.whiteout([...names.slice(0, -1), hiddenName(name)]);
+  } else if (entry.type === 'hardlink') {
+    image.tree.link(names, parseEntryPath(entry.linkPath));
+  } else {
+    image.tree.put(names, await nodeOf(image, entry, reader));
+  }
+}
+
+function hiddenName(whiteout: string): string {
+  const name = whiteout.slice(whiteoutPrefix.length);
+  if (name === '' || name === '.' || name === '..') throw new LayerRefusal(`is a whiteout of "${name}"`);
+  return name;
+}
+
+async function nodeOf(image: ImageUnderConstruction, entry: TarEntry, reader: TarReader): Promise<Node> {
+  const inode = { ...attributesOf(entry), links: 1, number: 0 };
+  switch (entry.type) {
+    case 'file':
+      return writeFile(image, { kind: 'file', ...inode, size: entry.size, extents: [] }, entry, reader);
+    case 'directory':
+      return { kind: 'directory', ...inode, entries: new Map() };
+    case 'symlink':
+      return { kind: 'symlink', ...inode, target: symlinkTarget(entry.linkPath) };
+    case 'char':
+    case 'block':
+      checkDevice(entry);
+      return { kind: entry.type, ...inode, major: entry.major, minor: entry.minor };
+    case 'fifo':
+      return { kind: 'fifo', ...inode };
+    case 'hardlink':
+      throw new Error('a hard link has no node of its own');
+  }
+}
+
+async function writeFile(
+  image: ImageUnderConstruction,
+  node: FileNode,
+  entry: TarEntry,
+  reader: TarReader,
+): Promise<FileNode> {
+  node.extents = allocateStretches(image.allocator, entry.stretches);
+  const contents = new ContentsWriter(image.file, node.extents);
+  await reader.body(async (offset, data) => {
+    contents.write(offset, data);
+    await image.file.ready();
+  });
+  contents.finish();
+  return node;
+}
+
+function attributesOf({ mode, uid, gid, mtime, xattrs }: TarEntry): Attributes {
+  const kept = [...(xattrs ?? [])].filter(([name]) => isStorableXattr(name));
+  const attributes = { mode, uid, gid, mtime, xattrs: kept.length === 0 ? undefined : new Map(kept) };
+  try {
+    // Now, while it is known which entry they came with.
+    encodeXattrs(attributes.xattrs);
+  } catch (error) {
+    if (error instanceof XattrsRefused) throw new LayerRefusal(error.message);
+    throw error;
+  }
+  return attributes;
+}
+
+function symlinkTarget(target: string): string {
+  if (target === '') throw new LayerRefusal('is a symlink to nothing');
+  if (target.includes('\0')) throw new LayerRefusal('is a symlink with a zero byte in its target');
+  if (target.length > maxSymlinkLength)
+    throw new LayerRefusal(`is a symlink to more than ${maxSymlinkLength} bytes`);
+  return target;
+}
+
+/** Linux has 12 bits for the major number and 20 for the minor one. */
+function checkDevice({ major, minor }: TarEntry): void {
+  if (major < 0 || major >= 2 ** 12 || minor < 0 || minor >= 2 ** 20) {
+    throw new LayerRefusal(`is a device with the number ${major}:${minor}`);
+  }
+}

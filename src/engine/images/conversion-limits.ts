@@ -1,0 +1,51 @@
+import { LayerRefusal } from './layer-refusal.ts';
+
+/** How much an image may ask of the host. Real images stay far below. */
+export interface ConversionLimits {
+  /** Entries in all layers, and names in the image */
+  readonly entries: number;
+  /** Uncompressed bytes of all layers */
+  readonly streamBytes: number;
+  /** Logical size of one file, holes included; ext4 ends at 16 TiB */
+  readonly fileBytes: number;
+  /** Names, link targets and extended attributes, which are held in memory */
+  readonly metadataBytes: number;
+}
+
+export const defaultLimits: ConversionLimits = {
+  entries: 2_000_000,
+  streamBytes: 512 * 2 ** 30,
+  fileBytes: 2 ** 44 - 4096,
+  metadataBytes: 512 * 2 ** 20,
+};
+
+/** Counts what a conversion used, and refuses what goes beyond the limits. */
+export class ConversionBudget {
+  readonly limits: ConversionLimits;
+  entries = 0;
+  streamBytes = 0;
+  #metadataBytes = 0;
+
+  constructor(limits: ConversionLimits) {
+    this.limits = limits;
+  }
+
+  addEntry(metadataBytes: number, fileBytes: number): void {
+    const { limits } = this;
+    this.#metadataBytes += metadataBytes;
+    if (++this.entries > limits.entries)
+      throw new LayerRefusal(`takes the image over ${limits.entries} entries`);
+    if (this.#metadataBytes > limits.metadataBytes) {
+      throw new LayerRefusal(`takes names and attributes of the image over ${limits.metadataBytes} bytes`);
+    }
+    if (fileBytes > limits.fileBytes)
+      throw new LayerRefusal(`has ${fileBytes} bytes, more than a file can have`);
+  }
+
+  addStreamBytes(count: number): void {
+    this.streamBytes += count;
+    if (this.streamBytes > this.limits.streamBytes) {
+      throw new LayerRefusal(`takes the image over ${this.limits.streamBytes} bytes`);
+    }
+  }
+}

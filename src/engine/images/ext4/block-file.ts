@@ -1,0 +1,128 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { BangerError, errnoOf } from '../../../errors.ts';
+
+const bufferSize = 1024 * 1024;
+/** Full buffers that may wait for the disk before `ready` makes the producer wait too. */
+const maxWaiting = 4;
+const zeros = Buffer.alloc(64 * 1024);
+
+/**
+ * A sparse file written at any position. Neighbouring writes are joined into
+ * large ones; they reach the file in the order they were made.
+ */
+export class BlockFile {
+  readonly #path: string;
+  readonly #handle: FileHandle;
+  #buffer = Buffer.allocUnsafe(bufferSize);
+  #start = 0;
+  #filled = 0;
+  #spare: Buffer<ArrayBuffer>[] = [];
+  #waiting = 0;
+  #tail: Promise<void> = Promise.resolve();
+  #failure: { readonly error: unknown } | undefined;
+
+  private constructor(path: string, handle: FileHandle) {
+    this.#path = path;
+    this.#handle = handle;
+  }
+
+  /** Creates the file; one that exists is refused. */
+  static async create(path: string): Promise<BlockFile> {
+    return new BlockFile(path, await open(path, 'wx+', 0o600));
+  }
+
+  /** Copies `data`, to be written at `position`. Call `ready` between puts. */
+  put(position: number, data: Uint8Array): void {
+    for (let done = 0; done < data.length;) {
+      const at = position + done;
+      if (this.#filled === bufferSize || this.#start + this.#filled !== at) this.#submit();
+      if (this.#filled === 0) this.#start = at;
+      const part = data.subarray(done, done + bufferSize - this.#filled);
+      this.#buffer.set(part, this.#filled);
+      this.#filled += part.length;
+      done += part.length;
+    }
+  }
+
+  putZeros(position: number, length: number): void {
+    for (let done = 0; done < length; done += zeros.length) {
+      this.put(position + done, zeros.subarray(0, Math.min(zeros.length, length - done)));
+    }
+  }
+
+  /** Waits while the disk is behind, and throws what went wrong with earlier writes. */
+  async ready(): Promise<void> {
+    while (this.#waiting > maxWaiting) await this.#tail;
+    if (this.#failure) throw this.#failure.error;
+  }
+
+  /** Hands everything to the operating system. It does not wait for the disk itself. */
+  async flush(): Promise<void> {
+    this.#submit();
+    await this.#tail;
+    if (this.#failure) throw this.#failure.error;
+  }
+
+  async read(position: number, length: number): Promise<Buffer> {
+    await this.flush();
+    const { buffer, bytesRead } = await this.#handle.read(Buffer.alloc(length), 0, length, position);
+    return buffer.subarray(0, bytesRead);
+  }
+
+  async resize(sizeBytes: number): Promise<void> {
+    await this.flush();
+    try {
+      await this.#handle.truncate(sizeBytes);
+    } catch (error) {
+      throw this.#explain(error);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#tail;
+    await this.#handle.close();
+  }
+
+  #submit(): void {
+    if (this.#filled === 0) return;
+    const buffer = this.#buffer;
+    const data = buffer.subarray(0, this.#filled);
+    const position = this.#start;
+    this.#waiting++;
+    this.#tail = this.#tail.then(async () => {
+      await this.#write(data, position);
+      this.#spare.push(buffer);
+      this.#waiting--;
+    });
+    this.#buffer = this.#spare.pop() ?? Buffer.allocUnsafe(bufferSize);
+    this.#filled = 0;
+  }
+
+  /** After a failure the rest is dropped; the failure is thrown where somebody waits. */
+  async #write(data: Buffer, position: number): Promise<void> {
+    try {
+      for (let done = 0; done < data.length && !this.#failure;) {
+        const { bytesWritten } = await this.#handle.write(data, done, data.length - done, position + done);
+        done += bytesWritten;
+      }
+    } catch (error) {
+      this.#failure = { error: this.#explain(error) };
+    }
+  }
+
+  #explain(error: unknown): unknown {
+    const errno = errnoOf(error);
+    if (errno === 'ENOSPC' || errno === 'EDQUOT') {
+      return new BangerError('invalid_state', `No space left to write "${this.#path}"`, {
+        hint: 'Remove what is no longer used with: banger image prune',
+        cause: error,
+      });
+    }
+    if (errno === 'EFBIG') {
+      return new BangerError('invalid_state', `The file "${this.#path}" is too large for its filesystem`, {
+        cause: error,
+      });
+    }
+    return error;
+  }
+}

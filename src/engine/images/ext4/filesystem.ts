@@ -1,0 +1,162 @@
+import { createHash } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
+import { abortError, BangerError } from '../../../errors.ts';
+import type { BlockAllocator } from './block-allocator.ts';
+import type { BlockFile } from './block-file.ts';
+import { crc32c } from './crc32c.ts';
+import { blockSize, inodesPerGroup } from './format.ts';
+import { type Geometry, geometryOf, groupLayout, planBlocks } from './geometry.ts';
+import { writeGroups } from './groups.ts';
+import { InodeTable } from './inode-table.ts';
+import { type NodeContext, writeNode } from './node-writer.ts';
+import type { DirectoryNode } from './nodes.ts';
+import { numberNodes } from './numbering.ts';
+import { writeJournal, writeResizeInode } from './system-inodes.ts';
+import { encodeSuperblock, type Identity, type SuperblockFields } from './superblock.ts';
+
+export interface FilesystemOptions {
+  /** Size to make it, unless the contents need more */
+  readonly sizeBytes: number;
+  /** Equal seeds and trees give equal bytes */
+  readonly seed: string;
+  readonly label: string;
+  readonly signal: AbortSignal;
+}
+
+/** Nodes written between two looks at the clock of everybody else. */
+const nodesPerTurn = 1000;
+
+/**
+ * Completes a filesystem whose file contents are already in their blocks:
+ * directories, inodes, journal, bitmaps, descriptors and superblocks. Returns
+ * its size. Nothing else may use file or allocator afterwards.
+ */
+export async function writeFilesystem(
+  file: BlockFile,
+  allocator: BlockAllocator,
+  root: DirectoryNode,
+  options: FilesystemOptions,
+): Promise<number> {
+  const identity = identityOf(options);
+  const context: NodeContext = { file, allocator, checksumSeed: crc32c(0xffffffff, identity.uuid) };
+  allocator.reclaim();
+  const { lastInode, directories } = await writeNodes(context, root, options.signal);
+
+  // Journal and resize inode come last: their sizes depend on that of the filesystem, which they may push up.
+  const journal = writeJournal(context, plan(options, allocator, lastInode).blocks, identity.uuid);
+  const [doubleIndirect] = allocator.allocate(1);
+  const geometry = plan(options, allocator, lastInode);
+  await writeResizeInode(context, geometry, doubleIndirect?.start ?? 0);
+  await zeroFreeRuns(file, allocator);
+
+  const groups = await writeGroups(file, {
+    geometry,
+    allocator,
+    lastInode,
+    directories,
+    checksumSeed: context.checksumSeed,
+  });
+  writeSuperblocks(file, groups.descriptors, {
+    geometry,
+    identity,
+    freeBlocks: groups.freeBlocks,
+    freeInodes: groups.freeInodes,
+    journalBlockArea: journal.blockArea,
+    journalBytes: journal.sizeBytes,
+  });
+  await file.resize(geometry.blocks * blockSize);
+  return geometry.blocks * blockSize;
+}
+
+function identityOf({ seed, label }: FilesystemOptions): Identity {
+  const digest = createHash('sha256').update(seed).digest();
+  const uuid = digest.subarray(0, 16);
+  // Version 8 (vendor-specific contents), variant 1
+  uuid.writeUInt8((uuid.readUInt8(6) & 0x0f) | 0x80, 6);
+  uuid.writeUInt8((uuid.readUInt8(8) & 0x3f) | 0x80, 8);
+  return { uuid, hashSeed: digest.subarray(16, 32), label };
+}
+
+interface WrittenNodes {
+  readonly lastInode: number;
+  readonly directories: ReadonlyMap<number, number>;
+}
+
+async function writeNodes(
+  context: NodeContext,
+  root: DirectoryNode,
+  signal: AbortSignal,
+): Promise<WrittenNodes> {
+  const nodes = numberNodes(root, ensureLostAndFound(root));
+  const table = new InodeTable(context.file);
+  const directories = new Map<number, number>();
+  let lastInode = 0;
+  let written = 0;
+  for (const { node, parent } of nodes) {
+    table.put(node.number, writeNode(context, node, parent));
+    lastInode = node.number;
+    if (node.kind === 'directory') {
+      const group = Math.floor((node.number - 1) / inodesPerGroup);
+      directories.set(group, (directories.get(group) ?? 0) + 1);
+    }
+    if (++written % nodesPerTurn === 0) await setImmediate();
+    if (signal.aborted) throw abortError(signal);
+    await context.file.ready();
+  }
+  table.flush();
+  return { lastInode, directories };
+}
+
+/** e2fsck puts what it finds there, and counts its absence as damage. */
+function ensureLostAndFound(root: DirectoryNode): DirectoryNode {
+  const name = 'lost+found';
+  const existing = root.entries.get(name);
+  if (existing?.kind === 'directory') return existing;
+  if (existing)
+    throw new BangerError('invalid_argument', `The image has a "/${name}" that is not a directory`);
+  const created: DirectoryNode = {
+    kind: 'directory',
+    mode: 0o700,
+    uid: 0,
+    gid: 0,
+    mtime: { seconds: 0, nanoseconds: 0 },
+    xattrs: undefined,
+    links: 1,
+    number: 0,
+    entries: new Map(),
+  };
+  root.entries.set(name, created);
+  return created;
+}
+
+function plan(options: FilesystemOptions, allocator: BlockAllocator, inodes: number): Geometry {
+  const blocks = planBlocks({
+    requestedBytes: options.sizeBytes,
+    contentBytes: allocator.usedBytes,
+    inodes,
+    endBlock: allocator.end,
+  });
+  if (blocks === undefined)
+    throw new BangerError('invalid_argument', 'The image is too large for one filesystem');
+  return geometryOf(blocks);
+}
+
+/** What a later layer deleted is not left readable, and compresses to nothing. */
+async function zeroFreeRuns(file: BlockFile, allocator: BlockAllocator): Promise<void> {
+  for (const run of allocator.freeRuns) {
+    for (let done = 0; done < run.length; done += 256) {
+      file.putZeros((run.start + done) * blockSize, Math.min(256, run.length - done) * blockSize);
+      await file.ready();
+    }
+  }
+}
+
+/** The first superblock is 1024 bytes into its block, its copies are at the start of theirs. */
+function writeSuperblocks(file: BlockFile, descriptors: Buffer, fields: SuperblockFields): void {
+  for (let group = 0; group < fields.geometry.groups; group++) {
+    const { start, hasBackup } = groupLayout(group);
+    if (!hasBackup) continue;
+    file.put(start * blockSize + (group === 0 ? 1024 : 0), encodeSuperblock(fields, group));
+    file.put((start + 1) * blockSize, descriptors);
+  }
+}

@@ -1,0 +1,142 @@
+import { pipeline, Readable } from 'node:stream';
+import { createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
+import { errnoOf } from '../../errors.ts';
+import { LayerRefusal } from './layer-refusal.ts';
+
+const outputChunkSize = 256 * 1024;
+
+/** Formats that are recognised by their first bytes; zstd also by its skippable frames. */
+const signatures = [
+  { format: 'gzip', bytes: [0x1f, 0x8b] },
+  { format: 'zstd', bytes: [0x28, 0xb5, 0x2f, 0xfd] },
+  { format: 'xz', bytes: [0xfd, 0x37, 0x7a, 0x58, 0x5a] },
+  { format: 'bzip2', bytes: [0x42, 0x5a, 0x68] },
+] as const;
+
+type Format = (typeof signatures)[number]['format'] | 'plain';
+
+/** The uncompressed bytes of a layer. Damage to the compression is refused; errors of the source pass through. */
+export async function* uncompressed(source: Readable): AsyncGenerator<Buffer> {
+  try {
+    const input = source[Symbol.asyncIterator]();
+    const head = await readHead(input);
+    yield* decompress(formatOf(head), chunksFrom(head, input));
+  } catch (error) {
+    if (isDecompressionError(error))
+      throw new LayerRefusal(`cannot be decompressed (${String(error.message)})`);
+    throw error;
+  } finally {
+    source.destroy();
+  }
+}
+
+async function readHead(input: AsyncIterator<Buffer>): Promise<Buffer> {
+  let head = Buffer.alloc(0);
+  while (head.length < 8) {
+    const next = await input.next();
+    if (next.done) break;
+    head = Buffer.concat([head, next.value]);
+  }
+  return head;
+}
+
+function formatOf(head: Buffer): Format {
+  const known = signatures.find(({ bytes }) => bytes.every((byte, index) => head[index] === byte));
+  if (known) return known.format;
+  const isSkippableFrame = head.length >= 4 && (head.readUInt32LE(0) & 0xfffffff0) >>> 0 === 0x184d2a50;
+  return isSkippableFrame ? 'zstd' : 'plain';
+}
+
+async function* chunksFrom(head: Buffer, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+  if (head.length > 0) yield head;
+  for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value;
+}
+
+function decompress(format: Format, input: AsyncGenerator<Buffer>): AsyncIterable<Buffer> {
+  switch (format) {
+    case 'plain':
+      return input;
+    case 'gzip':
+      return gunzip(input);
+    case 'zstd':
+      return unzstd(input);
+    case 'xz':
+    case 'bzip2':
+      throw new LayerRefusal(`is compressed with ${format}, not gzip or zstd`);
+  }
+}
+
+function gunzip(input: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
+  const decoder = createGunzip({ chunkSize: outputChunkSize });
+  // An error reaches the reader of the decoder; the callback is only there because it must be.
+  pipeline(Readable.from(input), decoder, () => {});
+  return decoder;
+}
+
+/**
+ * Decompresses all frames. Node's decoder ends after the first frame whose end
+ * is not the end of a write, and ignores the rest, so each frame that ends so
+ * gets a decoder of its own. Tools that write seekable layers make many frames.
+ */
+async function* unzstd(input: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+  for (let rest = await nextChunk(input); rest;) {
+    const decoder = createZstdDecompress({ chunkSize: outputChunkSize });
+    const feeding = feed(decoder, rest, input);
+    yield* decoder as AsyncIterable<Buffer>;
+    rest = await feeding;
+  }
+}
+
+/** Writes chunks until the decoder ends. Returns what follows the frame it ended with. */
+async function feed(
+  decoder: ZstdDecompress,
+  first: Buffer,
+  input: AsyncIterator<Buffer>,
+): Promise<Buffer | undefined> {
+  let hasEnded = false;
+  const ended = new Promise<void>((resolve) => {
+    const end = (): void => {
+      hasEnded = true;
+      resolve();
+    };
+    decoder.once('end', end).once('close', end);
+  });
+  try {
+    let fed = 0;
+    for (let chunk: Buffer | undefined = first; chunk; chunk = await nextChunk(input)) {
+      fed += chunk.length;
+      await Promise.race([ended, write(decoder, chunk)]);
+      if (hasEnded) {
+        const left = fed - decoder.bytesWritten;
+        return left > 0 ? chunk.subarray(chunk.length - left) : await nextChunk(input);
+      }
+    }
+    decoder.end();
+  } catch (error) {
+    // It reaches the reader of the decoder, who is the one waiting.
+    decoder.destroy(error instanceof Error ? error : new Error(String(error)));
+  }
+  return undefined;
+}
+
+/** Waits until the decoder has taken the chunk. It never says so for a chunk it ends in the middle of. */
+function write(decoder: ZstdDecompress, chunk: Buffer): Promise<void> {
+  return new Promise((resolve) => {
+    decoder.write(chunk, () => resolve());
+  });
+}
+
+async function nextChunk(input: AsyncIterator<Buffer>): Promise<Buffer | undefined> {
+  for (;;) {
+    const next = await input.next();
+    if (next.done) return undefined;
+    if (next.value.length > 0) return next.value;
+  }
+}
+
+function isDecompressionError(error: unknown): error is Error {
+  const code = errnoOf(error);
+  return (
+    code !== undefined && (code.startsWith('Z_') || code.startsWith('ZSTD_') || code.startsWith('ERR_ZLIB'))
+  );
+}

@@ -1,0 +1,187 @@
+import { createHash, type Hash } from 'node:crypto';
+import { mkdir, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import type { Readable } from 'node:stream';
+import { abortError, BangerError } from '../../errors.ts';
+import { applyEntry, type ImageUnderConstruction } from './apply-entry.ts';
+import { ConversionBudget, type ConversionLimits, defaultLimits } from './conversion-limits.ts';
+import { BlockAllocator } from './ext4/block-allocator.ts';
+import { BlockFile } from './ext4/block-file.ts';
+import { writeFilesystem } from './ext4/filesystem.ts';
+import { LayerRefusal, shownName } from './layer-refusal.ts';
+import { uncompressed } from './layer-stream.ts';
+import { readRootfsFacts, type RootfsFacts } from './rootfs-facts.ts';
+import { RootfsTree } from './rootfs-tree.ts';
+import { type TarEntry, TarReader } from './tar-reader.ts';
+
+export interface LayerSource {
+  /** Opens the compressed or plain layer from its start */
+  readonly open: () => Readable;
+  /** `sha256:…` of the uncompressed tar, checked when given */
+  readonly diffId?: string;
+  /** Shown in errors, such as a short digest */
+  readonly label: string;
+}
+
+export interface ConvertOptions {
+  /** Oldest first */
+  readonly layers: readonly LayerSource[];
+  /** A new file; removed on failure */
+  readonly destination: string;
+  /** Directory on the same filesystem for the image while it grows, left without it afterwards */
+  readonly workDirectory: string;
+  /** Size of the filesystem; it becomes larger when the contents need more */
+  readonly sizeBytes: number;
+  /** Bytes in, same bytes out: uuid and hash seed derive from it (such as the manifest digest) */
+  readonly seed: string;
+  /** Volume label, cut to 16 bytes */
+  readonly label?: string;
+  readonly signal: AbortSignal;
+  /** `layer` counts from 0; `bytes` are uncompressed ones of all layers so far */
+  readonly onProgress?: (done: { layer: number; entries: number; bytes: number }) => void;
+  readonly limits?: Partial<ConversionLimits>;
+}
+
+export interface ConvertResult extends RootfsFacts {
+  /** Size of the filesystem and of the file, which is sparse */
+  readonly sizeBytes: number;
+  /** What contents and directories occupy */
+  readonly contentBytes: number;
+  /** Names in the image */
+  readonly entries: number;
+  /** `sha256:…` of each uncompressed layer */
+  readonly diffIds: readonly string[];
+}
+
+/**
+ * Applies layers oldest first and writes them as one ext4 filesystem to
+ * `destination`. Contents go straight from the stream to their blocks; only
+ * metadata is held in memory.
+ *
+ * The file appears complete or not at all. It is not synced: who publishes the
+ * image does that.
+ */
+export async function convertLayers(options: ConvertOptions): Promise<ConvertResult> {
+  const partial = path.join(options.workDirectory, `${path.basename(options.destination)}.partial`);
+  await mkdir(options.workDirectory, { recursive: true });
+  // Left by an engine that died here.
+  await rm(partial, { force: true });
+  try {
+    const result = await writeImage(options, partial);
+    await rename(partial, options.destination);
+    return result;
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw error;
+  }
+}
+
+async function writeImage(options: ConvertOptions, partial: string): Promise<ConvertResult> {
+  const file = await BlockFile.create(partial);
+  try {
+    const budget = new ConversionBudget({ ...defaultLimits, ...options.limits });
+    const image = newImage(file, budget);
+    const diffIds: string[] = [];
+    for (const [index, layer] of options.layers.entries()) {
+      diffIds.push(await applyLayer(image, layer, { index, budget, options }));
+    }
+    const facts = await readRootfsFacts(image.tree.root, file);
+    const contentBytes = image.allocator.usedBytes;
+    const sizeBytes = await writeFilesystem(file, image.allocator, image.tree.root, {
+      sizeBytes: options.sizeBytes,
+      seed: options.seed,
+      label: options.label ?? '',
+      signal: options.signal,
+    });
+    return { sizeBytes, contentBytes, entries: image.tree.size, diffIds, ...facts };
+  } finally {
+    await file.close();
+  }
+}
+
+function newImage(file: BlockFile, budget: ConversionBudget): ImageUnderConstruction {
+  const allocator = new BlockAllocator();
+  const tree = new RootfsTree({
+    maxNodes: budget.limits.entries,
+    onUnlinked: (node) => allocator.release(node.extents.map(({ run }) => run)),
+  });
+  return { file, allocator, tree };
+}
+
+interface LayerContext {
+  readonly index: number;
+  readonly budget: ConversionBudget;
+  readonly options: ConvertOptions;
+}
+
+/** Applies one layer and returns its diff id. */
+async function applyLayer(
+  image: ImageUnderConstruction,
+  layer: LayerSource,
+  context: LayerContext,
+): Promise<string> {
+  const hash = createHash('sha256');
+  const reader = new TarReader(metered(uncompressed(layer.open()), hash, context));
+  const { budget } = context;
+  let entry: TarEntry | undefined;
+  try {
+    for (;;) {
+      // Errors of `next` are not about the entry before.
+      entry = undefined;
+      entry = await reader.next();
+      if (!entry) break;
+      budget.addEntry(metadataBytes(entry), entry.size);
+      await applyEntry(image, entry, reader);
+    }
+    image.tree.endLayer();
+    await reader.drain();
+  } catch (error) {
+    if (error instanceof LayerRefusal) throw refused(layer, entry, error);
+    throw error;
+  } finally {
+    await reader.close();
+  }
+  image.allocator.reclaim();
+  reportProgress(context);
+  const diffId = `sha256:${hash.digest('hex')}`;
+  if (layer.diffId !== undefined && layer.diffId !== diffId) {
+    throw new BangerError(
+      'invalid_argument',
+      `Layer "${layer.label}" has the diff id ${diffId}, not ${layer.diffId}`,
+    );
+  }
+  return diffId;
+}
+
+/** Hashes and counts the bytes of a layer as they pass, and stops them when the operation is cancelled. */
+async function* metered(
+  source: AsyncIterable<Buffer>,
+  hash: Hash,
+  context: LayerContext,
+): AsyncGenerator<Buffer> {
+  for await (const chunk of source) {
+    if (context.options.signal.aborted) throw abortError(context.options.signal);
+    hash.update(chunk);
+    context.budget.addStreamBytes(chunk.length);
+    reportProgress(context);
+    yield chunk;
+  }
+}
+
+function reportProgress({ index, budget, options }: LayerContext): void {
+  options.onProgress?.({ layer: index, entries: budget.entries, bytes: budget.streamBytes });
+}
+
+/** What an entry keeps in memory besides a constant. */
+function metadataBytes({ path: name, linkPath, xattrs }: TarEntry): number {
+  let bytes = name.length + linkPath.length;
+  for (const [key, value] of xattrs ?? []) bytes += key.length + value.length;
+  return bytes;
+}
+
+function refused(layer: LayerSource, entry: TarEntry | undefined, cause: LayerRefusal): BangerError {
+  const where = entry
+    ? `Entry "${shownName(entry.path)}" of layer "${layer.label}"`
+    : `Layer "${layer.label}"`;
+  return new BangerError('invalid_argument', `${where} ${cause.message}`, { cause });
+}

@@ -1,0 +1,47 @@
+import type { BlockFile } from './ext4/block-file.ts';
+import { readContents } from './ext4/file-contents.ts';
+import type { DirectoryNode } from './ext4/nodes.ts';
+import { LayerRefusal } from './layer-refusal.ts';
+import { findNode } from './tree-walk.ts';
+
+/** What the engine wants to know of an image before it boots it. */
+export interface RootfsFacts {
+  /** os-release(5): `ID`, `PRETTY_NAME` and so on; empty when there is none */
+  readonly osRelease: Readonly<Record<string, string>>;
+  /** There is an executable /bin/sh */
+  readonly hasShell: boolean;
+}
+
+const maxOsReleaseBytes = 64 * 1024;
+
+export async function readRootfsFacts(root: DirectoryNode, file: BlockFile): Promise<RootfsFacts> {
+  const shell = find(root, '/bin/sh');
+  const release = [find(root, '/etc/os-release'), find(root, '/usr/lib/os-release')].find(
+    (node) => node?.kind === 'file',
+  );
+  const text =
+    release?.kind === 'file' ? (await readContents(file, release, maxOsReleaseBytes)).toString('utf8') : '';
+  return { osRelease: parseOsRelease(text), hasShell: shell?.kind === 'file' && (shell.mode & 0o111) !== 0 };
+}
+
+function find(root: DirectoryNode, path: string): ReturnType<typeof findNode> {
+  try {
+    return findNode(root, path);
+  } catch (error) {
+    // A loop of symlinks leads nowhere. The image may have one.
+    if (error instanceof LayerRefusal) return undefined;
+    throw error;
+  }
+}
+
+/** Parses `KEY=value` lines with shell quoting, without expanding anything. Other lines are ignored. */
+export function parseOsRelease(text: string): Record<string, string> {
+  const fields: Record<string, string> = {};
+  for (const line of text.split('\n')) {
+    const [, key, value] = /^\s*([A-Z][A-Z0-9_]*)=(.*?)\s*$/.exec(line) ?? [];
+    if (key === undefined || value === undefined) continue;
+    const [, quote, quoted] = /^(["'])(.*)\1$/.exec(value) ?? [];
+    fields[key] = quote === "'" ? (quoted ?? '') : (quoted ?? value).replace(/\\(.)/g, '$1');
+  }
+  return fields;
+}

@@ -1,0 +1,193 @@
+import { maxLinks } from './ext4/format.ts';
+import type { Attributes, DirectoryNode, FileNode, Node } from './ext4/nodes.ts';
+import { LayerRefusal, shownName } from './layer-refusal.ts';
+import { type Obstacle, walk } from './tree-walk.ts';
+
+/** A hard link that came before what it links to. */
+interface WaitingLink {
+  readonly names: readonly string[];
+  readonly target: readonly string[];
+}
+
+/** Rounds over the waiting links of a layer; a chain of links to links needs as many as it is long. */
+const maxLinkRounds = 40;
+
+/**
+ * The files of an image, layer on layer (OCI image spec, “Image Layer
+ * Filesystem Changeset”).
+ *
+ * A whiteout hides what lower layers put there, and never what its own layer
+ * does, in whatever order the two come.
+ */
+export class RootfsTree {
+  readonly root: DirectoryNode = newDirectory(implicitAttributes());
+  readonly #onUnlinked: (file: FileNode) => void;
+  readonly #maxNodes: number;
+  #nodes = 1;
+  /** Directories with something of this layer below them, each with the names that this layer's entries gave */
+  #fresh = new Map<DirectoryNode, Set<string>>();
+  #waitingLinks: WaitingLink[] = [];
+
+  /** `onUnlinked` is told of files that lost their last name. */
+  constructor(options: { readonly maxNodes: number; readonly onUnlinked: (file: FileNode) => void }) {
+    this.#maxNodes = options.maxNodes;
+    this.#onUnlinked = options.onUnlinked;
+  }
+
+  /** Puts an entry in place of what is there; a directory over a directory keeps the contents. */
+  put(names: readonly string[], node: Node): void {
+    const name = names.at(-1);
+    if (name === undefined) {
+      if (node.kind !== 'directory') throw new LayerRefusal('replaces the root directory');
+      setAttributes(this.root, node);
+      return;
+    }
+    this.#attach(this.#enterParent(names), name, node);
+  }
+
+  /** Adds a name to an existing file. One that is not there yet may still come in the same layer. */
+  link(names: readonly string[], target: readonly string[]): void {
+    if (!this.#tryLink(names, target)) this.#waitingLinks.push({ names, target });
+  }
+
+  /** Hides what lower layers have at this path. */
+  whiteout(names: readonly string[]): void {
+    const parent = walk(this.root, names.slice(0, -1), stop)?.at(-1);
+    const name = names.at(-1);
+    if (parent && name !== undefined) this.#hideLower(parent, name);
+  }
+
+  /** Hides everything that lower layers have in this directory. */
+  makeOpaque(names: readonly string[]): void {
+    const directory = walk(this.root, names, stop)?.at(-1);
+    if (directory) this.#hideAllLower(directory);
+  }
+
+  /** Ends a layer: what was of this layer is lower from now on. */
+  endLayer(): void {
+    for (let round = 0; this.#waitingLinks.length > 0 && round < maxLinkRounds; round++) {
+      this.#waitingLinks = this.#waitingLinks.filter(({ names, target }) => !this.#tryLink(names, target));
+    }
+    const [lost] = this.#waitingLinks;
+    if (lost) {
+      const [name, target] = [shownName(lost.names.join('/')), shownName(lost.target.join('/'))];
+      throw new LayerRefusal(`has the hard link "${name}" to "${target}", which is not there`);
+    }
+    this.#fresh = new Map();
+  }
+
+  #tryLink(names: readonly string[], target: readonly string[]): boolean {
+    const targetName = target.at(-1);
+    const name = names.at(-1);
+    if (targetName === undefined || name === undefined)
+      throw new LayerRefusal('is a hard link to or in place of the root');
+    const node = walk(this.root, target.slice(0, -1), stop)?.at(-1)?.entries.get(targetName);
+    if (!node) return false;
+    if (node.kind === 'directory')
+      throw new LayerRefusal(`is a hard link to the directory "${shownName(target.join('/'))}"`);
+    if (node.links >= maxLinks)
+      throw new LayerRefusal(`is one of more than ${maxLinks} hard links to one file`);
+    const stack = this.#enterParent(names);
+    node.links++;
+    this.#attach(stack, name, node);
+    return true;
+  }
+
+  /** The directories down to the parent of an entry; those nobody described are made. */
+  #enterParent(names: readonly string[]): DirectoryNode[] {
+    const stack = walk(this.root, names.slice(0, -1), (obstacle) => this.#makeDirectory(obstacle));
+    if (!stack) throw new LayerRefusal('goes through something that is not a directory');
+    return stack;
+  }
+
+  /** Instead of a lower layer's file too, unless a symlink led there: then the path does not mean that file. */
+  #makeDirectory({ directory, name, found, cameThroughLink }: Obstacle): DirectoryNode | undefined {
+    if (found && cameThroughLink) return undefined;
+    if (found) this.#drop(found);
+    const created = newDirectory(implicitAttributes());
+    this.#count();
+    directory.entries.set(name, created);
+    return created;
+  }
+
+  #attach(stack: readonly DirectoryNode[], name: string, node: Node): void {
+    const directory = stack.at(-1) ?? this.root;
+    const existing = directory.entries.get(name);
+    if (existing?.kind === 'directory' && node.kind === 'directory') {
+      setAttributes(existing, node);
+    } else {
+      this.#count();
+      if (existing) this.#drop(existing);
+      directory.entries.set(name, node);
+    }
+    this.#markFresh(stack);
+    this.#fresh.get(directory)?.add(name);
+  }
+
+  /** A directory that is marked has marked ancestors, since directories do not move. */
+  #markFresh(stack: readonly DirectoryNode[]): void {
+    for (const directory of stack.toReversed()) {
+      if (this.#fresh.has(directory)) return;
+      this.#fresh.set(directory, new Set());
+    }
+  }
+
+  #hideLower(directory: DirectoryNode, name: string): void {
+    const child = directory.entries.get(name);
+    if (!child) return;
+    const isFresh = this.#fresh.get(directory)?.has(name) ?? false;
+    if (child.kind === 'directory' && (isFresh || this.#fresh.has(child))) {
+      // Its entry, and so its attributes, may be a lower layer's.
+      if (!isFresh) setAttributes(child, implicitAttributes());
+      this.#hideAllLower(child);
+    } else if (!isFresh) {
+      directory.entries.delete(name);
+      this.#drop(child);
+    }
+  }
+
+  #hideAllLower(directory: DirectoryNode): void {
+    for (const name of [...directory.entries.keys()]) this.#hideLower(directory, name);
+  }
+
+  #drop(node: Node): void {
+    this.#nodes--;
+    if (node.kind === 'directory') {
+      for (const child of node.entries.values()) this.#drop(child);
+      return;
+    }
+    node.links--;
+    if (node.links === 0 && node.kind === 'file') this.#onUnlinked(node);
+  }
+
+  #count(): void {
+    if (++this.#nodes > this.#maxNodes)
+      throw new LayerRefusal(`takes the image over ${this.#maxNodes} files`);
+  }
+
+  /** How many names there are, the root counted. */
+  get size(): number {
+    return this.#nodes;
+  }
+}
+
+function stop(): undefined {
+  return undefined;
+}
+
+export function newDirectory(attributes: Attributes): DirectoryNode {
+  return { kind: 'directory', ...attributes, links: 1, number: 0, entries: new Map() };
+}
+
+/** Those of a directory that no entry describes: a path only leads through it. */
+function implicitAttributes(): Attributes {
+  return { mode: 0o755, uid: 0, gid: 0, mtime: { seconds: 0, nanoseconds: 0 }, xattrs: undefined };
+}
+
+function setAttributes(node: Node, { mode, uid, gid, mtime, xattrs }: Attributes): void {
+  node.mode = mode;
+  node.uid = uid;
+  node.gid = gid;
+  node.mtime = mtime;
+  node.xattrs = xattrs;
+}

@@ -1,0 +1,240 @@
+import { ByteReader } from './byte-reader.ts';
+import type { Stretch } from './ext4/file-contents.ts';
+import type { Timestamp } from './ext4/nodes.ts';
+import { LayerRefusal, shownName } from './layer-refusal.ts';
+import { parseTarHeader, tarBlockSize, type TarHeader } from './tar-header.ts';
+import { parsePax, type ParsedPax, paxInteger, paxTime, paxXattrs } from './tar-pax.ts';
+import { readSparseMap } from './tar-sparse.ts';
+
+export type TarEntryType = 'file' | 'hardlink' | 'symlink' | 'char' | 'block' | 'directory' | 'fifo';
+
+/** One entry with everything its extended headers say. Texts are byte strings. */
+export interface TarEntry {
+  readonly type: TarEntryType;
+  readonly path: string;
+  readonly linkPath: string;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtime: Timestamp;
+  /** Of the file as it will be, holes included */
+  readonly size: number;
+  /** The parts of the file that the archive has */
+  readonly stretches: readonly Stretch[];
+  readonly major: number;
+  readonly minor: number;
+  readonly xattrs: ReadonlyMap<string, Buffer> | undefined;
+}
+
+/** Types as in POSIX and GNU tar. A dump directory (`D`) has a list of names as data, which is skipped. */
+const entryTypes: Readonly<Record<string, TarEntryType>> = {
+  '0': 'file',
+  '7': 'file',
+  S: 'file',
+  '1': 'hardlink',
+  '2': 'symlink',
+  '3': 'char',
+  '4': 'block',
+  '5': 'directory',
+  D: 'directory',
+  '6': 'fifo',
+};
+
+const noPax: ParsedPax = { records: new Map(), sparsePairs: [] };
+/** Extended headers and long names are held in memory. */
+const maxExtensionSize = 1024 * 1024;
+
+/**
+ * Reads a tar stream: ustar, pax, GNU and star.
+ *
+ * Our own, because node-tar's parser drops pax xattrs and GNU sparse maps and
+ * turns names into UTF-8 strings, which not all names are.
+ */
+export class TarReader {
+  readonly #bytes: ByteReader;
+  #entry: TarEntry | undefined;
+  /** Data of the current entry that was not read, and its padding */
+  #left = 0;
+  #padding = 0;
+  #globals: ParsedPax = noPax;
+
+  constructor(source: AsyncIterable<Buffer>) {
+    this.#bytes = new ByteReader(source);
+  }
+
+  /** The next entry, or undefined at the end of the archive. Data of the previous one is skipped. */
+  async next(): Promise<TarEntry | undefined> {
+    await this.#skip(this.#left + this.#padding);
+    let pax: ParsedPax | undefined;
+    let longPath: string | undefined;
+    let longLink: string | undefined;
+    for (;;) {
+      const header = await this.#header();
+      if (!header) {
+        if (pax ?? longPath ?? longLink) throw new LayerRefusal('ends after an extended header');
+        return undefined;
+      }
+      switch (header.type) {
+        case 'x':
+          pax = parsePax(await this.#extension(header));
+          continue;
+        case 'g':
+          this.#globals = parsePax(await this.#extension(header));
+          continue;
+        case 'L':
+          longPath = withoutZeros(await this.#extension(header));
+          continue;
+        case 'K':
+          longLink = withoutZeros(await this.#extension(header));
+          continue;
+        // A volume label
+        case 'V':
+          await this.#extension(header);
+          continue;
+      }
+      this.#entry = await this.#complete(header, this.#merged(pax), longPath, longLink);
+      return this.#entry;
+    }
+  }
+
+  /** Passes the data of the current entry on, each piece with its offset in the file. */
+  async body(visit: (offset: number, data: Buffer) => Promise<void>): Promise<void> {
+    for (const stretch of this.#entry?.stretches ?? []) {
+      for (let done = 0; done < stretch.length;) {
+        const data = await this.#bytes.some(stretch.length - done);
+        if (!data) throw truncated();
+        this.#left -= data.length;
+        await visit(stretch.offset + done, data);
+        done += data.length;
+      }
+    }
+  }
+
+  /** Reads on behind the end of the archive: the digest of a layer covers that too. */
+  async drain(): Promise<void> {
+    while (await this.#bytes.some(Infinity));
+  }
+
+  async close(): Promise<void> {
+    await this.#bytes.close();
+  }
+
+  /** Undefined at the end mark, and where the stream ends between two entries (some writers leave out the mark). */
+  async #header(): Promise<TarHeader | undefined> {
+    const block = await this.#bytes.upTo(tarBlockSize);
+    if (block.length === 0) return undefined;
+    if (block.length < tarBlockSize) throw truncated();
+    if (!isZero(block)) return parseTarHeader(block);
+    const second = await this.#bytes.upTo(tarBlockSize);
+    if (second.length === 0 || isZero(second)) return undefined;
+    throw new LayerRefusal('is a damaged tar file: data after half an end mark');
+  }
+
+  async #extension(header: TarHeader): Promise<Buffer> {
+    if (header.size < 0 || header.size > maxExtensionSize) {
+      throw new LayerRefusal(`has an extended header of ${header.size} bytes`);
+    }
+    const data = await this.#exactly(header.size);
+    await this.#skip(paddingOf(header.size));
+    return data;
+  }
+
+  #merged(pax: ParsedPax | undefined): ParsedPax {
+    if (this.#globals.records.size === 0) return pax ?? noPax;
+    if (!pax) return this.#globals;
+    return { ...pax, records: new Map([...this.#globals.records, ...pax.records]) };
+  }
+
+  async #complete(
+    header: TarHeader,
+    pax: ParsedPax,
+    longPath: string | undefined,
+    longLink: string | undefined,
+  ): Promise<TarEntry> {
+    const { records } = pax;
+    const path = records.get('GNU.sparse.name') || records.get('path') || longPath || header.path;
+    const type = typeOf(header, path);
+    const storedSize = paxInteger(records, 'size') ?? header.size;
+    if (storedSize < 0) throw new LayerRefusal(`has an entry "${shownName(path)}" of negative size`);
+    // As in Go's archive/tar: types without contents have no data, whatever their size field says.
+    this.#left = type === 'file' || header.type === 'D' ? storedSize : 0;
+    this.#padding = paddingOf(this.#left);
+    const contents = type === 'file' ? await this.#contents(header, pax) : { size: 0, stretches: [] };
+    return {
+      type,
+      path,
+      linkPath: records.get('linkpath') || longLink || header.linkPath,
+      mode: header.mode & 0o7777,
+      uid: idOf(paxInteger(records, 'uid') ?? header.uid, path),
+      gid: idOf(paxInteger(records, 'gid') ?? header.gid, path),
+      mtime: paxTime(records, 'mtime') ?? { seconds: header.mtime, nanoseconds: 0 },
+      ...contents,
+      major: header.major,
+      minor: header.minor,
+      xattrs: paxXattrs(records),
+    };
+  }
+
+  async #contents(header: TarHeader, pax: ParsedPax): Promise<Pick<TarEntry, 'size' | 'stretches'>> {
+    const isOldGnu = header.type === 'S';
+    const sparse = await readSparseMap(header, pax, async () => {
+      // Only format 1.0 counts its map as data.
+      if (!isOldGnu) this.#left -= tarBlockSize;
+      return this.#exactly(tarBlockSize);
+    });
+    if (!sparse) return { size: this.#left, stretches: [{ offset: 0, length: this.#left }] };
+    const stored = sparse.stretches.reduce((sum, { length }) => sum + length, 0);
+    if (stored !== this.#left)
+      throw new LayerRefusal('has a sparse file with a map that does not match its data');
+    return sparse;
+  }
+
+  async #exactly(length: number): Promise<Buffer> {
+    const data = await this.#bytes.upTo(length);
+    if (data.length < length) throw truncated();
+    return data;
+  }
+
+  async #skip(length: number): Promise<void> {
+    for (let left = length; left > 0;) {
+      const data = await this.#bytes.some(left);
+      if (!data) throw truncated();
+      left -= data.length;
+    }
+    this.#left = 0;
+    this.#padding = 0;
+  }
+}
+
+function typeOf(header: TarHeader, path: string): TarEntryType {
+  const type = entryTypes[header.type];
+  if (!type)
+    throw new LayerRefusal(`has an entry "${shownName(path)}" of unknown type "${shownName(header.type)}"`);
+  // Before ustar, a directory was a file whose name ends in a slash.
+  if (header.type === '0' && path.endsWith('/')) return 'directory';
+  return type;
+}
+
+function idOf(id: number, path: string): number {
+  if (id < 0 || id > 0xffffffff)
+    throw new LayerRefusal(`has an entry "${shownName(path)}" with the owner ${id}`);
+  return id;
+}
+
+function paddingOf(size: number): number {
+  return (tarBlockSize - (size % tarBlockSize)) % tarBlockSize;
+}
+
+function isZero(block: Buffer): boolean {
+  return block.every((byte) => byte === 0);
+}
+
+function withoutZeros(data: Buffer): string {
+  const text = data.toString('latin1');
+  const end = text.indexOf('\0');
+  return end === -1 ? text : text.slice(0, end);
+}
+
+function truncated(): LayerRefusal {
+  return new LayerRefusal('is truncated');
+}

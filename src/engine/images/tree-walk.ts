@@ -1,0 +1,69 @@
+import type { DirectoryNode, Node } from './ext4/nodes.ts';
+import { LayerRefusal } from './layer-refusal.ts';
+
+/** As many symlinks as the kernel follows in one path */
+const maxLinksFollowed = 40;
+/** PATH_MAX in names of one byte: deeper directories could not be named */
+const maxDepth = 2048;
+
+/** A name on the way that is not a directory. */
+export interface Obstacle {
+  readonly directory: DirectoryNode;
+  readonly name: string;
+  /** What is there instead, if anything */
+  readonly found: Node | undefined;
+  readonly isLast: boolean;
+  readonly cameThroughLink: boolean;
+}
+
+/**
+ * Walks down `names` from the root of the image, following symlinks the way the
+ * kernel would after a chroot: absolute ones start at the image's root, and
+ * “..” stops there. Nothing of the host is ever looked at.
+ *
+ * Returns the directories from the root to the last one. At an `Obstacle`,
+ * `enter` can supply the directory to go on with; otherwise the walk ends with
+ * undefined.
+ */
+export function walk(
+  root: DirectoryNode,
+  names: readonly string[],
+  enter: (obstacle: Obstacle) => DirectoryNode | undefined,
+): DirectoryNode[] | undefined {
+  const stack = [root];
+  const ahead = names.toReversed();
+  let linksFollowed = 0;
+  for (let name = ahead.pop(); name !== undefined; name = ahead.pop()) {
+    if (name === '' || name === '.') continue;
+    if (name === '..') {
+      if (stack.length > 1) stack.pop();
+      continue;
+    }
+    const directory = stack.at(-1) ?? root;
+    const found = directory.entries.get(name);
+    if (found?.kind === 'symlink') {
+      if (++linksFollowed > maxLinksFollowed) throw new LayerRefusal('goes through a loop of symlinks');
+      if (found.target.startsWith('/')) stack.length = 1;
+      ahead.push(...found.target.split('/').reverse());
+      continue;
+    }
+    const next =
+      found?.kind === 'directory'
+        ? found
+        : enter({ directory, name, found, isLast: ahead.length === 0, cameThroughLink: linksFollowed > 0 });
+    if (!next) return undefined;
+    stack.push(next);
+    if (stack.length > maxDepth) throw new LayerRefusal(`is more than ${maxDepth} directories deep`);
+  }
+  return stack;
+}
+
+/** What a path leads to, all symlinks followed; undefined when that is nothing. */
+export function findNode(root: DirectoryNode, path: string): Node | undefined {
+  let found: Node | undefined;
+  const stack = walk(root, path.split('/'), (obstacle) => {
+    if (obstacle.isLast) found = obstacle.found;
+    return undefined;
+  });
+  return stack?.at(-1) ?? found;
+}
