@@ -1,0 +1,52 @@
+/**
+ * A vitest reporter for scripts/test.sh: writes to $BANGER_TEST_SUMMARY what a shell can add up.
+ *
+ * One line per test: `passed`, `failed` or `skipped`, its name, and why it was skipped, separated by tabs.
+ */
+import { writeFileSync } from 'node:fs';
+import type { Reporter, TestCase, TestModule } from 'vitest/node';
+
+export default class SummaryReporter implements Reporter {
+  onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly unknown[]): void {
+    const lines = modules.flatMap((module) => [...moduleLines(module)]);
+    lines.push(...unhandledErrors.map((error) => line('failed', `unhandled error: ${String(error)}`)));
+    const path = process.env['BANGER_TEST_SUMMARY'];
+    if (path !== undefined) writeFileSync(path, lines.map((text) => `${text}\n`).join(''));
+  }
+}
+
+function* moduleLines(module: TestModule): Iterable<string> {
+  // A file that cannot be loaded, or whose hooks fail, has no failed test to show for it.
+  const hasFailedTest = [...module.children.allTests('failed')].length > 0;
+  if (module.state() === 'failed' && !hasFailedTest) yield line('failed', module.relativeModuleId);
+
+  for (const test of module.children.allTests()) {
+    const result = test.result();
+    switch (result.state) {
+      case 'passed':
+      case 'failed':
+        yield line(result.state, fullName(test));
+        break;
+      // Interrupted: neither passed nor left out on purpose.
+      case 'pending':
+        yield line('failed', fullName(test));
+        break;
+      case 'skipped':
+        if (!isFilteredOut(test)) yield line('skipped', fullName(test), result.note ?? 'no reason given');
+    }
+  }
+}
+
+/** With -k, vitest counts every test whose name does not match as skipped. */
+function isFilteredOut(test: TestCase): boolean {
+  const pattern = test.project.globalConfig.testNamePattern ?? test.project.config.testNamePattern;
+  return pattern !== undefined && !pattern.test(test.fullName.replaceAll(' > ', ' '));
+}
+
+function fullName(test: TestCase): string {
+  return `${test.module.relativeModuleId}: ${test.fullName}`;
+}
+
+function line(...fields: readonly string[]): string {
+  return fields.map((field) => field.replaceAll(/[\t\n]+/g, ' ')).join('\t');
+}

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Everything that has to be true before a change goes in.
+#
+#   scripts/test.sh [--unit | --system] [-k PATTERN]
+#
+# Installs what the tests need, builds dist/banger, then runs types, lint, format check,
+# unit tests, and system tests that boot real VMs (under emulation if there is no KVM).
+#
+#   --unit      no build, no VMs: checks and unit tests
+#   --system    build and system tests
+#   -k PATTERN  only tests whose name matches; no other checks
+#
+# The last line adds up tests and checks. The exit code is 0 when nothing failed.
+set -euo pipefail
+
+here=$(dirname "${BASH_SOURCE[0]}")
+# shellcheck source=scripts/steps.sh
+source "$here/steps.sh"
+# shellcheck source=scripts/host-packages.sh
+source "$here/host-packages.sh"
+cd "$root"
+
+main() {
+  local unit=yes system=yes pattern=
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+      --unit) system=no ;;
+      --system) unit=no ;;
+      -k) pattern=${2:?"-k needs a pattern"} && shift ;;
+      -h | --help) usage && exit 0 ;;
+      *) usage >&2 && exit 2 ;;
+    esac
+    shift
+  done
+  [[ $unit$system != nono ]] || { usage >&2 && exit 2; }
+
+  results=$(mktemp -d)
+  trap 'rm -rf "$results"' EXIT
+
+  phase 'Host packages'
+  ensure_node
+  install_needs "$system"
+
+  phase 'npm packages'
+  ensure_node_modules
+  # From here on, "node" is the one that gets embedded.
+  PATH=$root/node_modules/.bin:$PATH
+
+  if [[ $unit == yes && -z $pattern ]]; then
+    check 'Types' tsc --noEmit
+    check 'Lint' eslint .
+    check 'Format' prettier --check .
+  fi
+  [[ $unit == no ]] || tests unit "$pattern"
+  if [[ $system == yes ]]; then
+    check 'Build' scripts/build-sea.sh
+    # Without it there is nothing to boot; the build has been counted as failed.
+    [[ $last_check != 0 ]] || tests system "$pattern"
+  fi
+
+  print_phase_times
+  print_summary
+}
+
+usage() {
+  sed -n '2,/^set/ s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+}
+
+install_needs() {
+  local had_registry=no
+  ! is_present docker-registry || had_registry=yes
+  if [[ $1 == yes ]]; then
+    ensure_host_packages < <(runtime_needs; build_needs; test_needs)
+    [[ -e ${BANGER_BUILD_CACHE:-.cache}/guest/.stamp ]] || ensure_package_index
+  else
+    ensure_host_packages < <(test_needs)
+  fi
+  # The tests start registries of their own. The package's would be open to everybody, from now on.
+  if [[ $had_registry == no && -d /run/systemd/system ]] && find_root; then
+    "${as_root[@]}" systemctl disable --now docker-registry >/dev/null 2>&1 || true
+  fi
+}
+
+# Runs a command as one phase that counts as one test. A failure is recorded, and the rest still runs.
+check() {
+  local title=$1 status=0
+  shift
+  phase "$title"
+  "$@" || status=$?
+  if [[ $status == 0 ]]; then
+    printf 'passed\t%s\n' "$title" >>"$results/checks"
+  else
+    printf 'failed\t%s: "%s" exited with %s\n' "$title" "$*" "$status" >>"$results/checks"
+  fi
+  last_check=$status
+}
+
+tests() {
+  local project=$1 pattern=$2 status=0 summary=$results/$1
+  local options=(--project "$project" --reporter=default --reporter=./scripts/summary-reporter.ts --passWithNoTests)
+  [[ -z $pattern ]] || options+=(-t "$pattern")
+  phase "${project^} tests"
+  BANGER_TEST_SUMMARY=$summary vitest run "${options[@]}" || status=$?
+  if [[ $status != 0 ]] && ! grep -qs '^failed' "$summary"; then
+    printf 'failed\t%s tests: vitest exited with %s\n' "${project^}" "$status" >>"$summary"
+  fi
+}
+
+print_summary() {
+  local passed failed skipped
+  passed=$(count passed)
+  failed=$(count failed)
+  skipped=$(count skipped)
+  if [[ $skipped != 0 ]]; then
+    printf '\n==== Skipped\n\n'
+    lines skipped | awk -F'\t' '{ printf "%s\n    because: %s\n", $2, $3 }'
+  fi
+  if [[ $failed != 0 ]]; then
+    printf '\n==== Failed\n\n'
+    lines failed | cut -f2
+  fi
+  printf '\n%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
+  [[ $failed == 0 && $passed != 0 ]]
+}
+
+lines() {
+  cat "$results"/* 2>/dev/null | grep "^$1	" || true
+}
+
+count() {
+  lines "$1" | wc -l
+}
+
+main "$@"
