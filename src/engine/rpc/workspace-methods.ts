@@ -25,6 +25,8 @@ export const workspacePrepare = method(
     vm: z.optional(z.string()),
     guestPath: z.optional(absolutePath),
     includeUntracked: z._default(z.boolean(), false),
+    /** Replaces what is in the guest, changes made there included */
+    overwrite: z._default(z.boolean(), false),
   }),
   z.extend(workspaceView, {
     files: z.int(),
@@ -37,16 +39,29 @@ export const workspacePrepare = method(
   }),
 );
 
+/** A file that differs from what was sent. The guest says so: its path is safe to join, not safe to print. */
+export const workspaceChange = z.object({
+  /** Below the workspace; quoted as git quotes it when it is not UTF-8 */
+  path: z.string(),
+  status: z.enum(['added', 'deleted', 'modified', 'type-changed']),
+  /** Lines, absent for binary files */
+  added: z.optional(z.int()),
+  removed: z.optional(z.int()),
+});
+export type WorkspaceChange = z.output<typeof workspaceChange>;
+
 /** What changed in the guest since it was prepared, guest commits included, as a binary-safe patch. */
 export const workspaceExport = method(
   'workspace.export',
   z.object({ path: z.optional(absolutePath), vm: z.optional(z.string()) }),
   z.object({
     vm: z.string(),
+    hostPath: z.string(),
     guestPath: z.string(),
     baseTree: z.string(),
     /** Base64, since patches need not be UTF-8 */
     patch: z.string(),
-    files: z.array(z.object({ path: z.string(), status: z.string() })),
+    files: z.array(workspaceChange),
+    warnings: z.array(z.string()),
   }),
 );

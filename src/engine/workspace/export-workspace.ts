@@ -1,0 +1,82 @@
+import { listWorkspaces } from '../../state/workspaces.ts';
+import type { WorkspaceContext } from '../context.ts';
+import type { Operation } from '../operations.ts';
+import type { ParsedParams, ResultOf } from '../rpc/method.ts';
+import type { WorkspaceChange, workspaceExport } from '../rpc/workspace-methods.ts';
+import { awaitRunningVm, resolveWorkspace, type BoundVm } from './bound-vm.ts';
+import { readChanges, readPatch, type GuestWorkspace } from './guest-changes.ts';
+import { ensureGuestGit } from './guest-git.ts';
+import { displayPath } from './raw-path.ts';
+
+/** What a guest changed in a workspace. */
+export interface WorkspaceChanges {
+  readonly files: readonly WorkspaceChange[];
+  readonly patch: Buffer;
+  readonly warnings: readonly string[];
+}
+
+/** Answers what changed in the guest since the tree was sent. Guest and host stay as they are. */
+export async function exportWorkspace(
+  context: WorkspaceContext,
+  params: ParsedParams<typeof workspaceExport>,
+  operation: Operation,
+): Promise<ResultOf<typeof workspaceExport>> {
+  const bound = await resolveWorkspace(context.db, params);
+  const changes = await summariseChanges(context, bound, operation);
+  return {
+    vm: bound.vm.name,
+    hostPath: bound.workspace.hostPath,
+    guestPath: bound.workspace.guestPath,
+    baseTree: bound.workspace.baseTree,
+    patch: (changes?.patch ?? Buffer.alloc(0)).toString('base64'),
+    files: [...(changes?.files ?? [])],
+    warnings: [...(changes?.warnings ?? [])],
+  };
+}
+
+/** The changes in a workspace, or undefined when there are none. */
+export async function summariseChanges(
+  context: WorkspaceContext,
+  bound: BoundVm,
+  operation: Operation,
+): Promise<WorkspaceChanges | undefined> {
+  return withGuestWorkspace(context, bound, operation, async (workspace) => {
+    const { tree, files, nested } = await readChanges(workspace);
+    if (files.length === 0 && nested.length === 0) return undefined;
+    const patch = files.length > 0 ? await readPatch(workspace, tree) : Buffer.alloc(0);
+    const warnings = nested.map(
+      (path) => `"${displayPath(path)}" is a repository of its own and is not in the patch`,
+    );
+    return { files, patch, warnings };
+  });
+}
+
+/** True when the guest's files differ from what was sent. */
+export async function workspaceHasChanges(
+  context: WorkspaceContext,
+  bound: BoundVm,
+  operation: Operation,
+): Promise<boolean> {
+  return withGuestWorkspace(context, bound, operation, async (workspace) => {
+    return (await readChanges(workspace)).files.length > 0;
+  });
+}
+
+async function withGuestWorkspace<T>(
+  context: WorkspaceContext,
+  { vm: { id }, workspace }: BoundVm,
+  operation: Operation,
+  task: (workspace: GuestWorkspace) => Promise<T>,
+): Promise<T> {
+  const { signal } = operation;
+  const vm = await awaitRunningVm(context, id, signal);
+  return context.locks.workspace.run(id, signal, async () => {
+    operation.enter('Reading changes');
+    const guest = await context.guest(vm, signal);
+    const git = await ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal });
+    // The base may have changed while this waited for a `prepare`.
+    const recorded = listWorkspaces(context.db, id).find((each) => each.guestPath === workspace.guestPath);
+    const { guestPath, baseTree } = recorded ?? workspace;
+    return task({ guest, git, guestPath, baseTree, vmName: vm.name, signal });
+  });
+}

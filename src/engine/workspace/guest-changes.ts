@@ -1,0 +1,159 @@
+import { BangerError } from '../../errors.ts';
+import type { Guest, GuestExit, GuestOutput } from '../guest.ts';
+import type { WorkspaceChange } from '../rpc/workspace-methods.ts';
+import { parseChanges, type ParsedChanges } from './changes-format.ts';
+import { lastLine } from './guest-git.ts';
+
+/** A workspace in a running guest. */
+export interface GuestWorkspace {
+  readonly guest: Guest;
+  /** Program that is git in this guest */
+  readonly git: string;
+  readonly guestPath: string;
+  readonly baseTree: string;
+  readonly vmName: string;
+  readonly signal: AbortSignal;
+}
+
+/** What differs between a guest's workspace and what was sent. */
+export interface GuestChanges extends ParsedChanges {
+  /** Git tree of the workspace as it is now, in the guest */
+  readonly tree: string;
+}
+
+const maxPatchBytes = 64 * 1024 * 1024;
+
+/** Settings under which git looks at a workspace: the guest's own are part of what may have changed. */
+const settings = [
+  'core.fsmonitor=false',
+  'core.hooksPath=/dev/null',
+  'core.attributesFile=/dev/null',
+  'core.excludesFile=/dev/null',
+  'core.quotePath=true',
+  'core.safecrlf=false',
+  'core.untrackedCache=false',
+  'safe.directory=*',
+].flatMap((setting) => ['-c', setting]);
+
+const environment = {
+  GIT_CONFIG_NOSYSTEM: '1',
+  GIT_CONFIG_GLOBAL: '/dev/null',
+  GIT_OPTIONAL_LOCKS: '0',
+  GIT_TERMINAL_PROMPT: '0',
+  LC_ALL: 'C',
+};
+
+/**
+ * Prints the git tree of a workspace as it is: committed or not, staged or not, untracked files included.
+ *
+ * Goes through an index of its own. That index is inside the repository's directory, since git makes it by
+ * renaming; the workspace's own index, references and files are left alone.
+ */
+const treeScript = `
+path=$1 base=$2 git=$3
+shift 2
+cd "$path" || exit
+unset GIT_DIR GIT_WORK_TREE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_NAMESPACE
+export ${Object.entries(environment)
+  .map(([name, value]) => `${name}=${value}`)
+  .join(' ')}
+export GIT_CEILING_DIRECTORIES="\${path%/*}"
+index=$("$@" rev-parse --absolute-git-dir)/banger-export-index || exit
+trap 'rm -f "$index" "$index.lock"' EXIT
+rm -f "$index" "$index.lock"
+export GIT_INDEX_FILE="$index"
+"$@" read-tree "$base" && "$@" add -A && "$@" write-tree
+`;
+
+/** Compares a guest's workspace with what was sent. Needs no more than the guest's disk; the host runs nothing. */
+export async function readChanges(workspace: GuestWorkspace): Promise<GuestChanges> {
+  const { guest, git, guestPath, baseTree, signal } = workspace;
+  const written = await guest.runToolbox(
+    ['sh', '-c', treeScript, 'banger', guestPath, baseTree, git, ...settings],
+    { signal },
+  );
+  if (written.exit.code !== 0) throw unreadable(workspace, written);
+  const tree = written.stdout.toString('latin1').trim();
+  if (!/^[0-9a-f]{40,64}$/.test(tree)) throw unreadable(workspace, written);
+  if (tree === baseTree) return { tree, files: [], nested: [] };
+
+  const listed = await guest.run(diffCommand(workspace, tree, ['--raw', '--numstat', '-z']), {
+    env: environment,
+    signal,
+  });
+  if (listed.exit.code !== 0) throw unreadable(workspace, listed);
+  const changes = parseChanges(listed.stdout);
+  if (changes) return { tree, ...changes };
+  throw new BangerError(
+    'command_failed',
+    `VM "${workspace.vmName}" answered with something that is not a list of changes`,
+  );
+}
+
+/** Reads the changes as a patch for `git apply`. At most 64 MiB. */
+export async function readPatch(workspace: GuestWorkspace, tree: string): Promise<Buffer> {
+  const { guest, signal } = workspace;
+  const process = await guest.spawn(diffCommand(workspace, tree, ['-p', '--binary', '--full-index']), {
+    env: environment,
+    signal,
+  });
+  process.stdio.end();
+  const chunks: Buffer[] = [];
+  const errors: Buffer[] = [];
+  let bytes = 0;
+  process.stdio.on('data', (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes <= maxPatchBytes) chunks.push(chunk);
+    else process.close();
+  });
+  process.stderr.on('data', (chunk: Buffer) => {
+    if (errors.length < 16) errors.push(chunk);
+  });
+  const exit = await process.exit.catch((error: unknown): GuestExit => {
+    if (bytes > maxPatchBytes) return {};
+    throw error;
+  });
+  if (bytes > maxPatchBytes) throw tooLarge(workspace);
+  const stdout = Buffer.concat(chunks);
+  if (exit.code === 0) return stdout;
+  throw unreadable(workspace, { exit, stdout, stderr: Buffer.concat(errors).toString('utf8') });
+}
+
+/** How many changed files there are of each kind, for one line of text. */
+export function describeChanges(files: readonly WorkspaceChange[]): string {
+  const added = files.reduce((sum, file) => sum + (file.added ?? 0), 0);
+  const removed = files.reduce((sum, file) => sum + (file.removed ?? 0), 0);
+  return `${files.length} ${files.length === 1 ? 'file' : 'files'} changed, +${added} -${removed}`;
+}
+
+function diffCommand({ git, guestPath, baseTree }: GuestWorkspace, tree: string, format: string[]): string[] {
+  const fixed = [
+    '-r',
+    '--no-renames',
+    '--no-ext-diff',
+    '--no-textconv',
+    '--no-color',
+    '--ignore-submodules=all',
+  ];
+  const prefixes = ['--src-prefix=a/', '--dst-prefix=b/'];
+  return [git, '-C', guestPath, ...settings, 'diff-tree', ...fixed, ...prefixes, ...format, baseTree, tree];
+}
+
+function unreadable({ vmName, guestPath }: GuestWorkspace, output: GuestOutput): BangerError {
+  return new BangerError(
+    'command_failed',
+    `git cannot read "${guestPath}" in VM "${vmName}"${lastLine(output)}`,
+    { hint: `Look at it with: banger vm exec ${vmName} -- git -C ${guestPath} status` },
+  );
+}
+
+function tooLarge({ vmName, guestPath }: GuestWorkspace): BangerError {
+  const limit = `${maxPatchBytes / 1024 / 1024} MiB`;
+  return new BangerError(
+    'command_failed',
+    `The changes in VM "${vmName}" make a patch of more than ${limit}`,
+    {
+      hint: `Add large files to .gitignore, or copy them: banger vm exec ${vmName} -- tar -c -C ${guestPath} FILE`,
+    },
+  );
+}

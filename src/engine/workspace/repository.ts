@@ -1,0 +1,131 @@
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { BangerError, errnoOf } from '../../errors.ts';
+import type { Exec } from '../../host/exec.ts';
+import { parseGitConfig, withoutFilters, type GitConfig } from './git-config.ts';
+import { hostGit, type HostGit } from './host-git.ts';
+
+/** A git repository on the host that a workspace can be made from. */
+export interface Repository {
+  /** Top of the working tree, symlinks resolved */
+  readonly topLevel: string;
+  /** `sha1` or `sha256` */
+  readonly objectFormat: string;
+  /** Commit at HEAD, absent on an unborn branch */
+  readonly head?: string;
+  /** Absent on a detached HEAD */
+  readonly branch?: string;
+  readonly config: GitConfig;
+  /** Files of the repository, wherever a worktree keeps them; any of them may be missing */
+  readonly paths: {
+    readonly index: string;
+    readonly objects: string;
+    readonly shallow: string;
+    readonly exclude: string;
+    readonly attributes: string;
+  };
+  /** Git in the top directory, filters switched off */
+  readonly git: HostGit;
+}
+
+/**
+ * Finds the repository a path belongs to, reading only.
+ *
+ * Refuses what cannot become a workspace: no repository, a bare one, one that git does not trust.
+ */
+export async function findRepository(exec: Exec, path: string, signal: AbortSignal): Promise<Repository> {
+  await checkDirectory(path);
+  const topLevel = await findTopLevel(hostGit({ exec, directory: path, signal }), path);
+  const config = parseGitConfig(
+    (await hostGit({ exec, directory: topLevel, signal })(['config', '--list', '-z'])).stdout,
+  );
+  const git = hostGit({ exec, directory: topLevel, signal, settings: withoutFilters(config) });
+
+  const [facts, symbolic, commit] = await Promise.all([
+    git([
+      'rev-parse',
+      '--show-object-format',
+      ...['index', 'objects', 'shallow', 'info/exclude', 'info/attributes'].flatMap((name) => [
+        '--git-path',
+        name,
+      ]),
+    ]),
+    git(['symbolic-ref', '-q', 'HEAD'], { okExitCodes: [1] }),
+    git(['rev-parse', '-q', '--verify', 'HEAD^{commit}'], { okExitCodes: [1, 128] }),
+  ]);
+  const [objectFormat, ...paths] = facts.stdout.toString('utf8').split('\n');
+  const [index, objects, shallow, exclude, attributes] = paths.map((each) => resolve(topLevel, each));
+  const reference = firstLine(symbolic.stdout);
+  return {
+    topLevel,
+    objectFormat: objectFormat!,
+    head: firstLine(commit.stdout),
+    branch: reference?.replace(/^refs\/heads\//, ''),
+    config,
+    paths: {
+      index: index!,
+      objects: objects!,
+      shallow: shallow!,
+      exclude: exclude!,
+      attributes: attributes!,
+    },
+    git,
+  };
+}
+
+async function checkDirectory(path: string): Promise<void> {
+  try {
+    if ((await stat(path)).isDirectory()) return;
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === 'EACCES')
+      throw new BangerError('invalid_argument', `"${path}" cannot be read`, { cause: error });
+    if (errno !== 'ENOENT' && errno !== 'ENOTDIR') throw error;
+    throw new BangerError('not_found', `There is no directory "${path}"`, { cause: error });
+  }
+  throw new BangerError('invalid_argument', `"${path}" is not a directory`, {
+    hint: 'Give the directory of a git working tree',
+  });
+}
+
+async function findTopLevel(git: HostGit, path: string): Promise<string> {
+  const kind = await git(['rev-parse', '--is-bare-repository', '--is-inside-work-tree'], {
+    okExitCodes: [128],
+  });
+  if (kind.exitCode !== 0) throw refusal(kind.stderr, path);
+  const [isBare, isInside] = kind.stdout.toString('utf8').split('\n');
+  if (isInside !== 'true') {
+    const what = isBare === 'true' ? 'is a bare repository' : 'is inside a .git directory';
+    throw new BangerError('invalid_argument', `"${path}" ${what} and has no working tree`, {
+      hint:
+        isBare === 'true'
+          ? `Make a working tree with: git clone ${path}`
+          : 'Give the directory that holds .git',
+    });
+  }
+  const output = (await git(['rev-parse', '--show-toplevel'])).stdout;
+  const topLevel = output.subarray(0, -1).toString('utf8');
+  if (!topLevel.includes('\n') && Buffer.from(`${topLevel}\n`).equals(output)) return topLevel;
+  throw new BangerError('invalid_argument', `The path of "${path}" has a line break or is not UTF-8`, {
+    hint: 'Move the working tree to a path without them',
+  });
+}
+
+/** Git says best itself why it does not trust a repository, and how to change that. */
+function refusal(stderr: string, path: string): BangerError {
+  const words = stderr.trim().replace(/^fatal: /, '');
+  if (/not a git repository/.test(words)) {
+    return new BangerError('invalid_argument', `"${path}" is not in a git repository`, {
+      hint: `Make it one with: git init ${path}`,
+    });
+  }
+  const [what, ...advice] = words.split('\n');
+  const hint = advice.map((line) => line.trim()).filter((line) => line !== '');
+  return new BangerError('invalid_argument', `git refuses "${path}": ${what}`, {
+    hint: hint.length > 0 ? hint.join(' ') : undefined,
+  });
+}
+
+function firstLine(output: Buffer): string | undefined {
+  return output.toString('utf8').split('\n')[0] || undefined;
+}

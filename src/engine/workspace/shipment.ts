@@ -1,0 +1,191 @@
+import { lstat, mkdir, readdir, readFile, stat } from 'node:fs/promises';
+import { copyFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf } from '../../errors.ts';
+import { guestConfigText } from './git-config.ts';
+import { findShallowEnds } from './history.ts';
+import type { WorkingTree } from './inspect-tree.ts';
+import { hostBytes } from './raw-path.ts';
+import type { Repository } from './repository.ts';
+import type { TarEntry } from './tar-stream.ts';
+import { stampOf, type TreeFile } from './tree-files.ts';
+
+/** Everything that goes into a guest for one working tree. */
+export interface Shipment {
+  /** Files of the tree first, its repository after */
+  readonly entries: readonly TarEntry[];
+  readonly fileCount: number;
+  readonly totalBytes: number;
+  /** Git tree of the files, dirty content included; its objects travel too */
+  readonly baseTree: string;
+}
+
+/** Keeps the base tree from being collected as garbage in the guest. */
+const baseReference = 'refs/banger/base';
+
+/**
+ * Makes the guest's copy of a repository in the scratch directory: an index that says what is staged, a pack
+ * with the latest history and what is staged or dirty, and references, so that the guest needs no git for it.
+ *
+ * New objects go to the scratch directory; the user's repository gets none.
+ */
+export async function buildShipment(tree: WorkingTree, scratch: string): Promise<Shipment> {
+  const objects = join(scratch, 'objects');
+  await mkdir(objects);
+  const env = {
+    GIT_OBJECT_DIRECTORY: objects,
+    GIT_ALTERNATE_OBJECT_DIRECTORIES: quoteAlternate(tree.repository.paths.objects),
+  };
+  const baseTree = await writeBaseTree(tree, { ...env, GIT_INDEX_FILE: join(scratch, 'base-index') });
+  const shallowEnds = await findShallowEnds(tree.repository);
+  const indexFile = await writeGuestIndex(tree, scratch);
+  const pack = await writePack(tree, scratch, {
+    env,
+    wanted: [...shallowEnds.map((end) => `--shallow ${end}`), tree.repository.head, baseTree],
+  });
+  const entries = [
+    ...tree.files.map((file) => workingEntry(tree.repository.topLevel, file)),
+    ...(await repositoryEntries(tree.repository, { baseTree, shallowEnds, indexFile, pack })),
+  ];
+  const totalBytes = entries.reduce((total, { content }) => {
+    if (content.kind === 'bytes') return total + content.bytes.length;
+    return total + (content.kind === 'file' ? content.sizeBytes : 0);
+  }, 0);
+  return { entries, fileCount: tree.files.length, totalBytes, baseTree };
+}
+
+/** Git reads this variable as a list: a colon in the path would end an entry, so it is quoted as a C string. */
+function quoteAlternate(path: string): string {
+  return `"${path.replace(/[\\"]/g, '\\$&')}"`;
+}
+
+/** Writes the tree of what travels. Files that git knows to be unchanged are taken from its index, others are read. */
+async function writeBaseTree(tree: WorkingTree, env: Readonly<Record<string, string>>): Promise<string> {
+  const { git } = tree.repository;
+  const sent = new Set(tree.files.map((file) => file.path));
+  const known = tree.entries
+    .filter((entry) => entry.stage === 0 && sent.has(entry.path))
+    .map((entry) => `${entry.mode} ${entry.oid} 0\t${entry.path}\0`);
+  await git(['update-index', '-z', '--index-info'], { env, input: Buffer.from(known.join(''), 'latin1') });
+  const unsure = tree.files.filter((file) => tree.unsure.has(file.path)).map((file) => `${file.path}\0`);
+  // `--remove`: a file that goes away just now is missed when it is sent, not here.
+  await git(['update-index', '--add', '--remove', '-z', '--stdin'], {
+    env,
+    input: Buffer.from(unsure.join(''), 'latin1'),
+  });
+  return (await git(['write-tree', '--missing-ok'], { env })).stdout.toString('latin1').trim();
+}
+
+/** The index as the guest gets it: in one file and without caches of this host, all else as the user left it. */
+async function writeGuestIndex(tree: WorkingTree, scratch: string): Promise<string | undefined> {
+  if (tree.indexCopy === undefined) return undefined;
+  const copy = join(scratch, 'guest-index');
+  await copyFile(tree.indexCopy, copy);
+  await tree.repository.git(['update-index', '--force-write-index'], { env: { GIT_INDEX_FILE: copy } });
+  return copy;
+}
+
+interface PackInput {
+  readonly env: Readonly<Record<string, string>>;
+  readonly wanted: readonly (string | undefined)[];
+}
+
+/** Packs what is reachable from the wanted objects and the index; returns the files made. */
+async function writePack(tree: WorkingTree, scratch: string, { env, wanted }: PackInput): Promise<string[]> {
+  const directory = join(scratch, 'pack');
+  await mkdir(directory);
+  const input = Buffer.from(wanted.filter((line) => line !== undefined).join('\n') + '\n');
+  await tree.repository.git(
+    ['pack-objects', '--revs', '--indexed-objects', '--delta-base-offset', '-q', join(directory, 'pack')],
+    { env: { ...env, GIT_INDEX_FILE: tree.indexCopy ?? join(scratch, 'no-index') }, input },
+  );
+  const names = (await readdir(directory)).filter((name) => /\.(?:pack|idx)$/.test(name));
+  return names.map((name) => join(directory, name));
+}
+
+function workingEntry(topLevel: string, file: TreeFile): TarEntry {
+  const { path, mode, mtimeSeconds, sizeBytes, target, stamp } = file;
+  const source = hostBytes(topLevel, path);
+  const content = target
+    ? ({ kind: 'symlink', target, source, stamp } as const)
+    : ({ kind: 'file', sizeBytes, source, stamp } as const);
+  return { path, mode, mtimeSeconds, content };
+}
+
+interface RepositoryParts {
+  readonly baseTree: string;
+  readonly shallowEnds: readonly string[];
+  readonly indexFile?: string;
+  readonly pack: readonly string[];
+}
+
+async function repositoryEntries(
+  repository: Repository,
+  { baseTree, shallowEnds, indexFile, pack }: RepositoryParts,
+): Promise<TarEntry[]> {
+  const { head, branch, paths } = repository;
+  const branchReference = branch && (branch.startsWith('refs/') ? branch : `refs/heads/${branch}`);
+  const references = [`${baseTree} ${baseReference}`];
+  if (head && branchReference) references.push(`${head} ${branchReference}`);
+  const now = Math.floor(Date.now() / 1000);
+  const text = (path: string, content: string | Buffer): TarEntry => ({
+    path: `.git/${path}`,
+    mode: 0o644,
+    mtimeSeconds: now,
+    content: { kind: 'bytes', bytes: Buffer.from(content) },
+  });
+  const directories = [
+    '',
+    'info/',
+    'objects/',
+    'objects/info/',
+    'objects/pack/',
+    'refs/',
+    'refs/heads/',
+    'refs/tags/',
+  ];
+  const [exclude, attributes] = await Promise.all([smallFile(paths.exclude), smallFile(paths.attributes)]);
+  return [
+    ...directories.map((path): TarEntry => {
+      return { path: `.git/${path}`, mode: 0o755, mtimeSeconds: now, content: { kind: 'directory' } };
+    }),
+    ...(await Promise.all(
+      pack.map((file) => fileEntry(`objects/pack/${file.split('/').at(-1)}`, file, 0o444)),
+    )),
+    text('config', guestConfigText(repository)),
+    text('packed-refs', `# pack-refs with: sorted \n${references.map((line) => `${line}\n`).join('')}`),
+    ...(shallowEnds.length > 0 ? [text('shallow', shallowEnds.map((end) => `${end}\n`).join(''))] : []),
+    ...(exclude ? [text('info/exclude', exclude)] : []),
+    ...(attributes ? [text('info/attributes', attributes)] : []),
+    ...(indexFile ? [await fileEntry('index', indexFile, 0o644)] : []),
+    text('HEAD', branchReference ? `ref: ${branchReference}\n` : `${head}\n`),
+  ];
+}
+
+async function fileEntry(path: string, file: string, mode: number): Promise<TarEntry> {
+  const stats = await lstat(file, { bigint: true });
+  return {
+    path: `.git/${path}`,
+    mode,
+    mtimeSeconds: Math.floor(Number(stats.mtimeMs) / 1000),
+    content: {
+      kind: 'file',
+      sizeBytes: Number(stats.size),
+      source: Buffer.from(file),
+      stamp: stampOf(stats),
+    },
+  };
+}
+
+const maxSmallFileBytes = 1024 * 1024;
+
+/** Patterns the user wrote by hand; one that is missing, or too large to be that, does not travel. */
+async function smallFile(path: string): Promise<Buffer | undefined> {
+  try {
+    const stats = await stat(path);
+    return stats.isFile() && stats.size <= maxSmallFileBytes ? await readFile(path) : undefined;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,99 @@
+import type { BigIntStats } from 'node:fs';
+import { lstat, readlink } from 'node:fs/promises';
+import { abortError, BangerError, errnoOf } from '../../errors.ts';
+import { displayPath, hostBytes, type RawPath } from './raw-path.ts';
+
+/** A file of the host's working tree, as it was when it was looked at. */
+export interface TreeFile {
+  readonly path: RawPath;
+  /** Permission bits; execution is what git cares about */
+  readonly mode: number;
+  readonly mtimeSeconds: number;
+  /** 0 for symlinks */
+  readonly sizeBytes: number;
+  /** Bytes of a symlink's target; absent for regular files */
+  readonly target?: Buffer;
+  /** Equal as long as the file is */
+  readonly stamp: string;
+}
+
+/** How many files are looked at together. */
+const batchSize = 256;
+
+/**
+ * Looks at files of a working tree. Those that are gone, or became something git does not track (a directory,
+ * a pipe), are left out, as are those below a symlink: they are not in this tree.
+ */
+export async function statTreeFiles(
+  topLevel: string,
+  paths: readonly RawPath[],
+  signal: AbortSignal,
+): Promise<TreeFile[]> {
+  const isDirectory = directoryCheck(topLevel);
+  const files: TreeFile[] = [];
+  for (let at = 0; at < paths.length; at += batchSize) {
+    if (signal.aborted) throw abortError(signal);
+    const batch = paths.slice(at, at + batchSize);
+    const found = await Promise.all(batch.map((path) => statTreeFile(topLevel, path, isDirectory)));
+    files.push(...found.filter((file) => file !== undefined));
+  }
+  return files;
+}
+
+/** What tells one state of a file from the next. */
+export function stampOf(stats: BigIntStats): string {
+  return `${stats.dev}:${stats.ino}:${stats.mode}:${stats.size}:${stats.mtimeNs}:${stats.ctimeNs}`;
+}
+
+async function statTreeFile(
+  topLevel: string,
+  path: RawPath,
+  isDirectory: (path: RawPath) => Promise<boolean>,
+): Promise<TreeFile | undefined> {
+  const slash = path.lastIndexOf('/');
+  if (slash !== -1 && !(await isDirectory(path.slice(0, slash)))) return undefined;
+  const bytes = hostBytes(topLevel, path);
+  const stats = await statIfThere(bytes, path);
+  if (!stats?.isFile() && !stats?.isSymbolicLink()) return undefined;
+  return {
+    path,
+    mode: Number(stats.mode & 0o777n),
+    mtimeSeconds: Math.max(0, Math.floor(Number(stats.mtimeMs) / 1000)),
+    sizeBytes: stats.isFile() ? Number(stats.size) : 0,
+    target: stats.isFile() ? undefined : await readlink(bytes, { encoding: 'buffer' }),
+    stamp: stampOf(stats),
+  };
+}
+
+/** Tells whether a path and all above it are real directories; each is looked at once. */
+function directoryCheck(topLevel: string): (path: RawPath) => Promise<boolean> {
+  const known = new Map<RawPath, Promise<boolean>>();
+  const check = async (path: RawPath): Promise<boolean> => {
+    const slash = path.lastIndexOf('/');
+    if (slash !== -1 && !(await isDirectory(path.slice(0, slash)))) return false;
+    return (await statIfThere(hostBytes(topLevel, path), path))?.isDirectory() ?? false;
+  };
+  const isDirectory = (path: RawPath): Promise<boolean> => {
+    const answer = known.get(path) ?? check(path);
+    known.set(path, answer);
+    return answer;
+  };
+  return isDirectory;
+}
+
+async function statIfThere(bytes: Buffer, path: RawPath): Promise<BigIntStats | undefined> {
+  try {
+    return await lstat(bytes, { bigint: true });
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === 'ENOENT' || errno === 'ENOTDIR') return undefined;
+    throw unreadable(path, error);
+  }
+}
+
+export function unreadable(path: RawPath, cause: unknown): BangerError {
+  return new BangerError('invalid_argument', `"${displayPath(path)}" cannot be read: ${errnoOf(cause)}`, {
+    hint: 'Change its permissions, or take it out of git with: git rm --cached',
+    cause,
+  });
+}

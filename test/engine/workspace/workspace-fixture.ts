@@ -1,0 +1,140 @@
+import { join } from 'node:path';
+import { execFileSync } from 'node:child_process';
+import type { WorkspaceContext } from '../../../src/engine/context.ts';
+import { createLocks } from '../../../src/engine/locks.ts';
+import type { Operation } from '../../../src/engine/operations.ts';
+import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.ts';
+import { prepareWorkspace, type EnsureVm } from '../../../src/engine/workspace/prepare-workspace.ts';
+import { exec, type Exec } from '../../../src/host/exec.ts';
+import { openDatabase } from '../../../src/state/database.ts';
+import { resolveLayout } from '../../../src/state/layout.ts';
+import { getVm, insertVm, moveVm } from '../../../src/state/vms.ts';
+import { createFakeGuest, type FakeGuestOptions } from '../../support/fake-guest.ts';
+import {
+  createRepo,
+  gitEnvironment,
+  makeTempDirectory,
+  openRepo,
+  type GitRepo,
+} from '../../support/git-repo.ts';
+
+export const vmId = 'a'.repeat(32);
+
+/** A host repository, a running VM whose guest is a directory of this host, and the engine's view of both. */
+export interface Fixture {
+  readonly directory: string;
+  readonly repo: GitRepo;
+  readonly guestPath: string;
+  readonly context: WorkspaceContext;
+  readonly operation: Operation;
+  readonly stages: string[];
+  readonly ensureVm: EnsureVm;
+  readonly commands: (readonly string[])[];
+  /** The guest's copy */
+  readonly copy: GitRepo;
+  prepare(params?: Partial<Parameters<typeof prepareWorkspace>[1]>): ReturnType<typeof prepareWorkspace>;
+  export(): ReturnType<typeof exportWorkspace>;
+  /** Exports, checks that the patch applies to the host's tree as it was sent, and applies it */
+  exportAndApply(): ReturnType<typeof exportWorkspace>;
+  remove(): void;
+}
+
+/** Git on the host as the engine runs it, but blind to the configuration of whoever runs the tests. */
+export const hermeticExec: Exec = (argv, options = {}) =>
+  exec(argv, { ...options, env: { ...options.env, ...gitEnvironment } });
+
+export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
+  const { path: directory, remove } = makeTempDirectory();
+  const repo = createRepo(join(directory, 'project'));
+  const guestPath = join(directory, 'guest', 'project');
+  const { guest, commands } = createFakeGuest(guestOptions);
+  const db = openDatabase(':memory:');
+  addRunningVm(db);
+  const context: WorkspaceContext = {
+    layout: resolveLayout({
+      env: { BANGER_HOME: directory },
+      home: directory,
+      uid: 1,
+      temporaryDirectory: '/tmp',
+    }),
+    db,
+    locks: createLocks(),
+    log: () => undefined,
+    exec: hermeticExec,
+    assets: {
+      buildId: 'test',
+      file: () => Promise.reject(new Error('no assets in this test')),
+      open: () => {
+        throw new Error('no assets in this test');
+      },
+    },
+    guest: async () => guest,
+  };
+  const stages: string[] = [];
+  const operation: Operation = {
+    id: 'op-1',
+    kind: 'workspace.prepare',
+    signal: new AbortController().signal,
+    enter: (stage) => void stages.push(stage),
+    progress: () => undefined,
+  };
+  const ensureVm: EnsureVm = async () => ({ vm: getVm(db, vmId), created: true });
+  const runExport = () => exportWorkspace(context, { path: repo.path }, operation);
+  return {
+    directory,
+    repo,
+    guestPath,
+    context,
+    operation,
+    stages,
+    ensureVm,
+    commands,
+    copy: openRepo(guestPath),
+    prepare: (params = {}) =>
+      prepareWorkspace(
+        context,
+        { path: repo.path, guestPath, includeUntracked: false, overwrite: false, ...params },
+        operation,
+        ensureVm,
+      ),
+    export: runExport,
+    async exportAndApply() {
+      const result = await runExport();
+      applyPatch(repo.path, Buffer.from(result.patch, 'base64'));
+      return result;
+    },
+    remove() {
+      db.close();
+      remove();
+    },
+  };
+}
+
+export function applyPatch(path: string, patch: Buffer): void {
+  const options = { cwd: path, input: patch, env: { PATH: process.env['PATH'], ...gitEnvironment } };
+  execFileSync('git', ['apply', '--check', '-'], options);
+  execFileSync('git', ['apply', '-'], options);
+}
+
+function addRunningVm(db: WorkspaceContext['db']): void {
+  db.prepare(
+    `INSERT INTO images (id, source, size_bytes, content_bytes, config, layers, os_release, has_shell, created_at)
+     VALUES ('image', 'import', 1, 1, '{}', '[]', '{}', 1, '2026-01-01T00:00:00Z')`,
+  ).run();
+  insertVm(db, {
+    id: vmId,
+    name: 'web',
+    imageId: 'image',
+    imageName: 'ubuntu',
+    cpus: 1,
+    memoryMib: 512,
+    diskBytes: 1,
+    network: 'user',
+    hostPublicKey: 'ssh-ed25519 AAAA',
+    ephemeral: false,
+    controlSocket: '/run/control',
+    createdAt: '2026-01-01T00:00:00Z',
+  });
+  moveVm(db, vmId, 'starting');
+  moveVm(db, vmId, 'running');
+}

@@ -1,0 +1,79 @@
+import { spawn } from 'node:child_process';
+import { Duplex, type Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { abortError } from '../../src/errors.ts';
+import type { Guest, GuestExecOptions, GuestExit, GuestProcess } from '../../src/engine/guest.ts';
+
+export interface FakeGuest {
+  readonly guest: Guest;
+  /** What was run in it, in order; toolbox programs are marked */
+  readonly commands: (readonly string[])[];
+}
+
+export interface FakeGuestOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** Comes before the toolbox's programs, as in `['busybox']`; without it the host's programs are used */
+  readonly toolbox?: readonly string[];
+  /** Called before each program; may change files, or throw */
+  readonly onRun?: (argv: readonly string[]) => void;
+}
+
+/** A guest whose programs run on this host: its paths are real ones, so tests give it a temp directory. */
+export function createFakeGuest(options: FakeGuestOptions = {}): FakeGuest {
+  const commands: (readonly string[])[] = [];
+  const start = (argv: readonly string[], run: GuestExecOptions): GuestProcess => {
+    options.onRun?.(argv);
+    commands.push(argv);
+    const env = { PATH: process.env['PATH'], HOME: '/nonexistent', ...options.env, ...run.env };
+    return startProcess(argv, { ...run, env: env as Record<string, string> });
+  };
+  const toolbox = (argv: readonly string[]) => [...(options.toolbox ?? []), ...argv];
+  const guest: Guest = {
+    spawn: async (argv, run = {}) => start(argv, run),
+    spawnToolbox: async (argv, run = {}) => start(toolbox(argv), run),
+    run: async (argv, run = {}) => collect(start(argv, run), run),
+    runToolbox: async (argv, run = {}) => collect(start(toolbox(argv), run), run),
+    shell: () => Promise.reject(new Error('The fake guest has no login shell')),
+    powerOff: async () => undefined,
+  };
+  return { guest, commands };
+}
+
+function startProcess(argv: readonly string[], options: GuestExecOptions): GuestProcess {
+  const child = spawn(argv[0]!, argv.slice(1), { cwd: options.workingDirectory ?? '/', env: options.env });
+  const close = (): void => void child.kill('SIGHUP');
+  options.signal?.addEventListener('abort', close, { once: true });
+  const exit = new Promise<GuestExit>((resolve, reject) => {
+    child.once('error', () => resolve({ code: 127 }));
+    child.once('close', (code, signal) => {
+      if (options.signal?.aborted) return reject(abortError(options.signal));
+      resolve(code === null ? { signal: signal!.replace('SIG', '') } : { code });
+    });
+  });
+  exit.catch(() => undefined);
+  child.stdin.on('error', () => undefined);
+  return {
+    stdio: Duplex.from({ readable: child.stdout, writable: child.stdin }),
+    stderr: child.stderr,
+    exit,
+    resize: () => undefined,
+    sendSignal: (name) => void child.kill(`SIG${name}` as NodeJS.Signals),
+    close,
+  };
+}
+
+async function collect(
+  child: GuestProcess,
+  { input }: { readonly input?: Buffer | Readable },
+): ReturnType<Guest['run']> {
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  child.stdio.on('data', (chunk: Buffer) => stdout.push(chunk));
+  child.stdio.on('error', () => undefined);
+  child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
+  if (input === undefined || Buffer.isBuffer(input)) child.stdio.end(input);
+  // A failing source ends the program, as a closed connection does; its exit says the rest.
+  else await pipeline(input, child.stdio).catch(() => child.close());
+  const exit = await child.exit;
+  return { exit, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString('utf8') };
+}

@@ -1,0 +1,90 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+
+/** A real git repository in a temp directory, unaware of the configuration of whoever runs the tests. */
+export interface GitRepo {
+  readonly path: string;
+  /** Runs git in it and returns stdout */
+  git(...args: string[]): string;
+  /** Writes a file, making its directories */
+  write(path: string, content: string | Buffer, mode?: number): void;
+  /** Stages everything and commits it */
+  commit(message: string): string;
+  /** Name and hash of every file under its git directory */
+  snapshot(): Record<string, string>;
+}
+
+/** A temp directory, with symlinks resolved as git reports paths. */
+export function makeTempDirectory(): { readonly path: string; remove(): void } {
+  const path = realpathSync(mkdtempSync(join(tmpdir(), 'banger-test-')));
+  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+export function createRepo(path: string): GitRepo {
+  mkdirSync(path, { recursive: true });
+  runGit(path, ['init', '-q', '-b', 'main']);
+  runGit(path, ['config', 'user.name', 'Ada "the" Tester']);
+  runGit(path, ['config', 'user.email', 'ada@example.com']);
+  return openRepo(path);
+}
+
+export function openRepo(path: string): GitRepo {
+  const git = (...args: string[]): string => runGit(path, args);
+  return {
+    path,
+    git,
+    write(name, content, mode) {
+      const file = join(path, name);
+      mkdirSync(dirname(file), { recursive: true });
+      writeFileSync(file, content);
+      if (mode !== undefined) chmodSync(file, mode);
+    },
+    commit(message) {
+      git('add', '-A');
+      git('commit', '-q', '-m', message);
+      return git('rev-parse', 'HEAD').trim();
+    },
+    snapshot: () => snapshot(join(path, '.git')),
+  };
+}
+
+/** Git's own environment for tests: no user or system configuration. */
+export const gitEnvironment = {
+  HOME: '/nonexistent',
+  GIT_CONFIG_NOSYSTEM: '1',
+  GIT_CONFIG_GLOBAL: '/dev/null',
+  LC_ALL: 'C',
+};
+
+function runGit(cwd: string, args: readonly string[]): string {
+  return execFileSync('git', args, {
+    cwd,
+    env: { PATH: process.env['PATH'], ...gitEnvironment },
+    encoding: 'latin1',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    maxBuffer: 256 * 1024 * 1024,
+  });
+}
+
+function snapshot(directory: string): Record<string, string> {
+  const files = readdirSync(directory, { recursive: true, withFileTypes: true });
+  return Object.fromEntries(
+    files
+      .filter((file) => file.isFile())
+      .map((file) => join(file.parentPath, file.name))
+      .sort()
+      .map((file) => [file, createHash('sha1').update(readFileSync(file)).digest('hex')]),
+  );
+}
