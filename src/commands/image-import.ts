@@ -1,0 +1,39 @@
+import { basename, resolve } from 'node:path';
+import { Command } from 'commander';
+import { imageImport } from '../engine/rpc/image-methods.ts';
+import type { Cli } from './cli.ts';
+import { readyText } from './image-text.ts';
+
+export function imageImportCommand(cli: Cli): Command {
+  return new Command('import')
+    .description('Make an image of a file: a rootfs tar, a docker save archive, or an OCI layout')
+    .argument('<path>', 'file (plain, gzip or zstd) or OCI layout directory')
+    .option('--name <name>', 'name of the image (default: from the file name)')
+    .addHelpText(
+      'after',
+      '\nExample:\n  docker save app | gzip > app.tar.gz && banger image import app.tar.gz',
+    )
+    .action(async (path: string, options: { readonly name?: string }) => {
+      const absolute = resolve(cli.cwd, path);
+      const image = await cli.call(imageImport, {
+        path: absolute,
+        name: options.name ?? defaultName(absolute),
+      });
+      cli.print(image, readyText);
+    });
+}
+
+/** A valid name as close to the file's as can be: `My Image-1.2.tar.gz` becomes `my-image-1.2`. */
+function defaultName(path: string): string {
+  const stem = basename(path)
+    .replace(/\.(?:gz|gzip|zst|zstd)$/i, '')
+    .replace(/\.(?:tar|tgz|oci|docker)$/i, '');
+  const name = stem
+    .toLowerCase()
+    .replace(/[^a-z0-9._-]+/g, '-')
+    .replace(/[._-]*-[._-]*/g, '-')
+    .replace(/\.[._]+/g, '.')
+    .replace(/_{3,}|_\./g, '_')
+    .replace(/^[._-]+|[._-]+$/g, '');
+  return name === '' || name === 'base' ? 'imported' : name;
+}

@@ -1,0 +1,158 @@
+import { createReadStream } from 'node:fs';
+import { open, stat, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { BangerError, errnoOf } from '../../errors.ts';
+import { readLimited } from './read-limited.ts';
+import { parsePax } from './tar-pax.ts';
+import { parseTarHeader, tarBlockSize, type TarHeader } from './tar-header.ts';
+
+/** Files of an image archive, by name; a directory and a tar look the same from here. */
+export interface ArchiveFiles {
+  readonly has: (name: string) => Promise<boolean>;
+  /** Throws when the file is missing or larger than `maxBytes` */
+  readonly read: (name: string, maxBytes: number) => Promise<Buffer>;
+  readonly open: (name: string) => Promise<Readable>;
+}
+
+/** Where a file's bytes are in the tar, or what it is a link to. */
+type Member = { readonly offset: number; readonly size: number } | { readonly target: string };
+
+/** More members than this are a root filesystem, not an archive of layers. */
+const maxMembers = 10_000;
+const maxPaxBytes = 1024 * 1024;
+
+/** The files of a directory. */
+export function directoryFiles(directory: string): ArchiveFiles {
+  const find = async (name: string): Promise<string | undefined> => {
+    const path = join(directory, name);
+    try {
+      return (await stat(path)).isFile() ? path : undefined;
+    } catch (error) {
+      if (['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '')) return undefined;
+      throw error;
+    }
+  };
+  return filesOf(directory, async (name) => {
+    const path = await find(name);
+    return path === undefined ? undefined : createReadStream(path);
+  });
+}
+
+/**
+ * Indexes a plain tar without reading its contents. Returns undefined as soon as it cannot be an archive of an
+ * image: not a tar, or with a file that `isExpected` does not know.
+ */
+export async function tarFiles(
+  path: string,
+  isExpected: (name: string) => boolean,
+): Promise<ArchiveFiles | undefined> {
+  const members = await indexTar(path, isExpected);
+  if (!members) return undefined;
+  return filesOf(path, async (name) => {
+    const member = follow(members, name);
+    if (!member) return undefined;
+    if (member.size === 0) return Readable.from([]);
+    return createReadStream(path, { start: member.offset, end: member.offset + member.size - 1 });
+  });
+}
+
+function filesOf(where: string, find: (name: string) => Promise<Readable | undefined>): ArchiveFiles {
+  const openFile = async (name: string): Promise<Readable> => {
+    const stream = await find(name);
+    if (stream) return stream;
+    throw new BangerError('invalid_argument', `"${where}" lacks the file "${name.slice(0, 200)}"`, {
+      hint: 'Write the archive again, with: docker save IMAGE -o FILE',
+    });
+  };
+  return {
+    open: openFile,
+    has: async (name) => {
+      const stream = await find(name);
+      stream?.destroy();
+      return stream !== undefined;
+    },
+    read: async (name, maxBytes) => {
+      const bytes = await readLimited(await openFile(name), maxBytes);
+      if (bytes) return bytes;
+      throw new BangerError(
+        'invalid_argument',
+        `"${name.slice(0, 200)}" in "${where}" is larger than it should be`,
+      );
+    },
+  };
+}
+
+async function indexTar(
+  path: string,
+  isExpected: (name: string) => boolean,
+): Promise<Map<string, Member> | undefined> {
+  const file = await open(path, 'r');
+  try {
+    const { size } = await file.stat();
+    const members = new Map<string, Member>();
+    let pax: ReadonlyMap<string, string> = new Map();
+    for (let position = 0; position + tarBlockSize <= size;) {
+      const header = await headerAt(file, position);
+      if (header === 'end') break;
+      if (header === 'damaged') return undefined;
+      const length = Number(pax.get('size') ?? header.size);
+      const offset = position + tarBlockSize;
+      if (!Number.isSafeInteger(length) || length < 0 || offset + length > size) return undefined;
+      position = offset + Math.ceil(length / tarBlockSize) * tarBlockSize;
+      if (header.type === 'x') {
+        if (length > maxPaxBytes) return undefined;
+        pax = parsePax(await bytesAt(file, offset, length)).records;
+        continue;
+      }
+      const name = cleanName(pax.get('path') ?? header.path);
+      const target = pax.get('linkpath') ?? header.linkPath;
+      pax = new Map();
+      // Global headers and directories hold no files. Names longer than a header come with pax in these archives.
+      if (header.type === 'g' || name === '' || header.type === '5') continue;
+      if (!isExpected(name) || members.size === maxMembers) return undefined;
+      if (header.type === '2') members.set(name, { target: resolveLink(name, target) });
+      else if (header.type === '1') members.set(name, { target: cleanName(target) });
+      else members.set(name, { offset, size: length });
+    }
+    return members;
+  } finally {
+    await file.close();
+  }
+}
+
+async function headerAt(file: FileHandle, position: number): Promise<TarHeader | 'end' | 'damaged'> {
+  const block = await bytesAt(file, position, tarBlockSize);
+  if (block.every((byte) => byte === 0)) return 'end';
+  try {
+    return parseTarHeader(block);
+  } catch {
+    // Whatever is wrong with it: the converter will find it too, and say it better.
+    return 'damaged';
+  }
+}
+
+async function bytesAt(file: FileHandle, position: number, length: number): Promise<Buffer> {
+  const bytes = Buffer.alloc(length);
+  await file.read(bytes, 0, length, position);
+  return bytes;
+}
+
+/** `docker save` once wrote repeated layers as links to each other; a circle leads nowhere. */
+function follow(
+  members: ReadonlyMap<string, Member>,
+  name: string,
+): { readonly offset: number; readonly size: number } | undefined {
+  let member = members.get(cleanName(name));
+  for (let hops = 0; member && 'target' in member && hops < 10; hops++) member = members.get(member.target);
+  return member && 'target' in member ? undefined : member;
+}
+
+function cleanName(name: string): string {
+  return name.replace(/^(?:\.?\/)+/, '').replace(/\/+$/, '');
+}
+
+/** Only within the archive: a link that leaves it leads to a name that no member has. */
+function resolveLink(from: string, target: string): string {
+  return join('/', from, '..', target).slice(1);
+}

@@ -1,0 +1,172 @@
+import { createHash, type Hash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { abortError, BangerError, errnoOf } from '../../errors.ts';
+import { syncDirectory } from '../../host/files.ts';
+import type { Descriptor } from './manifest.ts';
+import type { BlobBody } from './registry.ts';
+import { hexOf } from './resolve-image.ts';
+import { ConnectionError } from './transport.ts';
+
+export interface BlobRequest {
+  /** Cache directory */
+  readonly directory: string;
+  readonly blob: Descriptor;
+  /** Opens the blob where it comes from, from an offset on or from the start */
+  readonly source: (from: number, signal: AbortSignal) => Promise<BlobBody>;
+  readonly signal: AbortSignal;
+  readonly retryDelayMs: number;
+  /** Bytes of the blob that are there by now */
+  readonly onBytes?: (done: number) => void;
+}
+
+/** Breaks in a row, none of which brought a byte, before a download is given up. */
+const maxFruitlessAttempts = 4;
+
+/**
+ * Makes a blob present in the cache and returns its path.
+ *
+ * What is at that path has the right hash: a cached blob is read and hashed again, a download gets its name last.
+ * A download that stopped halfway goes on where it was. At most one download of a blob may run at a time.
+ */
+export async function ensureBlob(request: BlobRequest): Promise<string> {
+  const { directory, blob, signal } = request;
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const path = join(directory, hexOf(blob.digest));
+  if (await isIntact(path, blob, signal)) {
+    request.onBytes?.(blob.size);
+    return path;
+  }
+  const partial = `${path}.partial`;
+  const file = await openForUpdate(partial);
+  try {
+    await download(file, request);
+    await file.sync();
+  } catch (error) {
+    // A wrong hash leaves nothing to go on with; an interruption does.
+    if (error instanceof WrongBlobError) await rm(partial, { force: true });
+    throw error;
+  } finally {
+    await file.close();
+  }
+  await rename(partial, path);
+  await syncDirectory(directory);
+  return path;
+}
+
+class WrongBlobError extends BangerError {
+  constructor(what: string) {
+    super('command_failed', what, {
+      hint: 'The registry or something on the way changes content. Try again, or another registry',
+    });
+  }
+}
+
+async function isIntact(path: string, blob: Descriptor, signal: AbortSignal): Promise<boolean> {
+  const size = await stat(path).then(
+    (found) => found.size,
+    (error: unknown) => {
+      if (errnoOf(error) === 'ENOENT') return -1;
+      throw error;
+    },
+  );
+  if (size !== blob.size) return false;
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) {
+    if (signal.aborted) throw abortError(signal);
+    hash.update(chunk);
+  }
+  return hash.digest('hex') === hexOf(blob.digest);
+}
+
+async function download(file: FileHandle, request: BlobRequest): Promise<void> {
+  const { blob, signal } = request;
+  let progress = await resume(file, blob.size);
+  let isFresh = progress.offset === 0;
+  for (let fruitless = 0; ;) {
+    const before = progress.offset;
+    try {
+      if (progress.offset < blob.size || blob.size === 0) {
+        const part = await request.source(progress.offset, signal);
+        if (part.from !== progress.offset) {
+          progress = await startOver(file);
+          isFresh = true;
+        }
+        await receive(file, part, progress, request);
+      }
+      const digest = `sha256:${progress.hash.copy().digest('hex')}`;
+      if (digest === blob.digest) return;
+      // The part from an earlier attempt may be what is wrong; what came in one go is not excused.
+      if (isFresh) throw new WrongBlobError(`Blob ${blob.digest} arrived with digest ${digest}`);
+      progress = await startOver(file);
+      isFresh = true;
+    } catch (error) {
+      if (!(error instanceof ConnectionError && error.isTransient)) throw error;
+      fruitless = progress.offset > before ? 1 : fruitless + 1;
+      if (fruitless === maxFruitlessAttempts) throw error;
+      await sleep(request.retryDelayMs * 2 ** fruitless, undefined, { signal }).catch(() => {
+        throw abortError(signal);
+      });
+    }
+  }
+}
+
+interface DownloadProgress {
+  hash: Hash;
+  offset: number;
+}
+
+async function receive(
+  file: FileHandle,
+  part: BlobBody,
+  progress: DownloadProgress,
+  { blob, onBytes }: BlobRequest,
+): Promise<void> {
+  for await (const chunk of part.body) {
+    if (progress.offset + chunk.length > blob.size) {
+      throw new WrongBlobError(`Blob ${blob.digest} is larger than the ${blob.size} bytes it should have`);
+    }
+    await file.write(chunk, 0, chunk.length, progress.offset);
+    progress.hash.update(chunk);
+    progress.offset += chunk.length;
+    onBytes?.(progress.offset);
+  }
+  if (progress.offset === blob.size) return;
+  throw new ConnectionError(`Blob ${blob.digest} ended after ${progress.offset} of ${blob.size} bytes`, {
+    isTransient: true,
+    hint: 'Try again; the download goes on where it stopped',
+    cause: undefined,
+  });
+}
+
+/** Takes up what an earlier attempt left, hashing it again. */
+async function resume(file: FileHandle, size: number): Promise<DownloadProgress> {
+  const progress: DownloadProgress = { hash: createHash('sha256'), offset: 0 };
+  const left = (await file.stat()).size;
+  if (left > size) return startOver(file);
+  const buffer = Buffer.allocUnsafe(1 << 20);
+  while (progress.offset < left) {
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, progress.offset);
+    if (bytesRead === 0) break;
+    progress.hash.update(buffer.subarray(0, bytesRead));
+    progress.offset += bytesRead;
+  }
+  return progress;
+}
+
+async function startOver(file: FileHandle): Promise<DownloadProgress> {
+  await file.truncate(0);
+  return { hash: createHash('sha256'), offset: 0 };
+}
+
+/** Opens for reading and writing anywhere, keeping what is there. */
+async function openForUpdate(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'r+');
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+    return open(path, 'wx+', 0o600);
+  }
+}

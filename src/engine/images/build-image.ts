@@ -1,0 +1,74 @@
+import { createHash } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Image, ImageConfig } from '../../state/images.ts';
+import type { Operation } from '../operations.ts';
+import { imageServices, type ImagesContext } from './image-services.ts';
+import type { LayerSource } from './layers.ts';
+import { publishImage, stagedRootfs, type NewImage } from './publish-image.ts';
+
+export interface ImageParts {
+  readonly layers: readonly LayerSource[];
+  /** Private directory to work in, removed by the caller */
+  readonly stagingDirectory: string;
+  /** Absent: from the content of the layers */
+  readonly id?: string;
+  readonly source: Image['source'];
+  readonly digest?: string;
+  readonly config: ImageConfig;
+  /** Digests to record for the layers; absent: those of their content */
+  readonly layerDigests?: readonly string[];
+  /** Stored name */
+  readonly name: string;
+  /** Called when the layers have been read, before the image is published */
+  readonly onConverted?: () => Promise<void>;
+}
+
+/** Size of an image's filesystem. It is sparse, and grows with the disk of the VM made from it. */
+const filesystemBytes = 8 * 1024 ** 3;
+
+/** UUID and hash seed of an image whose id is known only once it is written. */
+const rootfsSeed = 'rootfs';
+
+/** Converts layers to a filesystem in the staging directory and publishes it under a name. */
+export async function buildImage(
+  context: ImagesContext,
+  parts: ImageParts,
+  operation: Operation,
+): Promise<Image> {
+  // The image's own directory; the converter's scratch files stay outside.
+  const stagingDirectory = join(parts.stagingDirectory, 'image');
+  await mkdir(stagingDirectory, { mode: 0o700 });
+  const converted = await imageServices(context).tools.convert({
+    layers: parts.layers,
+    destination: stagedRootfs(stagingDirectory),
+    workDirectory: parts.stagingDirectory,
+    sizeBytes: filesystemBytes,
+    seed: parts.id ?? rootfsSeed,
+    signal: operation.signal,
+    onProgress: ({ layer, bytes }) => {
+      const detail = `layer ${layer + 1} of ${parts.layers.length}`;
+      operation.progress({ detail, done: bytes, unit: 'bytes' });
+    },
+  });
+  await parts.onConverted?.();
+
+  operation.enter('Publishing image');
+  const image: NewImage = {
+    id: parts.id ?? rootfsImageId(converted.diffIds),
+    source: parts.source,
+    digest: parts.digest,
+    sizeBytes: converted.sizeBytes,
+    contentBytes: converted.contentBytes,
+    config: parts.config,
+    layers: parts.layerDigests ?? converted.diffIds,
+    osRelease: converted.osRelease,
+    hasShell: converted.hasShell,
+  };
+  return publishImage(context, { stagingDirectory, image, name: parts.name }, operation.signal);
+}
+
+/** The id of an image that has no config of its own: a hash over the digests of its layers' content. */
+export function rootfsImageId(diffIds: readonly string[]): string {
+  return createHash('sha256').update(diffIds.join('\n')).digest('hex');
+}

@@ -1,0 +1,81 @@
+import { existsSync } from 'node:fs';
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { BangerError } from '../../errors.ts';
+import { deleteImageName, deleteImageRow, getImage, vmsOfImage, type Image } from '../../state/images.ts';
+import { imagePaths } from '../../state/layout.ts';
+import type { ImageContext } from '../context.ts';
+import { getImageByReference, shownImage } from './find-image.ts';
+import { discardPath } from './image-staging.ts';
+import { publishKey } from './publish-image.ts';
+import { canonicalName, familiarName, parseReference } from './reference.ts';
+
+export interface DeletedImage {
+  /** Names that are gone, as people write them */
+  readonly untagged: string[];
+  /** Id of the image, null when it is still there under other names */
+  readonly deleted: string | null;
+}
+
+/** Deletes an image, or only the name given when it has others. One that VMs use stays. */
+export async function deleteImage(
+  context: ImageContext,
+  reference: string,
+  signal: AbortSignal,
+): Promise<DeletedImage> {
+  const image = getImageByReference(context.db, reference);
+  const name = nameMeant(image, reference);
+  if (name !== undefined && image.names.length > 1) {
+    return context.locks.publish.run(publishKey, signal, async () => {
+      deleteImageName(context.db, name);
+      return { untagged: [familiarName(name)], deleted: null };
+    });
+  }
+  const { names, id } = await removeImage(context, image.id, signal);
+  return { untagged: names.map(familiarName), deleted: id };
+}
+
+/** Removes an image with all its names and files, unless a VM uses it. */
+export async function removeImage(context: ImageContext, id: string, signal: AbortSignal): Promise<Image> {
+  const { layout, db } = context;
+  const { directory } = imagePaths(layout, id);
+  const discarded = discardPath(layout);
+  const image = await context.locks.publish.run(publishKey, signal, async () => {
+    const image = getImage(db, id);
+    refuseIfUsed(context, image);
+    // The row goes first, because only the database knows of a VM that is just being created. A directory
+    // without a row is removed when the next engine starts.
+    deleteRow(context, image);
+    await mkdir(layout.imageStagingDirectory, { recursive: true, mode: 0o700 });
+    if (existsSync(directory)) await rename(directory, discarded);
+    return image;
+  });
+  await rm(discarded, { recursive: true, force: true });
+  return image;
+}
+
+function refuseIfUsed({ db }: ImageContext, image: Image): void {
+  const vms = vmsOfImage(db, image.id);
+  if (vms.length === 0) return;
+  const list = vms.map((name) => `"${name}"`).join(', ');
+  throw new BangerError('invalid_state', `Image "${shownImage(image)}" is used by VM ${list}`, {
+    hint: `Delete what uses it first: banger vm delete ${vms.join(' ')}`,
+  });
+}
+
+function deleteRow(context: ImageContext, image: Image): void {
+  try {
+    deleteImageRow(context.db, image.id);
+  } catch (error) {
+    // Its foreign key found a VM that came in between.
+    refuseIfUsed(context, getImage(context.db, image.id));
+    throw error;
+  }
+}
+
+/** The stored name that the reference spells out, or undefined when it is an id or a digest. */
+function nameMeant(image: Image, reference: string): string | undefined {
+  if (image.names.includes(reference)) return reference;
+  if (image.id.startsWith(reference.replace(/^sha256:/, ''))) return undefined;
+  const name = canonicalName(parseReference(reference));
+  return image.names.includes(name) ? name : undefined;
+}

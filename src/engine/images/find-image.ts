@@ -1,0 +1,81 @@
+import { BangerError } from '../../errors.ts';
+import type { Database } from '../../state/database.ts';
+import { findImageByName, findImagesByPrefix, listImages, type Image } from '../../state/images.ts';
+import { canonicalName, familiarName, parseReference, type Reference } from './reference.ts';
+
+/** Name of the image that is embedded in the binary. */
+export const baseName = 'base';
+
+/** Shortest id prefix accepted in place of a name. */
+const minPrefixLength = 6;
+
+/** Finds the image a user means: by any form of its name, by name and digest, or by an unambiguous start of its id. */
+export function findImage(db: Database, reference: string): Image | undefined {
+  const exact = findImageByName(db, reference);
+  if (exact) return exact;
+  const id = reference.replace(/^sha256:/, '');
+  if (id.length >= minPrefixLength && /^[0-9a-f]{1,64}$/.test(id)) {
+    const byId = findByPrefix(db, reference, id);
+    if (byId || id.length === 64) return byId;
+  }
+  const parsed = parseReference(reference);
+  return findImageByName(db, canonicalName(parsed)) ?? findByDigest(db, parsed);
+}
+
+/** Like `findImage`, but throws when there is none. */
+export function getImageByReference(db: Database, reference: string): Image {
+  const image = findImage(db, reference);
+  if (image) return image;
+  const names = listImages(db).flatMap((known) => known.names.map(familiarName));
+  const close = names.find((name) => isClose(reference, name));
+  throw new BangerError('not_found', `There is no image "${reference}" on this host`, {
+    hint: close
+      ? `Did you mean "${close}"? List images with: banger image list`
+      : `Pull it with: banger image pull ${reference}`,
+  });
+}
+
+/** How a user would be told which image it is. */
+export function shownImage(image: Image): string {
+  return image.names[0] === undefined ? image.id.slice(0, 12) : familiarName(image.names[0]);
+}
+
+function findByPrefix(db: Database, reference: string, prefix: string): Image | undefined {
+  const matches = findImagesByPrefix(db, prefix);
+  if (matches.length <= 1) return matches[0];
+  const shown = matches.map((image) => `${image.id.slice(0, 12)} (${shownImage(image)})`).join(', ');
+  throw new BangerError('invalid_argument', `"${reference}" could be any of these images: ${shown}`, {
+    hint: 'Give a name or more digits of the id',
+  });
+}
+
+/** An image pulled by tag is also the one that its digest names, as long as the repository is the same. */
+function findByDigest(db: Database, { registry, repository, digest }: Reference): Image | undefined {
+  if (digest === undefined) return undefined;
+  const repositories = [`${registry}/${repository}:`, `${registry}/${repository}@`];
+  return listImages(db).find(
+    (image) =>
+      image.digest === digest &&
+      image.names.some((name) => repositories.some((prefix) => name.startsWith(prefix))),
+  );
+}
+
+/** True when a name is a part of the other, or one typing error away; tags count only where both have one. */
+function isClose(wanted: string, known: string): boolean {
+  const [left, right] = wanted.includes(':') ? [wanted, known] : [wanted, known.replace(/:[^/]*$/, '')];
+  if (left.length > 2 && right.length > 2 && (left.startsWith(right) || right.startsWith(left))) return true;
+  return editDistance(left, right) <= (left.length > 4 ? 2 : 1);
+}
+
+function editDistance(left: string, right: string): number {
+  let row = Array.from({ length: right.length + 1 }, (_, index) => index);
+  for (const [at, character] of [...left].entries()) {
+    const next = [at + 1];
+    for (let column = 1; column <= right.length; column++) {
+      const replaced = row[column - 1]! + (right[column - 1] === character ? 0 : 1);
+      next.push(Math.min(replaced, row[column]! + 1, next[column - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[right.length]!;
+}

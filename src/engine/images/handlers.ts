@@ -1,0 +1,62 @@
+import { listImages } from '../../state/images.ts';
+import type { ImageContext } from '../context.ts';
+import type { Operation } from '../operations.ts';
+import type {
+  imageDelete,
+  imageImport,
+  imageList,
+  imagePull,
+  imageShow,
+  ImageDetails,
+  ImageView,
+} from '../rpc/image-methods.ts';
+import type { ParsedParams, ResultOf } from '../rpc/method.ts';
+import { ensureBaseImage } from './base-image.ts';
+import { deleteImage } from './delete-image.ts';
+import { baseName, getImageByReference } from './find-image.ts';
+import { toImageDetails, toImageView } from './image-views.ts';
+import { importImage } from './import-image.ts';
+import { pullImage } from './pull-image.ts';
+
+export async function pullImageRoute(
+  context: ImageContext,
+  { reference }: ParsedParams<typeof imagePull>,
+  operation: Operation,
+): Promise<ImageView> {
+  // `base` is ours wherever it is written: pulling it means having the one of this binary.
+  const image =
+    reference === baseName
+      ? await ensureBaseImage(context, operation)
+      : await pullImage(context, reference, operation);
+  return toImageView(context.db, image);
+}
+
+export async function importImageRoute(
+  context: ImageContext,
+  params: ParsedParams<typeof imageImport>,
+  operation: Operation,
+): Promise<ImageView> {
+  return toImageView(context.db, await importImage(context, params, operation));
+}
+
+export async function listImagesRoute(
+  { db }: ImageContext,
+  _params: ParsedParams<typeof imageList>,
+): Promise<ImageView[]> {
+  return listImages(db).map((image) => toImageView(db, image));
+}
+
+export async function showImageRoute(
+  { db }: ImageContext,
+  { reference }: ParsedParams<typeof imageShow>,
+): Promise<ImageDetails> {
+  return toImageDetails(db, getImageByReference(db, reference));
+}
+
+export async function deleteImageRoute(
+  context: ImageContext,
+  { reference }: ParsedParams<typeof imageDelete>,
+  operation: Operation,
+): Promise<ResultOf<typeof imageDelete>> {
+  return deleteImage(context, reference, operation.signal);
+}

@@ -1,0 +1,59 @@
+import { homedir } from 'node:os';
+import { exec } from '../../host/exec.ts';
+import type { Database } from '../../state/database.ts';
+import type { Image } from '../../state/images.ts';
+import type { ImageContext } from '../context.ts';
+import { dockerCredentials, type FindCredentials } from './docker-auth.ts';
+import type { convertLayers } from './layers.ts';
+import { SharedWork } from './shared-work.ts';
+import { createTransport, type Transport } from './transport.ts';
+
+export type ConvertLayers = typeof convertLayers;
+
+/** What work on images does to the world outside; tests bring their own. */
+export interface ImageTools {
+  readonly convert: ConvertLayers;
+  readonly credentials: FindCredentials;
+  readonly transport: Transport;
+  readonly retryDelayMs: number;
+}
+
+/** The engine's context; `imageTools` replaces parts of what touches the world, for tests. */
+export type ImagesContext = ImageContext & { readonly imageTools?: Partial<ImageTools> };
+
+/** What pulls share while an engine runs. */
+export interface ImageServices {
+  readonly tools: ImageTools;
+  /** By stored name */
+  readonly pulls: SharedWork<Image>;
+  /** By digest; yields the path in the cache */
+  readonly blobs: SharedWork<string>;
+  /** Digest of the content of the embedded image, computed on first use */
+  baseDigest?: Promise<string>;
+}
+
+const retryDelayMs = 500;
+
+/** Keyed by database, of which an engine has one, so that nobody has to carry them along or end them. */
+const services = new WeakMap<Database, ImageServices>();
+
+export function imageServices(context: ImagesContext): ImageServices {
+  const known = services.get(context.db);
+  if (known) return known;
+  const made: ImageServices = {
+    tools: { ...productionTools(context), ...context.imageTools },
+    pulls: new SharedWork(),
+    blobs: new SharedWork(),
+  };
+  services.set(context.db, made);
+  return made;
+}
+
+function productionTools(context: ImagesContext): ImageTools {
+  return {
+    convert: async (options) => (await import('./layers.ts')).convertLayers(options),
+    credentials: dockerCredentials({ env: process.env, home: homedir(), exec, log: context.log }),
+    transport: createTransport(),
+    retryDelayMs,
+  };
+}

@@ -1,0 +1,142 @@
+import { createReadStream, createWriteStream } from 'node:fs';
+import { open, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { abortError, BangerError, errnoOf } from '../../errors.ts';
+import type { Image } from '../../state/images.ts';
+import type { Operation } from '../operations.ts';
+import { directoryFiles, tarFiles, type ArchiveFiles } from './archive-files.ts';
+import { openArchive, isArchiveName, type ArchivedImage } from './archived-image.ts';
+import { buildImage } from './build-image.ts';
+import { baseName } from './find-image.ts';
+import type { ImagesContext } from './image-services.ts';
+import { withStaging } from './image-staging.ts';
+import { uncompressed } from './layer-stream.ts';
+import { canonicalName, parseReference } from './reference.ts';
+import { parseTarHeader, tarBlockSize } from './tar-header.ts';
+
+/**
+ * Makes an image of a file or directory on the host, whatever it turns out to be: a rootfs tar (plain, gzip or
+ * zstd), a `docker save` archive, or an OCI layout as a directory or tar.
+ */
+export async function importImage(
+  context: ImagesContext,
+  { path, name }: { readonly path: string; readonly name: string },
+  operation: Operation,
+): Promise<Image> {
+  const storedName = importName(name);
+  operation.enter('Reading archive');
+  return withStaging(context.layout, async (stagingDirectory) => {
+    const archived = await openArchiveAt(path, stagingDirectory, operation);
+    operation.enter('Converting layers');
+    const parts = archived ?? {
+      layers: [{ open: () => createReadStream(path, { highWaterMark: 1 << 20 }), label: `"${path}"` }],
+      config: { env: [] },
+    };
+    return buildImage(context, { ...parts, stagingDirectory, source: 'import', name: storedName }, operation);
+  });
+}
+
+function importName(name: string): string {
+  if (name === baseName) {
+    throw new BangerError('invalid_argument', `"${baseName}" is the name of the image inside banger`, {
+      hint: 'Choose another name: banger image import FILE --name NAME',
+    });
+  }
+  const reference = parseReference(name);
+  if (reference.digest === undefined) return canonicalName(reference);
+  throw new BangerError('invalid_argument', `"${name}" has a digest, which follows from the content`, {
+    hint: 'Leave out the digest: banger image import FILE --name NAME',
+  });
+}
+
+/** Opens what is at a path as an archive of an image; undefined when it is a root filesystem. */
+async function openArchiveAt(
+  path: string,
+  stagingDirectory: string,
+  operation: Operation,
+): Promise<ArchivedImage | undefined> {
+  const kind = await kindOf(path);
+  if (kind === 'directory') {
+    const archived = await openArchive(directoryFiles(path), path);
+    if (archived) return archived;
+    throw new BangerError('invalid_argument', `"${path}" is a directory, but not an OCI layout`, {
+      hint: `Import a directory tree with: tar -C ${path} -cf rootfs.tar . && banger image import rootfs.tar`,
+    });
+  }
+  let files: ArchiveFiles | undefined;
+  if (kind === 'plain') {
+    files = await tarFiles(path, isArchiveName);
+  } else if (await beginsLikeArchive(path)) {
+    // The layers are read one by one from where they are, which needs the outer tar as a file.
+    const spooled = join(stagingDirectory, 'archive.tar');
+    operation.enter('Decompressing archive');
+    await spool(path, spooled, operation.signal);
+    files = await tarFiles(spooled, isArchiveName);
+  }
+  return files && openArchive(files, path);
+}
+
+async function kindOf(path: string): Promise<'directory' | 'plain' | 'compressed'> {
+  try {
+    const found = await stat(path);
+    if (found.isDirectory()) return 'directory';
+    if (!found.isFile())
+      throw new BangerError('invalid_argument', `"${path}" is neither a file nor a directory`);
+    const file = await open(path, 'r');
+    try {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
+      const magic = bytesRead === 4 ? buffer.readUInt32LE(0) : 0;
+      const isZstd = magic === 0xfd2fb528 || (magic & 0xfffffff0) >>> 0 === 0x184d2a50;
+      return isZstd || (magic & 0xffff) === 0x8b1f ? 'compressed' : 'plain';
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') {
+      throw new BangerError('not_found', `There is no file "${path}"`, { cause: error });
+    }
+    if (errnoOf(error) === 'EACCES') {
+      throw new BangerError('invalid_argument', `"${path}" cannot be read`, {
+        hint: `Make it readable with: sudo chmod a+r ${path}`,
+        cause: error,
+      });
+    }
+    throw error;
+  }
+}
+
+/** Looks at the first name inside a compressed tar: spooling a large rootfs only to find out would be a waste. */
+async function beginsLikeArchive(path: string): Promise<boolean> {
+  let head = Buffer.alloc(0);
+  try {
+    for await (const chunk of uncompressed(createReadStream(path))) {
+      head = Buffer.concat([head, chunk]);
+      if (head.length < tarBlockSize) continue;
+      const header = parseTarHeader(head.subarray(0, tarBlockSize));
+      return (
+        header.type === 'x' ||
+        header.type === 'g' ||
+        isArchiveName(header.path.replace(/^(?:\.?\/)+|\/+$/g, ''))
+      );
+    }
+  } catch {
+    // Damaged, or not a tar: the converter reads it next and says what is wrong.
+  }
+  return false;
+}
+
+async function spool(from: string, to: string, signal: AbortSignal): Promise<void> {
+  try {
+    const content = Readable.from(uncompressed(createReadStream(from)), { objectMode: false });
+    await pipeline(content, createWriteStream(to, { mode: 0o600, flags: 'wx' }), { signal });
+  } catch (error) {
+    if (signal.aborted) throw abortError(signal);
+    if (errnoOf(error) !== undefined) throw error;
+    throw new BangerError('invalid_argument', `"${basename(from)}" cannot be decompressed`, {
+      hint: `Check it with: gzip -t ${from}, or zstd -t ${from}`,
+      cause: error,
+    });
+  }
+}

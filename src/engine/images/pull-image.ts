@@ -1,0 +1,131 @@
+import { mkdir, statfs } from 'node:fs/promises';
+import { abortError } from '../../errors.ts';
+import type { Image } from '../../state/images.ts';
+import type { Operation } from '../operations.ts';
+import { buildImage } from './build-image.ts';
+import { imageServices, type ImagesContext } from './image-services.ts';
+import { noSpace, withStaging } from './image-staging.ts';
+import { layerSource, startDownloads } from './layer-downloads.ts';
+import { guestPlatform, type Descriptor } from './manifest.ts';
+import { nameImage } from './publish-image.ts';
+import { canonicalName, familiarName, parseReference, type Reference } from './reference.ts';
+import { Registry } from './registry.ts';
+import { resolveImage, type ResolvedImage } from './resolve-image.ts';
+
+/**
+ * Fetches an image from its registry and makes it bootable, or finds that what the registry has is here already.
+ *
+ * Pulls of the same reference at the same time are one pull; see `SharedWork`.
+ */
+export async function pullImage(
+  context: ImagesContext,
+  reference: string,
+  operation: Operation,
+): Promise<Image> {
+  const parsed = parseReference(reference);
+  return imageServices(context).pulls.join(canonicalName(parsed), operation, (shared) =>
+    pull(context, parsed, shared),
+  );
+}
+
+async function pull(context: ImagesContext, reference: Reference, operation: Operation): Promise<Image> {
+  const { tools } = imageServices(context);
+  const name = canonicalName(reference);
+  const registry = new Registry(reference, {
+    ...tools,
+    registries: context.config().registries,
+    log: context.log,
+  });
+
+  operation.enter('Resolving image');
+  operation.progress({ detail: familiarName(name) });
+  const { signal } = operation;
+  const top = await registry.manifest(reference.digest ?? reference.tag ?? 'latest', signal);
+  const resolved = await resolveImage({
+    top: top.bytes,
+    fetch: async (kind, { digest }) =>
+      kind === 'manifest'
+        ? (await registry.manifest(digest, signal)).bytes
+        : registry.smallBlob(digest, signal),
+    platform: guestPlatform(process.arch),
+    image: familiarName(name),
+  });
+  const present = await nameImage(context, { id: resolved.id, name }, signal);
+  if (present) return present;
+
+  return withStaging(context.layout, (stagingDirectory) =>
+    downloadAndBuild(context, { resolved, registry, name, digest: top.digest, stagingDirectory }, operation),
+  );
+}
+
+interface Pull {
+  readonly resolved: ResolvedImage;
+  readonly registry: Registry;
+  readonly name: string;
+  readonly digest: string;
+  readonly stagingDirectory: string;
+}
+
+/** Layers are converted in order while those above are still on their way. */
+async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: Operation): Promise<Image> {
+  const { resolved, name, digest, stagingDirectory } = pull;
+  await checkSpace(context.layout.blobsDirectory, resolved.layers);
+  // Whichever of download and conversion fails first ends the other.
+  const abort = new AbortController();
+  const signal = AbortSignal.any([operation.signal, abort.signal]);
+  let failure: { readonly error: unknown } | undefined;
+  const fail = (error: unknown): void => {
+    failure ??= { error };
+    abort.abort(error);
+  };
+
+  let isDownloading = true;
+  const inner: Operation = {
+    id: operation.id,
+    kind: operation.kind,
+    signal,
+    enter: (stage) => operation.enter(stage),
+    progress: (progress) => operation.progress(progress),
+  };
+  operation.enter('Downloading layers');
+  const downloads = startDownloads(context, pull, inner);
+  const allDownloaded = Promise.all(downloads.values()).then(() => {
+    isDownloading = false;
+    operation.enter('Converting layers');
+  });
+  allDownloaded.catch(fail);
+  try {
+    return await buildImage(
+      context,
+      {
+        layers: resolved.layers.map((layer, index) =>
+          layerSource(layer, resolved.diffIds[index]!, downloads),
+        ),
+        stagingDirectory,
+        id: resolved.id,
+        source: 'pull',
+        digest,
+        config: resolved.config,
+        layerDigests: resolved.layers.map((layer) => layer.digest),
+        name,
+        onConverted: () => allDownloaded,
+      },
+      // Of two things that go on at once, the slower one is shown.
+      { ...inner, progress: (progress) => isDownloading || operation.progress(progress) },
+    );
+  } catch (error) {
+    fail(error);
+    throw operation.signal.aborted ? abortError(operation.signal) : failure?.error;
+  } finally {
+    // A download must not outlive the pull, unless another pull waits for it too.
+    await Promise.allSettled(downloads.values());
+  }
+}
+
+/** Says so before the download, not after it. What is in the cache already is counted too: better too strict by that. */
+async function checkSpace(directory: string, layers: readonly Descriptor[]): Promise<void> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const { bavail, bsize } = await statfs(directory);
+  const wanted = layers.reduce((sum, layer) => sum + layer.size, 0);
+  if (wanted > bavail * bsize) throw noSpace(directory, undefined);
+}
