@@ -36,7 +36,7 @@ phase 'A command in a microVM'
 # What the VM is, and that this working tree is in it.
 # shellcheck disable=SC2016 # For the guest's shell, not for this one.
 job='echo "kernel:    $(uname -sr)"; echo "processors: $(nproc)"; echo "directory: $PWD"; git log -1 --format="commit:    %h %s"; git status --short | head -5; ls'
-printf '$ banger vm run . -- sh -c %q\n\n' "$job"
+printf "\$ banger vm run . -- sh -c '%s'\n\n" "$job"
 status=0
 dist/banger vm run . -- sh -c "$job" </dev/null || status=$?
 

@@ -67,5 +67,5 @@ ensure_node_modules() {
     echo 'node_modules matches package-lock.json.'
     return
   fi
-  (cd "$root" && npm ci --no-audit --no-fund --loglevel=error)
+  (cd "$root" && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error)
 }
