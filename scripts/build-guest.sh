@@ -222,6 +222,7 @@ wanted_modules=(
   'mmio virtio_mmio'
   'disk virtio_blk'
   'network virtio_net'
+  'init autofs4'
   'late virtio_rng'
   'late overlay'
   'late vmw_vsock_virtio_transport'

@@ -1,5 +1,6 @@
-import type { Method, ParamsOf, ParsedParams, ResultOf, StreamMethod } from '../engine/rpc/method.ts';
-import type { GuestStreamResult } from '../engine/rpc/client.ts';
+import type { GuestExit, ProgramTerminal } from './attach.ts';
+import type { ProgressEvent } from '../engine/rpc/messages.ts';
+import type { Method, ParamsOf, ResultOf, StreamMethod } from '../engine/rpc/method.ts';
 
 /** What a command works with: the engine on one side, the user's terminal on the other. */
 export interface Cli {
@@ -9,21 +10,29 @@ export interface Cli {
   call<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M>>;
   /** Like `call`, but never starts an engine: undefined when none is running */
   callIfRunning<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined>;
-  /** Connects this process's stdin, stdout and stderr to a program in a guest, and returns how it ended */
-  attach<M extends StreamMethod>(method: M, params: ParamsOf<M>): Promise<GuestStreamResult>;
+  /** Connects stdin, stdout and stderr to a program in a guest until it ends; returns the engine's exit frame */
+  attach<M extends StreamMethod>(method: M, params: ParamsOf<M>): Promise<GuestExit>;
+  /** The user's terminal as the guest's program shall see it; undefined when stdin or stdout is not one */
+  programTerminal(): ProgramTerminal | undefined;
   /** Prints a result: as JSON under `--json`, else the text (nothing when empty). A final newline is added when missing. */
   print<T>(value: T, text: (value: T) => string): void;
   /** Writes bytes to stdout exactly as they are, whatever the mode */
   write(bytes: Buffer | string): Promise<void>;
   /** Talk: one line on stderr, not shown under `--json` */
   say(line: string): void;
-  /** Runs the same action for several names; reports each failure, goes on with the others, and fails at the end if any did */
-  forEach(names: readonly string[], action: (name: string) => Promise<void>): Promise<void>;
+  /** Shows work that is not an engine's, such as the doctor's */
+  showProgress(event: ProgressEvent | undefined): void;
+  /**
+   * Does the same for several names: reports each failure, goes on with the others, and fails at the end if any
+   * did. Results are printed as they come; under `--json` as one array.
+   */
+  forEach<T>(
+    names: readonly string[],
+    action: (name: string) => Promise<T>,
+    text: (value: T) => string,
+  ): Promise<void>;
   /** Sets the exit code of a command that otherwise went well */
   exitWith(code: number): void;
   /** Working directory of the user */
   readonly cwd: string;
-  readonly terminal: { readonly stdin: boolean; readonly stdout: boolean; readonly stderr: boolean };
 }
-
-export type { ParsedParams };

@@ -1,10 +1,13 @@
 import type { Assets } from '../host/assets.ts';
+import type { Acceleration, VmmControl, VmmDriver } from '../host/drivers/driver.ts';
 import type { Exec } from '../host/exec.ts';
 import type { Config } from '../state/config.ts';
 import type { Database } from '../state/database.ts';
 import type { Layout } from '../state/layout.ts';
 import type { Vm } from '../state/vms.ts';
 import type { Guest } from './guest.ts';
+import type { GuestPool } from './guest-pool.ts';
+import type { HandleCache } from './handles.ts';
 import type { EngineLocks } from './locks.ts';
 import type { Log } from './log.ts';
 import type { OperationRegistry } from './operations.ts';
@@ -20,6 +23,15 @@ export interface EngineContext {
   readonly assets: Assets;
   /** The configuration as the file says now; throws when it is wrong */
   readonly config: () => Config;
+  readonly handles: HandleCache;
+  readonly guests: GuestPool;
+  readonly driver: () => VmmDriver;
+  /** Control connections of running VMs, by VM id: a VMM serves one client at a time, so there is one to share */
+  readonly controls: Map<string, VmmControl>;
+  /** How guests run on this host: KVM when a guest has booted on it, or the configuration says so */
+  readonly acceleration: () => Promise<Acceleration>;
+  /** Told when the number of running VMs may have changed: the engine's idle timer looks again */
+  readonly onVmsChanged: () => void;
   /** The way into a running VM; throws `invalid_state` when it is not running, `guest_unreachable` when it does not answer */
   readonly guest: (vm: Vm, signal: AbortSignal) => Promise<Guest>;
 }

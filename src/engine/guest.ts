@@ -11,6 +11,8 @@ export interface GuestExit {
 /** Where and how a program runs in a guest. */
 export interface GuestExecOptions {
   readonly workingDirectory?: string;
+  /** A working directory that does not exist is no error: the home directory is used */
+  readonly fallBackToHome?: boolean;
   readonly env?: Readonly<Record<string, string>>;
   readonly user?: string;
   readonly terminal?: { readonly term: string; readonly columns: number; readonly rows: number };

@@ -28,6 +28,12 @@ export interface Operation {
   progress(progress: Omit<Progress, 'stage'>): void;
 }
 
+/** An operation that can say how long its stages took. */
+export interface TimedOperation extends Operation {
+  /** Stages so far, the current one included */
+  timings(): readonly StageTiming[];
+}
+
 export type OperationState = 'running' | 'done' | 'failed' | 'cancelled';
 
 /** An operation as it can be listed. */
@@ -63,7 +69,7 @@ export class OperationRegistry {
   /** Runs a task as an operation; it stays listed for a while afterwards. */
   async run<T>(
     what: { kind: string; subject?: string; signal: AbortSignal; onProgress?: Listener },
-    task: (operation: Operation) => Promise<T>,
+    task: (operation: TimedOperation) => Promise<T>,
   ): Promise<T> {
     const id = `op-${process.pid.toString(36)}-${(++this.#counter).toString(36)}`;
     const operation = new RunningOperation(id, what);
@@ -105,7 +111,7 @@ export class OperationRegistry {
   }
 }
 
-class RunningOperation implements Operation {
+class RunningOperation implements TimedOperation {
   readonly id: string;
   readonly kind: string;
   readonly signal: AbortSignal;
@@ -142,6 +148,15 @@ class RunningOperation implements Operation {
     if (now - this.#lastTold < progressIntervalMs) return;
     this.#lastTold = now;
     this.#listener?.(this.#progress);
+  }
+
+  timings(): readonly StageTiming[] {
+    const now = performance.now();
+    const current = this.#progress && {
+      stage: this.#progress.stage,
+      seconds: Math.round(now - this.#stageStart) / 1000,
+    };
+    return current ? [...this.#stages, current] : [...this.#stages];
   }
 
   cancel(): void {

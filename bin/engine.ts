@@ -1,0 +1,10 @@
+import { runEngine } from '../src/engine/main.ts';
+import { buildInfo, loadAddon, openAssets } from '../src/host/assets.ts';
+import type { Layout } from '../src/state/layout.ts';
+
+/** The engine process: everything it needs of the binary, then the engine itself until it is over. */
+export async function startEngine(layout: Layout): Promise<void> {
+  process.title = 'banger-engine';
+  const assets = openAssets(layout.assetsDirectory);
+  await runEngine({ layout, assets, build: buildInfo(), addon: await loadAddon(assets) });
+}

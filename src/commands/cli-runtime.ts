@@ -1,0 +1,173 @@
+import { BangerError, errorText } from '../errors.ts';
+import type { EngineGone, RpcClient } from '../engine/rpc/client.ts';
+import { connectIfRunning, connectOrStart, type ConnectOptions } from '../engine/rpc/connect.ts';
+import type { ProgressEvent } from '../engine/rpc/messages.ts';
+import type { Method, ParamsOf, ResultOf, StreamMethod } from '../engine/rpc/method.ts';
+import { attachStream, type GuestExit, type LocalStreams, type ProgramTerminal } from './attach.ts';
+import type { Cli } from './cli.ts';
+import { jsonProgress, lineProgress, spinnerProgress, type ProgressView } from './progress.ts';
+
+export interface CliInput {
+  readonly connect: ConnectOptions;
+  readonly streams: LocalStreams;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cwd: string;
+  /** Registers what Ctrl-C does now; the default (end at once) is restored by what it returns */
+  readonly onInterrupt: (callback: () => void) => () => void;
+}
+
+/** One run of the program: what its commands use, and what is left to do at its end. */
+export class CliRuntime implements Cli {
+  json = false;
+  exitCode = 0;
+  readonly cwd: string;
+  readonly #input: CliInput;
+  #view: ProgressView | undefined;
+
+  constructor(input: CliInput) {
+    this.#input = input;
+    this.cwd = input.cwd;
+  }
+
+  async call<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M>> {
+    return this.#request(await connectOrStart(this.#input.connect), method, params);
+  }
+
+  async callIfRunning<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined> {
+    const client = await connectIfRunning(this.#input.connect);
+    return client && this.#request(client, method, params);
+  }
+
+  async attach<M extends StreamMethod>(method: M, params: ParamsOf<M>): Promise<GuestExit> {
+    const client = await connectOrStart(this.#input.connect);
+    client.onProgress((event) => {
+      // Once the program runs, the screen is its own.
+      if (event.stage === 'Running') this.showProgress(undefined);
+      else this.showProgress(event);
+    });
+    const stream = await client.stream(method, params);
+    let interrupts = 0;
+    const restore = this.#input.onInterrupt(() => {
+      interrupts++;
+      if (interrupts === 1 && !this.#isWaiting) stream.send('signal', 'INT');
+      else client.cancel();
+    });
+    try {
+      return await attachStream(
+        stream,
+        this.#input.streams,
+        'terminal' in (params as object) && this.programTerminal() !== undefined,
+      );
+    } finally {
+      restore();
+      this.showProgress(undefined);
+    }
+  }
+
+  programTerminal(): ProgramTerminal | undefined {
+    const { stdin, stdout } = this.#input.streams;
+    if (!stdin.isTTY || !stdout.isTTY) return undefined;
+    return {
+      term: this.#input.env['TERM'] ?? 'xterm',
+      columns: stdout.columns || 80,
+      rows: stdout.rows || 24,
+    };
+  }
+
+  print<T>(value: T, text: (value: T) => string): void {
+    const output = this.json ? JSON.stringify(value, undefined, 2) : text(value);
+    if (output === '') return;
+    this.#input.streams.stdout.write(output.endsWith('\n') ? output : `${output}\n`);
+  }
+
+  async write(bytes: Buffer | string): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#input.streams.stdout.write(bytes, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+
+  say(line: string): void {
+    if (this.json) return;
+    this.#view?.clear();
+    this.#input.streams.stderr.write(`${line}\n`);
+  }
+
+  get #isWaiting(): boolean {
+    return this.#lastStage !== undefined;
+  }
+
+  #lastStage: string | undefined;
+
+  showProgress(event: ProgressEvent | undefined): void {
+    this.#lastStage = event?.stage;
+    if (event) this.#progressView().show(event);
+    else this.#view?.clear();
+  }
+
+  async forEach<T>(
+    names: readonly string[],
+    action: (name: string) => Promise<T>,
+    text: (value: T) => string,
+  ): Promise<void> {
+    const unique = [...new Set(names)];
+    const settled = await Promise.allSettled(unique.map(action));
+    const done = settled.filter((one) => one.status === 'fulfilled').map((one) => one.value);
+    const failures = settled.filter((one) => one.status === 'rejected').map((one) => one.reason as unknown);
+    this.#view?.clear();
+    if (this.json) this.print(unique.length === 1 ? done[0] : done, () => '');
+    else for (const value of done) this.print(value, text);
+    if (failures.length === 0) return;
+    for (const failure of failures.slice(0, -1)) this.reportError(failure);
+    throw failures.at(-1);
+  }
+
+  exitWith(code: number): void {
+    this.exitCode = code;
+  }
+
+  /** Prints an error the way all errors look: what and why on one line, what to do next on another. */
+  reportError(error: unknown): void {
+    this.#view?.clear();
+    const { stderr } = this.#input.streams;
+    const known = error instanceof BangerError ? error : new BangerError('internal', errorText(error));
+    if (this.json) {
+      const { code, message, hint } = known;
+      stderr.write(`${JSON.stringify({ error: { code, message, hint } })}\n`);
+      return;
+    }
+    stderr.write(`banger: ${known.message}\n`);
+    if (known.hint) stderr.write(`  ${known.hint}\n`);
+  }
+
+  async #request<M extends Method>(client: RpcClient, method: M, params: ParamsOf<M>): Promise<ResultOf<M>> {
+    client.onProgress((event) => this.showProgress(event));
+    const restore = this.#input.onInterrupt(() => {
+      this.say('Cancelling (Ctrl-C again to leave at once)');
+      client.cancel();
+    });
+    try {
+      return await client.call(method, params);
+    } catch (error) {
+      throw isGone(error) ? (await import('../engine/rpc/client.ts')).lostEngine() : error;
+    } finally {
+      restore();
+      client.close();
+      this.showProgress(undefined);
+    }
+  }
+
+  #progressView(): ProgressView {
+    const { stderr } = this.#input.streams;
+    const isDumb = this.#input.env['TERM'] === 'dumb' || this.#input.env['CI'] !== undefined;
+    this.#view ??= this.json
+      ? jsonProgress(stderr)
+      : stderr.isTTY && !isDumb
+        ? spinnerProgress(stderr)
+        : lineProgress(stderr);
+    return this.#view;
+  }
+}
+
+function isGone(error: unknown): error is EngineGone {
+  return error instanceof Error && error.name === 'EngineGone';
+}

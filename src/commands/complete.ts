@@ -1,0 +1,44 @@
+import type { Command } from 'commander';
+import { imageList } from '../engine/rpc/image-methods.ts';
+import { vmList } from '../engine/rpc/vm-methods.ts';
+import type { Cli } from './cli.ts';
+
+/**
+ * Candidates for the last of these words: subcommands, options, and names of VMs and images. Names are asked of
+ * a running engine only: pressing Tab starts nothing.
+ */
+export async function completeWords(program: Command, cli: Cli, words: readonly string[]): Promise<string[]> {
+  const current = words.at(-1) ?? '';
+  let command = program;
+  let depth = 0;
+  for (const word of words.slice(0, -1)) {
+    const next = command.commands.find((one) => one.name() === word || one.aliases().includes(word));
+    if (!next) break;
+    command = next;
+    depth++;
+  }
+  const before = words.slice(depth, -1);
+  if (before.includes('--')) return [];
+  if (current.startsWith('-')) return command.options.flatMap((option) => option.long ?? []);
+  if (command.commands.length > 0) return command.commands.map((one) => one.name());
+  const previous = before.at(-1);
+  if (previous === '--image') return imageNames(cli);
+  const values = command.options.find(
+    (option) => option.long === previous || option.short === previous,
+  )?.argChoices;
+  if (values) return [...values];
+
+  const argument = command.registeredArguments[0];
+  if (argument?.argChoices) return [...argument.argChoices];
+  if (previous === '--vm' || argument?.name() === 'vm') return vmNames(cli);
+  if (argument?.name() === 'image') return imageNames(cli);
+  return [];
+}
+
+async function vmNames(cli: Cli): Promise<string[]> {
+  return ((await cli.callIfRunning(vmList, {})) ?? []).map((vm) => vm.name);
+}
+
+async function imageNames(cli: Cli): Promise<string[]> {
+  return ((await cli.callIfRunning(imageList, {})) ?? []).flatMap((image) => image.names);
+}

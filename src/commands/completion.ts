@@ -1,0 +1,39 @@
+import { Argument, Command } from 'commander';
+import type { Cli } from './cli.ts';
+
+const shells = ['bash', 'zsh', 'fish'] as const;
+type Shell = (typeof shells)[number];
+
+/** Scripts that ask banger itself for candidates, so that they never go stale. `__complete` prints one per line. */
+const scripts: Readonly<Record<Shell, string>> = {
+  bash: `_banger() {
+  local IFS=$'\\n'
+  COMPREPLY=($(compgen -W "$(banger __complete "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)" -- "\${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -o default -F _banger banger
+`,
+  zsh: `#compdef banger
+_banger() {
+  local -a candidates
+  candidates=("\${(@f)$(banger __complete "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  compadd -a candidates || _files
+}
+compdef _banger banger
+`,
+  fish: `complete -c banger -f -a '(banger __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'
+`,
+};
+
+const help = `
+Examples:
+  banger completion bash > ~/.local/share/bash-completion/completions/banger
+  banger completion zsh > ~/.zfunc/_banger
+  banger completion fish > ~/.config/fish/completions/banger.fish`;
+
+export function completionCommand(cli: Cli): Command {
+  return new Command('completion')
+    .description('Print a script that completes commands and names in a shell')
+    .addArgument(new Argument('<shell>', 'which shell').choices(shells))
+    .addHelpText('after', help)
+    .action((shell: Shell) => cli.print({ shell, script: scripts[shell] }, (result) => result.script));
+}

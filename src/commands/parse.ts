@@ -1,0 +1,48 @@
+import { InvalidArgumentError } from 'commander';
+import { BangerError } from '../errors.ts';
+import { parseDurationMs, parseSizeBytes } from '../state/units.ts';
+
+/** A whole number from 1 up. */
+export function parseCount(text: string): number {
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= 1 && Number.isSafeInteger(value)) return value;
+  throw new InvalidArgumentError('It must be a whole number from 1 up.');
+}
+
+/** A size such as `512M` or `8G`, in bytes. */
+export function parseSize(text: string): number {
+  return orUsage(() => parseSizeBytes(text));
+}
+
+/** A size in MiB. A plain number means MiB, as it does for docker's and qemu's users when they mean memory. */
+export function parseMib(text: string): number {
+  return /^\d+$/.test(text) ? parseCount(text) : Math.floor(parseSize(text) / 1024 ** 2);
+}
+
+/** A duration such as `10s`, in milliseconds. A plain number means seconds, as with docker stop. */
+export function parseDuration(text: string): number {
+  return orUsage(() => parseDurationMs(/^\d+$/.test(text) ? `${text}s` : text));
+}
+
+/** Collects `--env NAME=value`; a bare NAME takes the value from our own environment, as with docker. */
+export function collectEnv(
+  ownEnv: Readonly<Record<string, string | undefined>>,
+): (entry: string, collected: Record<string, string>) => Record<string, string> {
+  return (entry, collected) => {
+    const at = entry.indexOf('=');
+    const name = at < 0 ? entry : entry.slice(0, at);
+    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
+      throw new InvalidArgumentError(`"${name}" cannot be the name of a variable.`);
+    const value = at < 0 ? ownEnv[name] : entry.slice(at + 1);
+    return value === undefined ? collected : { ...collected, [name]: value };
+  };
+}
+
+function orUsage<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (error instanceof BangerError) throw new InvalidArgumentError(`${error.hint ?? error.message}.`);
+    throw error;
+  }
+}

@@ -1,0 +1,145 @@
+import { Command, Option } from 'commander';
+import type { BuildIdentity } from '../engine/rpc/client.ts';
+import type { Cli } from './cli.ts';
+import type { DoctorInput } from './doctor.ts';
+
+/** What commands are made of besides the Cli itself. */
+export interface ProgramInput {
+  readonly cli: Cli;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly build: BuildIdentity;
+  readonly doctor: DoctorInput;
+  /** Called before any action with the value of `--json` */
+  readonly setJson: (json: boolean) => void;
+}
+
+type Load = (input: ProgramInput) => Promise<Command>;
+
+interface Group {
+  readonly description: string;
+  readonly commands: Readonly<Record<string, Load>>;
+}
+
+/**
+ * Every command, by the words that lead to it. A command's module is loaded when its words are on the command
+ * line; help and completion load what they show.
+ */
+const groups: Readonly<Record<string, Group>> = {
+  vm: {
+    description: 'Create, run, enter and delete VMs',
+    commands: {
+      run: async ({ cli, env }) => (await import('./vm-run.ts')).vmRunCommand(cli, env),
+      create: async ({ cli }) => (await import('./vm-create.ts')).vmCreateCommand(cli),
+      start: async ({ cli }) => (await import('./vm-start.ts')).vmStartCommand(cli),
+      stop: async ({ cli }) => (await import('./vm-stop.ts')).vmStopCommand(cli),
+      restart: async ({ cli }) => (await import('./vm-restart.ts')).vmRestartCommand(cli),
+      kill: async ({ cli }) => (await import('./vm-kill.ts')).vmKillCommand(cli),
+      delete: async ({ cli }) => (await import('./vm-delete.ts')).vmDeleteCommand(cli),
+      list: async ({ cli }) => (await import('./vm-list.ts')).vmListCommand(cli),
+      show: async ({ cli }) => (await import('./vm-show.ts')).vmShowCommand(cli),
+      exec: async ({ cli, env }) => (await import('./vm-exec.ts')).vmExecCommand(cli, env),
+      ssh: async ({ cli }) => (await import('./vm-ssh.ts')).vmSshCommand(cli),
+      logs: async ({ cli }) => (await import('./vm-logs.ts')).vmLogsCommand(cli),
+    },
+  },
+  image: {
+    description: 'Fetch, import and delete images',
+    commands: {
+      pull: async ({ cli }) => (await import('./image-pull.ts')).imagePullCommand(cli),
+      import: async ({ cli }) => (await import('./image-import.ts')).imageImportCommand(cli),
+      list: async ({ cli }) => (await import('./image-list.ts')).imageListCommand(cli),
+      show: async ({ cli }) => (await import('./image-show.ts')).imageShowCommand(cli),
+      delete: async ({ cli }) => (await import('./image-delete.ts')).imageDeleteCommand(cli),
+    },
+  },
+  workspace: {
+    description: 'Send a git working tree into a VM, and get back what changed',
+    commands: {
+      prepare: async ({ cli }) => (await import('./workspace-prepare.ts')).workspacePrepareCommand(cli),
+      export: async ({ cli }) => (await import('./workspace-export.ts')).workspaceExportCommand(cli),
+    },
+  },
+  engine: {
+    description: 'Look at the background process, or end it',
+    commands: {
+      status: async ({ cli }) => (await import('./engine-status.ts')).engineStatusCommand(cli),
+      stop: async ({ cli }) => (await import('./engine-stop.ts')).engineStopCommand(cli),
+    },
+  },
+};
+
+const topLevel: Readonly<Record<string, Load>> = {
+  ps: async ({ cli }) => (await import('./vm-list.ts')).vmListCommand(cli, 'ps'),
+  doctor: async ({ cli, doctor }) => (await import('./doctor.ts')).doctorCommand(cli, doctor),
+  version: async ({ cli, build }) => (await import('./version.ts')).versionCommand(cli, build),
+  completion: async ({ cli }) => (await import('./completion.ts')).completionCommand(cli),
+};
+
+const example = `
+Examples:
+  banger doctor                          can this host run VMs?
+  banger vm run . -- npm test            one command in a new VM with this working tree
+  banger vm create --image ubuntu        a VM to keep
+  banger vm ssh NAME                     a shell in it`;
+
+/**
+ * The program for these words. Only what they need is loaded, unless they lead to no command: then everything is
+ * there, for help and for suggestions.
+ */
+export async function buildProgram(input: ProgramInput, words: readonly string[]): Promise<Command> {
+  const [first, second] = words.filter((word) => !word.startsWith('-'));
+  const program = new Command('banger')
+    .description('A real Linux machine of your own in seconds')
+    .enablePositionalOptions()
+    .addOption(jsonOption())
+    .version(input.build.version, '-V, --version', 'show the version')
+    .addHelpText('after', example)
+    .hook('preAction', (_, action) =>
+      input.setJson(action.optsWithGlobals<{ json?: boolean }>().json ?? false),
+    );
+
+  const loadTop = first === undefined ? undefined : topLevel[first];
+  if (loadTop) return program.addCommand(await load(loadTop, input));
+  const group = first === undefined ? undefined : groups[first];
+  if (first !== undefined && group) {
+    return program.addCommand(await buildGroup(input, { name: first, group, only: second }));
+  }
+  return addEverything(program, input);
+}
+
+/** The whole tree, for help at the top and for completion. */
+export async function addEverything(program: Command, input: ProgramInput): Promise<Command> {
+  for (const [name, group] of Object.entries(groups)) {
+    program.addCommand(await buildGroup(input, { name, group, only: undefined }));
+  }
+  for (const one of Object.values(topLevel)) program.addCommand(await load(one, input));
+  return program;
+}
+
+async function buildGroup(
+  input: ProgramInput,
+  what: { readonly name: string; readonly group: Group; readonly only: string | undefined },
+): Promise<Command> {
+  const { name, group, only } = what;
+  const command = new Command(name)
+    .description(group.description)
+    .enablePositionalOptions()
+    .addOption(jsonOption());
+  if (name === 'workspace') command.alias('ws');
+  command.addHelpText(
+    'after',
+    `\nMore about one of them:\n  banger ${name} ${Object.keys(group.commands)[0]} --help`,
+  );
+  const chosen = only === undefined ? undefined : group.commands[only];
+  for (const one of chosen ? [chosen] : Object.values(group.commands))
+    command.addCommand(await load(one, input));
+  return command;
+}
+
+async function load(one: Load, input: ProgramInput): Promise<Command> {
+  return (await one(input)).addOption(jsonOption());
+}
+
+function jsonOption(): Option {
+  return new Option('--json', 'print JSON on stdout, and progress as JSON lines on stderr');
+}

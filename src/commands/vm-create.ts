@@ -1,0 +1,16 @@
+import { Command } from 'commander';
+import { vmCreate } from '../engine/rpc/vm-methods.ts';
+import type { Cli } from './cli.ts';
+import { addVmSpecOptions, vmSpecParams, type VmSpecOptions } from './vm-options.ts';
+import { sizeText, stagesText } from './vm-text.ts';
+
+export function vmCreateCommand(cli: Cli): Command {
+  return addVmSpecOptions(new Command('create').description('Create a VM from an image and boot it'))
+    .option('--no-start', 'create it only')
+    .addHelpText('after', '\nExample:\n  banger vm create --name web --image ubuntu --cpus 2 --memory 2G')
+    .action(async (options: VmSpecOptions & { start: boolean }) => {
+      const vm = await cli.call(vmCreate, { ...vmSpecParams(options), start: options.start });
+      cli.say(`${vm.name}: ${vm.state}, ${sizeText(vm)} (${stagesText(vm.stages)})`);
+      cli.print(vm, () => vm.name);
+    });
+}

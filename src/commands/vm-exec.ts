@@ -1,0 +1,43 @@
+import { constants } from 'node:os';
+import { Command } from 'commander';
+import { vmExec } from '../engine/rpc/vm-methods.ts';
+import { exitCodeOf } from './attach.ts';
+import type { Cli } from './cli.ts';
+import { collectEnv } from './parse.ts';
+
+interface ExecOptions {
+  readonly env: Record<string, string>;
+  readonly workdir?: string;
+  readonly user?: string;
+}
+
+export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | undefined>>): Command {
+  return new Command('exec')
+    .description("Run a command in a running VM; its exit code is banger's")
+    .argument('<vm>', 'name or id')
+    .argument('<command...>', 'program and arguments; put -- before them')
+    .passThroughOptions()
+    .option(
+      '-e, --env <NAME=value>',
+      'set a variable; NAME alone takes it from here (repeatable)',
+      collectEnv(env),
+      {},
+    )
+    .option(
+      '-w, --workdir <dir>',
+      'directory in the guest (default: the workspace, else what the image says)',
+    )
+    .option('-u, --user <user>', 'user in the guest (default: root)')
+    .addHelpText('after', '\nExample:\n  banger vm exec web -- uname -a')
+    .action(async (vm: string, argv: string[], options: ExecOptions) => {
+      const exit = await cli.attach(vmExec, {
+        vm,
+        argv,
+        env: options.env,
+        workingDirectory: options.workdir,
+        user: options.user,
+        terminal: cli.programTerminal(),
+      });
+      cli.exitWith(exitCodeOf(exit, constants.signals));
+    });
+}

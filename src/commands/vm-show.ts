@@ -1,0 +1,27 @@
+import { Command } from 'commander';
+import { vmShow } from '../engine/rpc/vm-methods.ts';
+import { formatBytes } from '../state/units.ts';
+import type { Cli } from './cli.ts';
+import { vmText } from './vm-text.ts';
+
+export function vmShowCommand(cli: Cli): Command {
+  return new Command('show')
+    .alias('inspect')
+    .description('Show everything about VMs')
+    .argument('<vm...>', 'names or ids')
+    .addHelpText('after', '\nExample:\n  banger vm show web --json')
+    .action((vms: string[]) =>
+      cli.forEach(
+        vms,
+        (vm) => cli.call(vmShow, { vm }),
+        (vm) => {
+          const phases = Object.entries(vm.bootPhases ?? {}).map(
+            ([phase, seconds]) => `${phase} ${seconds.toFixed(2)} s`,
+          );
+          const boot =
+            phases.length === 0 ? '' : `\nBoot:       ${phases.join(', ')} after the kernel started`;
+          return `${vmText(vm)}\nDisk used:  ${formatBytes(vm.diskUsedBytes)}${boot}\n`;
+        },
+      ),
+    );
+}

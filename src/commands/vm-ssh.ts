@@ -1,0 +1,19 @@
+import { constants } from 'node:os';
+import { Command } from 'commander';
+import { vmExec } from '../engine/rpc/vm-methods.ts';
+import { exitCodeOf } from './attach.ts';
+import type { Cli } from './cli.ts';
+
+export function vmSshCommand(cli: Cli): Command {
+  return new Command('ssh')
+    .alias('shell')
+    .description('Open a shell in a running VM')
+    .argument('<vm>', 'name or id')
+    .option('-u, --user <user>', 'user in the guest (default: root)')
+    .addHelpText('after', '\nExample:\n  banger vm ssh web')
+    .action(async (vm: string, options: { user?: string }) => {
+      const exit = await cli.attach(vmExec, { vm, user: options.user, terminal: cli.programTerminal() });
+      cli.exitWith(exitCodeOf(exit, constants.signals));
+      if (cli.programTerminal()) cli.say(`VM ${vm} goes on running. Stop it with: banger vm stop ${vm}`);
+    });
+}

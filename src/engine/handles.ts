@@ -1,0 +1,56 @@
+import { readFile, rm } from 'node:fs/promises';
+import * as z from 'zod/mini';
+import { writeFileAtomic } from '../host/files.ts';
+
+/** What is true of a VM only while its VMM lives. Never in the database: it can always be found out again. */
+const schema = z.object({
+  process: z.object({ pid: z.int(), startTime: z.string(), bootId: z.string() }),
+  acceleration: z.enum(['kvm', 'tcg']),
+  driver: z.enum(['qemu']),
+  /** Port of the host's loopback that leads to the guest's SSH service */
+  sshPort: z.int(),
+  /** The guest kernel's boot id; absent until the guest was ready */
+  guestBootId: z.optional(z.string()),
+  /** Seconds after the kernel's start at which each phase of the guest's boot ended */
+  phases: z.optional(z.record(z.string(), z.number())),
+});
+export type Handles = z.output<typeof schema>;
+
+/**
+ * Handles of running VMs: in memory, and in `handles.json` in each VM's directory.
+ *
+ * The file is written first: an engine that dies in between leaves the disk ahead of memory, which the next
+ * engine reads, and never the other way round.
+ */
+export class HandleCache {
+  readonly #handles = new Map<string, Handles>();
+  readonly #pathOf: (id: string) => string;
+
+  constructor(pathOf: (id: string) => string) {
+    this.#pathOf = pathOf;
+  }
+
+  get(id: string): Handles | undefined {
+    return this.#handles.get(id);
+  }
+
+  async set(id: string, handles: Handles): Promise<void> {
+    await writeFileAtomic(this.#pathOf(id), `${JSON.stringify(handles, undefined, 2)}\n`, 0o600);
+    this.#handles.set(id, handles);
+  }
+
+  async clear(id: string): Promise<void> {
+    await rm(this.#pathOf(id), { force: true });
+    this.#handles.delete(id);
+  }
+
+  /** What an earlier engine wrote; undefined when the file is missing, cut short or makes no sense. */
+  async readFile(id: string): Promise<Handles | undefined> {
+    try {
+      const parsed = schema.safeParse(JSON.parse(await readFile(this.#pathOf(id), 'utf8')));
+      return parsed.success ? parsed.data : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+}

@@ -1,0 +1,171 @@
+import { appendFile, chmod, copyFile, mkdir, readFile } from 'node:fs/promises';
+import { BangerError } from '../../errors.ts';
+import { waitForReady, type GuestReady } from '../../host/console.ts';
+import { cpioArchive } from '../../host/cpio.ts';
+import { ensureClientKey } from '../../host/keys.ts';
+import { isAlive, killProcess, type ProcessIdentity } from '../../host/process.ts';
+import { shellQuote } from '../../host/shell-quote.ts';
+import { getImage } from '../../state/images.ts';
+import { vmPaths } from '../../state/layout.ts';
+import type { Vm } from '../../state/vms.ts';
+import type { EngineContext } from '../context.ts';
+import { guestSshPort } from '../guest-pool.ts';
+import type { Operation } from '../operations.ts';
+import { capabilities, type GuestSetup } from './capabilities.ts';
+import type { RunStep } from './rollback.ts';
+
+/** Generous: an emulated guest on a busy host takes many times what it needs alone. */
+const readyTimeoutMs = 120_000;
+/** A free port can be taken by somebody else before QEMU has it. */
+const portAttempts = 5;
+
+/**
+ * Boots a VM's guest until it is ready and reachable, as steps that can be taken back: afterwards nothing runs
+ * and no handle is left. The VM's lock is held by the caller.
+ */
+export async function bootVm(
+  context: EngineContext,
+  vm: Vm,
+  operation: Operation,
+  run: RunStep,
+): Promise<void> {
+  const paths = vmPaths(context.layout, vm.id);
+  const acceleration = await run({ stage: 'Choosing acceleration', apply: () => context.acceleration() });
+
+  const process = await run({
+    stage: 'Starting VMM',
+    apply: async () => {
+      await mkdir(paths.directory, { recursive: true, mode: 0o700 });
+      for (let attempt = 1; ; attempt++) {
+        const setup = await collectSetup(context, vm);
+        await writeInitrd(context, vm, setup);
+        try {
+          return await spawnVmm(context, vm, { setup, acceleration, signal: operation.signal });
+        } catch (error) {
+          const mayTryAgain = error instanceof BangerError && error.code === 'busy' && attempt < portAttempts;
+          if (!mayTryAgain) throw error;
+        }
+      }
+    },
+    undo: () => endVmm(context, vm),
+  });
+
+  const ready = await run({
+    stage: 'Booting guest',
+    apply: () =>
+      waitForReady(paths.consoleLog, {
+        timeoutMs: readyTimeoutMs,
+        signal: operation.signal,
+        hasExited: () => !isAlive(process),
+      }),
+  });
+
+  await run({
+    stage: 'Connecting',
+    apply: async () => {
+      await rememberBoot(context, vm, ready);
+      await context.guests.guest(vm, operation.signal);
+      for (const capability of capabilities) await capability.afterStart?.(context, vm, operation);
+    },
+    undo: () => context.guests.drop(vm.id),
+  });
+}
+
+/** Ends a VM's VMM, if any, and forgets its handles. Whatever the guest had not written is lost. */
+export async function endVmm(context: EngineContext, vm: Vm): Promise<void> {
+  context.guests.drop(vm.id);
+  const known = context.handles.get(vm.id)?.process;
+  if (known) await killProcess(known);
+  // Between its start and the handle file a VMM is known by its command line alone.
+  const found = context.driver().find(vm.id)?.process;
+  if (found) await killProcess(found);
+  await context.handles.clear(vm.id);
+}
+
+async function collectSetup(context: EngineContext, vm: Vm): Promise<Required<GuestSetup>> {
+  let conf: Record<string, string> = { HOSTNAME: vm.name, VM_ID: vm.id };
+  let disk = '';
+  const forwards = [];
+  for (const capability of capabilities) {
+    const setup = await capability.configureGuest?.(context, vm);
+    conf = { ...conf, ...setup?.conf };
+    disk = setup?.disk ?? disk;
+    forwards.push(...(setup?.forwards ?? []));
+  }
+  return { conf, disk, forwards };
+}
+
+async function spawnVmm(
+  context: EngineContext,
+  vm: Vm,
+  start: {
+    readonly setup: Required<GuestSetup>;
+    readonly acceleration: 'kvm' | 'tcg';
+    readonly signal: AbortSignal;
+  },
+): Promise<ProcessIdentity> {
+  const paths = vmPaths(context.layout, vm.id);
+  const driver = context.driver();
+  const process = await driver.start(
+    {
+      id: vm.id,
+      cpus: vm.cpus,
+      memoryMib: vm.memoryMib,
+      kernel: await context.assets.file('vmlinux.zst'),
+      initrd: paths.initrd,
+      disk: start.setup.disk,
+      consoleLog: paths.consoleLog,
+      vmmLog: paths.vmmLog,
+      controlSocket: vm.controlSocket,
+      forwards: start.setup.forwards,
+      acceleration: start.acceleration,
+    },
+    start.signal,
+  );
+  const sshPort = start.setup.forwards.find((port) => port.guestPort === guestSshPort)?.hostPort ?? 0;
+  await context.handles.set(vm.id, {
+    process,
+    acceleration: start.acceleration,
+    driver: driver.name,
+    sshPort,
+  });
+  return process;
+}
+
+/** The guest's initramfs in three parts: toolbox, modules, and what only this VM has (see guest/init). */
+async function writeInitrd(context: EngineContext, vm: Vm, setup: GuestSetup): Promise<void> {
+  const paths = vmPaths(context.layout, vm.id);
+  const key = await ensureClientKey(context.layout.clientKey);
+  const image = getImage(context.db, vm.imageId);
+  const mine = cpioArchive([
+    { path: '/etc/banger/vm.conf', content: assignments(setup.conf ?? {}), mode: 0o600 },
+    { path: '/etc/banger/host_key', content: await readFile(paths.hostKey), mode: 0o600 },
+    { path: '/etc/banger/env', content: exports(image.config.env), mode: 0o600 },
+    { path: '/root/.ssh/authorized_keys', content: `${key.publicLine}\n`, mode: 0o600 },
+  ]);
+  await copyFile(await context.assets.file('toolbox.cpio.zst'), paths.initrd);
+  await chmod(paths.initrd, 0o600);
+  await appendFile(paths.initrd, await readFile(await context.assets.file('modules.cpio')));
+  await appendFile(paths.initrd, mine);
+}
+
+function assignments(values: Readonly<Record<string, string>>): string {
+  return Object.entries(values)
+    .map(([name, value]) => `${name}=${value === '' ? "''" : shellQuote([value])}\n`)
+    .join('');
+}
+
+/** Variables of the image's config, as its own programs would find them. Names a shell cannot have are left out. */
+function exports(env: readonly string[]): string {
+  return env
+    .map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)] as const)
+    .filter(([name]) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
+    .map(([name, value]) => `export ${name}=${value === '' ? "''" : shellQuote([value])}\n`)
+    .join('');
+}
+
+async function rememberBoot(context: EngineContext, vm: Vm, ready: GuestReady): Promise<void> {
+  const handles = context.handles.get(vm.id);
+  if (!handles) throw new BangerError('guest_unreachable', `VM "${vm.name}" ended while it was starting`);
+  await context.handles.set(vm.id, { ...handles, guestBootId: ready.bootId, phases: { ...ready.phases } });
+}

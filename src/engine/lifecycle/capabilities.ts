@@ -1,0 +1,123 @@
+import { join } from 'node:path';
+import { rm, stat } from 'node:fs/promises';
+import { BangerError } from '../../errors.ts';
+import { checkSpace, createOverlayDisk } from '../../host/disks.ts';
+import type { PortForward } from '../../host/drivers/driver.ts';
+import { findFreePort } from '../../host/ports.ts';
+import { getImage } from '../../state/images.ts';
+import { imagePaths, vmPaths } from '../../state/layout.ts';
+import { formatBytes } from '../../state/units.ts';
+import type { Vm } from '../../state/vms.ts';
+import type { EngineContext } from '../context.ts';
+import { guestSshPort } from '../guest-pool.ts';
+import type { Operation } from '../operations.ts';
+
+/** What a VM is going to be, before it exists. */
+export type PlannedVm = Pick<Vm, 'name' | 'imageId' | 'cpus' | 'memoryMib' | 'diskBytes' | 'network'>;
+
+/** What a capability adds to one start of a VM. */
+export interface GuestSetup {
+  /** Variables of the guest's vm.conf (see guest/init) */
+  readonly conf?: Readonly<Record<string, string>>;
+  readonly disk?: string;
+  readonly forwards?: readonly PortForward[];
+}
+
+/**
+ * A feature that touches both host and guest. The verbs call the hooks of all of them in order, and clean up in
+ * reverse, so that a new feature plugs in without touching the verbs.
+ */
+export interface Capability {
+  readonly name: string;
+  /** Refuses what cannot work, before anything is made */
+  preflight?(context: EngineContext, vm: PlannedVm): Promise<void>;
+  /** Makes what the VM keeps on the host. Once, when it is created. */
+  prepareHost?(context: EngineContext, vm: Vm, operation: Operation): Promise<void>;
+  /** Says what this start needs. Asked again when a start is tried again. */
+  configureGuest?(context: EngineContext, vm: Vm): Promise<GuestSetup>;
+  /** Runs when the guest is ready */
+  afterStart?(context: EngineContext, vm: Vm, operation: Operation): Promise<void>;
+  /** Removes what `prepareHost` made, or began to make. What is gone already counts as removed. */
+  cleanUp?(context: EngineContext, vm: Vm): Promise<void>;
+}
+
+/** The root disk: a copy-on-write overlay over the image's filesystem. */
+const disk: Capability = {
+  name: 'disk',
+  async preflight(context, vm) {
+    const image = getImage(context.db, vm.imageId);
+    await checkSpace(context.layout.stateDirectory);
+    if (vm.diskBytes >= image.sizeBytes) return;
+    throw new BangerError(
+      'invalid_argument',
+      `A disk of ${formatBytes(vm.diskBytes)} is too small for the image's filesystem of ${formatBytes(image.sizeBytes)}`,
+      {
+        hint: `Ask for at least that (it takes no space until it is used): --disk ${Math.ceil(image.sizeBytes / 1024 ** 3)}G`,
+      },
+    );
+  },
+  async prepareHost(context, vm, operation) {
+    const backing = imagePaths(context.layout, vm.imageId).rootfs;
+    const { disk: path } = vmPaths(context.layout, vm.id);
+    await createOverlayDisk(context.exec, {
+      backing,
+      path,
+      sizeBytes: vm.diskBytes,
+      signal: operation.signal,
+    });
+  },
+  async configureGuest(context, vm) {
+    const { disk: path } = vmPaths(context.layout, vm.id);
+    const rootfs = imagePaths(context.layout, vm.imageId).rootfs;
+    const { size } = await stat(rootfs).catch((cause: unknown) => {
+      throw new BangerError(
+        'invalid_state',
+        `The image of VM "${vm.name}" is gone from the disk: "${rootfs}"`,
+        { cause },
+      );
+    });
+    return { disk: path, conf: { ROOT_DEVICE: '/dev/vda', GROW: vm.diskBytes > size ? '1' : '' } };
+  },
+  async cleanUp(context, vm) {
+    await rm(vmPaths(context.layout, vm.id).disk, { force: true });
+  },
+};
+
+/** QEMU's own network: the guest reaches out through the host, and only forwarded ports lead in. */
+const userNetwork: Capability = {
+  name: 'network',
+  async configureGuest() {
+    return {
+      conf: { ADDRESS: '10.0.2.15/24', GATEWAY: '10.0.2.2', DNS: '10.0.2.3' },
+      forwards: [{ hostPort: await findFreePort(), guestPort: guestSshPort }],
+    };
+  },
+};
+
+/** The VM's directory: logs, keys, handles and whatever else lives as long as the VM does. */
+const directory: Capability = {
+  name: 'directory',
+  async cleanUp(context, vm) {
+    const paths = vmPaths(context.layout, vm.id);
+    await rm(vm.controlSocket, { force: true });
+    // Named after the VM's id and made by us: nobody keeps anything of their own here.
+    await rm(join(paths.directory), { recursive: true, force: true });
+  },
+};
+
+/** In the order in which they are set up. */
+export const capabilities: readonly Capability[] = [directory, disk, userNetwork];
+
+/** Runs every capability's clean-up, last made first, whatever the others do; their errors are joined. */
+export async function cleanUpCapabilities(context: EngineContext, vm: Vm): Promise<void> {
+  const errors: unknown[] = [];
+  for (const capability of [...capabilities].reverse()) {
+    try {
+      await capability.cleanUp?.(context, vm);
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length === 1) throw errors[0];
+  if (errors.length > 1) throw new AggregateError(errors, errors.map(String).join('; '));
+}

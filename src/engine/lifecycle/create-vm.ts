@@ -1,0 +1,118 @@
+import { randomBytes } from 'node:crypto';
+import { chmod, mkdir } from 'node:fs/promises';
+import { BangerError } from '../../errors.ts';
+import { syncDirectory, writeFileAtomic } from '../../host/files.ts';
+import { generateHostKey } from '../../host/keys.ts';
+import { vmPaths } from '../../state/layout.ts';
+import { deleteVmRow, insertVm, listVms, moveVm, type NewVm, type Vm } from '../../state/vms.ts';
+import type { EngineContext } from '../context.ts';
+import { ensureImage } from '../images/ensure-image.ts';
+import type { Operation } from '../operations.ts';
+import { bootVm } from './boot-vm.ts';
+import { capabilities, cleanUpCapabilities } from './capabilities.ts';
+import { withRollback } from './rollback.ts';
+import { generateVmName } from './vm-names.ts';
+import { hostSize, planVmSize } from './vm-spec.ts';
+import { watchVmm } from './vmm-watch.ts';
+
+export interface CreateVmParams {
+  readonly name?: string;
+  readonly image?: string;
+  readonly cpus?: number;
+  readonly memoryMib?: number;
+  readonly diskBytes?: number;
+  readonly start: boolean;
+  /** Belongs to one `vm run` and goes with it, also when the engine dies */
+  readonly ephemeral: boolean;
+}
+
+/**
+ * Creates a VM in three phases: what can be slow before anything is reserved (image, checks) without a lock; the
+ * name within milliseconds; disk and boot under the VM's own lock. If anything fails, nothing is left of it.
+ */
+export async function createVm(
+  context: EngineContext,
+  params: CreateVmParams,
+  operation: Operation,
+): Promise<Vm> {
+  const config = context.config();
+  const size = planVmSize(params, config, hostSize());
+  const imageName = params.image ?? config.image;
+  if (params.name !== undefined) refuseTakenName(context, params.name);
+  operation.enter('Finding image');
+  const image = await ensureImage(context, imageName, operation);
+
+  const key = generateHostKey();
+  const id = randomBytes(16).toString('hex');
+  const planned = {
+    id,
+    imageId: image.id,
+    imageName,
+    ...size,
+    network: 'user',
+    hostPublicKey: key.publicLine,
+    ephemeral: params.ephemeral,
+    controlSocket: vmPaths(context.layout, id).controlSocket,
+    createdAt: new Date().toISOString(),
+  } as const;
+  for (const capability of capabilities)
+    await capability.preflight?.(context, { ...planned, name: params.name ?? id });
+
+  return context.locks.vm.run(id, operation.signal, () =>
+    withRollback(operation, context.log, async (run) => {
+      // First, so that it is undone last: while the row exists, the reconciler knows that this VM may still own
+      // something on the host.
+      const vm = await run({
+        stage: 'Reserving name',
+        apply: () =>
+          context.locks.reservation.run('name', operation.signal, async () =>
+            reserve(context, planned, params.name),
+          ),
+        undo: () => deleteVmRow(context.db, id),
+      });
+
+      await run({
+        stage: 'Creating disk',
+        apply: async () => {
+          const paths = vmPaths(context.layout, id);
+          await mkdir(paths.directory, { recursive: true, mode: 0o700 });
+          await writeFileAtomic(paths.hostKey, key.dropbear, 0o600);
+          for (const capability of capabilities) await capability.prepareHost?.(context, vm, operation);
+          await chmod(paths.disk, 0o600);
+          await syncDirectory(paths.directory);
+        },
+        undo: () => cleanUpCapabilities(context, vm),
+      });
+      if (!params.start) return moveVm(context.db, id, 'stopped');
+
+      moveVm(context.db, id, 'starting');
+      await bootVm(context, vm, operation, run);
+      const running = moveVm(context.db, id, 'running');
+      watchVmm(context, running);
+      return running;
+    }),
+  );
+}
+
+/** Before a pull of minutes: most clashes of names are there from the start. The reservation decides, later. */
+function refuseTakenName(context: EngineContext, name: string): void {
+  if (!listVms(context.db).some((vm) => vm.name === name)) return;
+  throw new BangerError('already_exists', `There is already a VM named "${name}"`, {
+    hint: `Choose another name, or delete it with: banger vm delete ${name}`,
+  });
+}
+
+const generatedNameAttempts = 5;
+
+function reserve(context: EngineContext, planned: Omit<NewVm, 'name'>, name: string | undefined): Vm {
+  if (name !== undefined) return insertVm(context.db, { ...planned, name });
+  for (let attempt = 1; ; attempt++) {
+    const taken = new Set(listVms(context.db).map((vm) => vm.name));
+    try {
+      return insertVm(context.db, { ...planned, name: generateVmName((candidate) => taken.has(candidate)) });
+    } catch (error) {
+      const isClash = error instanceof BangerError && error.code === 'already_exists';
+      if (!isClash || attempt === generatedNameAttempts) throw error;
+    }
+  }
+}

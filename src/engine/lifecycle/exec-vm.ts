@@ -1,0 +1,105 @@
+import { abortError, BangerError } from '../../errors.ts';
+import { getImage } from '../../state/images.ts';
+import type { Vm } from '../../state/vms.ts';
+import { listWorkspaces } from '../../state/workspaces.ts';
+import type { EngineContext } from '../context.ts';
+import type { GuestExecOptions, GuestExit, GuestProcess } from '../guest.ts';
+import type { Operation } from '../operations.ts';
+import type { EngineStream } from '../rpc/server.ts';
+
+export interface ExecParams {
+  /** Absent: the image's login shell */
+  readonly argv?: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly workingDirectory?: string;
+  readonly user?: string;
+  readonly terminal?: { readonly term: string; readonly columns: number; readonly rows: number };
+}
+
+/**
+ * Runs a program in a running VM with the client's stream as its standard input and output, and returns how it
+ * ended. The client going away ends the program's channel; the guest sends it a hang-up.
+ */
+export async function execVm(
+  context: EngineContext,
+  request: { readonly vm: Vm; readonly params: ExecParams; readonly stream: EngineStream },
+  operation: Operation,
+): Promise<GuestExit> {
+  const { vm, params, stream } = request;
+  requireRunning(vm);
+  const guest = await context.guest(vm, operation.signal);
+  const options: GuestExecOptions = {
+    env: params.env,
+    user: params.user,
+    terminal: params.terminal,
+    workingDirectory: params.workingDirectory ?? defaultDirectory(context, vm),
+    fallBackToHome: params.workingDirectory === undefined,
+    signal: operation.signal,
+  };
+  const process = params.argv ? await guest.spawn(params.argv, options) : await guest.shell(options);
+  return bridge(process, stream, operation.signal);
+}
+
+/** Throws unless the VM's guest can be talked to. */
+export function requireRunning(vm: Vm): void {
+  if (vm.state === 'running') return;
+  const hint =
+    vm.state === 'stopped'
+      ? `Start it with: banger vm start ${vm.name}`
+      : `See what it is doing with: banger vm show ${vm.name}`;
+  throw new BangerError('invalid_state', `VM "${vm.name}" is ${vm.state}, not running`, { hint });
+}
+
+/** The working tree that was sent last, else what the image's config says, else the home directory (absent). */
+function defaultDirectory(context: EngineContext, vm: Vm): string | undefined {
+  const workspace = listWorkspaces(context.db, vm.id)[0];
+  return workspace?.guestPath ?? getImage(context.db, vm.imageId).config.workingDirectory;
+}
+
+/** Frames to program and back, with back-pressure both ways, until the program has ended and its output is sent. */
+async function bridge(process: GuestProcess, stream: EngineStream, signal: AbortSignal): Promise<GuestExit> {
+  stream.onFrame(async (frame) => {
+    switch (frame.type) {
+      case 'stdin':
+        if (!process.stdio.writable) return;
+        if (!process.stdio.write(frame.payload)) await drained(process);
+        return;
+      case 'stdin-end':
+        process.stdio.end();
+        return;
+      case 'resize': {
+        const size = JSON.parse(frame.payload.toString()) as { columns: number; rows: number };
+        process.resize(size.columns, size.rows);
+        return;
+      }
+      case 'signal':
+        process.sendSignal(frame.payload.toString());
+        return;
+      case 'stdout':
+      case 'stderr':
+      case 'exit':
+      case 'failure':
+      case 'progress':
+        throw new BangerError('invalid_argument', `A client does not send "${frame.type}" frames`);
+    }
+  });
+  const pump = async (from: AsyncIterable<Buffer>, type: 'stdout' | 'stderr'): Promise<void> => {
+    for await (const chunk of from) await stream.send(type, chunk);
+  };
+  await Promise.all([pump(process.stdio, 'stdout'), pump(process.stderr, 'stderr')]).catch(
+    (error: unknown) => {
+      if (signal.aborted) throw abortError(signal);
+      throw error;
+    },
+  );
+  return process.exit;
+}
+
+async function drained(process: GuestProcess): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  process.stdio.once('drain', resolve);
+  process.stdio.once('close', resolve);
+  await promise;
+  process.stdio.off('drain', resolve);
+  process.stdio.off('close', resolve);
+}

@@ -1,0 +1,96 @@
+import { BangerError, errorText } from '../../errors.ts';
+import { findVm, getVm, setEphemeral, type Vm } from '../../state/vms.ts';
+import type { EngineContext } from '../context.ts';
+import type { GuestExit } from '../guest.ts';
+import type { TimedOperation } from '../operations.ts';
+import type { EngineStream } from '../rpc/server.ts';
+import type { RunSummary } from '../rpc/vm-methods.ts';
+import { prepareWorkspace } from '../workspace/prepare-workspace.ts';
+import { createVm } from './create-vm.ts';
+import { deleteVm } from './delete-vm.ts';
+import { execVm, type ExecParams } from './exec-vm.ts';
+import { savePatch } from './save-patch.ts';
+
+export interface RunParams extends ExecParams {
+  readonly name?: string;
+  readonly image?: string;
+  readonly cpus?: number;
+  readonly memoryMib?: number;
+  readonly diskBytes?: number;
+  readonly path?: string;
+  readonly includeUntracked: boolean;
+  readonly remove: boolean;
+}
+
+/**
+ * The main job: makes a VM, sends a working tree, runs a program, and cleans up.
+ *
+ * With `remove`, the VM goes whatever the outcome, also when the client has gone; what the program changed in the
+ * working tree is saved as a patch first. Without, it stays, and only a VM that never came up is taken back.
+ */
+export async function runVm(
+  context: EngineContext,
+  params: RunParams,
+  run: { readonly operation: TimedOperation; readonly stream: EngineStream },
+): Promise<GuestExit & RunSummary> {
+  const { operation, stream } = run;
+  const vm = await createVm(context, { ...params, start: true, ephemeral: true }, operation);
+  let exit: GuestExit;
+  let patch: RunSummary['patch'];
+  try {
+    if (params.path !== undefined) await sendTree(context, { vm, params, path: params.path }, operation);
+    if (!params.remove) setEphemeral(context.db, vm.id, false);
+    operation.enter('Running');
+    exit = await execVm(context, { vm: getVm(context.db, vm.id), params, stream }, operation);
+  } finally {
+    const isEphemeral = findVm(context.db, vm.id)?.ephemeral ?? false;
+    if (isEphemeral) patch = await takeDown(context, vm, operation);
+  }
+  return { ...exit, vm: vm.name, removed: params.remove, stages: [...operation.timings()], patch };
+}
+
+async function sendTree(
+  context: EngineContext,
+  what: { readonly vm: Vm; readonly params: RunParams; readonly path: string },
+  operation: TimedOperation,
+): Promise<void> {
+  const { vm, params, path } = what;
+  await prepareWorkspace(
+    context,
+    { path, vm: vm.name, includeUntracked: params.includeUntracked, overwrite: false },
+    operation,
+    () => Promise.reject(new BangerError('internal', 'The VM of this run is known')),
+  );
+}
+
+/** Deletes the run's VM, whoever has gone meanwhile; what it changed in the working tree is saved before. */
+async function takeDown(
+  context: EngineContext,
+  vm: Vm,
+  operation: TimedOperation,
+): Promise<RunSummary['patch']> {
+  // Whoever started the run may have gone: cleaning up must not be cancelled with it.
+  const detached: TimedOperation = Object.create(operation, {
+    signal: { value: new AbortController().signal },
+    enter: { value: (stage: string) => operation.enter(stage) },
+    progress: { value: () => undefined },
+    timings: { value: () => operation.timings() },
+  }) as TimedOperation;
+  let patch: RunSummary['patch'];
+  try {
+    patch = await savePatch(context, vm, detached);
+  } catch (error) {
+    // Its only copy is in the guest: a VM whose changes could not be saved stays, for the user to look at.
+    setEphemeral(context.db, vm.id, false);
+    throw new BangerError(
+      'command_failed',
+      `Changes in VM "${vm.name}" could not be saved: ${errorText(error)}`,
+      {
+        hint: `The VM was kept. Get them with: banger workspace export --vm ${vm.name}; then: banger vm delete ${vm.name}`,
+        cause: error,
+      },
+    );
+  }
+  await deleteVm(context, vm.id, detached);
+  return patch;
+}

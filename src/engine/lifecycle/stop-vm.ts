@@ -1,0 +1,77 @@
+import { errorText } from '../../errors.ts';
+import { waitForExit } from '../../host/process.ts';
+import { getVm, moveVm, type Vm } from '../../state/vms.ts';
+import type { EngineContext } from '../context.ts';
+import type { Operation } from '../operations.ts';
+import { endVmm } from './boot-vm.ts';
+
+export interface StoppedVm {
+  readonly vm: Vm;
+  /** False when the guest had to be killed before it had flushed its disks */
+  readonly flushed: boolean;
+}
+
+/** How long the guest may take to hear us before the power button is tried. */
+const reachTimeoutMs = 5_000;
+
+/**
+ * Stops a VM: the guest flushes its disks and powers off; one that is still there after `timeoutMs` is ended. A
+ * VM that is stopped already is left alone.
+ *
+ * Once begun it is not cancelled: half a stop is worse than a whole one, and it is bounded anyway.
+ */
+export async function stopVm(
+  context: EngineContext,
+  request: { readonly id: string; readonly timeoutMs: number },
+  operation: Operation,
+): Promise<StoppedVm> {
+  const { id, timeoutMs } = request;
+  return context.locks.vm.run(id, operation.signal, async () => {
+    const vm = getVm(context.db, id);
+    if (vm.state === 'stopped') return { vm, flushed: true };
+    moveVm(context.db, id, 'stopping');
+    operation.enter('Flushing disks');
+    const flushed = await flushAndPowerOff(context, vm);
+
+    operation.enter('Powering off');
+    const process = context.handles.get(id)?.process;
+    const ended = !process || (await waitForExit(process, timeoutMs));
+    if (!ended) context.log('warn', 'VM did not power off in time and was ended', { vm: id, flushed });
+    await endVmm(context, vm);
+    // A guest that ended by itself has run its own shutdown, which flushes.
+    const isSafe = flushed || ended;
+    const reason = isSafe
+      ? undefined
+      : 'The guest did not answer and was killed; what it had not written is lost';
+    return { vm: moveVm(context.db, id, 'stopped', reason), flushed: isSafe };
+  });
+}
+
+/** Ends the VMM at once; what the guest has not written is lost. A stopped VM is left alone. */
+export async function killVm(context: EngineContext, id: string, operation: Operation): Promise<Vm> {
+  return context.locks.vm.run(id, operation.signal, async () => {
+    const vm = getVm(context.db, id);
+    if (vm.state === 'stopped') return vm;
+    operation.enter('Killing VMM');
+    moveVm(context.db, id, 'stopping');
+    await endVmm(context, vm);
+    return moveVm(context.db, id, 'stopped');
+  });
+}
+
+/** True when the guest said that its disks are flushed. Else the power button was pressed, for what it is worth. */
+async function flushAndPowerOff(context: EngineContext, vm: Vm): Promise<boolean> {
+  try {
+    const guest = await context.guests.guest(vm, AbortSignal.timeout(reachTimeoutMs));
+    await guest.powerOff(new AbortController().signal);
+    return true;
+  } catch (error) {
+    context.log('warn', `guest could not be asked to power off: ${errorText(error)}`, { vm: vm.id });
+  }
+  try {
+    await context.controls.get(vm.id)?.pressPowerButton();
+  } catch (error) {
+    context.log('warn', `power button could not be pressed: ${errorText(error)}`, { vm: vm.id });
+  }
+  return false;
+}

@@ -1,0 +1,255 @@
+import { createWriteStream } from 'node:fs';
+import { chmod, mkdir, rm, stat, rename } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import type { Server } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errorText } from '../errors.ts';
+import type { Assets } from '../host/assets.ts';
+import type { Acceleration } from '../host/drivers/driver.ts';
+import { qemuDriver } from '../host/drivers/qemu.ts';
+import { exec } from '../host/exec.ts';
+import { ensurePrivateDirectory } from '../host/files.ts';
+import { ensureClientKey } from '../host/keys.ts';
+import { cachedKvmProbe } from '../host/kvm-probe.ts';
+import { closeInheritedDescriptors } from '../host/process.ts';
+import { loadConfig } from '../state/config.ts';
+import { openDatabase, takeEngineLock, type Database, type SqliteAddon } from '../state/database.ts';
+import { vmPaths, type Layout } from '../state/layout.ts';
+import type { EngineContext } from './context.ts';
+import { GuestPool } from './guest-pool.ts';
+import { HandleCache } from './handles.ts';
+import { IdleTimer } from './idle-timer.ts';
+import { createLocks } from './locks.ts';
+import { createLog, type Log } from './log.ts';
+import { OperationRegistry } from './operations.ts';
+import { reconcile } from './reconciler.ts';
+import { routes } from './routes.ts';
+import type { BuildIdentity } from './rpc/client.ts';
+import { engineStatus, engineStop } from './rpc/engine-methods.ts';
+import { protocolVersion } from './rpc/messages.ts';
+import { route, serveRpc } from './rpc/server.ts';
+
+export interface EngineInput {
+  readonly layout: Layout;
+  readonly assets: Assets;
+  readonly build: BuildIdentity;
+  readonly addon: SqliteAddon;
+}
+
+/** How long a new engine waits for one before it that is on its way out. */
+const lockTimeoutMs = 10_000;
+const lockPollMs = 25;
+const maxLogBytes = 8 * 1024 * 1024;
+
+/**
+ * The engine process: takes the state directory, makes world and database agree, and answers until it has been
+ * idle for long enough or is told to stop. Returns when it is over; VMs go on running.
+ *
+ * Returns at once, having changed nothing, when another engine owns the state directory.
+ */
+export async function runEngine(input: EngineInput): Promise<void> {
+  closeInheritedDescriptors();
+  process.umask(0o077);
+  const { layout, build } = input;
+  await mkdir(layout.stateDirectory, { recursive: true, mode: 0o700 });
+  ensurePrivateDirectory(layout.runtimeDirectory);
+  const lock = await waitForLock(layout, input.addon);
+  if (!lock) return;
+
+  const log = await openLog(layout);
+  log('info', 'engine starts', { pid: process.pid, version: build.version, build: build.buildId });
+  const db = openDatabase(layout.database, input.addon);
+  const stop = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort(signal));
+  process.on('SIGHUP', () => log('info', 'SIGHUP ignored'));
+
+  const idle = new IdleTimer(() => stop.abort('idle'));
+  const context = createContext({ ...input, db, log, onVmsChanged: () => idle.look() });
+  await reconcile(context);
+  const server = await listen(context, input, { stop, idle });
+  idle.start({
+    timeoutMs: () => context.config().engineIdleTimeoutMs,
+    isIdle: () => context.operations.runningCount === 0 && countRunning(context) === 0,
+  });
+  context.operations.onIdle(() => idle.look());
+
+  await new Promise<void>((resolve) => {
+    if (stop.signal.aborted) resolve();
+    else stop.signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+  log('info', 'engine stops', { reason: String(stop.signal.reason) });
+  idle.close();
+  server.close();
+  await operationsDone(context);
+  context.guests.closeAll();
+  db.close();
+  lock.close();
+}
+
+async function waitForLock(layout: Layout, addon: SqliteAddon): Promise<Database | undefined> {
+  const deadline = performance.now() + lockTimeoutMs;
+  for (;;) {
+    const lock = takeEngineLock(layout.engineLock, addon);
+    if (lock) return lock;
+    // An engine that answers is there to stay, or hands over; one that does not is on its way out.
+    if ((await isListening(layout.engineSocket)) || performance.now() > deadline) return undefined;
+    await sleep(lockPollMs);
+  }
+}
+
+async function isListening(path: string): Promise<boolean> {
+  const { connect } = await import('node:net');
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+/** Appends to the engine's log; one that has grown too long is kept as `.1`. */
+async function openLog(layout: Layout): Promise<Log> {
+  const size = await stat(layout.engineLog).then(
+    (found) => found.size,
+    () => 0,
+  );
+  if (size > maxLogBytes) await rename(layout.engineLog, `${layout.engineLog}.1`);
+  const stream = createWriteStream(layout.engineLog, { flags: 'a', mode: 0o600 });
+  stream.on('error', () => undefined);
+  return createLog((line) => stream.write(line));
+}
+
+function createContext(
+  input: EngineInput & { db: Database; log: Log; onVmsChanged: () => void },
+): EngineContext {
+  const { layout, db, log, assets } = input;
+  const handles = new HandleCache((id) => vmPaths(layout, id).handles);
+  const guests = new GuestPool(handles, () => ensureClientKey(layout.clientKey));
+  const config = () => loadConfig(layout.configFile);
+  return {
+    layout,
+    db,
+    locks: createLocks(),
+    operations: new OperationRegistry(),
+    log,
+    exec,
+    assets,
+    config,
+    handles,
+    guests,
+    driver: () => qemuDriver(config().qemuProgram),
+    controls: new Map(),
+    acceleration: accelerationOnce(input),
+    onVmsChanged: input.onVmsChanged,
+    guest: (vm, signal) => guests.guest(vm, signal),
+  };
+}
+
+/** Asks the boot probe once per engine, and at once when the configuration leaves no choice. */
+function accelerationOnce({ layout, assets, log }: EngineInput & { log: Log }): () => Promise<Acceleration> {
+  let probed: Promise<Acceleration> | undefined;
+  const probe = async (qemuProgram: string): Promise<Acceleration> => {
+    const verdict = await cachedKvmProbe(
+      {
+        exec,
+        qemuProgram,
+        kernel: () => assets.file('vmlinux.zst'),
+        initrd: () => assets.file('toolbox.cpio.zst'),
+        temporaryDirectory: tmpdir(),
+      },
+      layout.kvmProbeFile,
+    );
+    log('info', `KVM: ${verdict.reason}`, { works: verdict.works });
+    return verdict.works ? 'kvm' : 'tcg';
+  };
+  return async () => {
+    const { accel, qemuProgram } = loadConfig(layout.configFile);
+    if (accel !== 'auto') return accel;
+    probed ??= probe(qemuProgram);
+    probed.catch(() => {
+      probed = undefined;
+    });
+    return probed;
+  };
+}
+
+async function listen(
+  context: EngineContext,
+  input: EngineInput,
+  control: { readonly stop: AbortController; readonly idle: IdleTimer },
+): Promise<Server> {
+  const { layout, build } = input;
+  const startedAt = new Date().toISOString();
+  const leave = (reason: string): void => {
+    // After the answer has gone out.
+    setImmediate(() => control.stop.abort(reason));
+  };
+  // We hold the lock: a socket that is there belongs to an engine that is not any more.
+  await rm(layout.engineSocket, { force: true });
+  const server = await serveRpc({
+    socketPath: layout.engineSocket,
+    operations: context.operations,
+    routes: [
+      ...routes(context),
+      route(engineStatus, () => ({
+        pid: process.pid,
+        version: build.version,
+        build: build.buildId,
+        startedAt,
+        stateDirectory: layout.stateDirectory,
+        socket: layout.engineSocket,
+        log: layout.engineLog,
+        runningVms: countRunning(context),
+        operations: context.operations
+          .list()
+          .filter((operation) => operation.state === 'running' && operation.kind !== engineStatus.name)
+          .map(({ id, kind, subject }) => ({ id, kind, subject })),
+        memoryBytes: process.memoryUsage.rss(),
+      })),
+      route(engineStop, () => {
+        leave('asked to');
+        return { pid: process.pid };
+      }),
+    ],
+    hello: (clientBuild) => {
+      const isOther = clientBuild !== build.buildId;
+      const leaving = control.stop.signal.aborted || (isOther && context.operations.runningCount === 0);
+      if (leaving) leave('a client of another build came');
+      return {
+        protocol: protocolVersion,
+        build: build.buildId,
+        version: build.version,
+        pid: process.pid,
+        leaving,
+      };
+    },
+    onError: (error, operation) =>
+      context.log('error', `internal error: ${errorText(error)}`, {
+        operation,
+        stack: error instanceof Error ? error.stack : undefined,
+      }),
+    onConnections: (count) => control.idle.setClients(count),
+  });
+  await chmod(layout.engineSocket, 0o600);
+  return server;
+}
+
+function countRunning(context: EngineContext): number {
+  const row = context.db
+    .prepare<[], { count: number }>("SELECT count(*) AS count FROM vms WHERE state NOT IN ('stopped')")
+    .get();
+  return row?.count ?? 0;
+}
+
+/** Operations under way are given time to end: their clients are waiting. */
+async function operationsDone(context: EngineContext): Promise<void> {
+  if (context.operations.runningCount === 0) return;
+  await new Promise<void>((resolve) => {
+    const off = context.operations.onIdle(() => {
+      off();
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,122 @@
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errorText } from '../errors.ts';
+import { findReadyLine } from '../host/console.ts';
+import { isAlive, killProcess } from '../host/process.ts';
+import { vmPaths } from '../state/layout.ts';
+import { listVms, moveVm, type Vm } from '../state/vms.ts';
+import type { EngineContext } from './context.ts';
+import { guestSshPort } from './guest-pool.ts';
+import type { Handles } from './handles.ts';
+import { cleanStaging } from './images/publish-image.ts';
+import { endVmm } from './lifecycle/boot-vm.ts';
+import { deleteVm } from './lifecycle/delete-vm.ts';
+import { stopVm } from './lifecycle/stop-vm.ts';
+import { watchVmm } from './lifecycle/vmm-watch.ts';
+
+/**
+ * Makes the world and the database agree, when an engine starts: adopts VMs that run, finishes or undoes what an
+ * engine before left halfway, and removes what no row owns. One VM's trouble does not keep the others waiting.
+ */
+export async function reconcile(context: EngineContext): Promise<void> {
+  for (const vm of listVms(context.db)) {
+    try {
+      await reconcileVm(context, vm);
+    } catch (error) {
+      context.log('error', `VM could not be reconciled: ${errorText(error)}`, { vm: vm.id });
+    }
+  }
+  await removeOrphans(context);
+  await cleanStaging(context.layout);
+}
+
+async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {
+  const handles = await findHandles(context, vm);
+  if (handles) await context.handles.set(vm.id, handles);
+  else await context.handles.clear(vm.id);
+  switch (vm.state) {
+    case 'running':
+    case 'paused':
+      if (vm.ephemeral) return remove(context, vm);
+      if (handles) return watchVmm(context, vm);
+      moveVm(context.db, vm.id, 'stopped', 'The VMM ended while no engine was there to see why');
+      return;
+    case 'creating':
+    case 'deleting':
+      return remove(context, vm);
+    case 'starting':
+      // A VM whose very first start was cut short belongs to a create that never answered.
+      if (vm.startedAt === undefined && vm.stoppedAt === undefined) return remove(context, vm);
+      await endVmm(context, vm);
+      moveVm(context.db, vm.id, 'stopped', 'The engine ended while it was starting this VM');
+      return;
+    case 'stopping':
+      return finishStop(context, vm, handles !== undefined);
+    case 'stopped':
+      if (handles) await endVmm(context, vm);
+      if (vm.ephemeral) await remove(context, vm);
+      return;
+  }
+}
+
+/** What is true of a VM now: its handle file if that still holds, else what its VMM's command line tells. */
+async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | undefined> {
+  const found = context.driver().find(vm.id);
+  const written = await context.handles.readFile(vm.id);
+  if (written && isAlive(written.process) && found?.process.pid === written.process.pid) return written;
+  if (!found) return undefined;
+  const console = await readFile(vmPaths(context.layout, vm.id).consoleLog, 'latin1').catch(() => '');
+  const ready = findReadyLine(console);
+  return {
+    process: found.process,
+    acceleration: found.acceleration,
+    driver: context.driver().name,
+    sshPort: found.forwards.find((port) => port.guestPort === guestSshPort)?.hostPort ?? 0,
+    guestBootId: ready?.bootId,
+    phases: ready && { ...ready.phases },
+  };
+}
+
+function remove(context: EngineContext, vm: Vm): Promise<void> {
+  context.log('info', `removing what is left of VM "${vm.name}"`, { vm: vm.id, state: vm.state });
+  return inOperation(context, 'reconcile.delete', vm, (operation) => deleteVm(context, vm.id, operation));
+}
+
+const stopTimeoutMs = 10_000;
+
+/** The stop goes on in the background: the engine answers meanwhile, and whoever wants this VM waits for its lock. */
+async function finishStop(context: EngineContext, vm: Vm, isRunning: boolean): Promise<void> {
+  if (!isRunning) {
+    moveVm(context.db, vm.id, 'stopped');
+    return;
+  }
+  moveVm(context.db, vm.id, 'running');
+  watchVmm(context, vm);
+  void inOperation(context, 'reconcile.stop', vm, async (operation) => {
+    await stopVm(context, { id: vm.id, timeoutMs: stopTimeoutMs }, operation);
+  }).catch((error: unknown) =>
+    context.log('error', `stop could not be finished: ${errorText(error)}`, { vm: vm.id }),
+  );
+}
+
+function inOperation(
+  context: EngineContext,
+  kind: string,
+  vm: Vm,
+  task: Parameters<typeof context.operations.run<void>>[1],
+): Promise<void> {
+  return context.operations.run({ kind, subject: vm.name, signal: new AbortController().signal }, task);
+}
+
+/** Directories and VMMs named after ids that the database does not know. Anything else found there is not ours. */
+async function removeOrphans(context: EngineContext): Promise<void> {
+  const known = new Set(listVms(context.db).map((vm) => vm.id));
+  const entries = await readdir(context.layout.vmsDirectory).catch(() => []);
+  for (const id of entries.filter((name) => /^[0-9a-f]{32}$/.test(name) && !known.has(name))) {
+    context.log('warn', 'removing a VM directory that no VM owns', { vm: id });
+    const vmm = context.driver().find(id);
+    if (vmm) await killProcess(vmm.process);
+    await rm(vmPaths(context.layout, id).controlSocket, { force: true });
+    await rm(join(context.layout.vmsDirectory, id), { recursive: true, force: true });
+  }
+}

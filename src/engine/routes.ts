@@ -1,0 +1,91 @@
+import { listVms, resolveVm } from '../state/vms.ts';
+import type { EngineContext } from './context.ts';
+import {
+  deleteImageRoute,
+  importImageRoute,
+  listImagesRoute,
+  pullImageRoute,
+  showImageRoute,
+} from './images/handlers.ts';
+import { createVm } from './lifecycle/create-vm.ts';
+import { deleteVm } from './lifecycle/delete-vm.ts';
+import { execVm } from './lifecycle/exec-vm.ts';
+import { runVm } from './lifecycle/run-vm.ts';
+import { startVm } from './lifecycle/start-vm.ts';
+import { killVm, stopVm } from './lifecycle/stop-vm.ts';
+import { imageDelete, imageImport, imageList, imagePull, imageShow } from './rpc/image-methods.ts';
+import { route, streamRoute, type Route } from './rpc/server.ts';
+import {
+  vmCreate,
+  vmDelete,
+  vmExec,
+  vmKill,
+  vmList,
+  vmLogs,
+  vmRestart,
+  vmRun,
+  vmShow,
+  vmStart,
+  vmStop,
+} from './rpc/vm-methods.ts';
+import { workspaceExport, workspacePrepare } from './rpc/workspace-methods.ts';
+import { readVmLog } from './vm-logs.ts';
+import { viewVm, viewVmDetails } from './vm-view.ts';
+import { exportWorkspaceRoute, prepareWorkspaceRoute } from './workspace/handlers.ts';
+
+/** Every method the engine answers about VMs, images and workspaces, one entry each. */
+export function routes(context: EngineContext): Route[] {
+  const find = (reference: string) => resolveVm(context.db, reference);
+  return [
+    route(vmCreate, async (params, operation) => {
+      const vm = await createVm(context, { ...params, ephemeral: false }, operation);
+      return { ...viewVm(context, vm), stages: [...operation.timings()] };
+    }),
+    route(vmList, () => listVms(context.db).map((vm) => viewVm(context, vm))),
+    route(vmShow, (params) => viewVmDetails(context, find(params.vm))),
+    route(vmStart, async (params, operation) =>
+      viewVm(context, await startVm(context, find(params.vm).id, operation)),
+    ),
+    route(vmStop, async (params, operation) => {
+      const { vm, flushed } = await stopVm(
+        context,
+        { id: find(params.vm).id, timeoutMs: params.timeoutMs },
+        operation,
+      );
+      return { ...viewVm(context, vm), flushed };
+    }),
+    route(vmRestart, async (params, operation) => {
+      const { id } = find(params.vm);
+      const { flushed } = await stopVm(context, { id, timeoutMs: params.timeoutMs }, operation);
+      return { ...viewVm(context, await startVm(context, id, operation)), flushed };
+    }),
+    route(vmKill, async (params, operation) =>
+      viewVm(context, await killVm(context, find(params.vm).id, operation)),
+    ),
+    route(vmDelete, async (params, operation) => {
+      const { id, name } = find(params.vm);
+      await deleteVm(context, id, operation);
+      return { id, name };
+    }),
+    route(vmLogs, async (params) => {
+      const vm = find(params.vm);
+      const part = await readVmLog(context.layout, { id: vm.id, ...params });
+      return {
+        content: part.content.toString('base64'),
+        nextOffset: part.nextOffset,
+        isRunning: context.handles.get(vm.id) !== undefined,
+      };
+    }),
+    streamRoute(vmExec, (params, operation, stream) =>
+      execVm(context, { vm: find(params.vm), params, stream }, operation),
+    ),
+    streamRoute(vmRun, (params, operation, stream) => runVm(context, params, { operation, stream })),
+    route(imagePull, (params, operation) => pullImageRoute(context, params, operation)),
+    route(imageImport, (params, operation) => importImageRoute(context, params, operation)),
+    route(imageList, (params) => listImagesRoute(context, params)),
+    route(imageShow, (params) => showImageRoute(context, params)),
+    route(imageDelete, (params, operation) => deleteImageRoute(context, params, operation)),
+    route(workspacePrepare, (params, operation) => prepareWorkspaceRoute(context, params, operation)),
+    route(workspaceExport, (params, operation) => exportWorkspaceRoute(context, params, operation)),
+  ];
+}

@@ -1,0 +1,22 @@
+import * as z from 'zod/mini';
+import { method } from './method.ts';
+
+export const engineStatus = method(
+  'engine.status',
+  z.object({}),
+  z.object({
+    pid: z.int(),
+    version: z.string(),
+    build: z.string(),
+    startedAt: z.string(),
+    stateDirectory: z.string(),
+    socket: z.string(),
+    log: z.string(),
+    runningVms: z.int(),
+    operations: z.array(z.object({ id: z.string(), kind: z.string(), subject: z.optional(z.string()) })),
+    memoryBytes: z.int(),
+  }),
+);
+
+/** Ends the engine once its operations are done. VMs go on running. */
+export const engineStop = method('engine.stop', z.object({}), z.object({ pid: z.int() }));

@@ -1,0 +1,168 @@
+import * as z from 'zod/mini';
+import { vmStates } from '../../state/vm-states.ts';
+import { method, streamMethod } from './method.ts';
+
+/** A VM as clients see it. Host paths and process ids stay inside the engine. */
+export const vmView = z.object({
+  id: z.string(),
+  name: z.string(),
+  state: z.enum(vmStates),
+  image: z.string(),
+  cpus: z.int(),
+  memoryMib: z.int(),
+  diskBytes: z.number(),
+  network: z.string(),
+  createdAt: z.string(),
+  startedAt: z.optional(z.string()),
+  stoppedAt: z.optional(z.string()),
+  /** Why it is not running, when that was not asked for */
+  lastError: z.optional(z.string()),
+  /** `qemu (kvm)` or `qemu (tcg)`, while it runs */
+  vmm: z.optional(z.string()),
+  /** Port of the host's loopback that leads to the guest's SSH service, while it runs */
+  sshPort: z.optional(z.int()),
+  /** The guest kernel's boot id, while it runs: the same as long as it was not rebooted */
+  bootId: z.optional(z.string()),
+  workspaces: z.array(z.object({ hostPath: z.string(), guestPath: z.string() })),
+});
+export type VmView = z.output<typeof vmView>;
+
+/** Letters, digits and hyphens, as a host name: it is one. */
+export const vmName = z
+  .string()
+  .check(
+    z.regex(
+      /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/,
+      'must be 1 to 63 of a-z, 0-9 and -, and begin and end with a letter or digit',
+    ),
+  );
+
+const reference = z.string().check(z.minLength(1));
+const stageTimings = z.array(z.object({ stage: z.string(), seconds: z.number() }));
+
+const vmSpec = {
+  name: z.optional(vmName),
+  /** Absent: the default image of the configuration */
+  image: z.optional(reference),
+  cpus: z.optional(z.int().check(z.minimum(1))),
+  memoryMib: z.optional(z.int().check(z.minimum(1))),
+  diskBytes: z.optional(z.int().check(z.minimum(1))),
+};
+
+/** Creates a VM and, unless asked not to, boots it until its guest is ready. */
+export const vmCreate = method(
+  'vm.create',
+  z.object({ ...vmSpec, start: z._default(z.boolean(), true) }),
+  z.extend(vmView, {
+    /** How long each stage took */
+    stages: stageTimings,
+  }),
+);
+
+export const vmList = method('vm.list', z.object({}), z.array(vmView));
+
+export const vmShow = method(
+  'vm.show',
+  z.object({ vm: reference }),
+  z.extend(vmView, {
+    imageId: z.string(),
+    hostPublicKey: z.string(),
+    /** Seconds after the kernel's start at which each phase of the guest's boot ended */
+    bootPhases: z.optional(z.record(z.string(), z.number())),
+    /** Bytes its disk takes on the host */
+    diskUsedBytes: z.number(),
+  }),
+);
+
+/** Boots a stopped VM. One that runs already is left alone. */
+export const vmStart = method('vm.start', z.object({ vm: reference }), vmView);
+
+const stopped = z.extend(vmView, {
+  /** False when the guest had to be killed before it had flushed its disks */
+  flushed: z.boolean(),
+});
+
+/** Flushes and powers off the guest, then ends the VMM after `timeoutMs` if it still lives. A stopped VM is left alone. */
+export const vmStop = method(
+  'vm.stop',
+  z.object({ vm: reference, timeoutMs: z._default(z.int().check(z.minimum(0)), 10_000) }),
+  stopped,
+);
+
+export const vmRestart = method(
+  'vm.restart',
+  z.object({ vm: reference, timeoutMs: z._default(z.int().check(z.minimum(0)), 10_000) }),
+  stopped,
+);
+
+/** Ends the VMM at once; what the guest has not written is lost. */
+export const vmKill = method('vm.kill', z.object({ vm: reference }), vmView);
+
+/** Stops a VM, if it runs, and removes it with its disk. */
+export const vmDelete = method(
+  'vm.delete',
+  z.object({ vm: reference }),
+  z.object({ id: z.string(), name: z.string() }),
+);
+
+/** The end of one of a VM's logs, as text. */
+export const vmLogs = method(
+  'vm.logs',
+  z.object({
+    vm: reference,
+    source: z._default(z.enum(['console', 'vmm']), 'console'),
+    /** From this byte on; absent: the last `maxBytes` */
+    offset: z.optional(z.int().check(z.minimum(0))),
+    maxBytes: z._default(z.int().check(z.minimum(1), z.maximum(1024 * 1024)), 256 * 1024),
+  }),
+  z.object({
+    /** Base64: a guest's console holds any bytes */
+    content: z.string(),
+    /** Where to go on reading */
+    nextOffset: z.int(),
+    isRunning: z.boolean(),
+  }),
+);
+
+const terminal = z.object({
+  term: z.string().check(z.maxLength(100)),
+  columns: z.int().check(z.minimum(1), z.maximum(10_000)),
+  rows: z.int().check(z.minimum(1), z.maximum(10_000)),
+});
+
+const program = {
+  /** Absent: the image's login shell */
+  argv: z.optional(z.array(z.string()).check(z.minLength(1))),
+  env: z._default(z.record(z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]*$/)), z.string()), {}),
+  workingDirectory: z.optional(z.string()),
+  user: z.optional(z.string()),
+  /** Given when the program shall have a terminal */
+  terminal: z.optional(terminal),
+};
+
+/** Runs a program in a running VM. Frames: stdin, stdin-end, resize, signal in; stdout, stderr, exit out. */
+export const vmExec = streamMethod('vm.exec', z.object({ vm: reference, ...program }));
+
+/** Makes a VM, sends a working tree, runs a program, and cleans up: the whole main job in one stream. */
+export const vmRun = streamMethod(
+  'vm.run',
+  z.object({
+    ...vmSpec,
+    ...program,
+    /** Working tree to send, absolute */
+    path: z.optional(z.string().check(z.regex(/^\//))),
+    includeUntracked: z._default(z.boolean(), false),
+    /** Delete the VM when the program has ended */
+    remove: z.boolean(),
+  }),
+);
+
+/** What `vm run` tells when it is over, in the exit frame beside code or signal. */
+export const runSummary = z.object({
+  vm: z.string(),
+  removed: z.boolean(),
+  stages: stageTimings,
+  /** Where what changed in the working tree was saved, when the VM was removed */
+  patch: z.optional(z.object({ path: z.string(), files: z.int() })),
+});
+export type RunSummary = z.output<typeof runSummary>;

@@ -1,0 +1,108 @@
+import { open } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { abortError, BangerError, errnoOf } from '../errors.ts';
+
+/** What the guest said when it was ready; seconds since its kernel started, at the end of each phase. */
+export interface GuestReady {
+  readonly bootId: string;
+  readonly phases: Readonly<Record<'kernel' | 'modules' | 'root' | 'network' | 'ssh', number>>;
+  /** `image`: the image's own init takes over; `banger`: it has none, and ours does */
+  readonly init: 'image' | 'banger';
+  readonly hasShell: boolean;
+}
+
+const pollMs = 10;
+/** A guest that floods its console before it is ready is not read for ever. */
+const maxConsoleBytes = 16 * 1024 * 1024;
+
+/**
+ * Follows a console log until the guest prints its ready line.
+ *
+ * Throws `guest_unreachable` with the end of the console when the guest reports an error, when the VMM ends
+ * first (`hasExited`), and `timeout` when neither comes.
+ */
+export async function waitForReady(
+  consoleLog: string,
+  options: { readonly timeoutMs: number; readonly signal: AbortSignal; readonly hasExited: () => boolean },
+): Promise<GuestReady> {
+  const deadline = performance.now() + options.timeoutMs;
+  let text = '';
+  let position = 0;
+  for (;;) {
+    if (options.signal.aborted) throw abortError(options.signal);
+    // Asked before reading: what the VMM wrote last must be seen.
+    const exited = options.hasExited();
+    const chunk = await readFrom(consoleLog, position);
+    position += chunk.length;
+    text += chunk.toString('latin1');
+    const ready = findReadyLine(text);
+    if (ready) return ready;
+    if (exited) throw endedEarly(text);
+    if (position > maxConsoleBytes)
+      throw new BangerError('guest_unreachable', 'The guest flooded its console during boot');
+    if (performance.now() > deadline) {
+      throw new BangerError(
+        'timeout',
+        `The guest was not ready within ${options.timeoutMs / 1000} s${tailOf(text)}`,
+      );
+    }
+    await sleep(pollMs);
+  }
+}
+
+/** Parses the ready line (see guest/init). Anything not of its exact shape is console noise. */
+export function findReadyLine(text: string): GuestReady | undefined {
+  const line = /(?:^|\n)banger-ready v=1 ([^\r\n]{1,1000})\r?\n/.exec(text)?.[1];
+  if (line === undefined) return undefined;
+  const values = new Map(line.split(' ').map((pair) => pair.split('=', 2) as [string, string]));
+  const seconds = (key: string): number => {
+    const value = Number(values.get(key));
+    return Number.isFinite(value) ? value : 0;
+  };
+  return {
+    bootId: values.get('boot_id') ?? '',
+    phases: {
+      kernel: seconds('kernel'),
+      modules: seconds('modules'),
+      root: seconds('root'),
+      network: seconds('network'),
+      ssh: seconds('ssh'),
+    },
+    init: values.get('init') === 'image' ? 'image' : 'banger',
+    hasShell: (values.get('shell') ?? 'none') !== 'none',
+  };
+}
+
+function endedEarly(text: string): BangerError {
+  const reported = /(?:^|\n)banger-error stage=(\S{1,40}) ([^\r\n]{1,500})/.exec(text);
+  if (reported)
+    return new BangerError('guest_unreachable', `The guest stopped at "${reported[1]}": ${reported[2]}`);
+  return new BangerError('guest_unreachable', `The guest ended before it was ready${tailOf(text)}`);
+}
+
+/** The last lines of a console, made harmless for a terminal. */
+function tailOf(text: string): string {
+  const lines = text
+    // eslint-disable-next-line no-control-regex -- a guest's console may hold any byte
+    .replace(/\u001b\[[0-9;?]*[A-Za-z]|[^\n\x20-\x7e]/g, '')
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .slice(-3);
+  return lines.length === 0 ? '; its console is empty' : `; its console ends with: ${lines.join(' | ')}`;
+}
+
+async function readFrom(path: string, position: number): Promise<Buffer> {
+  try {
+    const file = await open(path, 'r');
+    try {
+      const buffer = Buffer.alloc(64 * 1024);
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, position);
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return Buffer.alloc(0);
+    throw error;
+  }
+}

@@ -1,0 +1,219 @@
+import { readFile, rename, rm } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { abortError, BangerError, errnoOf } from '../../errors.ts';
+import {
+  findProcessesByArguments,
+  commandLine,
+  identifyProcess,
+  killProcess,
+  spawnDetached,
+  type ProcessIdentity,
+} from '../process.ts';
+import { QmpClient } from '../qmp.ts';
+import type { FoundVmm, GuestEnd, VmmControl, VmmDriver, VmmSpec } from './driver.ts';
+
+/** How long QEMU may take from its start to a control socket that answers. */
+const startTimeoutMs = 15_000;
+const startPollMs = 5;
+
+/** The QEMU driver; `program` is a name to look up in PATH, or a path. */
+export function qemuDriver(program: string): VmmDriver {
+  return {
+    name: 'qemu',
+    start: (spec, signal) => startQemu(program, spec, signal),
+    find: findQemu,
+    control: openControl,
+  };
+}
+
+/** Words of the kernel command line that depend on the machine only. */
+function kernelCommandLine(spec: VmmSpec): string {
+  return [
+    'console=ttyS0',
+    'quiet',
+    // With -no-reboot, a panic or a reboot of the guest ends QEMU instead of hanging it.
+    'reboot=t',
+    'panic=-1',
+    'random.trust_cpu=on',
+    ...(spec.kernelWords ?? []),
+  ].join(' ');
+}
+
+/**
+ * QEMU's command line for a VM.
+ *
+ * Under emulation the machine is q35: microvm has no clock to calibrate the TSC against, and a guest on a busy
+ * host hangs at boot. Under KVM the guest has kvmclock, and microvm starts faster.
+ */
+export function qemuArguments(spec: VmmSpec): string[] {
+  const isKvm = spec.acceleration === 'kvm';
+  const machine = isKvm
+    ? ['-M', 'microvm', '-accel', 'kvm', '-cpu', 'host']
+    : ['-M', 'q35', '-bios', 'qboot.rom', '-accel', 'tcg,thread=multi', '-cpu', 'max'];
+  const bus = isKvm ? 'device' : 'pci';
+  const forwards = spec.forwards
+    .map((port) => `,hostfwd=tcp:127.0.0.1:${port.hostPort}-:${port.guestPort}`)
+    .join('');
+  const disk = spec.disk
+    ? [
+        '-drive',
+        `if=none,id=root,format=qcow2,cache=writeback,discard=unmap,file=${escapeOption(spec.disk)}`,
+        '-device',
+        `virtio-blk-${bus},drive=root`,
+      ]
+    : [];
+  return [
+    '-name',
+    processName(spec.id),
+    '-nodefaults',
+    '-no-user-config',
+    '-no-reboot',
+    '-display',
+    'none',
+    ...machine,
+    '-smp',
+    String(spec.cpus),
+    '-m',
+    `${spec.memoryMib}M`,
+    '-kernel',
+    spec.kernel,
+    '-initrd',
+    spec.initrd,
+    '-append',
+    kernelCommandLine(spec),
+    '-serial',
+    `file:${spec.consoleLog}`,
+    '-qmp',
+    `unix:${escapeOption(spec.controlSocket)},server=on,wait=off`,
+    ...disk,
+    '-netdev',
+    `user,id=net${forwards}`,
+    '-device',
+    `virtio-net-${bus},netdev=net`,
+    '-device',
+    `virtio-rng-${bus}`,
+  ];
+}
+
+/** How QEMU is named on its own command line: by this a VMM is known to be ours, and whose. */
+function processName(id: string): string {
+  return `banger-${id}`;
+}
+
+/** In QEMU's option lists a comma is written twice. */
+function escapeOption(value: string): string {
+  return value.replaceAll(',', ',,');
+}
+
+async function startQemu(program: string, spec: VmmSpec, signal: AbortSignal): Promise<ProcessIdentity> {
+  await keepPrevious(spec.consoleLog);
+  await keepPrevious(spec.vmmLog);
+  await rm(spec.controlSocket, { force: true });
+  if (signal.aborted) throw abortError(signal);
+
+  const child = await spawnDetached([program, ...qemuArguments(spec)], { logFile: spec.vmmLog });
+  let exited: number | NodeJS.Signals | undefined;
+  child.once('exit', (code, how) => {
+    exited = code ?? how ?? 1;
+  });
+  child.unref();
+  const identity = identifyProcess(child.pid!);
+  try {
+    const deadline = performance.now() + startTimeoutMs;
+    for (;;) {
+      if (exited !== undefined || identity === undefined) throw await startError(program, spec);
+      if (signal.aborted) throw abortError(signal);
+      if (await answers(spec.controlSocket)) return identity;
+      if (performance.now() > deadline) {
+        throw new BangerError(
+          'timeout',
+          `QEMU did not open its control socket within ${startTimeoutMs / 1000} s`,
+        );
+      }
+      await sleep(startPollMs);
+    }
+  } catch (error) {
+    if (identity) await killProcess(identity);
+    throw error;
+  }
+}
+
+/** The control socket exists once QEMU has read its options and made its devices. */
+async function answers(socket: string): Promise<boolean> {
+  try {
+    (await QmpClient.connect(socket)).close();
+    return true;
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === 'ENOENT' || errno === 'ECONNREFUSED') return false;
+    if (error instanceof BangerError && error.code === 'command_failed') return false;
+    throw error;
+  }
+}
+
+async function startError(program: string, spec: VmmSpec): Promise<BangerError> {
+  const words = (await readFile(spec.vmmLog, 'utf8').catch(() => '')).trim();
+  const lastLine = words.split('\n').at(-1) ?? '';
+  if (words.includes('Could not set up host forwarding rule')) {
+    return new BangerError('busy', 'A forwarded port was taken by somebody else meanwhile');
+  }
+  if (words.includes('cannot set up guest memory') || words.includes('Cannot allocate memory')) {
+    return new BangerError(
+      'host_unsupported',
+      `The host cannot give the guest ${spec.memoryMib} MiB of memory: ${lastLine}`,
+      {
+        hint: 'Ask for less: banger vm create --memory 512M …',
+      },
+    );
+  }
+  return new BangerError('command_failed', `QEMU ended at once: ${lastLine || 'it said nothing'}`, {
+    hint: `Check the host with: banger doctor --boot (QEMU is "${program}")`,
+  });
+}
+
+/** A log of the start before is kept as `NAME.1`; older ones go. */
+async function keepPrevious(path: string): Promise<void> {
+  try {
+    await rename(path, `${path}.1`);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+  }
+}
+
+function findQemu(id: string): FoundVmm | undefined {
+  for (const pid of findProcessesByArguments(['-name', processName(id)])) {
+    const process = identifyProcess(pid);
+    const argv = process && commandLine(pid);
+    if (!argv) continue;
+    const network = argv[argv.indexOf('-netdev') + 1] ?? '';
+    const forwards = [...network.matchAll(/hostfwd=tcp:127\.0\.0\.1:(\d+)-:(\d+)/g)].map((match) => ({
+      hostPort: Number(match[1]),
+      guestPort: Number(match[2]),
+    }));
+    return { process, forwards, acceleration: argv[argv.indexOf('-accel') + 1] === 'kvm' ? 'kvm' : 'tcg' };
+  }
+  return undefined;
+}
+
+async function openControl(socket: string): Promise<VmmControl> {
+  const qmp = await QmpClient.connect(socket);
+  let end: GuestEnd | undefined;
+  qmp.onEvent((event, data) => {
+    if (event === 'GUEST_PANICKED') end = 'panic';
+    if (event === 'SHUTDOWN') end ??= guestEnds[String(data['reason'])];
+  });
+  return {
+    pause: async () => void (await qmp.execute('stop')),
+    resume: async () => void (await qmp.execute('cont')),
+    pressPowerButton: async () => void (await qmp.execute('system_powerdown')),
+    closed: qmp.closed.then(() => end),
+    close: () => qmp.close(),
+  };
+}
+
+/** QEMU's ShutdownCause values that mean the guest ended by itself (qapi/run-state.json) */
+const guestEnds: Readonly<Record<string, GuestEnd>> = {
+  'guest-shutdown': 'power-off',
+  'guest-reset': 'reset',
+  'guest-panic': 'panic',
+};

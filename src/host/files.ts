@@ -1,0 +1,66 @@
+import { lstatSync, mkdirSync } from 'node:fs';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { BangerError } from '../errors.ts';
+
+let temporaryCounter = 0;
+
+/**
+ * Writes a file so that readers see the old content or the new, never a mixture, whatever dies meanwhile:
+ * temporary file, fsync, rename, fsync of the directory. Missing directories are made with mode 0700.
+ */
+export async function writeFileAtomic(
+  path: string,
+  content: string | Uint8Array,
+  mode: number,
+): Promise<void> {
+  const directory = dirname(path);
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const temporary = `${path}.${process.pid}.${++temporaryCounter}.tmp`;
+  try {
+    const file = await open(temporary, 'wx', mode);
+    try {
+      await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncDirectory(directory);
+}
+
+/** Makes a rename in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+/**
+ * Makes sure a directory is there, ours, and closed to others. Somebody else's directory, or a link, at a
+ * predictable place under a shared one is refused: whoever put it there could read what we put in.
+ */
+export function ensurePrivateDirectory(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  const found = lstatSync(path);
+  const uid = process.getuid!();
+  const isOurs = found.isDirectory() && found.uid === uid;
+  if (isOurs && (found.mode & 0o077) === 0) return;
+  const why = !found.isDirectory()
+    ? 'is not a directory'
+    : found.uid !== uid
+      ? `belongs to user ${found.uid}, not to you (${uid})`
+      : 'is open to other users';
+  throw new BangerError('invalid_state', `"${path}" ${why}`, {
+    hint: isOurs
+      ? `Close it with: chmod 700 ${path}`
+      : `Have it removed, or choose another place: BANGER_HOME=DIR banger …`,
+  });
+}

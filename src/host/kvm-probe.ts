@@ -1,0 +1,122 @@
+import { accessSync, constants, existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BangerError, errorText } from '../errors.ts';
+import { qemuArguments } from './drivers/qemu.ts';
+import type { Exec } from './exec.ts';
+import { writeFileAtomic } from './files.ts';
+import { hostBootId, identifyProcess, killProcess, spawnDetached } from './process.ts';
+
+/** Whether KVM works here, and how we know. */
+export interface KvmVerdict {
+  readonly works: boolean;
+  /** One phrase, such as `opens, but a guest did not boot on it within 3 s` */
+  readonly reason: string;
+}
+
+export interface KvmProbeInput {
+  readonly exec: Exec;
+  readonly qemuProgram: string;
+  /** Unpacked only when a boot is tried */
+  readonly kernel: () => Promise<string>;
+  readonly initrd: () => Promise<string>;
+  /** For the probe's own files; emptied afterwards */
+  readonly temporaryDirectory: string;
+  readonly device?: string;
+}
+
+const probeTimeoutMs = 3_000;
+const pollMs = 20;
+
+/**
+ * Finds out whether KVM works by booting a guest on it. A device that opens proves nothing: on paravirtual
+ * hosts it opens, makes VMs, and no stock kernel ever boots.
+ */
+export async function probeKvm(input: KvmProbeInput): Promise<KvmVerdict> {
+  const device = input.device ?? '/dev/kvm';
+  if (!existsSync(device)) return { works: false, reason: `${device} does not exist` };
+  try {
+    accessSync(device, constants.R_OK | constants.W_OK);
+  } catch {
+    return { works: false, reason: `${device} may not be opened by you (join the group "kvm")` };
+  }
+  return bootOnKvm(input);
+}
+
+/** The verdict of an earlier probe of this host boot and QEMU, else a fresh one, which is remembered. */
+export async function cachedKvmProbe(input: KvmProbeInput, cacheFile: string): Promise<KvmVerdict> {
+  const key = `${hostBootId()} ${await qemuVersion(input)}`;
+  const cached = await readCache(cacheFile);
+  if (cached?.key === key) return cached.verdict;
+  const verdict = await probeKvm(input);
+  await writeFileAtomic(cacheFile, JSON.stringify({ key, verdict }), 0o600);
+  return verdict;
+}
+
+async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
+  const directory = await mkdtemp(join(input.temporaryDirectory, 'banger-probe-'));
+  const consoleLog = join(directory, 'console');
+  try {
+    const argv = qemuArguments({
+      id: 'probe',
+      cpus: 1,
+      memoryMib: 256,
+      kernel: await input.kernel(),
+      initrd: await input.initrd(),
+      consoleLog,
+      vmmLog: join(directory, 'vmm'),
+      controlSocket: join(directory, 'control'),
+      forwards: [],
+      acceleration: 'kvm',
+      kernelWords: ['banger.probe=1'],
+    });
+    const child = await spawnDetached([input.qemuProgram, ...argv], { logFile: join(directory, 'vmm') });
+    let isRunning = true;
+    child.once('exit', () => {
+      isRunning = false;
+    });
+    const identity = identifyProcess(child.pid!);
+    const deadline = performance.now() + probeTimeoutMs;
+    try {
+      for (;;) {
+        const wasRunning = isRunning;
+        const console = await readFile(consoleLog, 'latin1').catch(() => '');
+        if (console.includes('banger-probe-ok')) return { works: true, reason: 'a guest booted on it' };
+        if (!wasRunning) {
+          const words = (await readFile(join(directory, 'vmm'), 'utf8')).trim().split('\n').at(-1);
+          return { works: false, reason: `opens, but QEMU cannot use it: ${words || 'it ended at once'}` };
+        }
+        if (performance.now() > deadline) {
+          return {
+            works: false,
+            reason: `opens, but a guest did not boot on it within ${probeTimeoutMs / 1000} s`,
+          };
+        }
+        await sleep(pollMs);
+      }
+    } finally {
+      if (identity) await killProcess(identity);
+    }
+  } catch (error) {
+    if (error instanceof BangerError) return { works: false, reason: errorText(error) };
+    throw error;
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function qemuVersion(input: KvmProbeInput): Promise<string> {
+  const { stdout } = await input.exec([input.qemuProgram, '--version']);
+  return stdout.toString('utf8').split('\n')[0]!;
+}
+
+/** A cache that cannot be read or makes no sense is no cache. */
+async function readCache(path: string): Promise<{ key: string; verdict: KvmVerdict } | undefined> {
+  try {
+    const cached = JSON.parse(await readFile(path, 'utf8')) as { key: string; verdict: KvmVerdict };
+    return typeof cached.verdict?.works === 'boolean' ? cached : undefined;
+  } catch {
+    return undefined;
+  }
+}

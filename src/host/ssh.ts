@@ -1,0 +1,111 @@
+import ssh2, { type ClientChannel, type PseudoTtyOptions } from 'ssh2';
+import { abortError, BangerError, errorText } from '../errors.ts';
+import { publicKeyBlob, type ClientKey } from './keys.ts';
+
+export interface SshTarget {
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly key: ClientKey;
+  /** The only host key accepted, one line in OpenSSH's format */
+  readonly hostKey: string;
+}
+
+const connectTimeoutMs = 30_000;
+
+/**
+ * An open SSH connection to a guest. Channels are opened on it without another handshake, which under
+ * emulation is most of the cost of a short command.
+ */
+export class SshConnection {
+  readonly #client: ssh2.Client;
+  #isOpen = true;
+  /** Settles when the connection has ended, for whatever reason */
+  readonly closed: Promise<void>;
+
+  private constructor(client: ssh2.Client) {
+    this.#client = client;
+    this.closed = new Promise((resolve) => {
+      client.once('close', () => {
+        this.#isOpen = false;
+        resolve();
+      });
+    });
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  /** Connects with strict host key checking. Throws `guest_unreachable` when that does not work. */
+  static async connect(target: SshTarget, signal: AbortSignal): Promise<SshConnection> {
+    const client = new ssh2.Client();
+    const expected = publicKeyBlob(target.hostKey);
+    const connection = new SshConnection(client);
+    // Ciphers in JavaScript send a packet in several writes: with Nagle's algorithm each would wait for an ACK.
+    client.on('connect', () => client.setNoDelay(true));
+    try {
+      await new Promise<void>((resolve, reject) => {
+        if (signal.aborted) throw abortError(signal);
+        signal.addEventListener('abort', () => reject(abortError(signal)), { once: true });
+        client.once('ready', resolve);
+        client.once('error', reject);
+        client.once('close', () => reject(new Error('the guest closed the connection')));
+        client.connect({
+          host: target.host,
+          port: target.port,
+          username: target.user,
+          privateKey: target.key.privatePem,
+          readyTimeout: connectTimeoutMs,
+          // Set to the one algorithm each that our guest's server was made for: nothing to negotiate down to.
+          algorithms: { kex: ['curve25519-sha256'], serverHostKey: ['ssh-ed25519'], compress: ['none'] },
+          hostVerifier: (key: Buffer) => key.equals(expected),
+        });
+      });
+    } catch (error) {
+      client.destroy();
+      if (error instanceof BangerError) throw error;
+      throw new BangerError('guest_unreachable', `The guest does not answer over SSH: ${errorText(error)}`, {
+        cause: error,
+      });
+    }
+    // From now on an error is followed by 'close', which whoever uses a channel sees.
+    client.on('error', () => undefined);
+    return connection;
+  }
+
+  /** Runs a command line on the guest's side. */
+  exec(command: string, terminal?: PseudoTtyOptions): Promise<ClientChannel> {
+    return this.#open((done) => this.#client.exec(command, terminal ? { pty: terminal } : {}, done));
+  }
+
+  close(): void {
+    this.#client.destroy();
+  }
+
+  #open(
+    request: (done: (error: Error | undefined, channel: ClientChannel) => void) => void,
+  ): Promise<ClientChannel> {
+    return new Promise((resolve, reject) => {
+      const lost = (): void =>
+        reject(new BangerError('guest_unreachable', 'The connection to the guest was lost'));
+      this.#client.once('close', lost);
+      try {
+        request((error, channel) => {
+          this.#client.off('close', lost);
+          if (!error) return resolve(channel);
+          reject(
+            new BangerError('guest_unreachable', `The guest refused a channel: ${error.message}`, {
+              cause: error,
+            }),
+          );
+        });
+      } catch (error) {
+        // ssh2 throws at once when the socket is gone already.
+        reject(
+          new BangerError('guest_unreachable', `The connection to the guest was lost: ${errorText(error)}`),
+        );
+      }
+    });
+  }
+}
