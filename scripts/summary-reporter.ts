@@ -40,7 +40,7 @@ function* moduleLines(module: TestModule): Iterable<string> {
 /** With -k, vitest counts every test whose name does not match as skipped. */
 function isFilteredOut(test: TestCase): boolean {
   const pattern = test.project.globalConfig.testNamePattern ?? test.project.config.testNamePattern;
-  return pattern !== undefined && !pattern.test(test.fullName.replaceAll(' > ', ' '));
+  return pattern !== undefined && !pattern.test(test.fullName);
 }
 
 function fullName(test: TestCase): string {
