@@ -120,7 +120,8 @@ print_summary() {
     lines failed | cut -f2
   fi
   printf '\n%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
-  [[ $failed == 0 && $passed != 0 ]]
+  # No tests at all means that something is wrong with the selection.
+  [[ $failed == 0 && $((passed + skipped)) -gt 0 ]]
 }
 
 lines() {
