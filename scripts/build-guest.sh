@@ -180,18 +180,29 @@ find_file() {
   local found
   found=$(find "$work/debs" -path "$work/debs/*/$1" ! -type d | sort)
   [[ -n $found ]] || die "none of the packages has $1"
-  echo "${found%%$'\n'*}"
+  found=${found%%$'\n'*}
+  echo "$found"
+  found=${found#"$work/debs/"}
+  echo "${found%%/*}" >>"$work/used"
 }
 
 ## Kernel and modules
 
 # The ELF inside the bzImage: it boots by PVH, which saves unpacking it in every boot.
 build_kernel() {
-  local image
+  local image cached
   image=$(find_file 'boot/vmlinuz-*')
+  # The one slow step, and the kernel changes less often than the recipe.
+  cached=$cache/vmlinux-$(sha256sum <"$image" | head -c 16).zst
+  if [[ -s $cached ]]; then
+    cp "$cached" "$out/vmlinux.zst"
+    return
+  fi
   extract_vmlinux "$image" >"$work/vmlinux"
   [[ $(head -c4 "$work/vmlinux") == $'\x7fELF' ]] || die "no ELF kernel inside $image"
-  zstd -q -19 -T0 -f "$work/vmlinux" -o "$out/vmlinux.zst"
+  zstd -q -19 -T0 -f "$work/vmlinux" -o "$cached.new"
+  mv "$cached.new" "$cached"
+  cp "$cached" "$out/vmlinux.zst"
 }
 
 # Offsets are those of the boot protocol (Documentation/arch/x86/boot.rst). The
@@ -216,8 +227,11 @@ read_number() {
   od -An -t"u$3" -j"$2" -N"$3" "$1" | tr -d ' '
 }
 
-# When a module is loaded, and which: see load() in guest/init.
+# When a module is loaded, and which. The order file has a line per word: the word,
+# then the modules in the order of their dependencies. guest/init reads it.
 wanted_modules=(
+  'base virtio_ring'
+  'base virtio'
   'pci virtio_pci'
   'mmio virtio_mmio'
   'disk virtio_blk'
@@ -233,7 +247,11 @@ build_modules() {
   mkdir -p "$stage"
   tree=$(dirname "$(find_file 'lib/modules/*/modules.builtin')")
   module_stage=$stage module_tree=$tree
+  local -A module_lines=()
   for entry in "${wanted_modules[@]}"; do add_module "${entry%% *}" "${entry##* }"; done
+  for entry in base pci mmio disk network init late; do
+    [[ -z ${module_lines[$entry]-} ]] || echo "$entry${module_lines[$entry]}"
+  done >"$stage/order"
   pack_cpio "$work/modules-root" >"$out/modules.cpio"
 }
 
@@ -260,7 +278,7 @@ add_module() {
     mv "$module_stage/.new.$name" "$module_stage/.new"
   done
   mv "$module_stage/.new" "$module_stage/$file"
-  echo "$when $file" >>"$module_stage/order"
+  module_lines[$when]+=" $file"
 }
 
 ## Archives
@@ -410,6 +428,8 @@ write_manifest() {
     printf '\n  ],\n  "packages": ['
     separator=
     while read -r hash name; do
+      # Some packages are only dependencies of what we did not take.
+      grep -qx "${name%%_*}" "$work/used" || continue
       package_entry "$cache/$name" "$hash"
     done <"$cache/packages"
     printf '\n  ]\n}\n'
@@ -450,6 +470,7 @@ licence() {
     libtomcrypt | libtommath) echo Unlicense ;;
     pcre2) echo BSD-3-Clause ;;
     zlib) echo Zlib ;;
+    libselinux) echo 'LicenseRef-public-domain' ;;
     *) echo 'see its copyright file' ;;
   esac
 }
