@@ -50,6 +50,9 @@ export const workspaceChange = z.object({
 });
 export type WorkspaceChange = z.output<typeof workspaceChange>;
 
+/** Patches larger than this do not fit into one message of the protocol, in base64 and with their list of files. */
+export const maxExportedPatchBytes = 10 * 1024 * 1024;
+
 /** What changed in the guest since it was prepared, guest commits included, as a binary-safe patch. */
 export const workspaceExport = method(
   'workspace.export',
@@ -58,7 +61,10 @@ export const workspaceExport = method(
     vm: z.string(),
     hostPath: z.string(),
     guestPath: z.string(),
+    /** Git tree of what was sent */
     baseTree: z.string(),
+    /** Git tree of the workspace as it is now; the guest's repository has it too */
+    tree: z.string(),
     /** Base64, since patches need not be UTF-8 */
     patch: z.string(),
     files: z.array(workspaceChange),

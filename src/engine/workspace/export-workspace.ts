@@ -10,6 +10,9 @@ import { displayPath } from './raw-path.ts';
 
 /** What a guest changed in a workspace. */
 export interface WorkspaceChanges {
+  readonly baseTree: string;
+  /** As it is now; the guest's repository has it */
+  readonly tree: string;
   readonly files: readonly WorkspaceChange[];
   readonly patch: Buffer;
   readonly warnings: readonly string[];
@@ -22,15 +25,16 @@ export async function exportWorkspace(
   operation: Operation,
 ): Promise<ResultOf<typeof workspaceExport>> {
   const bound = await resolveWorkspace(context.db, params);
-  const changes = await summariseChanges(context, bound, operation);
+  const changes = await readWorkspace(context, bound, operation);
   return {
     vm: bound.vm.name,
     hostPath: bound.workspace.hostPath,
     guestPath: bound.workspace.guestPath,
-    baseTree: bound.workspace.baseTree,
-    patch: (changes?.patch ?? Buffer.alloc(0)).toString('base64'),
-    files: [...(changes?.files ?? [])],
-    warnings: [...(changes?.warnings ?? [])],
+    baseTree: changes.baseTree,
+    tree: changes.tree,
+    patch: changes.patch.toString('base64'),
+    files: [...changes.files],
+    warnings: [...changes.warnings],
   };
 }
 
@@ -40,15 +44,8 @@ export async function summariseChanges(
   bound: BoundVm,
   operation: Operation,
 ): Promise<WorkspaceChanges | undefined> {
-  return withGuestWorkspace(context, bound, operation, async (workspace) => {
-    const { tree, files, nested } = await readChanges(workspace);
-    if (files.length === 0 && nested.length === 0) return undefined;
-    const patch = files.length > 0 ? await readPatch(workspace, tree) : Buffer.alloc(0);
-    const warnings = nested.map(
-      (path) => `"${displayPath(path)}" is a repository of its own and is not in the patch`,
-    );
-    return { files, patch, warnings };
-  });
+  const changes = await readWorkspace(context, bound, operation);
+  return changes.files.length > 0 ? changes : undefined;
 }
 
 /** True when the guest's files differ from what was sent. */
@@ -59,6 +56,21 @@ export async function workspaceHasChanges(
 ): Promise<boolean> {
   return withGuestWorkspace(context, bound, operation, async (workspace) => {
     return (await readChanges(workspace)).files.length > 0;
+  });
+}
+
+async function readWorkspace(
+  context: WorkspaceContext,
+  bound: BoundVm,
+  operation: Operation,
+): Promise<WorkspaceChanges> {
+  return withGuestWorkspace(context, bound, operation, async (workspace) => {
+    const { tree, files, nested } = await readChanges(workspace);
+    const patch = files.length > 0 ? await readPatch(workspace, tree) : Buffer.alloc(0);
+    const warnings = nested.map(
+      (path) => `"${displayPath(path)}" is a repository of its own and is not in the patch`,
+    );
+    return { baseTree: workspace.baseTree, tree, files, patch, warnings };
   });
 }
 

@@ -1,6 +1,5 @@
 import { BangerError } from '../../errors.ts';
 import type { Guest, GuestExit, GuestOutput } from '../guest.ts';
-import type { WorkspaceChange } from '../rpc/workspace-methods.ts';
 import { parseChanges, type ParsedChanges } from './changes-format.ts';
 import { lastLine } from './guest-git.ts';
 
@@ -93,10 +92,13 @@ export async function readChanges(workspace: GuestWorkspace): Promise<GuestChang
 /** Reads the changes as a patch for `git apply`. At most 64 MiB. */
 export async function readPatch(workspace: GuestWorkspace, tree: string): Promise<Buffer> {
   const { guest, signal } = workspace;
-  const process = await guest.spawn(diffCommand(workspace, tree, ['-p', '--binary', '--full-index']), {
-    env: environment,
-    signal,
-  });
+  const process = await guest.spawn(
+    diffCommand(workspace, tree, ['-p', '--binary', '--full-index', '--ignore-submodules=all']),
+    {
+      env: environment,
+      signal,
+    },
+  );
   process.stdio.end();
   const chunks: Buffer[] = [];
   const errors: Buffer[] = [];
@@ -119,22 +121,8 @@ export async function readPatch(workspace: GuestWorkspace, tree: string): Promis
   throw unreadable(workspace, { exit, stdout, stderr: Buffer.concat(errors).toString('utf8') });
 }
 
-/** How many changed files there are of each kind, for one line of text. */
-export function describeChanges(files: readonly WorkspaceChange[]): string {
-  const added = files.reduce((sum, file) => sum + (file.added ?? 0), 0);
-  const removed = files.reduce((sum, file) => sum + (file.removed ?? 0), 0);
-  return `${files.length} ${files.length === 1 ? 'file' : 'files'} changed, +${added} -${removed}`;
-}
-
 function diffCommand({ git, guestPath, baseTree }: GuestWorkspace, tree: string, format: string[]): string[] {
-  const fixed = [
-    '-r',
-    '--no-renames',
-    '--no-ext-diff',
-    '--no-textconv',
-    '--no-color',
-    '--ignore-submodules=all',
-  ];
+  const fixed = ['-r', '--no-renames', '--no-ext-diff', '--no-textconv', '--no-color'];
   const prefixes = ['--src-prefix=a/', '--dst-prefix=b/'];
   return [git, '-C', guestPath, ...settings, 'diff-tree', ...fixed, ...prefixes, ...format, baseTree, tree];
 }

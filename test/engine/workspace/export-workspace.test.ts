@@ -1,0 +1,166 @@
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import {
+  exportWorkspace,
+  summariseChanges,
+  workspaceHasChanges,
+} from '../../../src/engine/workspace/export-workspace.ts';
+import { findBoundVm } from '../../../src/engine/workspace/bound-vm.ts';
+import { moveVm } from '../../../src/state/vms.ts';
+import { createRepo } from '../../support/git-repo.ts';
+import { createFixture, vmId, type Fixture } from './workspace-fixture.ts';
+
+let fixture: Fixture;
+beforeEach(async () => {
+  fixture = createFixture();
+  const { repo } = fixture;
+  for (const name of ['edited', 'committed', 'removed', 'moved', 'mode', 'typed', 'dirty'])
+    repo.write(name, `${name}\n`.repeat(9));
+  repo.write('.gitignore', 'ignored\n');
+  repo.write('binary', Buffer.from([0, 1, 2, 255]));
+  repo.commit('first');
+  repo.write('dirty', 'dirty on the host\n');
+  await fixture.prepare();
+});
+afterEach(() => fixture.remove());
+
+test('all that happened in the guest comes back as one patch: commits, staged and loose changes, new files', async () => {
+  const { repo, copy } = fixture;
+  copy.write('committed', 'committed in the guest\n');
+  copy.git('commit', '-qam', 'in the guest, with the dirty file of the host');
+  copy.write('edited', 'staged\n');
+  copy.git('add', 'edited');
+  copy.write('edited', 'loose\n');
+  copy.write('dirty', 'dirty on both\n');
+  copy.write('new/deep/file', 'new\n');
+  copy.write('binary', Buffer.from([0, 255, 3]));
+  copy.write('ignored', 'stays\n');
+  rmSync(join(copy.path, 'removed'));
+  copy.git('mv', 'moved', 'moved-here');
+  chmodSync(join(copy.path, 'mode'), 0o755);
+  rmSync(join(copy.path, 'typed'));
+  symlinkSync('edited', join(copy.path, 'typed'));
+
+  const before = {
+    index: readFileSync(join(copy.path, '.git/index')),
+    status: copy.git('status', '--porcelain=v2'),
+  };
+  const { files } = await fixture.exportAndApply();
+  expect(readFileSync(join(copy.path, '.git/index'))).toEqual(before.index);
+  expect(copy.git('status', '--porcelain=v2')).toBe(before.status);
+  expect(existsSync(join(copy.path, '.git/banger-export-index'))).toBe(false);
+
+  expect(files.map((file) => `${file.status} ${file.path}`)).toEqual([
+    'modified binary',
+    'modified committed',
+    'modified dirty',
+    'modified edited',
+    'modified mode',
+    'deleted moved',
+    'added moved-here',
+    'added new/deep/file',
+    'deleted removed',
+    'type-changed typed',
+  ]);
+  expect(files.find((file) => file.path === 'edited')).toEqual({
+    path: 'edited',
+    status: 'modified',
+    added: 1,
+    removed: 9,
+  });
+  expect(files.find((file) => file.path === 'binary')).toEqual({ path: 'binary', status: 'modified' });
+  expect(readFileSync(join(repo.path, 'dirty'), 'utf8')).toBe('dirty on both\n');
+  expect(readFileSync(join(repo.path, 'binary'))).toEqual(Buffer.from([0, 255, 3]));
+  expect(readlinkSync(join(repo.path, 'typed'))).toBe('edited');
+  expect(lstatSync(join(repo.path, 'mode')).mode & 0o111).toBe(0o111);
+  expect(existsSync(join(repo.path, 'ignored'))).toBe(false);
+});
+
+test('nothing changed: an empty patch, and no summary', async () => {
+  const { context, operation, repo } = fixture;
+  expect(await fixture.export()).toMatchObject({ patch: '', files: [], warnings: [] });
+  const bound = findBoundVm(context.db, repo.path)!;
+  expect(await summariseChanges(context, bound, operation)).toBeUndefined();
+  expect(await workspaceHasChanges(context, bound, operation)).toBe(false);
+  fixture.copy.write('edited', 'x\n');
+  expect(await workspaceHasChanges(context, bound, operation)).toBe(true);
+  expect((await summariseChanges(context, bound, operation))?.files).toHaveLength(1);
+});
+
+test('what the guest configures does not run, or change what the patch says', async () => {
+  const { copy, directory } = fixture;
+  const trap = join(directory, 'trap.sh');
+  writeFileSync(trap, `#!/bin/sh\necho "$0" >> ${directory}/ran\n`, { mode: 0o755 });
+  copy.write('edited', 'x\n');
+  copy.git('config', 'core.fsmonitor', trap);
+  copy.git('config', 'diff.external', trap);
+  copy.git('config', 'diff.evil.textconv', trap);
+  copy.git('config', 'diff.evil.command', trap);
+  copy.git('config', 'diff.noprefix', 'true');
+  copy.git('config', 'color.ui', 'always');
+  copy.write('.gitattributes', '* diff=evil\n');
+  for (const hook of ['post-index-change', 'pre-commit']) {
+    copy.write(`.git/hooks/${hook}`, `#!/bin/sh\necho "$0" >> ${directory}/ran\n`, 0o755);
+  }
+  await fixture.exportAndApply();
+  expect(existsSync(join(directory, 'ran'))).toBe(false);
+});
+
+test('a repository made inside the workspace is named, and is not in the patch', async () => {
+  const { copy } = fixture;
+  const nested = createRepo(join(copy.path, 'vendor/lib'));
+  nested.write('a', 'a\n');
+  nested.commit('nested');
+  copy.write('edited', 'x\n');
+  const result = await fixture.exportAndApply();
+  expect(result.files.map((file) => file.path)).toEqual(['edited']);
+  expect(result.warnings).toEqual(['"vendor/lib" is a repository of its own and is not in the patch']);
+});
+
+test('a guest repository that is gone is an error, also when a directory above has one', async () => {
+  const { copy, directory } = fixture;
+  createRepo(join(directory, 'guest'));
+  rmSync(join(copy.path, '.git'), { recursive: true });
+  await expect(fixture.export()).rejects.toMatchObject({ code: 'command_failed' });
+});
+
+test('paths below the tree find it, others do not; a VM alone is enough while it has one tree', async () => {
+  const { context, operation, repo, directory } = fixture;
+  mkdirSync(join(repo.path, 'sub'));
+  expect(await exportWorkspace(context, { path: join(repo.path, 'sub') }, operation)).toMatchObject({
+    vm: 'web',
+  });
+  expect(await exportWorkspace(context, { vm: 'web' }, operation)).toMatchObject({ hostPath: repo.path });
+  await expect(exportWorkspace(context, { path: directory }, operation)).rejects.toMatchObject({
+    code: 'not_found',
+  });
+
+  const other = createRepo(join(directory, 'other'));
+  await fixture.prepare({ path: other.path, guestPath: join(directory, 'guest/other') });
+  await expect(exportWorkspace(context, { vm: 'web' }, operation)).rejects.toMatchObject({
+    code: 'invalid_argument',
+  });
+  expect(await exportWorkspace(context, { vm: 'web', path: other.path }, operation)).toMatchObject({
+    hostPath: other.path,
+  });
+});
+
+test('a VM that does not run is named, with the command that starts it', async () => {
+  moveVm(fixture.context.db, vmId, 'stopped');
+  await expect(fixture.export()).rejects.toMatchObject({
+    code: 'invalid_state',
+    message: 'VM "web" is stopped',
+    hint: 'Start it with: banger vm start web',
+  });
+});

@@ -1,0 +1,89 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { checkTree } from '../../../src/engine/workspace/inspect-tree.ts';
+import { createRepo } from '../../support/git-repo.ts';
+import { createFixture, hermeticExec, type Fixture } from './workspace-fixture.ts';
+
+let fixture: Fixture;
+beforeEach(() => {
+  fixture = createFixture();
+});
+afterEach(() => fixture.remove());
+
+const check = (path: string) => checkTree(hermeticExec, path, new AbortController().signal);
+
+test('what cannot be sent is refused before a VM is asked for', async () => {
+  let asked = false;
+  fixture.operation.enter = (stage) => void (asked ||= stage !== 'Reading working tree');
+  await expect(fixture.prepare({ path: fixture.directory })).rejects.toMatchObject({
+    code: 'invalid_argument',
+  });
+  expect(asked).toBe(false);
+  expect(fixture.commands).toEqual([]);
+});
+
+test('a path outside a repository says how to make one', async () => {
+  await expect(check(fixture.directory)).rejects.toMatchObject({
+    message: `"${fixture.directory}" is not in a git repository`,
+    hint: `Make it one with: git init ${fixture.directory}`,
+  });
+});
+
+test('a path that is missing or a file is named', async () => {
+  fixture.repo.write('a', 'a\n');
+  await expect(check('/nonexistent/tree')).rejects.toMatchObject({ code: 'not_found' });
+  await expect(check(join(fixture.repo.path, 'a'))).rejects.toThrow('is not a directory');
+});
+
+test('a bare repository and a .git directory have no working tree', async () => {
+  const bare = join(fixture.directory, 'bare.git');
+  execFileSync('git', ['init', '-q', '--bare', bare]);
+  await expect(check(bare)).rejects.toThrow('is a bare repository and has no working tree');
+  await expect(check(join(fixture.repo.path, '.git'))).rejects.toThrow('is inside a .git directory');
+});
+
+test('submodules are refused by name', async () => {
+  const { repo, directory } = fixture;
+  const lib = createRepo(join(directory, 'lib'));
+  lib.write('a', 'a\n');
+  lib.commit('lib');
+  repo.git('-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'add', lib.path, 'vendor/lib');
+  await expect(check(repo.path)).rejects.toMatchObject({
+    message: '"vendor/lib" is a submodule, which banger cannot send yet',
+    hint: expect.stringContaining('banger workspace prepare vendor/lib'),
+  });
+});
+
+test("a repository that git does not trust is refused with git's own advice", async () => {
+  const { repo } = fixture;
+  const distrustful: typeof hermeticExec = (argv, options = {}) =>
+    hermeticExec(argv, options).then((output) =>
+      argv.includes('--is-inside-work-tree')
+        ? {
+            exitCode: 128,
+            stdout: Buffer.alloc(0),
+            stderr: `fatal: detected dubious ownership in repository at '${repo.path}'\nTo add an exception for this directory, call:\n\n\tgit config --global --add safe.directory ${repo.path}\n`,
+          }
+        : output,
+    );
+  await expect(checkTree(distrustful, repo.path, new AbortController().signal)).rejects.toMatchObject({
+    message: `git refuses "${repo.path}": detected dubious ownership in repository at '${repo.path}'`,
+    hint: `To add an exception for this directory, call: git config --global --add safe.directory ${repo.path}`,
+  });
+});
+
+test('an index that is locked or GIT_ variables of the engine do not matter', async () => {
+  const { repo } = fixture;
+  repo.write('a', 'a\n');
+  repo.commit('first');
+  writeFileSync(join(repo.path, '.git/index.lock'), '');
+  mkdirSync(join(fixture.directory, 'elsewhere'));
+  process.env['GIT_DIR'] = join(fixture.directory, 'elsewhere');
+  try {
+    expect(await fixture.prepare()).toMatchObject({ files: 1 });
+  } finally {
+    delete process.env['GIT_DIR'];
+  }
+});
