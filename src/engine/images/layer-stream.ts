@@ -93,23 +93,18 @@ async function feed(
   first: Buffer,
   input: AsyncIterator<Buffer>,
 ): Promise<Buffer | undefined> {
-  let hasEnded = false;
-  const ended = new Promise<void>((resolve) => {
-    const end = (): void => {
-      hasEnded = true;
-      resolve();
-    };
-    decoder.once('end', end).once('close', end);
+  const closed = new Promise<void>((resolve) => {
+    decoder.once('end', resolve).once('close', resolve);
   });
   try {
     let fed = 0;
     for (let chunk: Buffer | undefined = first; chunk; chunk = await nextChunk(input)) {
       fed += chunk.length;
-      await Promise.race([ended, write(decoder, chunk)]);
-      if (hasEnded) {
-        const left = fed - decoder.bytesWritten;
-        return left > 0 ? chunk.subarray(chunk.length - left) : await nextChunk(input);
-      }
+      await Promise.race([closed, write(decoder, chunk)]);
+      const left = fed - decoder.bytesWritten;
+      if (left > 0) return chunk.subarray(chunk.length - left);
+      // Its reader stopped, or it found damage.
+      if (decoder.destroyed) return undefined;
     }
     decoder.end();
   } catch (error) {
@@ -119,7 +114,7 @@ async function feed(
   return undefined;
 }
 
-/** Waits until the decoder has taken the chunk. It never says so for a chunk it ends in the middle of. */
+/** Waits until the decoder has taken the chunk, or as much of it as it is going to. */
 function write(decoder: ZstdDecompress, chunk: Buffer): Promise<void> {
   return new Promise((resolve) => {
     decoder.write(chunk, () => resolve());

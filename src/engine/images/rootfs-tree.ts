@@ -87,9 +87,9 @@ export class RootfsTree {
       throw new LayerRefusal(`is a hard link to the directory "${shownName(target.join('/'))}"`);
     if (node.links >= maxLinks)
       throw new LayerRefusal(`is one of more than ${maxLinks} hard links to one file`);
-    const stack = this.#enterParent(names);
+    // First, because what is in the way of the new name may be the last other one.
     node.links++;
-    this.#attach(stack, name, node);
+    this.#attach(this.#enterParent(names), name, node);
     return true;
   }
 
