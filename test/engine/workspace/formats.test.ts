@@ -1,0 +1,130 @@
+import { lstatSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { parseChanges } from '../../../src/engine/workspace/changes-format.ts';
+import {
+  parseGitConfig,
+  withoutCredentials,
+  withoutFilters,
+} from '../../../src/engine/workspace/git-config.ts';
+import { defaultGuestPath, parseGuestPath } from '../../../src/engine/workspace/guest-path.ts';
+import { planShallowEnds } from '../../../src/engine/workspace/history.ts';
+import { displayPath, pathText } from '../../../src/engine/workspace/raw-path.ts';
+import { tarStream } from '../../../src/engine/workspace/tar-stream.ts';
+import { stampOf } from '../../../src/engine/workspace/tree-files.ts';
+import { makeTempDirectory } from '../../support/git-repo.ts';
+
+test.each([
+  ['https://user:secret@example.com/a.git', 'https://example.com/a.git'],
+  ['https://token@example.com:8443/a.git?private_token=x#y', 'https://example.com:8443/a.git'],
+  ['https://user:p@ss@example.com/a', 'https://example.com/a'],
+  ['ssh://git:secret@example.com:22/a', 'ssh://git@example.com:22/a'],
+  ['git@example.com:team/a.git', 'git@example.com:team/a.git'],
+  ['/srv/git/a.git', '/srv/git/a.git'],
+  ['../a.git', '../a.git'],
+])('of the remote %s, %s travels', (url, expected) => {
+  expect(withoutCredentials(url)).toBe(expected);
+});
+
+test('every filter driver is switched off, whatever its name', () => {
+  const config = parseGitConfig(
+    Buffer.from(
+      'filter.a=b\nc.clean\ncat\0filter.lfs.process\ngit-lfs\0filter.lfs.required\ntrue\0core.bare\nfalse\0',
+    ),
+  );
+  expect(withoutFilters(config).filter(([name]) => name.endsWith('.clean'))).toEqual([
+    ['filter.lfs.clean', ''],
+  ]);
+  const named = parseGitConfig(Buffer.from('filter.a=b.clean\ncat\0'));
+  expect(withoutFilters(named)).toContainEqual(['filter.a=b.clean', '']);
+});
+
+const oid = 'a'.repeat(40);
+const change = (path: string, status = 'M', mode = '100644') =>
+  `:${mode} ${mode} ${oid} ${oid} ${status}\0${path}\0`;
+
+test('a list of changes is read with its line counts', () => {
+  expect(parseChanges(Buffer.from(`${change('a')}${change('b\nc')}1\t2\ta\0-\t-\tb\nc\0`))).toEqual({
+    files: [
+      { path: 'a', status: 'modified', added: 1, removed: 2 },
+      { path: 'b\nc', status: 'modified' },
+    ],
+    nested: [],
+  });
+});
+
+test.each([
+  ['a path above the tree', change('../../.ssh/authorized_keys')],
+  ['an absolute path', change('/etc/passwd')],
+  ['a path into the repository', change('sub/.GIT/hooks/pre-commit')],
+  ['an empty path', change('')],
+  ['an unknown status', change('a', 'R100')],
+  ['a path twice', change('a') + change('a')],
+  ['counts of a file that is not listed', `${change('a')}1\t1\tb\0`],
+  ['something else', 'hello\0'],
+  ['a list cut short', change('a').slice(0, -1)],
+  ['nothing', ''],
+])('a guest that answers with %s is not believed', (_, output) => {
+  expect(parseChanges(Buffer.from(output))).toBeUndefined();
+});
+
+test('names are shown so that they cannot be mistaken', () => {
+  expect(displayPath('plain name.txt')).toBe('plain name.txt');
+  expect(displayPath(Buffer.from('größe').toString('latin1'))).toBe('größe');
+  expect(displayPath('caf\u00e9')).toBe('"caf\\351"');
+  expect(displayPath('a\u001b[31m')).toBe('"a\\033[31m"');
+  expect(pathText('a\nb')).toBe('a\nb');
+});
+
+test('a history without merges is cut after ten commits, a short one not at all', () => {
+  const line = (count: number) =>
+    new Map(Array.from({ length: count }, (_, at) => [`c${at}`, at + 1 < count ? [`c${at + 1}`] : []]));
+  expect(planShallowEnds('c0', line(14), new Set())).toEqual(['c9']);
+  expect(planShallowEnds('c0', line(10), new Set())).toEqual([]);
+  expect(planShallowEnds('c0', line(3), new Set(['c2']))).toEqual(['c2']);
+});
+
+test('a merge travels with all its parents or ends the history', () => {
+  const parentsOf = new Map([
+    ['tip', ['octopus']],
+    ['octopus', Array.from({ length: 12 }, (_, at) => `p${at}`)],
+  ]);
+  expect(planShallowEnds('tip', parentsOf, new Set())).toEqual(['octopus']);
+  expect(planShallowEnds('tip', new Map([['tip', ['a', 'b']]]), new Set())).toEqual(['a', 'b']);
+});
+
+test.each([
+  ['/home/me/my project', '/root/my-project'],
+  ['/home/me/.dotfiles', '/root/dotfiles'],
+  ['/home/me/größe', '/root/gr-e'],
+  ['/', '/root/workspace'],
+])('%s goes to %s', (hostPath, guestPath) => {
+  expect(defaultGuestPath(hostPath)).toBe(guestPath);
+});
+
+test.each(['/', '/root', '/usr/', '/root/x/../../etc', '/proc/1/x', 'relative', '/a\nb'])(
+  'a workspace cannot replace %j',
+  (path) => {
+    expect(() => parseGuestPath(path)).toThrow('cannot hold a workspace');
+  },
+);
+
+test('a file of more than 8 GiB has its size in binary, and is read piece by piece', async () => {
+  const { path: directory, remove } = makeTempDirectory();
+  try {
+    const file = join(directory, 'huge');
+    const sizeBytes = 9 * 1024 ** 3;
+    writeFileSync(file, '');
+    truncateSync(file, sizeBytes);
+    const stamp = stampOf(lstatSync(file, { bigint: true }));
+    const content = { kind: 'file', sizeBytes, source: Buffer.from(file), stamp } as const;
+    const stream = tarStream([{ path: 'huge', mode: 0o644, mtimeSeconds: 0, content }]);
+    const { value } = await stream.next();
+    await stream.return(undefined);
+    expect(value?.readBigUInt64BE(128)).toBe(BigInt(sizeBytes));
+    expect(value?.[124]).toBe(0x80);
+    expect(value?.length).toBeLessThan(1024 * 1024);
+  } finally {
+    remove();
+  }
+});
