@@ -9,6 +9,14 @@ export function parseCount(text: string): number {
   throw new InvalidArgumentError('It must be a whole number from 1 up.');
 }
 
+/** A VM's name, which is its host name too. The engine checks it again; here it is a usage error. */
+export function parseVmName(text: string): string {
+  if (/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(text)) return text;
+  throw new InvalidArgumentError(
+    'A name is 1 to 63 of a-z, 0-9 and -, and begins and ends with a letter or digit.',
+  );
+}
+
 /** A size such as `512M` or `8G`, in bytes. */
 export function parseSize(text: string): number {
   return orUsage(() => parseSizeBytes(text));

@@ -32,7 +32,7 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
     .action(async (vm: string, argv: string[], options: ExecOptions) => {
       const exit = await cli.attach(vmExec, {
         vm,
-        argv,
+        argv: argv[0] === '--' ? argv.slice(1) : argv,
         env: options.env,
         workingDirectory: options.workdir,
         user: options.user,

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { parseCount, parseMib, parseSize } from './parse.ts';
+import { parseCount, parseMib, parseSize, parseVmName } from './parse.ts';
 
 /** What `vm create` and `vm run` ask about a new VM. */
 export interface VmSpecOptions {
@@ -12,7 +12,7 @@ export interface VmSpecOptions {
 
 export function addVmSpecOptions(command: Command): Command {
   return command
-    .option('--name <name>', 'name of the new VM (default: generated)')
+    .option('--name <name>', 'name of the new VM (default: generated)', parseVmName)
     .option(
       '--image <ref>',
       'image to make it from; pulled when missing (default: from the config, else base)',

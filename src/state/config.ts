@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { parse, TomlError } from 'smol-toml';
 import * as z from 'zod/mini';
-import { BangerError, errnoOf } from '../errors.ts';
+import { BangerError, errnoOf, errorText } from '../errors.ts';
 import { parseDurationMs, parseSizeBytes } from './units.ts';
 
-const size = z.pipe(z.string(), z.transform(parseSizeBytes));
-const duration = z.pipe(z.string(), z.transform(parseDurationMs));
+const size = parsedText(parseSizeBytes);
+const duration = parsedText(parseDurationMs);
 
 /** `config.toml`. Every key is optional; a key that is not listed here is an error. */
 const schema = z.strictObject({
@@ -100,6 +100,21 @@ export function parseConfig(text: string, file: string): Config {
       ]),
     ),
   };
+}
+
+/** A string with a parser of its own, whose complaint becomes the schema's, so that it is told with its key. */
+function parsedText<T>(parse: (text: string) => T) {
+  return z.pipe(
+    z.string(),
+    z.transform((text, context) => {
+      try {
+        return parse(text);
+      } catch (error) {
+        context.issues.push({ code: 'custom', message: errorText(error), input: text });
+        return z.NEVER;
+      }
+    }),
+  );
 }
 
 function problemText(issue: z.core.$ZodIssue): string {

@@ -1,0 +1,168 @@
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import type { Server } from 'node:net';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import * as z from 'zod/mini';
+import { BangerError } from '../../../src/errors.ts';
+import { OperationRegistry } from '../../../src/engine/operations.ts';
+import { RpcClient } from '../../../src/engine/rpc/client.ts';
+import { protocolVersion } from '../../../src/engine/rpc/messages.ts';
+import { method, streamMethod } from '../../../src/engine/rpc/method.ts';
+import { route, serveRpc, streamRoute, type Route } from '../../../src/engine/rpc/server.ts';
+
+const build = { version: '1.0.0', buildId: 'build-a' };
+const double = method('test.double', z.object({ value: z.int() }), z.object({ value: z.int() }));
+const failing = method('test.fail', z.object({ kind: z.string() }), z.object({}));
+const waiting = method('test.wait', z.object({}), z.object({}));
+const upper = streamMethod('test.upper', z.object({}));
+
+let directory: string;
+let server: Server;
+let undone: Promise<void>;
+const errors: unknown[] = [];
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'banger-rpc-'));
+  errors.length = 0;
+  const finished = Promise.withResolvers<void>();
+  undone = finished.promise;
+  const routes: Route[] = [
+    route(double, ({ value }, operation) => {
+      operation.enter('Doubling');
+      return { value: value * 2 };
+    }),
+    route(failing, ({ kind }) => {
+      if (kind === 'known') throw new BangerError('busy', 'It is busy', { hint: 'Wait' });
+      throw new Error('a bug');
+    }),
+    route(waiting, async (_, operation) => {
+      await new Promise<void>((resolve) => operation.signal.addEventListener('abort', () => resolve()));
+      finished.resolve();
+      throw new BangerError('cancelled', 'Cancelled');
+    }),
+    streamRoute(upper, async (_, __, stream) => {
+      const ended = Promise.withResolvers<void>();
+      stream.onFrame(async (frame) => {
+        if (frame.type === 'stdin-end') ended.resolve();
+        else await stream.send('stdout', frame.payload.toString().toUpperCase());
+      });
+      await ended.promise;
+      return { code: 7 };
+    }),
+  ];
+  server = await serveRpc({
+    socketPath: join(directory, 'engine.sock'),
+    routes,
+    operations: new OperationRegistry(),
+    hello: (client) => ({
+      protocol: protocolVersion,
+      build: build.buildId,
+      version: build.version,
+      pid: process.pid,
+      leaving: client === 'build-b',
+    }),
+    onError: (error) => errors.push(error),
+    onConnections: () => undefined,
+  });
+});
+
+afterEach(async () => {
+  server.close();
+  await rm(directory, { recursive: true, force: true });
+});
+
+const dial = (buildId = 'build-a') => RpcClient.dial(join(directory, 'engine.sock'), { ...build, buildId });
+
+test('the socket belongs to its owner alone from the start', async () => {
+  expect((await stat(join(directory, 'engine.sock'))).mode & 0o777).toBe(0o600);
+});
+
+test('a call is answered, and its stages arrive before the answer', async () => {
+  const client = await dial();
+  const stages: string[] = [];
+  client.onProgress((event) => stages.push(event.stage));
+  expect(await client.call(double, { value: 21 })).toEqual({ value: 42 });
+  expect(stages).toEqual(['Doubling']);
+  client.close();
+});
+
+test('several calls share one connection', async () => {
+  const client = await dial();
+  const answers = await Promise.all([1, 2, 3].map((value) => client.call(double, { value })));
+  expect(answers).toEqual([{ value: 2 }, { value: 4 }, { value: 6 }]);
+  client.close();
+});
+
+test('an error for people keeps its code, words and hint; a bug becomes internal and is logged', async () => {
+  const client = await dial();
+  await expect(client.call(failing, { kind: 'known' })).rejects.toMatchObject({
+    code: 'busy',
+    message: 'It is busy',
+    hint: 'Wait',
+  });
+  await expect(client.call(failing, { kind: 'bug' })).rejects.toMatchObject({ code: 'internal' });
+  expect(errors).toHaveLength(1);
+  client.close();
+});
+
+test('parameters that break the contract are refused by name', async () => {
+  const client = await dial();
+  const wrong = { value: 'x' } as unknown as { value: number };
+  await expect(client.call(double, wrong)).rejects.toMatchObject({
+    code: 'invalid_argument',
+    message: expect.stringContaining('value') as string,
+  });
+  client.close();
+});
+
+test('cancelling reaches the handler, and its answer still comes back', async () => {
+  const client = await dial();
+  const call = client.call(waiting, {});
+  await client.hello;
+  client.cancel();
+  await expect(call).rejects.toMatchObject({ code: 'cancelled' });
+});
+
+test('a client that vanishes cancels what it waited for', async () => {
+  const client = await dial();
+  const call = client.call(waiting, {});
+  await client.hello;
+  client.close();
+  await expect(call).rejects.toThrow();
+  await undone;
+});
+
+test('a stream carries megabytes both ways and ends with the exit frame', async () => {
+  const client = await dial();
+  const stream = await client.stream(upper, {});
+  const received: Buffer[] = [];
+  stream.onFrame((frame) => received.push(frame.payload));
+  const sent = 'abc'.repeat(1_000_000);
+  stream.send('stdin', sent);
+  stream.send('stdin-end');
+  expect(await stream.ended).toEqual({ code: 7 });
+  expect(Buffer.concat(received).toString()).toBe(sent.toUpperCase());
+});
+
+test('an idle engine tells a client of another build that it is leaving', async () => {
+  const client = await dial('build-b');
+  expect((await client.hello).leaving).toBe(true);
+  client.close();
+});
+
+test('whoever does not say hello, or no JSON, is hung up on', async () => {
+  for (const words of [
+    '{"jsonrpc":"2.0","id":1,"method":"test.double","params":{"value":1}}\n',
+    'GET / HTTP/1.1\n',
+  ]) {
+    const socket = connect(join(directory, 'engine.sock'));
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.on('error', () => undefined);
+    socket.write(words);
+    socket.resume();
+    await closed;
+  }
+  expect(await (await dial()).call(double, { value: 1 })).toEqual({ value: 2 });
+});
