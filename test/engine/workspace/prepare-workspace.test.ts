@@ -3,6 +3,7 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   renameSync,
@@ -407,6 +408,38 @@ test('a file that never stops changing is an error, and nothing is left in the g
   expect(existsSync(fixture.guestPath)).toBe(false);
   expect(existsSync(`${fixture.guestPath}.banger-new`)).toBe(false);
   expect(findWorkspacesByHostPath(fixture.context.db, fixture.repo.path)).toEqual([]);
+});
+
+test('a cancelled prepare leaves the tree that was there, and nothing else', async () => {
+  fixture.remove();
+  let sends = 0;
+  const cancel = new AbortController();
+  fixture = createFixture({
+    onRun: (argv) => {
+      if (argv.some((word) => word.includes('exec tar')) && ++sends === 2) cancel.abort();
+    },
+  });
+  fixture.repo.write('a', 'a\n');
+  fixture.repo.commit('first');
+  Object.assign(fixture.operation, { signal: cancel.signal });
+  await fixture.prepare();
+  fixture.repo.write('a', 'a 2\n');
+  await expect(fixture.prepare()).rejects.toMatchObject({ code: 'cancelled' });
+  expect(readFileSync(join(fixture.guestPath, 'a'), 'utf8')).toBe('a\n');
+  expect(readdirSync(join(fixture.directory, 'guest'))).toEqual(['project']);
+});
+
+test('a file behind a git filter travels as it is in the working tree, and counts as unchanged', async () => {
+  const { repo, copy } = fixture;
+  repo.git('config', 'filter.upper.clean', 'tr a-z A-Z');
+  repo.write('.gitattributes', '*.up filter=upper\n');
+  repo.write('a.up', 'text\n');
+  repo.commit('first');
+  expect(repo.git('show', 'HEAD:a.up')).toBe('TEXT\n');
+  const { warnings } = await fixture.prepare();
+  expect(warnings).toEqual([expect.stringContaining('1 file goes through a git filter')]);
+  expect(readFileSync(join(copy.path, 'a.up'), 'utf8')).toBe('text\n');
+  expect((await fixture.export()).files).toEqual([]);
 });
 
 test('a second prepare replaces the tree, unless the guest changed it', async () => {
