@@ -4,7 +4,7 @@ import { BangerError } from '../../errors.ts';
 import { deleteImageName, deleteImageRow, getImage, vmsOfImage, type Image } from '../../state/images.ts';
 import { imagePaths } from '../../state/layout.ts';
 import type { ImageContext } from '../context.ts';
-import { getImageByReference, shownImage } from './find-image.ts';
+import { getImageByReference, isIdPrefix, shownImage } from './find-image.ts';
 import { discardPath } from './image-staging.ts';
 import { publishKey } from './publish-image.ts';
 import { canonicalName, familiarName, parseReference } from './reference.ts';
@@ -22,35 +22,43 @@ export async function deleteImage(
   reference: string,
   signal: AbortSignal,
 ): Promise<DeletedImage> {
-  const image = getImageByReference(context.db, reference);
-  const name = nameMeant(image, reference);
-  if (name !== undefined && image.names.length > 1) {
-    return context.locks.publish.run(publishKey, signal, async () => {
+  return withDiscarded(context, signal, async (discarded) => {
+    const image = getImageByReference(context.db, reference);
+    const name = nameMeant(image, reference);
+    if (name !== undefined && image.names.length > 1) {
       deleteImageName(context.db, name);
       return { untagged: [familiarName(name)], deleted: null };
-    });
-  }
-  const { names, id } = await removeImage(context, image.id, signal);
-  return { untagged: names.map(familiarName), deleted: id };
+    }
+    await forget(context, image, discarded);
+    return { untagged: image.names.map(familiarName), deleted: image.id };
+  });
 }
 
 /** Removes an image with all its names and files, unless a VM uses it. */
-export async function removeImage(context: ImageContext, id: string, signal: AbortSignal): Promise<Image> {
-  const { layout, db } = context;
-  const { directory } = imagePaths(layout, id);
-  const discarded = discardPath(layout);
-  const image = await context.locks.publish.run(publishKey, signal, async () => {
-    const image = getImage(db, id);
-    refuseIfUsed(context, image);
-    // The row goes first, because only the database knows of a VM that is just being created. A directory
-    // without a row is removed when the next engine starts.
-    deleteRow(context, image);
-    await mkdir(layout.imageStagingDirectory, { recursive: true, mode: 0o700 });
-    if (existsSync(directory)) await rename(directory, discarded);
-    return image;
-  });
+export async function removeImage(context: ImageContext, id: string, signal: AbortSignal): Promise<void> {
+  await withDiscarded(context, signal, (discarded) => forget(context, getImage(context.db, id), discarded));
+}
+
+/** Runs a deletion under the lock, which only moves files away; removing them may take longer than that. */
+async function withDiscarded<T>(
+  context: ImageContext,
+  signal: AbortSignal,
+  task: (discarded: string) => Promise<T>,
+): Promise<T> {
+  const discarded = discardPath(context.layout);
+  const result = await context.locks.publish.run(publishKey, signal, () => task(discarded));
   await rm(discarded, { recursive: true, force: true });
-  return image;
+  return result;
+}
+
+async function forget(context: ImageContext, image: Image, discarded: string): Promise<void> {
+  refuseIfUsed(context, image);
+  // The row goes first, because only the database knows of a VM that is just being created. A directory without
+  // a row is removed when the next engine starts.
+  deleteRow(context, image);
+  const { directory } = imagePaths(context.layout, image.id);
+  await mkdir(context.layout.imageStagingDirectory, { recursive: true, mode: 0o700 });
+  if (existsSync(directory)) await rename(directory, discarded);
 }
 
 function refuseIfUsed({ db }: ImageContext, image: Image): void {
@@ -75,7 +83,7 @@ function deleteRow(context: ImageContext, image: Image): void {
 /** The stored name that the reference spells out, or undefined when it is an id or a digest. */
 function nameMeant(image: Image, reference: string): string | undefined {
   if (image.names.includes(reference)) return reference;
-  if (image.id.startsWith(reference.replace(/^sha256:/, ''))) return undefined;
+  if (isIdPrefix(reference) && image.id.startsWith(reference.replace(/^sha256:/, ''))) return undefined;
   const name = canonicalName(parseReference(reference));
   return image.names.includes(name) ? name : undefined;
 }

@@ -8,15 +8,16 @@ export const baseName = 'base';
 
 /** Shortest id prefix accepted in place of a name. */
 const minPrefixLength = 6;
+const idLength = 64;
 
 /** Finds the image a user means: by any form of its name, by name and digest, or by an unambiguous start of its id. */
 export function findImage(db: Database, reference: string): Image | undefined {
   const exact = findImageByName(db, reference);
   if (exact) return exact;
-  const id = reference.replace(/^sha256:/, '');
-  if (id.length >= minPrefixLength && /^[0-9a-f]{1,64}$/.test(id)) {
+  if (isIdPrefix(reference)) {
+    const id = reference.replace(/^sha256:/, '');
     const byId = findByPrefix(db, reference, id);
-    if (byId || id.length === 64) return byId;
+    if (byId || id.length === idLength) return byId;
   }
   const parsed = parseReference(reference);
   return findImageByName(db, canonicalName(parsed)) ?? findByDigest(db, parsed);
@@ -33,6 +34,12 @@ export function getImageByReference(db: Database, reference: string): Image {
       ? `Did you mean "${close}"? List images with: banger image list`
       : `Pull it with: banger image pull ${reference}`,
   });
+}
+
+/** True for text that may be the start of an image's id. It may be a name as well: `facade`. */
+export function isIdPrefix(reference: string): boolean {
+  const id = reference.replace(/^sha256:/, '');
+  return id.length >= minPrefixLength && id.length <= idLength && /^[0-9a-f]+$/.test(id);
 }
 
 /** How a user would be told which image it is. */
@@ -63,7 +70,8 @@ function findByDigest(db: Database, { registry, repository, digest }: Reference)
 /** True when a name is a part of the other, or one typing error away; tags count only where both have one. */
 function isClose(wanted: string, known: string): boolean {
   const [left, right] = wanted.includes(':') ? [wanted, known] : [wanted, known.replace(/:[^/]*$/, '')];
-  if (left.length > 2 && right.length > 2 && (left.startsWith(right) || right.startsWith(left))) return true;
+  if (left.length < 3 || right.length < 3) return false;
+  if (left.startsWith(right) || right.startsWith(left)) return true;
   return editDistance(left, right) <= (left.length > 4 ? 2 : 1);
 }
 

@@ -13,6 +13,7 @@ import { baseName } from './find-image.ts';
 import type { ImagesContext } from './image-services.ts';
 import { withStaging } from './image-staging.ts';
 import { uncompressed } from './layer-stream.ts';
+import { nameImage } from './publish-image.ts';
 import { canonicalName, parseReference } from './reference.ts';
 import { parseTarHeader, tarBlockSize } from './tar-header.ts';
 
@@ -29,9 +30,13 @@ export async function importImage(
   operation.enter('Reading archive');
   return withStaging(context.layout, async (stagingDirectory) => {
     const archived = await openArchiveAt(path, stagingDirectory, operation);
+    const present =
+      archived && (await nameImage(context, { id: archived.id, name: storedName }, operation.signal));
+    if (present) return present;
+
     operation.enter('Converting layers');
     const parts = archived ?? {
-      layers: [{ open: () => createReadStream(path, { highWaterMark: 1 << 20 }), label: `"${path}"` }],
+      layers: [{ open: () => createReadStream(path, { highWaterMark: 1 << 20 }), label: path }],
       config: { env: [] },
     };
     return buildImage(context, { ...parts, stagingDirectory, source: 'import', name: storedName }, operation);

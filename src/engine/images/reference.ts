@@ -26,6 +26,9 @@ const idPattern = /^[0-9a-f]{64}$/;
 
 /** Reads an image reference exactly as docker does: `ubuntu` is `docker.io/library/ubuntu:latest`. */
 export function parseReference(text: string): Reference {
+  if (text.includes('://')) {
+    throw invalid(text, 'it is a URL', 'Leave out what comes before the host: ghcr.io/owner/name:tag');
+  }
   const { name, tag, digest } = splitReference(text);
   if (name === '') throw invalid(text, 'it has no name', 'Write a reference like ubuntu:24.04');
   if (idPattern.test(name)) {
@@ -85,9 +88,6 @@ function splitRegistry(name: string): { registry: string; repository: string } {
 
 function checkRepository(text: string, repository: string): void {
   if (repositoryPattern.test(repository)) return;
-  if (text.includes('://')) {
-    throw invalid(text, 'it is a URL', 'Leave out what comes before the host: ghcr.io/owner/name:tag');
-  }
   if (repository !== repository.toLowerCase()) {
     throw invalid(text, 'repository names are lowercase', `Did you mean "${text.toLowerCase()}"?`);
   }

@@ -1,0 +1,104 @@
+import { expect, test } from 'vitest';
+import type { Cli } from '../../src/commands/cli.ts';
+import { imageCommand } from '../../src/commands/image.ts';
+import type { ImageDetails, ImageView } from '../../src/engine/rpc/image-methods.ts';
+
+const view: ImageView = {
+  id: 'a'.repeat(64),
+  names: ['ubuntu:24.04'],
+  source: 'pull',
+  sizeBytes: 8 * 1024 ** 3,
+  contentBytes: 80 * 1024 ** 2,
+  os: 'Ubuntu \u001b[31m24.04',
+  hasShell: true,
+  createdAt: '2026-01-02T03:04:05.678Z',
+  usedBy: ['db', 'web'],
+};
+
+/** Runs `banger image …` against an engine that gives one answer, and returns what was asked and printed. */
+async function run(argv: readonly string[], answer: unknown): Promise<{ calls: unknown[]; text: string }> {
+  const calls: unknown[] = [];
+  const printed: string[] = [];
+  const cli: Partial<Cli> = {
+    cwd: '/home/me',
+    call: (async (method: { name: string }, params: unknown) => {
+      calls.push([method.name, params]);
+      return answer;
+    }) as unknown as Cli['call'],
+    print: (value, text) => void printed.push(text(value)),
+    forEach: async (names, action, text) => {
+      for (const name of names) printed.push(text(await action(name)));
+    },
+  };
+  await imageCommand(cli as Cli)
+    .exitOverride()
+    .parseAsync([...argv], { from: 'user' });
+  return { calls, text: printed.join('\n') };
+}
+
+test('pull takes several references and says what came', async () => {
+  const { calls, text } = await run(['pull', 'ubuntu', 'debian'], view);
+  expect(calls).toEqual([
+    ['image.pull', { reference: 'ubuntu' }],
+    ['image.pull', { reference: 'debian' }],
+  ]);
+  expect(text.split('\n')[0]).toBe('ubuntu:24.04 (Ubuntu \\x1b[31m24.04, 80 MiB, aaaaaaaaaaaa)');
+});
+
+test.each([
+  ['app.tar', 'app'],
+  ['My Image-1.2.tar.gz', 'my-image-1.2'],
+  ['../x/Rootfs__a.tgz', 'rootfs__a'],
+  ['/abs/-_.tar.zst', 'imported'],
+  ['base.tar', 'imported'],
+  ['layout/', 'layout'],
+  ['a..b_-c.tar', 'a.b-c'],
+])('import names %s "%s"', async (path, name) => {
+  const { calls } = await run(['import', path], view);
+  const absolute = path.startsWith('/')
+    ? path
+    : new URL(path, 'file:///home/me/').pathname.replaceAll('%20', ' ');
+  expect(calls).toEqual([['image.import', { path: absolute.replace(/\/$/, ''), name }]]);
+});
+
+test('import takes a name', async () => {
+  const { calls } = await run(['import', 'a.tar', '--name', 'team/app:1'], view);
+  expect(calls).toEqual([['image.import', { path: '/home/me/a.tar', name: 'team/app:1' }]]);
+});
+
+test('list is a table that images cannot write colours into', async () => {
+  const nameless = { ...view, names: [], os: '', usedBy: [] };
+  const { text } = await run(['ls'], [view, nameless]);
+  expect(text.split('\n')).toEqual([
+    'IMAGE         ID            OS                    SIZE    CREATED           USED BY',
+    'ubuntu:24.04  aaaaaaaaaaaa  Ubuntu \\x1b[31m24.04  80 MiB  2026-01-02 03:04  db, web',
+    '<none>        aaaaaaaaaaaa                        80 MiB  2026-01-02 03:04',
+  ]);
+});
+
+test('list -q prints ids only, and nothing when there are none', async () => {
+  expect((await run(['list', '-q'], [view])).text).toBe('aaaaaaaaaaaa');
+  expect((await run(['list', '-q'], [])).text).toBe('');
+});
+
+test('show leaves out what is not known', async () => {
+  const details: ImageDetails = {
+    ...view,
+    layers: ['sha256:1'],
+    config: { env: ['A=1', 'B=\u0007'], command: ['/bin/sh'] },
+    osRelease: {},
+  };
+  const { calls, text } = await run(['inspect', 'ubuntu'], details);
+  expect(calls).toEqual([['image.show', { reference: 'ubuntu' }]]);
+  expect(text).toContain(
+    'Command:    ["/bin/sh"]\nEnv:        A=1\nEnv:        B=\\x07\nLayer:      sha256:1',
+  );
+  expect(text).not.toMatch(/Entrypoint|Digest/);
+});
+
+test('delete says what lost its name and what is gone', async () => {
+  expect((await run(['rm', 'a'], { untagged: ['a:latest'], deleted: null })).text).toBe('Untagged a:latest');
+  expect((await run(['delete', 'a'], { untagged: ['a:latest'], deleted: 'b'.repeat(64) })).text).toBe(
+    'Untagged a:latest\nDeleted bbbbbbbbbbbb',
+  );
+});

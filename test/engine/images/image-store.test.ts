@@ -1,0 +1,185 @@
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { buildImage } from '../../../src/engine/images/build-image.ts';
+import { deleteImage } from '../../../src/engine/images/delete-image.ts';
+import { ensureImage } from '../../../src/engine/images/ensure-image.ts';
+import { findImage, getImageByReference } from '../../../src/engine/images/find-image.ts';
+import type { ImagesContext } from '../../../src/engine/images/image-services.ts';
+import { withStaging } from '../../../src/engine/images/image-staging.ts';
+import { cleanStaging, removeUnownedImages } from '../../../src/engine/images/publish-image.ts';
+import { listImages, setImageName, type Image } from '../../../src/state/images.ts';
+import { imagePaths } from '../../../src/state/layout.ts';
+import { insertVm } from '../../../src/state/vms.ts';
+import { imageContext, recordedOperation } from '../../support/image-context.ts';
+import { putImage, startRegistry } from '../../support/registry.ts';
+
+const { signal } = new AbortController();
+const digest = `sha256:${'d'.repeat(64)}`;
+
+async function addImage(context: ImagesContext, name: string, id: string): Promise<Image> {
+  const parts = { layers: [], source: 'pull', digest, config: { env: [] } } as const;
+  return withStaging(context.layout, (stagingDirectory) =>
+    buildImage(context, { ...parts, stagingDirectory, name, id }, recordedOperation()),
+  );
+}
+
+function addVm({ db }: ImagesContext, name: string, imageId: string): void {
+  insertVm(db, {
+    id: name.padEnd(32, '0'),
+    name,
+    imageId,
+    imageName: 'x',
+    cpus: 1,
+    memoryMib: 128,
+    diskBytes: 1,
+    network: 'user',
+    hostPublicKey: 'k',
+    ephemeral: false,
+    controlSocket: '/x',
+    createdAt: '2026-01-01T00:00:00Z',
+  });
+}
+
+const one = 'abcdef'.padEnd(64, '1');
+const two = 'abcdef'.padEnd(64, '2');
+
+test('an image is found by every form of its name and by its id', async () => {
+  using context = imageContext();
+  await addImage(context, 'docker.io/library/ubuntu:latest', one);
+  const forms = [
+    'ubuntu',
+    'ubuntu:latest',
+    'docker.io/ubuntu',
+    'library/ubuntu',
+    one,
+    `sha256:${one}`,
+    'abcdef',
+    'abcdef1',
+  ];
+  for (const form of [...forms, `ubuntu@${digest}`]) expect(findImage(context.db, form)?.id).toBe(one);
+  for (const form of ['ubuntu:22.04', 'abcde', 'owner/ubuntu', `debian@${digest}`, two]) {
+    expect(findImage(context.db, form)).toBeUndefined();
+  }
+});
+
+test('an id prefix of two images is refused with both', async () => {
+  using context = imageContext();
+  await addImage(context, 'docker.io/library/a:latest', one);
+  await addImage(context, 'docker.io/library/b:latest', two);
+  expect(() => findImage(context.db, 'abcdef')).toThrow(
+    '"abcdef" could be any of these images: abcdef111111 (a:latest), abcdef222222 (b:latest)',
+  );
+});
+
+test('a name that is nearly right gets a suggestion', async () => {
+  using context = imageContext();
+  await addImage(context, 'docker.io/library/ubuntu:24.04', one);
+  for (const wrong of ['ubunut', 'ubuntu', 'ubuntu:24.4']) {
+    expect(() => getImageByReference(context.db, wrong)).toThrow(
+      expect.objectContaining({ code: 'not_found', hint: expect.stringContaining('"ubuntu:24.04"') }),
+    );
+  }
+  expect(() => getImageByReference(context.db, 'alpine')).toThrow(
+    expect.objectContaining({ hint: 'Pull it with: banger image pull alpine' }),
+  );
+});
+
+test('deleting one of several names leaves the image, deleting the last takes it', async () => {
+  using context = imageContext();
+  await addImage(context, 'docker.io/library/a:latest', one);
+  setImageName(context.db, 'docker.io/library/b:latest', one);
+  expect(await deleteImage(context, 'a', signal)).toEqual({ untagged: ['a:latest'], deleted: null });
+  expect(await deleteImage(context, 'b', signal)).toEqual({ untagged: ['b:latest'], deleted: one });
+  expect(listImages(context.db)).toEqual([]);
+  expect(existsSync(imagePaths(context.layout, one).directory)).toBe(false);
+});
+
+test('deleting by id takes all names', async () => {
+  using context = imageContext();
+  await addImage(context, 'docker.io/library/a:latest', one);
+  setImageName(context.db, 'docker.io/library/b:latest', one);
+  expect(await deleteImage(context, 'abcdef', signal)).toEqual({
+    untagged: ['a:latest', 'b:latest'],
+    deleted: one,
+  });
+});
+
+test('an image that VMs use stays, with its last name and its files', async () => {
+  using context = imageContext();
+  await addImage(context, 'docker.io/library/a:latest', one);
+  addVm(context, 'web', one);
+  addVm(context, 'db', one);
+  await expect(deleteImage(context, 'a', signal)).rejects.toMatchObject({
+    code: 'invalid_state',
+    message: 'Image "a:latest" is used by VM "db", "web"',
+    hint: 'Delete what uses it first: banger vm delete db web',
+  });
+  expect(findImage(context.db, 'a')?.id).toBe(one);
+  expect(existsSync(imagePaths(context.layout, one).rootfs)).toBe(true);
+});
+
+test('the embedded image is unpacked once, and replaced when the binary brings another', async () => {
+  let base = 'old base';
+  using context = imageContext({ base: () => base });
+  const [old, same] = await Promise.all([
+    ensureImage(context, 'base', recordedOperation()),
+    ensureImage(context, 'base', recordedOperation()),
+  ]);
+  expect(same).toEqual(old);
+  expect(old).toMatchObject({ source: 'embedded', names: ['base'] });
+
+  base = 'new base';
+  using next = imageContext({ base: () => base });
+  // Another engine on the same state.
+  const upgraded = { ...next, layout: context.layout, db: context.db };
+  addVm(context, 'web', old.id);
+  const { imageServices } = await import('../../../src/engine/images/image-services.ts');
+  imageServices(context).baseDigest = undefined;
+  const fresh = await ensureImage({ ...upgraded, assets: next.assets }, 'base', recordedOperation());
+  expect(fresh.id).not.toBe(old.id);
+  expect(readFileSync(imagePaths(context.layout, fresh.id).rootfs, 'utf8')).toBe('new base');
+  // A VM was made from it.
+  expect(listImages(context.db).map(({ id, names }) => ({ id, names }))).toContainEqual({
+    id: old.id,
+    names: [],
+  });
+});
+
+test('an image whose files are gone is pulled again', async () => {
+  await using registry = await startRegistry();
+  using context = imageContext();
+  const { id } = putImage(registry, 'app');
+  const name = `${registry.host}/app`;
+  await ensureImage(context, name, recordedOperation());
+  registry.requests.length = 0;
+  await ensureImage(context, name, recordedOperation());
+  expect(registry.requests).toEqual([]);
+
+  rmSync(imagePaths(context.layout, id).directory, { recursive: true });
+  await ensureImage(context, name, recordedOperation());
+  expect(existsSync(imagePaths(context.layout, id).rootfs)).toBe(true);
+});
+
+test('what a dead engine left is removed, and nothing else', async () => {
+  using context = imageContext();
+  await addImage(context, 'docker.io/library/a:latest', one);
+  const { imagesDirectory, imageStagingDirectory } = context.layout;
+  mkdirSync(join(imageStagingDirectory, 'image-x'), { recursive: true });
+  mkdirSync(join(imagesDirectory, two));
+  writeFileSync(join(imagesDirectory, 'notes'), 'mine');
+  await cleanStaging(context.layout);
+  await removeUnownedImages(context.layout, context.db);
+  expect(existsSync(imageStagingDirectory)).toBe(false);
+  expect(existsSync(join(imagesDirectory, two))).toBe(false);
+  expect(existsSync(join(imagesDirectory, 'notes'))).toBe(true);
+  expect(existsSync(imagePaths(context.layout, one).rootfs)).toBe(true);
+});
+
+test('files without a row do not stand in the way of the image they belong to', async () => {
+  using context = imageContext();
+  mkdirSync(imagePaths(context.layout, one).directory, { recursive: true });
+  const image = await addImage(context, 'docker.io/library/a:latest', one);
+  expect(image.id).toBe(one);
+  expect(existsSync(imagePaths(context.layout, one).rootfs)).toBe(true);
+});

@@ -1,0 +1,164 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { expect, test } from 'vitest';
+import { importImage } from '../../../src/engine/images/import-image.ts';
+import type { Image } from '../../../src/state/images.ts';
+import { imagePaths } from '../../../src/state/layout.ts';
+import { imageContext, recordedOperation } from '../../support/image-context.ts';
+import { mediaTypes, sha256 } from '../../support/registry.ts';
+
+type Files = Readonly<Record<string, string | { readonly link: string }>>;
+
+const layers = ['first layer', 'second layer'] as const;
+const config = JSON.stringify({
+  os: 'linux',
+  architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+  config: { Env: ['A=1'] },
+  rootfs: { type: 'layers', diff_ids: layers.map((layer) => sha256(layer)) },
+});
+const id = sha256(config).slice(7);
+const blob = (content: string): string => `blobs/sha256/${sha256(content).slice(7)}`;
+
+const dockerArchive: Files = {
+  'manifest.json': JSON.stringify(
+    [{ Config: `${id}.json`, RepoTags: ['a:1'], Layers: ['a/layer.tar', 'b/layer.tar'] }].map((entry) => ({
+      ...entry,
+      Layers: entry.Layers.map((name) => `${'0'.repeat(63)}${name}`),
+    })),
+  ),
+  [`${id}.json`]: config,
+  [`${'0'.repeat(63)}a/layer.tar`]: layers[0],
+  [`${'0'.repeat(63)}c/layer.tar`]: layers[1],
+  [`${'0'.repeat(63)}b/layer.tar`]: { link: `../${'0'.repeat(63)}c/layer.tar` },
+};
+const manifest = JSON.stringify({
+  schemaVersion: 2,
+  config: { mediaType: mediaTypes.config, digest: sha256(config), size: config.length },
+  layers: layers.map((layer) => ({ mediaType: mediaTypes.layer, digest: sha256(layer), size: layer.length })),
+});
+const ociLayout: Files = {
+  'oci-layout': '{"imageLayoutVersion":"1.0.0"}',
+  'index.json': JSON.stringify({
+    schemaVersion: 2,
+    manifests: [{ mediaType: mediaTypes.manifest, digest: sha256(manifest), size: manifest.length }],
+  }),
+  ...Object.fromEntries([manifest, config, ...layers].map((content) => [blob(content), content])),
+};
+
+function write(directory: string, files: Files): void {
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(directory, name)), { recursive: true });
+    if (typeof content === 'string') writeFileSync(join(directory, name), content);
+    else symlinkSync(content.link, join(directory, name));
+  }
+}
+
+/** Writes files as a tar, the way the outside world does: with GNU tar. */
+function tar(directory: string, files: Files): Buffer {
+  const tree = join(directory, 'tree');
+  write(tree, files);
+  return execFileSync('tar', ['-C', tree, '-c', ...Object.keys(files)]);
+}
+
+async function importOf(
+  prepare: (directory: string) => string,
+): Promise<{ image: Image; content: string; staging: string[] }> {
+  using context = imageContext();
+  const path = prepare(context.directory);
+  const image = await importImage(context, { path, name: 'app' }, recordedOperation());
+  const content = readFileSync(imagePaths(context.layout, image.id).rootfs, 'latin1');
+  return { image, content, staging: await readdir(context.layout.imageStagingDirectory) };
+}
+
+const compressions = { plain: (bytes: Buffer) => bytes, gzip: gzipSync, zstd: zstdCompressSync };
+
+test.each(
+  Object.entries(compressions).flatMap(([name, compress]) => [
+    { what: `a ${name} docker archive`, files: dockerArchive, compress },
+    { what: `a ${name} OCI archive`, files: ociLayout, compress },
+  ]),
+)('$what becomes the image of its config', async ({ files, compress }) => {
+  const { image, content, staging } = await importOf((directory) => {
+    const path = join(directory, 'file');
+    writeFileSync(path, compress(tar(directory, files)));
+    return path;
+  });
+  expect(image).toMatchObject({ id, source: 'import', names: ['docker.io/library/app:latest'] });
+  expect(image.config.env).toEqual(['A=1']);
+  expect(content).toBe(layers.join(''));
+  expect(staging).toEqual([]);
+});
+
+test('an OCI layout directory becomes the image of its config', async () => {
+  const { image, content } = await importOf((directory) => {
+    write(join(directory, 'layout'), ociLayout);
+    return join(directory, 'layout');
+  });
+  expect(image.id).toBe(id);
+  expect(content).toBe(layers.join(''));
+});
+
+test.each(Object.entries(compressions))('a %s rootfs tar is one layer', async (_, compress) => {
+  let bytes: Buffer = Buffer.alloc(0);
+  const { image, content } = await importOf((directory) => {
+    bytes = compress(tar(directory, { 'etc/os-release': 'ID=x', 'manifest.json': '{"an": "app"}' }));
+    writeFileSync(join(directory, 'file'), bytes);
+    return join(directory, 'file');
+  });
+  expect(image.layers).toHaveLength(1);
+  expect(content).toBe(bytes.toString('latin1'));
+});
+
+test.each<[string, Files, string]>([
+  [
+    'lacks a layer',
+    { ...dockerArchive, [`${'0'.repeat(63)}b/layer.tar`]: { link: '../../../../etc/passwd' } },
+    'lacks',
+  ],
+  [
+    'links in circles',
+    { ...dockerArchive, [`${'0'.repeat(63)}b/layer.tar`]: { link: 'layer.tar' } },
+    'lacks',
+  ],
+  [
+    'names files outside',
+    { ...dockerArchive, 'manifest.json': '[{"Config":"../../etc/passwd","Layers":["x"]}]' },
+    'lacks',
+  ],
+  ['has a bad manifest.json', { ...dockerArchive, 'manifest.json': '{}' }, 'not what docker save writes'],
+  [
+    'has a changed config',
+    { ...ociLayout, [blob(config)]: config.replace('A=1', 'A=2') },
+    'another hash or size',
+  ],
+  [
+    'holds two images',
+    {
+      ...dockerArchive,
+      'manifest.json': JSON.stringify(
+        ['a', 'b'].map((name) => ({ Config: `${name}.json`, RepoTags: [`${name}:1`], Layers: ['x'] })),
+      ),
+    },
+    'holds 2 images: a:1, b:1',
+  ],
+])('an archive that %s is refused', async (_, files, why) => {
+  const failing = importOf((directory) => {
+    writeFileSync(join(directory, 'file'), tar(directory, files));
+    return join(directory, 'file');
+  });
+  await expect(failing).rejects.toThrow(why);
+});
+
+test('what is not there, not an archive or badly named says so', async () => {
+  using context = imageContext();
+  const attempt = (path: string, name: string): Promise<Image> =>
+    importImage(context, { path, name }, recordedOperation());
+  await expect(attempt('/nowhere/x', 'app')).rejects.toMatchObject({ code: 'not_found' });
+  await expect(attempt(context.directory, 'app')).rejects.toThrow('not an OCI layout');
+  await expect(attempt('/dev/null', 'app')).rejects.toThrow('neither a file nor a directory');
+  await expect(attempt('/nowhere/x', 'base')).rejects.toThrow('the image inside banger');
+  await expect(attempt('/nowhere/x', `a@sha256:${'0'.repeat(64)}`)).rejects.toThrow('has a digest');
+});

@@ -1,0 +1,336 @@
+import { expect, test } from 'vitest';
+import type { Credentials } from '../../../src/engine/images/docker-auth.ts';
+import { pullImage } from '../../../src/engine/images/pull-image.ts';
+import type { Image } from '../../../src/state/images.ts';
+import { imageContext, recordedOperation } from '../../support/image-context.ts';
+import {
+  answer,
+  mediaTypes,
+  putImage,
+  startRegistry,
+  times,
+  type FakeRegistry,
+  type Misbehaviour,
+} from '../../support/registry.ts';
+
+const login: Credentials = { kind: 'password', username: 'me', password: 'hunter2' };
+const basic = `Basic ${Buffer.from('me:hunter2').toString('base64')}`;
+
+async function pull(
+  registry: FakeRegistry,
+  options: { credentials?: Credentials; config?: string; name?: string } = {},
+): Promise<Image & { logged: string[] }> {
+  using context = imageContext({
+    tools: { credentials: () => Promise.resolve(options.credentials) },
+    config: options.config,
+  });
+  const reference = `${registry.host}/${options.name ?? 'app'}`;
+  const image = await pullImage(context, reference, recordedOperation());
+  return { ...image, logged: [...context.logged] };
+}
+
+/** Wants a bearer token "secret-token" for everything but the token itself. */
+function wantsToken(realm: string): Misbehaviour {
+  return ({ path, headers }, response) => {
+    if (!path.startsWith('/v2/') || path === '/v2/') return false;
+    if (headers.authorization === 'Bearer secret-token') return false;
+    response
+      .writeHead(401, {
+        'www-authenticate': `Bearer realm="${realm}",service="test",scope="repository:*:push"`,
+      })
+      .end();
+    return true;
+  };
+}
+const givesToken = answer(/^\/token/, 200, {}, '{"token":"secret-token"}');
+
+test('a bearer token is asked for with the login and for pulling this repository only', async () => {
+  await using registry = await startRegistry();
+  putImage(registry, 'app');
+  registry.misbehave(wantsToken(`http://${registry.host}/token`));
+  registry.misbehave(givesToken);
+  await pull(registry, { credentials: login });
+  const asked = registry.requests.filter(({ path }) => path.startsWith('/token'));
+  expect(asked).toHaveLength(1);
+  expect(asked[0]?.path).toBe('/token?service=test&scope=repository%3Aapp%3Apull');
+  expect(asked[0]?.headers.authorization).toBe(basic);
+});
+
+test('an identity token is exchanged by POST', async () => {
+  await using registry = await startRegistry();
+  putImage(registry, 'app');
+  registry.misbehave(wantsToken(`http://${registry.host}/token`));
+  registry.misbehave(answer(/^\/token/, 200, {}, '{"access_token":"secret-token"}'));
+  await pull(registry, { credentials: { kind: 'identity-token', token: 'refresh me' } });
+  const asked = registry.requests.find(({ path }) => path.startsWith('/token'));
+  expect(asked?.method).toBe('POST');
+  expect(Object.fromEntries(new URLSearchParams(asked?.body))).toMatchObject({
+    grant_type: 'refresh_token',
+    refresh_token: 'refresh me',
+    scope: 'repository:app:pull',
+  });
+});
+
+test('a token service on another host gets no login', async () => {
+  await using registry = await startRegistry();
+  await using stranger = await startRegistry();
+  putImage(registry, 'app');
+  registry.misbehave(wantsToken(`http://${stranger.host.replace('127.0.0.1', 'localhost')}/token`));
+  stranger.misbehave(givesToken);
+  await pull(registry, { credentials: login });
+  expect(stranger.requests).toHaveLength(1);
+  expect(stranger.requests[0]?.headers.authorization).toBeUndefined();
+});
+
+test('basic logins work, and a refused one says how to log in without showing it', async () => {
+  await using registry = await startRegistry();
+  putImage(registry, 'app');
+  registry.misbehave(({ path, headers }, response) => {
+    if (path === '/v2/' || headers.authorization === basic) return false;
+    response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end('hunter2 is wrong');
+    return true;
+  });
+  await pull(registry, { credentials: login });
+  const wrong: Credentials = { kind: 'password', username: 'me', password: 'secret-pass' };
+  for (const credentials of [wrong, undefined]) {
+    const error: unknown = await pull(registry, { credentials }).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ hint: expect.stringContaining(`docker login ${registry.host}`) });
+    expect(String(error)).not.toMatch(/secret-pass|hunter2/);
+  }
+});
+
+test('a redirect to another host is followed without the login', async () => {
+  await using registry = await startRegistry();
+  await using storage = await startRegistry();
+  const { layerDigests } = putImage(registry, 'app');
+  putImage(storage, 'app');
+  registry.misbehave(({ path, headers }, response) => {
+    if (path === '/v2/' || headers.authorization === basic) return false;
+    response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end();
+    return true;
+  });
+  const location = `http://${storage.host}/v2/app/blobs/${layerDigests[0]}`;
+  registry.misbehave(({ path, headers }, response) => {
+    if (!path.endsWith(layerDigests[0]!) || headers.authorization !== basic) return false;
+    response.writeHead(307, { location }).end();
+    return true;
+  });
+  await pull(registry, { credentials: login });
+  expect(storage.requests).toHaveLength(1);
+  expect(storage.requests[0]?.headers.authorization).toBeUndefined();
+});
+
+test.each([
+  ['file:///etc/passwd', 'file:'],
+  ['http://169.254.169.254/latest/meta-data/', '169.254.169.254'],
+  ['https://[fe80::1]/', 'fe80::1'],
+  ['https://[::ffff:169.254.169.254]/', 'local link'],
+  ['https://user:secret@registry.example/', 'a password in it'],
+])('a redirect to %s is refused', async (location, why) => {
+  await using registry = await startRegistry();
+  const { layerDigests } = putImage(registry, 'app');
+  registry.misbehave(answer(new RegExp(layerDigests[0]!), 307, { location }));
+  const error: unknown = await pull(registry).catch((thrown: unknown) => thrown);
+  expect(error).toMatchObject({ message: expect.stringContaining(why) });
+  expect(String(error)).not.toContain('secret');
+});
+
+test('redirects in circles end', async () => {
+  await using registry = await startRegistry();
+  putImage(registry, 'app');
+  registry.misbehave(answer(/manifests/, 302, { location: '/v2/app/manifests/latest' }));
+  await expect(pull(registry)).rejects.toThrow('redirects in circles');
+});
+
+test.each([503, 429, 500])('status %i is tried again', async (status) => {
+  await using registry = await startRegistry();
+  putImage(registry, 'app');
+  registry.misbehave(times(2, answer(/manifests/, status, { 'retry-after': '0' })));
+  await pull(registry);
+  expect(registry.requests.filter(({ path }) => path.endsWith('manifests/latest'))).toHaveLength(3);
+});
+
+test('a registry that stays broken, or asks for a long wait, is given up', async () => {
+  await using registry = await startRegistry();
+  putImage(registry, 'app');
+  registry.misbehave(answer(/manifests/, 503));
+  await expect(pull(registry)).rejects.toThrow(`Registry "${registry.host}" is broken`);
+  expect(registry.requests.filter(({ path }) => path.endsWith('manifests/latest'))).toHaveLength(4);
+  registry.requests.length = 0;
+  registry.misbehave(answer(/manifests/, 429, { 'retry-after': '3600' }));
+  await expect(pull(registry)).rejects.toThrow('takes no more requests');
+  expect(registry.requests.filter(({ path }) => path.endsWith('manifests/latest'))).toHaveLength(1);
+});
+
+test('a connection that is cut is tried again', async () => {
+  await using registry = await startRegistry();
+  putImage(registry, 'app');
+  registry.misbehave(
+    times(2, ({ path }, response) => {
+      if (!path.includes('manifests')) return false;
+      response.destroy();
+      return true;
+    }),
+  );
+  await pull(registry);
+});
+
+test('what is not there is "not_found" with the name as written', async () => {
+  await using registry = await startRegistry();
+  await expect(pull(registry, { name: 'nope:1' })).rejects.toMatchObject({
+    code: 'not_found',
+    message: `There is no image "${registry.host}/nope:1" at registry "${registry.host}"`,
+  });
+});
+
+test('a registry that is down is named', async () => {
+  const registry = await startRegistry();
+  await registry[Symbol.asyncDispose]();
+  await expect(pull(registry)).rejects.toThrow(`Registry "${registry.host}" refuses connections`);
+});
+
+test('a mirror is asked first, and one that does not help is named in the log', async () => {
+  await using registry = await startRegistry();
+  await using mirror = await startRegistry();
+  putImage(registry, 'app');
+  const config = `[registries."${registry.host}"]\nmirrors = ["http://${mirror.host}"]`;
+  const without = await pull(registry, { config });
+  expect(without.logged).toEqual(['mirror did not help']);
+  putImage(mirror, 'app');
+  registry.requests.length = 0;
+  const image = await pull(registry, { config });
+  expect(image.names).toEqual([`${registry.host}/app:latest`]);
+  expect(registry.requests).toEqual([]);
+});
+
+test.each<[string, string, (registry: FakeRegistry) => unknown]>([
+  [
+    'that is an index as well',
+    'an index as well',
+    (registry) => ({ ...manifestIn(registry), manifests: [] }),
+  ],
+  ['of schema 1', 'schema 1', () => ({ schemaVersion: 1, fsLayers: [] })],
+  ['that is not JSON', 'not JSON', () => Buffer.from('<html>')],
+  ['that is a JSON list', 'not JSON', () => []],
+  ['of 5 MiB', 'larger than 4 MiB', () => ({ padding: 'x'.repeat(5 * 1024 * 1024) })],
+  ['with 501 layers', 'layers', (registry) => withLayers(registry, (layer) => Array(501).fill(layer))],
+  ['without layers', 'layers', (registry) => withLayers(registry, () => [])],
+  [
+    'with a foreign layer',
+    'not distributed',
+    (registry) =>
+      withLayers(registry, (layer) => [
+        { ...layer, mediaType: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip' },
+      ]),
+  ],
+  [
+    'with a layer of unknown type',
+    'not part of a container image',
+    (registry) => withLayers(registry, (layer) => [{ ...layer, mediaType: 'text/html' }]),
+  ],
+  [
+    'with a sha512 layer',
+    'not a SHA-256 digest',
+    (registry) => withLayers(registry, (layer) => [{ ...layer, digest: `sha512:${'a'.repeat(128)}` }]),
+  ],
+  [
+    'with a path for a digest',
+    'not a SHA-256 digest',
+    (registry) => withLayers(registry, (layer) => [{ ...layer, digest: 'sha256:../../../../etc/passwd' }]),
+  ],
+  [
+    'with a negative size',
+    'layers.0.size',
+    (registry) => withLayers(registry, (layer) => [{ ...layer, size: -1 }]),
+  ],
+  [
+    'with fewer layers than its config',
+    'config names 2 layers',
+    (registry) => withLayers(registry, (layer) => [layer]),
+  ],
+  [
+    'of another artefact',
+    'not part of a container image',
+    (registry) => {
+      const manifest = manifestIn(registry);
+      return {
+        ...manifest,
+        config: { ...manifest.config, mediaType: 'application/vnd.cncf.helm.config.v1+json' },
+      };
+    },
+  ],
+])('a manifest %s is refused', async (_, why, make) => {
+  await using registry = await startRegistry();
+  registry.putManifest('app', 'latest', make(registry));
+  await expect(pull(registry)).rejects.toThrow(why);
+});
+
+test('a manifest with another digest than asked for or promised is refused', async () => {
+  await using registry = await startRegistry();
+  const { digest } = putImage(registry, 'app');
+  registry.manifests.set(`app@${digest}`, { bytes: Buffer.from('{}'), mediaType: mediaTypes.manifest });
+  await expect(pull(registry, { name: `app@${digest}` })).rejects.toThrow('should have digest');
+  registry.misbehave(answer(/manifests/, 200, { 'docker-content-digest': digest }, '{}'));
+  await expect(pull(registry)).rejects.toThrow('should have digest');
+});
+
+test('of an index, the manifest for this machine is taken, and attestations are not looked at', async () => {
+  await using registry = await startRegistry();
+  const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
+  const { id, digest, manifest } = putImage(registry, 'app', { tag: 'real' });
+  const size = Buffer.byteLength(JSON.stringify(manifest));
+  const entry = (platform: object, more: object = {}) => ({
+    mediaType: mediaTypes.manifest,
+    digest,
+    size,
+    platform,
+    ...more,
+  });
+  const other = { digest: `sha256:${'0'.repeat(64)}` };
+  const index = (manifests: readonly object[]) => ({
+    schemaVersion: 2,
+    mediaType: mediaTypes.index,
+    manifests,
+  });
+  registry.putManifest(
+    'app',
+    'latest',
+    index([
+      entry({ os: 'linux', architecture: 's390x' }, other),
+      entry({ os: 'linux', architecture, variant: 'v9' }, other),
+      entry({ os: 'linux', architecture }),
+      entry({ os: 'unknown', architecture: 'unknown' }, other),
+    ]),
+    mediaTypes.index,
+  );
+  expect((await pull(registry)).id).toBe(id);
+
+  registry.putManifest(
+    'app',
+    'latest',
+    index([entry({ os: 'linux', architecture: 's390x' })]),
+    mediaTypes.index,
+  );
+  await expect(pull(registry)).rejects.toMatchObject({
+    code: 'not_found',
+    message: expect.stringMatching(/not made for linux\/\w+; there is linux\/s390x$/),
+  });
+});
+
+test('an image whose config is for another machine is refused', async () => {
+  await using registry = await startRegistry();
+  putImage(registry, 'app', { architecture: 's390x' });
+  await expect(pull(registry)).rejects.toThrow('there is linux/s390x');
+});
+
+function manifestIn(registry: FakeRegistry) {
+  return putImage(registry, 'app').manifest;
+}
+
+function withLayers(
+  registry: FakeRegistry,
+  change: (layer: { mediaType: string; digest: string; size: number }) => unknown[],
+): object {
+  const manifest = manifestIn(registry);
+  return { ...manifest, layers: change(manifest.layers[0]!) };
+}

@@ -1,0 +1,96 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import type { ConvertLayers, ImagesContext, ImageTools } from '../../src/engine/images/image-services.ts';
+import { createTransport } from '../../src/engine/images/transport.ts';
+import { createLocks } from '../../src/engine/locks.ts';
+import type { Operation, Progress } from '../../src/engine/operations.ts';
+import { parseConfig } from '../../src/state/config.ts';
+import { openDatabase } from '../../src/state/database.ts';
+import { resolveLayout } from '../../src/state/layout.ts';
+
+/** Everything work on images needs, in a directory of its own; conversion writes the layers one after the other. */
+export function imageContext(
+  options: { tools?: Partial<ImageTools>; config?: string; base?: () => string } = {},
+): ImagesContext & Disposable & { readonly logged: string[]; readonly directory: string } {
+  const directory = mkdtempSync(join(tmpdir(), 'banger-images-'));
+  const logged: string[] = [];
+  const db = openDatabase(':memory:');
+  return {
+    directory,
+    layout: resolveLayout({
+      env: { BANGER_HOME: directory },
+      home: directory,
+      uid: 0,
+      temporaryDirectory: directory,
+    }),
+    db,
+    locks: createLocks(),
+    log: (_level, message) => void logged.push(message),
+    assets: {
+      buildId: 'test',
+      file: () => Promise.reject(new Error('no file')),
+      open: () => Readable.from([Buffer.from(options.base?.() ?? 'base')]),
+    },
+    config: () => parseConfig(options.config ?? '', 'config.toml'),
+    imageTools: {
+      convert: concatenate,
+      credentials: () => Promise.resolve(undefined),
+      transport: createTransport(),
+      retryDelayMs: 1,
+      ...options.tools,
+    },
+    logged,
+    [Symbol.dispose]() {
+      db.close();
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** In place of the real conversion: the layers' bytes in order are the "filesystem". */
+export const concatenate: ConvertLayers = async ({ layers, destination, signal }) => {
+  const parts: Buffer[] = [];
+  for (const layer of layers) {
+    signal.throwIfAborted();
+    for await (const chunk of layer.open() as AsyncIterable<Buffer>) parts.push(Buffer.from(chunk));
+  }
+  const content = Buffer.concat(parts);
+  await writeFile(destination, content);
+  return {
+    sizeBytes: 8192,
+    contentBytes: content.length,
+    entries: layers.length,
+    diffIds: layers.map(
+      ({ diffId }) => diffId ?? `sha256:${createHash('sha256').update(content).digest('hex')}`,
+    ),
+    osRelease: { PRETTY_NAME: 'Test Linux' },
+    hasShell: true,
+  };
+};
+
+export interface RecordedOperation extends Operation {
+  readonly stages: string[];
+  readonly progressed: Omit<Progress, 'stage'>[];
+  cancel(): void;
+}
+
+/** An operation that keeps what it is told. */
+export function recordedOperation(): RecordedOperation {
+  const abort = new AbortController();
+  const stages: string[] = [];
+  const progressed: Omit<Progress, 'stage'>[] = [];
+  return {
+    id: 'op-test',
+    kind: 'test',
+    signal: abort.signal,
+    enter: (stage) => void stages.push(stage),
+    progress: (progress) => void progressed.push(progress),
+    stages,
+    progressed,
+    cancel: () => abort.abort(),
+  };
+}
