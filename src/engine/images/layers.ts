@@ -8,6 +8,7 @@ import { ConversionBudget, type ConversionLimits, defaultLimits } from './conver
 import { BlockAllocator } from './ext4/block-allocator.ts';
 import { BlockFile } from './ext4/block-file.ts';
 import { writeFilesystem } from './ext4/filesystem.ts';
+import { Turns } from './ext4/turns.ts';
 import { LayerRefusal, shownName } from './layer-refusal.ts';
 import { uncompressed } from './layer-stream.ts';
 import { readRootfsFacts, type RootfsFacts } from './rootfs-facts.ts';
@@ -123,6 +124,7 @@ async function applyLayer(
   const hash = createHash('sha256');
   const reader = new TarReader(metered(uncompressed(layer.open()), hash, context));
   const { budget } = context;
+  const turns = new Turns();
   let entry: TarEntry | undefined;
   try {
     for (;;) {
@@ -132,6 +134,7 @@ async function applyLayer(
       if (!entry) break;
       budget.addEntry(metadataBytes(entry), entry.size);
       await applyEntry(image, entry, reader);
+      await turns.share();
     }
     image.tree.endLayer();
     await reader.drain();

@@ -1,10 +1,20 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect, test } from 'vitest';
-import { contents, convert, debugfs, expectClean, layerOf, list, tempDirectory } from './image-inspector.ts';
+import {
+  contents,
+  convert,
+  debugfs,
+  expectClean,
+  layerOf,
+  list,
+  mountObstacle,
+  tempDirectory,
+} from './image-inspector.ts';
 import { directory, type EntrySpec, file, hardlink, symlink, tarOf } from './tar-builder.ts';
 
 /** Converts layers and returns the names below `where`, after e2fsck had nothing to say. */
@@ -258,6 +268,27 @@ test('caps stop what is meant to exhaust the host', async () => {
     'has 5000 bytes',
   );
   expect(await failure([many], { limits: { metadataBytes: 5 } })).toContain('names and attributes');
+});
+
+test('attributes that do not fit a block are refused with the entry they came with', async () => {
+  const pax = { 'SCHILY.xattr.user.large': 'v'.repeat(4100) };
+  expect(await failure([[file('etc/a', '', { pax })]])).toBe(
+    'Entry "etc/a" of layer "test" has extended attributes of more than 4096 bytes',
+  );
+});
+
+test('a full disk is named, and given back', async ({ skip }) => {
+  const obstacle = mountObstacle();
+  if (obstacle !== undefined) skip(obstacle);
+  using temp = tempDirectory();
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', temp.path]);
+  try {
+    const tooMuch = convert(temp.path, [[file('a', Buffer.alloc(20 * 1024 * 1024, 'x'))]]);
+    await expect(tooMuch).rejects.toThrow(/^No space left to write ".*rootfs\.ext4\.partial"$/);
+    expect(readdirSync(path.join(temp.path, 'work'))).toEqual([]);
+  } finally {
+    execFileSync('umount', [temp.path]);
+  }
 });
 
 test('equal layers and seed give equal bytes; another seed does not', async () => {

@@ -50,7 +50,7 @@ export function crc32c(crc: number, data: Uint8Array): number {
 
 /** Continues a checksum with one little-endian 32-bit number. */
 export function crc32cOfNumber(crc: number, value: number): number {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value, true);
-  return crc32c(crc, bytes);
+  let mixed = crc ^ value;
+  for (let byte = 0; byte < 4; byte++) mixed = (mixed >>> 8) ^ at(tables, mixed & 0xff);
+  return mixed >>> 0;
 }

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { setImmediate } from 'node:timers/promises';
 import { abortError, BangerError } from '../../../errors.ts';
 import type { BlockAllocator } from './block-allocator.ts';
 import type { BlockFile } from './block-file.ts';
@@ -12,6 +11,7 @@ import { type NodeContext, writeNode } from './node-writer.ts';
 import type { DirectoryNode } from './nodes.ts';
 import { numberNodes } from './numbering.ts';
 import { writeJournal, writeResizeInode } from './system-inodes.ts';
+import { Turns } from './turns.ts';
 import { encodeSuperblock, type Identity, type SuperblockFields } from './superblock.ts';
 
 export interface FilesystemOptions {
@@ -22,9 +22,6 @@ export interface FilesystemOptions {
   readonly label: string;
   readonly signal: AbortSignal;
 }
-
-/** Nodes written between two looks at the clock of everybody else. */
-const nodesPerTurn = 1000;
 
 /**
  * Completes a filesystem whose file contents are already in their blocks:
@@ -90,8 +87,8 @@ async function writeNodes(
   const nodes = numberNodes(root, ensureLostAndFound(root));
   const table = new InodeTable(context.file);
   const directories = new Map<number, number>();
+  const turns = new Turns();
   let lastInode = 0;
-  let written = 0;
   for (const { node, parent } of nodes) {
     table.put(node.number, writeNode(context, node, parent));
     lastInode = node.number;
@@ -99,7 +96,7 @@ async function writeNodes(
       const group = Math.floor((node.number - 1) / inodesPerGroup);
       directories.set(group, (directories.get(group) ?? 0) + 1);
     }
-    if (++written % nodesPerTurn === 0) await setImmediate();
+    await turns.share();
     if (signal.aborted) throw abortError(signal);
     await context.file.ready();
   }

@@ -1,0 +1,18 @@
+import { setImmediate } from 'node:timers/promises';
+
+const turnMs = 15;
+
+/**
+ * Shares the event loop: code that works on many things in a row asks between
+ * them, and everybody else gets a turn when it had the loop for long enough.
+ * Awaiting what is already there does not give one.
+ */
+export class Turns {
+  #since = performance.now();
+
+  async share(): Promise<void> {
+    if (performance.now() - this.#since < turnMs) return;
+    await setImmediate();
+    this.#since = performance.now();
+  }
+}
