@@ -26,6 +26,7 @@ export interface KvmProbeInput {
   readonly device?: string;
 }
 
+const kvmDevice = '/dev/kvm';
 const probeTimeoutMs = 3_000;
 const pollMs = 20;
 
@@ -34,24 +35,44 @@ const pollMs = 20;
  * hosts it opens, makes VMs, and no stock kernel ever boots.
  */
 export async function probeKvm(input: KvmProbeInput): Promise<KvmVerdict> {
-  const device = input.device ?? '/dev/kvm';
+  return deviceRefusal(input.device) ?? bootOnKvm(input);
+}
+
+/** What is wrong with the device before anything boots on it; undefined when it may be opened. */
+export function deviceRefusal(device = kvmDevice): KvmVerdict | undefined {
   if (!existsSync(device)) return { works: false, reason: `${device} does not exist` };
   try {
     accessSync(device, constants.R_OK | constants.W_OK);
+    return undefined;
   } catch {
-    return { works: false, reason: `${device} may not be opened by you (join the group "kvm")` };
+    return { works: false, reason: `${device} may not be opened by you` };
   }
-  return bootOnKvm(input);
 }
 
-/** The verdict of an earlier probe of this host boot and QEMU, else a fresh one, which is remembered. */
+/**
+ * The verdict of an earlier probe of this host boot and QEMU, else a fresh one, which is remembered.
+ *
+ * A device that is missing or closed to us is looked at each time: loading a module or joining a group must
+ * help at once.
+ */
 export async function cachedKvmProbe(input: KvmProbeInput, cacheFile: string): Promise<KvmVerdict> {
-  const key = `${hostBootId()} ${await qemuVersion(input)}`;
-  const cached = await readCache(cacheFile);
-  if (cached?.key === key) return cached.verdict;
-  const verdict = await probeKvm(input);
+  const refusal = deviceRefusal(input.device);
+  if (refusal) return refusal;
+  const remembered = await rememberedVerdict(input, cacheFile);
+  if (remembered) return remembered;
+  const verdict = await bootOnKvm(input);
+  const key = await cacheKey(input);
   await writeFileAtomic(cacheFile, JSON.stringify({ key, verdict }), 0o600);
   return verdict;
+}
+
+/** What `cachedKvmProbe` remembers of an earlier boot on KVM; undefined when it would probe. */
+export async function rememberedVerdict(
+  input: Pick<KvmProbeInput, 'exec' | 'qemuProgram'>,
+  cacheFile: string,
+): Promise<KvmVerdict | undefined> {
+  const cached = await readCache(cacheFile);
+  return cached && cached.key === (await cacheKey(input)) ? cached.verdict : undefined;
 }
 
 async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
@@ -106,9 +127,9 @@ async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
   }
 }
 
-async function qemuVersion(input: KvmProbeInput): Promise<string> {
-  const { stdout } = await input.exec([input.qemuProgram, '--version']);
-  return stdout.toString('utf8').split('\n')[0]!;
+async function cacheKey({ exec, qemuProgram }: Pick<KvmProbeInput, 'exec' | 'qemuProgram'>): Promise<string> {
+  const { stdout } = await exec([qemuProgram, '--version']);
+  return `${hostBootId()} ${stdout.toString('utf8').split('\n')[0]}`;
 }
 
 /** A cache that cannot be read or makes no sense is no cache. */

@@ -1,0 +1,150 @@
+import { release } from 'node:os';
+import { errorText } from '../../errors.ts';
+import type { Acceleration } from '../drivers/driver.ts';
+import { exec as realExec, type Exec } from '../exec.ts';
+import { checkAcceleration } from './acceleration.ts';
+import { fail, type CheckResult, type Subject } from './check.ts';
+import { checkDirectory, checkSocketPath } from './directories.ts';
+import { checkArchitecture, checkKernel, checkMemory, checkOpenFiles } from './platform.ts';
+import { checkPrograms } from './programs.ts';
+import type { Scratch } from './scratch.ts';
+import { checkConfig, checkEngine, checkLoopback } from './services.ts';
+import { checkExecutable, checkSpace, checkTemporaryDirectory, readOptional } from './storage.ts';
+
+/** The part of the configuration that decides how VMs run. */
+export interface VmmConfig {
+  readonly accel: 'auto' | Acceleration;
+  readonly qemuProgram: string;
+}
+
+export interface CheckInput {
+  readonly paths: {
+    readonly configFile: string;
+    readonly stateDirectory: string;
+    readonly cacheDirectory: string;
+    /** Inside the cache; what is loaded from it gets executed */
+    readonly assetsDirectory: string;
+    readonly runtimeDirectory: string;
+    readonly engineSocket: string;
+    /** The longest address of a socket that will be needed */
+    readonly longestSocket: string;
+    readonly kvmVerdictFile: string;
+    readonly temporaryDirectory: string;
+  };
+  /** Throws when the file is wrong */
+  readonly readConfig: () => VmmConfig;
+  /** What to go by when it is */
+  readonly defaultConfig: VmmConfig;
+  readonly kernel: () => Promise<string>;
+  readonly initrd: () => Promise<string>;
+  readonly scratch: Scratch;
+  readonly onStage: (stage: string) => void;
+  readonly exec?: Exec;
+  readonly kvmDevice?: string;
+}
+
+export interface CheckFindings {
+  readonly checks: readonly CheckResult[];
+  readonly acceleration: Acceleration;
+  readonly qemuProgram: string;
+}
+
+/** Runs every check. Changes nothing on the host, and never throws: a check that breaks is a result as well. */
+export async function runChecks(input: CheckInput): Promise<CheckFindings> {
+  input.onStage('Checking the host');
+  const exec = input.exec ?? realExec;
+  const config = usableConfig(input);
+  const osRelease = await readOptional('/etc/os-release');
+  const [platform, programs, rest] = await Promise.all([
+    guard({ id: 'platform', title: 'Platform' }, checkPlatform),
+    guard({ id: 'programs', title: 'Programs' }, () =>
+      checkPrograms({ exec, qemuProgram: config.qemuProgram, osRelease }),
+    ),
+    checkSurroundings(input),
+  ]);
+  // Afterwards, for it has a time limit: the others must not take its CPU away.
+  let acceleration: Acceleration = 'tcg';
+  const kvm = await guard({ id: 'kvm', title: 'KVM' }, async () => {
+    const findings = await checkAcceleration({
+      exec,
+      qemuProgram: config.qemuProgram,
+      hasQemu: programs.some((check) => check.id === 'qemu' && check.status === 'pass'),
+      wanted: config.accel,
+      configFile: input.paths.configFile,
+      kernel: input.kernel,
+      initrd: input.initrd,
+      scratch: input.scratch,
+      verdictFile: input.paths.kvmVerdictFile,
+      device: input.kvmDevice ?? '/dev/kvm',
+      cpuinfo: await readOptional('/proc/cpuinfo'),
+      groups: await readOptional('/etc/group'),
+      onProbe: () => input.onStage('Booting a guest on KVM'),
+    });
+    acceleration = findings.acceleration;
+    return findings.checks;
+  });
+  return {
+    checks: [...platform, ...programs, ...kvm, ...rest],
+    acceleration,
+    qemuProgram: config.qemuProgram,
+  };
+}
+
+async function checkPlatform(): Promise<CheckResult[]> {
+  return [
+    checkArchitecture(process.platform, process.arch),
+    checkKernel(release()),
+    checkMemory(await readOptional('/proc/meminfo')),
+    checkOpenFiles(await readOptional('/proc/self/limits')),
+  ];
+}
+
+async function checkSurroundings({ paths, readConfig }: CheckInput): Promise<CheckResult[]> {
+  const directory = (subject: Subject, path: string, isStrict: boolean): Promise<CheckResult[]> =>
+    guard(subject, () => checkDirectory(subject, { path, isStrict, uid: process.getuid!() }));
+  const state = { id: 'state-directory', title: 'State directory' };
+  const stateSpace = { id: 'state-space', title: 'State space' };
+  const cache = { id: 'cache-directory', title: 'Cache directory' };
+  const cacheSpace = { id: 'cache-space', title: 'Cache space' };
+  const cacheExec = { id: 'cache-exec', title: 'Cache mount' };
+  const assets = { id: 'assets-directory', title: 'Cached programs' };
+  const runtime = { id: 'runtime-directory', title: 'Runtime directory' };
+  const loopback = { id: 'loopback', title: 'Loopback' };
+  const engine = { id: 'engine', title: 'Engine' };
+  const groups = await Promise.all([
+    directory(state, paths.stateDirectory, false),
+    guard(stateSpace, () => checkSpace(stateSpace, paths.stateDirectory)),
+    directory(cache, paths.cacheDirectory, false),
+    directory(assets, paths.assetsDirectory, true),
+    guard(cacheSpace, () => checkSpace(cacheSpace, paths.cacheDirectory)),
+    guard(cacheExec, async () =>
+      checkExecutable(cacheExec, paths.assetsDirectory, await readOptional('/proc/self/mountinfo')),
+    ),
+    directory(runtime, paths.runtimeDirectory, true),
+    checkTemporaryDirectory(paths.temporaryDirectory),
+    guard(loopback, () => checkLoopback()),
+    guard(engine, () => checkEngine(paths.engineSocket)),
+  ]);
+  return [checkConfig(paths.configFile, readConfig), ...groups.flat(), checkSocketPath(paths.longestSocket)];
+}
+
+/** A wrong configuration is reported by its own check; the others go by the defaults. */
+function usableConfig(input: CheckInput): VmmConfig {
+  try {
+    return input.readConfig();
+  } catch {
+    return input.defaultConfig;
+  }
+}
+
+/** Turns whatever a check throws into its result. */
+async function guard(
+  subject: Subject,
+  check: () => Promise<CheckResult | readonly CheckResult[]>,
+): Promise<CheckResult[]> {
+  try {
+    return [await check()].flat();
+  } catch (error) {
+    return [fail(subject, `could not be checked: ${errorText(error)}`)];
+  }
+}

@@ -1,0 +1,261 @@
+import { appendFile, chmod, copyFile, mkdir, readFile, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BangerError } from '../../errors.ts';
+import { waitForReady, type GuestReady } from '../console.ts';
+import { cpioArchive } from '../cpio.ts';
+import { createOverlayDisk } from '../disks.ts';
+import type { Acceleration, VmmSpec } from '../drivers/driver.ts';
+import { qemuDriver } from '../drivers/qemu.ts';
+import { exec as realExec, type Exec } from '../exec.ts';
+import { ensureClientKey, generateHostKey, type HostKey } from '../keys.ts';
+import { findFreePort } from '../ports.ts';
+import { isAlive, killProcess, waitForExit, type ProcessIdentity } from '../process.ts';
+import { SshConnection } from '../ssh.ts';
+
+export interface TrialBootInput {
+  readonly qemuProgram: string;
+  readonly acceleration: Acceleration;
+  readonly kernel: () => Promise<string>;
+  readonly toolbox: () => Promise<string>;
+  readonly modules: () => Promise<string>;
+  /** Returns an ext4 filesystem that is only read; absent: the guest stops before it would mount one */
+  readonly rootfs?: (directory: string) => Promise<string>;
+  /** Private; everything that is made goes there, and whoever made it removes it */
+  readonly directory: string;
+  readonly onStage: (stage: string) => void;
+  readonly exec?: Exec;
+}
+
+export interface BootPhase {
+  readonly id: string;
+  readonly title: string;
+  readonly seconds: number;
+}
+
+export interface TrialBoot {
+  /** `full`: to a command run over SSH; `kernel`: to the first words of our init */
+  readonly kind: 'full' | 'kernel';
+  readonly acceleration: Acceleration;
+  readonly phases: readonly BootPhase[];
+  readonly totalSeconds: number;
+}
+
+const memoryMib = 256;
+/** Generous: an emulated guest on a busy host takes many times what it needs alone. */
+const bootTimeoutMs = 120_000;
+const powerOffTimeoutMs = 30_000;
+const pollMs = 10;
+/** A free port can be taken by somebody else before QEMU has it. */
+const portAttempts = 3;
+/** Port of the guest's SSH service, see guest/init. */
+const guestSshPort = 1022;
+
+/** Boots a VM that nobody will use, times each phase, and ends it. Throws what a user's VM would meet here. */
+export async function bootTrialVm(input: TrialBootInput): Promise<TrialBoot> {
+  const phases: BootPhase[] = [];
+  const started = performance.now();
+  const measure: Measure = async (id, title, work) => {
+    input.onStage(title);
+    const before = performance.now();
+    const result = await work();
+    phases.push({ id, title, seconds: secondsSince(before) });
+    return result;
+  };
+  await (input.rootfs ? bootFully(input, input.rootfs, { measure, phases }) : bootKernel(input, measure));
+  return {
+    kind: input.rootfs ? 'full' : 'kernel',
+    acceleration: input.acceleration,
+    phases: phases.map((phase) => ({ ...phase, seconds: Math.round(phase.seconds * 1000) / 1000 })),
+    totalSeconds: Math.round(secondsSince(started) * 1000) / 1000,
+  };
+}
+
+type Measure = <T>(id: string, title: string, work: () => Promise<T>) => Promise<T>;
+
+/** To the first thing our init does, without a disk. */
+async function bootKernel(input: TrialBootInput, measure: Measure): Promise<void> {
+  const spec = await measure('prepare', 'Unpacking the kernel', async () => ({
+    ...(await machine(input, await input.toolbox())),
+    kernelWords: ['banger.probe=1'],
+  }));
+  const vmm = await measure('vmm', 'Starting QEMU', () => startVmm(input, spec));
+  try {
+    await measure('kernel', 'Booting the kernel', () => waitForProbeLine(spec.consoleLog, vmm));
+    await measure('power-off', 'Powering off', () => waitForEnd(vmm));
+  } finally {
+    await killProcess(vmm);
+  }
+}
+
+async function bootFully(
+  input: TrialBootInput,
+  rootfs: NonNullable<TrialBootInput['rootfs']>,
+  { measure, phases }: { readonly measure: Measure; readonly phases: BootPhase[] },
+): Promise<void> {
+  const hostKey = generateHostKey();
+  const key = await ensureClientKey(join(input.directory, 'client_key'));
+  const disk = await measure('prepare', 'Unpacking kernel and root disk', () => makeDisk(input, rootfs));
+  const initrd = await writeInitrd(input, hostKey, key.publicLine);
+  const spec = { ...(await machine(input, initrd)), disk };
+
+  const { vmm, port } = await measure('vmm', 'Starting QEMU', () => startReachable(input, spec));
+  try {
+    input.onStage('Booting the guest');
+    const before = performance.now();
+    const ready = await waitForReady(spec.consoleLog, {
+      timeoutMs: bootTimeoutMs,
+      signal: unaborted(),
+      hasExited: () => !isAlive(vmm),
+    });
+    phases.push(...guestPhases(ready, secondsSince(before)));
+    const target = { host: '127.0.0.1', port, user: 'root', key, hostKey: hostKey.publicLine };
+    const ssh = await measure('handshake', 'SSH handshake', () => SshConnection.connect(target, unaborted()));
+    await measure('exec', 'First command', () => runTrue(ssh));
+    await measure('power-off', 'Powering off', async () => {
+      await ssh.exec('banger-poweroff');
+      await waitForEnd(vmm);
+    });
+  } finally {
+    await killProcess(vmm);
+  }
+}
+
+/**
+ * The guest's clock readings as durations. The network is set up beside the root disk, so that only what it took
+ * longer counts; what the guest's clock does not see is the firmware before the kernel, and the image's start.
+ */
+export function guestPhases(ready: GuestReady, bootSeconds: number): BootPhase[] {
+  const { kernel, modules, root, network, ssh } = ready.phases;
+  const after = (later: number, earlier: number): number => Math.max(0, later - earlier);
+  return [
+    { id: 'kernel', title: 'Kernel', seconds: kernel },
+    { id: 'modules', title: 'Modules', seconds: after(modules, kernel) },
+    { id: 'root', title: 'Root disk', seconds: after(root, modules) },
+    { id: 'network', title: 'Network', seconds: after(network, root) },
+    { id: 'ssh', title: 'SSH service', seconds: after(ssh, Math.max(root, network)) },
+    { id: 'other', title: 'Firmware, image start', seconds: after(bootSeconds, ssh) },
+  ];
+}
+
+async function makeDisk(
+  input: TrialBootInput,
+  rootfs: NonNullable<TrialBootInput['rootfs']>,
+): Promise<string> {
+  const path = join(input.directory, 'disk.qcow2');
+  const work = join(input.directory, 'rootfs');
+  await mkdir(work, { mode: 0o700 });
+  // Unpacked here, to be counted here: later calls find it done.
+  const [backing] = await Promise.all([rootfs(work), input.kernel(), input.toolbox(), input.modules()]);
+  const { size: sizeBytes } = await stat(backing);
+  await createOverlayDisk(input.exec ?? realExec, { backing, path, sizeBytes, signal: unaborted() });
+  return path;
+}
+
+/** What the guest expects in its initramfs, see guest/init. */
+async function writeInitrd(input: TrialBootInput, hostKey: HostKey, clientKey: string): Promise<string> {
+  const path = join(input.directory, 'initrd.cpio');
+  const conf = {
+    HOSTNAME: 'doctor',
+    ADDRESS: '10.0.2.15/24',
+    GATEWAY: '10.0.2.2',
+    DNS: '10.0.2.3',
+    ROOT_DEVICE: '/dev/vda',
+    GROW: "''",
+  };
+  const assignments = Object.entries(conf).map(([name, value]) => `${name}=${value}\n`);
+  await copyFile(await input.toolbox(), path);
+  await chmod(path, 0o600);
+  await appendFile(path, await readFile(await input.modules()));
+  await appendFile(
+    path,
+    cpioArchive([
+      { path: '/etc/banger/vm.conf', content: assignments.join(''), mode: 0o600 },
+      { path: '/etc/banger/host_key', content: hostKey.dropbear, mode: 0o600 },
+      { path: '/etc/banger/env', content: '', mode: 0o600 },
+      { path: '/root/.ssh/authorized_keys', content: `${clientKey}\n`, mode: 0o600 },
+    ]),
+  );
+  return path;
+}
+
+async function machine(input: TrialBootInput, initrd: string): Promise<VmmSpec> {
+  return {
+    id: 'doctor',
+    cpus: 1,
+    memoryMib,
+    kernel: await input.kernel(),
+    initrd,
+    consoleLog: join(input.directory, 'console.log'),
+    vmmLog: join(input.directory, 'vmm.log'),
+    controlSocket: join(input.directory, 'control'),
+    forwards: [],
+    acceleration: input.acceleration,
+  };
+}
+
+async function startReachable(
+  input: TrialBootInput,
+  spec: VmmSpec,
+): Promise<{ vmm: ProcessIdentity; port: number }> {
+  for (let attempt = 1; ; attempt++) {
+    const port = await findFreePort();
+    try {
+      const forwards = [{ hostPort: port, guestPort: guestSshPort }];
+      return { vmm: await startVmm(input, { ...spec, forwards }), port };
+    } catch (error) {
+      const mayTryAgain = error instanceof BangerError && error.code === 'busy' && attempt < portAttempts;
+      if (!mayTryAgain) throw error;
+    }
+  }
+}
+
+async function startVmm({ qemuProgram }: TrialBootInput, spec: VmmSpec): Promise<ProcessIdentity> {
+  await rm(spec.consoleLog, { force: true });
+  return qemuDriver(qemuProgram).start(spec, unaborted());
+}
+
+async function waitForProbeLine(consoleLog: string, vmm: ProcessIdentity): Promise<void> {
+  const deadline = performance.now() + bootTimeoutMs;
+  for (;;) {
+    const wasAlive = isAlive(vmm);
+    const text = await readFile(consoleLog, 'latin1').catch(() => '');
+    if (text.includes('banger-probe-ok')) return;
+    if (!wasAlive) throw new BangerError('guest_unreachable', 'The guest ended before its init ran');
+    if (performance.now() > deadline) {
+      throw new BangerError('timeout', `The kernel did not boot within ${bootTimeoutMs / 1000} s`);
+    }
+    await sleep(pollMs);
+  }
+}
+
+async function runTrue(ssh: SshConnection): Promise<void> {
+  const channel = await ssh.exec('banger-toolbox true');
+  const code = await new Promise<number | null>((resolve) => {
+    let exitCode: number | null = null;
+    channel.on('exit', (value: number | null) => {
+      exitCode = value;
+    });
+    channel.once('close', () => resolve(exitCode));
+    // Nothing is expected, but what is not read would hold back the end.
+    channel.resume();
+    channel.stderr.resume();
+    channel.end();
+  });
+  if (code === 0) return;
+  throw new BangerError('guest_unreachable', `"true" ended in the guest with ${code ?? 'a signal'}`);
+}
+
+async function waitForEnd(vmm: ProcessIdentity): Promise<void> {
+  if (await waitForExit(vmm, powerOffTimeoutMs)) return;
+  throw new BangerError('timeout', `The guest did not power off within ${powerOffTimeoutMs / 1000} s`);
+}
+
+function secondsSince(before: number): number {
+  return (performance.now() - before) / 1000;
+}
+
+/** Every wait here has a limit of its own, and whoever gives up ends this process: see scratch.ts. */
+function unaborted(): AbortSignal {
+  return new AbortController().signal;
+}
