@@ -5,6 +5,7 @@ import type { GuestExit } from '../guest.ts';
 import type { TimedOperation } from '../operations.ts';
 import type { EngineStream } from '../rpc/server.ts';
 import type { RunSummary } from '../rpc/vm-methods.ts';
+import { checkTree } from '../workspace/inspect-tree.ts';
 import { prepareWorkspace } from '../workspace/prepare-workspace.ts';
 import { createVm } from './create-vm.ts';
 import { deleteVm } from './delete-vm.ts';
@@ -34,6 +35,8 @@ export async function runVm(
   run: { readonly operation: TimedOperation; readonly stream: EngineStream },
 ): Promise<GuestExit & RunSummary> {
   const { operation, stream } = run;
+  // What cannot be sent is refused before a VM is made for it.
+  if (params.path !== undefined) await checkTree(context.exec, params.path, operation.signal);
   const vm = await createVm(context, { ...params, start: true, ephemeral: true }, operation);
   let exit: GuestExit;
   let patch: RunSummary['patch'];
