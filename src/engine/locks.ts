@@ -57,6 +57,14 @@ export class KeyedLock {
   }
 }
 
+/**
+ * Starts work that outlives the locks of whoever starts it. Without this it would count as holding them for ever,
+ * since what is held is known by who called whom.
+ */
+export function withoutLocks<T>(task: () => T): T {
+  return held.run([], task);
+}
+
 /** The engine's locks. Code that needs several takes them in the order of `ranks`. */
 export interface EngineLocks {
   readonly vm: KeyedLock;

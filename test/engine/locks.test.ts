@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { createLocks, KeyedLock } from '../../src/engine/locks.ts';
+import { createLocks, KeyedLock, withoutLocks } from '../../src/engine/locks.ts';
 
 const never = new AbortController().signal;
 
@@ -67,4 +67,13 @@ test.each([
   const locks = createLocks();
   const nested = locks[outer].run('a', never, () => locks[inner].run('b', never, async () => undefined));
   await expect(nested).rejects.toThrow('Lock order');
+});
+
+test('work that outlives a lock may take it later, once its starter has let go', async () => {
+  const locks = createLocks();
+  let later: Promise<string> | undefined;
+  await locks.vm.run('a', never, async () => {
+    later = withoutLocks(() => locks.vm.run('a', never, async () => 'later'));
+  });
+  expect(await later).toBe('later');
 });

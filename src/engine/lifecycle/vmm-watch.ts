@@ -5,6 +5,7 @@ import { isAlive, killProcess, waitForExit } from '../../host/process.ts';
 import { vmPaths } from '../../state/layout.ts';
 import { findVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
+import { withoutLocks } from '../locks.ts';
 
 /** After its control connection has closed, a VMM that still lives is given this long. */
 const exitTimeoutMs = 5_000;
@@ -16,7 +17,7 @@ const exitTimeoutMs = 5_000;
  * It listens on the VMM's control connection, which closes when the VMM ends, so that nobody has to poll.
  */
 export function watchVmm(context: EngineContext, vm: Vm): void {
-  void follow(context, vm).catch((error: unknown) =>
+  void withoutLocks(() => follow(context, vm)).catch((error: unknown) =>
     context.log('error', `watching VM failed: ${errorText(error)}`, { vm: vm.id }),
   );
 }
