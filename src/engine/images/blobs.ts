@@ -16,6 +16,8 @@ export interface BlobRequest {
   readonly blob: Descriptor;
   /** Opens the blob where it comes from, from an offset on or from the start */
   readonly source: (from: number, signal: AbortSignal) => Promise<BlobBody>;
+  /** Told when the source sent wrong content; true when it has another place to take it from */
+  readonly onWrong?: () => boolean;
   readonly signal: AbortSignal;
   readonly retryDelayMs: number;
   /** Bytes of the blob that are there by now */
@@ -23,7 +25,7 @@ export interface BlobRequest {
 }
 
 /** Breaks in a row, none of which brought a byte, before a download is given up. */
-const maxFruitlessAttempts = 4;
+const maxFruitlessAttempts = 3;
 
 /**
  * Makes a blob present in the cache and returns its path.
@@ -103,6 +105,11 @@ async function download(file: FileHandle, request: BlobRequest): Promise<void> {
       progress = await startOver(file);
       isFresh = true;
     } catch (error) {
+      if (error instanceof WrongBlobError && request.onWrong?.()) {
+        progress = await startOver(file);
+        isFresh = true;
+        continue;
+      }
       if (!(error instanceof ConnectionError && error.isTransient)) throw error;
       fruitless = progress.offset > before ? 1 : fruitless + 1;
       if (fruitless === maxFruitlessAttempts) throw error;

@@ -67,10 +67,12 @@ function findByDigest(db: Database, { registry, repository, digest }: Reference)
   );
 }
 
-/** True when a name is a part of the other, or one typing error away; tags count only where both have one. */
+/** True when a name is part of the other, or a typing error or two away; tags count only when one was given. */
 function isClose(wanted: string, known: string): boolean {
   const [left, right] = wanted.includes(':') ? [wanted, known] : [wanted, known.replace(/:[^/]*$/, '')];
   if (left.length < 3 || right.length < 3) return false;
+  // The registry or the owner may have been left out.
+  if (right.endsWith(`/${left}`)) return true;
   if (left.startsWith(right) || right.startsWith(left)) return true;
   return editDistance(left, right) <= (left.length > 4 ? 2 : 1);
 }

@@ -84,6 +84,7 @@ async function fetchLayer(
       directory: context.layout.blobsDirectory,
       blob,
       source: (from, blobSignal) => registry.blob(blob.digest, from, blobSignal),
+      onWrong: () => registry.giveUpMirror(),
       signal: shared.signal,
       retryDelayMs: tools.retryDelayMs,
       onBytes: (bytes) => shared.progress({ done: bytes, unit: 'bytes' }),

@@ -105,6 +105,15 @@ export class Registry {
     });
   }
 
+  /** Gives up the mirror that is asked first, because what it sent was wrong; false when there is none left. */
+  giveUpMirror(): boolean {
+    const [first] = this.#endpoints;
+    if (!first?.isMirror) return false;
+    this.#options.log('warn', 'mirror sent wrong content', { mirror: first.name, image: this.#image });
+    this.#endpoints.shift();
+    return true;
+  }
+
   async #tryEach<T>(signal: AbortSignal, attempt: (connection: Connection) => Promise<T>): Promise<T> {
     for (const endpoint of [...this.#endpoints]) {
       try {
@@ -177,7 +186,9 @@ export class Registry {
       } catch (error) {
         const failure = connectionError(error, connection.endpoint.name, options.signal);
         const isWorthIt = failure instanceof ConnectionError && failure.isTransient;
-        if (!isWorthIt || attempt === maxRetries) throw failure;
+        // Silence has cost half a minute already.
+        const isLast = attempt === (isWorthIt && failure.code === 'timeout' ? 1 : maxRetries);
+        if (!isWorthIt || isLast) throw failure;
       }
       await sleep(delayMs, undefined, { signal: options.signal }).catch(() => {
         throw abortError(options.signal);

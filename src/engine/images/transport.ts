@@ -103,7 +103,7 @@ export function connectionError(error: unknown, host: string, signal: AbortSigna
     case 'ECONNREFUSED':
       return new ConnectionError(`${registry} refuses connections`, {
         isTransient: false,
-        hint: 'Check that it is running and that the port is right, then try again',
+        hint: 'Check that it is running, that the port is right, and https_proxy if you use a proxy; then try again',
         cause: error,
       });
     case 'ENOTFOUND':
@@ -128,7 +128,7 @@ export function connectionError(error: unknown, host: string, signal: AbortSigna
     case 'UND_ERR_CONNECT_TIMEOUT':
     case 'ETIMEDOUT':
       return new ConnectionError(`${registry} did not answer within ${connectTimeoutMs / 1000} s`, {
-        isTransient: true,
+        isTransient: false,
         isTimeout: true,
         hint: down,
         cause: error,

@@ -80,6 +80,10 @@ test('a name that is nearly right gets a suggestion', async () => {
       expect.objectContaining({ code: 'not_found', hint: expect.stringContaining('"ubuntu:24.04"') }),
     );
   }
+  await addImage(context, 'localhost:5000/team/app:1', two);
+  expect(() => getImageByReference(context.db, 'app')).toThrow(
+    expect.objectContaining({ hint: expect.stringContaining('"localhost:5000/team/app:1"') }),
+  );
   expect(() => getImageByReference(context.db, 'alpine')).toThrow(
     expect.objectContaining({ hint: 'Pull it with: banger image pull alpine' }),
   );

@@ -203,6 +203,18 @@ test('a mirror is asked first, and one that does not help is named in the log', 
   expect(registry.requests).toEqual([]);
 });
 
+test('a mirror with wrong content is given up for the registry', async () => {
+  await using registry = await startRegistry();
+  await using mirror = await startRegistry();
+  putImage(registry, 'app');
+  const { layerDigests } = putImage(mirror, 'app');
+  mirror.blobs.set(layerDigests[0]!, Buffer.from('layer 0ne'));
+  const config = `[registries."${registry.host}"]\nmirrors = ["http://${mirror.host}"]`;
+  const image = await pull(registry, { config });
+  expect(image.layers).toEqual(layerDigests);
+  expect(image.logged).toEqual(['mirror sent wrong content']);
+});
+
 test.each<[string, string, (registry: FakeRegistry) => unknown]>([
   [
     'that is an index as well',
