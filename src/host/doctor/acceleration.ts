@@ -104,7 +104,7 @@ function decide(input: AccelerationInput, verdict: KvmVerdict): CheckResult {
 /** How to get at KVM; where nobody on this host can do anything about it, what that means. */
 function fixFor(input: AccelerationInput, flags: readonly string[]): string {
   const status = statSync(input.device, { throwIfNoEntry: false });
-  if (status && deviceRefusal(input.device)) return openDevice(input, status);
+  if (status && deviceRefusal(input.device)) return openDevice(input.device, status, input.groups);
   const isVirtual = flags.includes('hypervisor');
   if (!status) {
     if (flags.includes('vmx')) return 'Load its module: sudo modprobe kvm_intel';
@@ -116,10 +116,11 @@ function fixFor(input: AccelerationInput, flags: readonly string[]): string {
     : 'VMs run without it. To see what the kernel says: sudo dmesg | grep -i kvm';
 }
 
-/** The group of the device opens it only when it may write to it and is not root's own. */
-function openDevice(
-  { device, groups }: AccelerationInput,
-  { gid, mode }: { gid: number; mode: number },
+/** How to be let in: by the group of the device where it may read and write, unless that group is root's own. */
+export function openDevice(
+  device: string,
+  { gid, mode }: { readonly gid: number; readonly mode: number },
+  groups: string,
 ): string {
   const group = new RegExp(`^([^:]+):[^:]*:${gid}:`, 'm').exec(groups)?.[1];
   if (group && gid !== 0 && (mode & 0o060) === 0o060) {

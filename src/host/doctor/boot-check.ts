@@ -6,7 +6,10 @@ import type { CheckFindings } from './run-checks.ts';
 import type { Scratch } from './scratch.ts';
 import { bootTrialVm, type TrialBoot, type TrialBootInput } from './trial-boot.ts';
 
-export interface BootCheckInput extends Pick<TrialBootInput, 'kernel' | 'toolbox' | 'modules' | 'onStage'> {
+export interface BootCheckInput extends Pick<
+  TrialBootInput,
+  'kernel' | 'toolbox' | 'modules' | 'onStage' | 'exec'
+> {
   readonly findings: CheckFindings;
   /** Makes the base image's filesystem at a path */
   readonly makeRootDisk?: (path: string) => Promise<void>;

@@ -145,8 +145,12 @@ async function makeDisk(
   const path = join(input.directory, 'disk.qcow2');
   const work = join(input.directory, 'rootfs');
   await mkdir(work, { mode: 0o700 });
-  // Unpacked here, to be counted here: later calls find it done.
-  const [backing] = await Promise.all([rootfs(work), input.kernel(), input.toolbox(), input.modules()]);
+  // Unpacked here, to be counted here: later calls find it done. One by one, so that a failure leaves nobody
+  // writing to what is removed then.
+  await input.kernel();
+  await input.toolbox();
+  await input.modules();
+  const backing = await rootfs(work);
   const { size: sizeBytes } = await stat(backing);
   await createOverlayDisk(input.exec ?? realExec, { backing, path, sizeBytes, signal: unaborted() });
   return path;

@@ -1,0 +1,155 @@
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { exec } from '../../../src/host/exec.ts';
+import {
+  checkAcceleration,
+  openDevice,
+  type AccelerationFindings,
+  type AccelerationInput,
+} from '../../../src/host/doctor/acceleration.ts';
+import type { CheckResult } from '../../../src/host/doctor/check.ts';
+import { Scratch } from '../../../src/host/doctor/scratch.ts';
+import { cachedKvmProbe } from '../../../src/host/kvm-probe.ts';
+import { writeFakeQemu } from './fake-qemu.ts';
+
+/** A file that even root may not write to: the kernel refuses it whatever the capabilities. */
+const closedFile = '/proc/sys/kernel/random/boot_id';
+
+let root: string;
+let device: string;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'banger-test-'));
+  device = join(root, 'kvm');
+  writeFileSync(device, '');
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+async function check(
+  behaviour: 'works' | 'hangs' | 'fails',
+  given: Partial<AccelerationInput> = {},
+): Promise<AccelerationFindings & { readonly kvm: CheckResult; readonly decision: CheckResult }> {
+  const scratch = new Scratch(root);
+  try {
+    const findings = await checkAcceleration({
+      exec,
+      qemuProgram: writeFakeQemu(root, behaviour),
+      hasQemu: true,
+      wanted: 'auto',
+      configFile: '/config.toml',
+      kernel: async () => '/kernel',
+      initrd: async () => '/initrd',
+      scratch,
+      verdictFile: join(root, 'verdict.json'),
+      device,
+      cpuinfo: 'flags\t: fpu svm\n',
+      groups: '',
+      onProbe: () => undefined,
+      ...given,
+    });
+    return { ...findings, kvm: findings.checks[0]!, decision: findings.checks[1]! };
+  } finally {
+    await scratch.remove();
+  }
+}
+
+test('KVM that works is used', async () => {
+  const { kvm, decision, acceleration } = await check('works');
+  expect(kvm).toMatchObject({ status: 'pass', evidence: 'works: a guest booted on it' });
+  expect(decision).toMatchObject({ status: 'pass', evidence: 'QEMU with KVM' });
+  expect(acceleration).toBe('kvm');
+});
+
+test('KVM that opens but boots nothing is told apart, and emulation is used', async () => {
+  const { kvm, decision, acceleration } = await check('hangs', { cpuinfo: 'flags : hypervisor\n' });
+  expect(kvm).toMatchObject({
+    status: 'warn',
+    evidence:
+      'opens, but a guest did not boot on it within 3 s: emulation is used, CPU work is 10 to 20 times slower (processor flags: hypervisor)',
+  });
+  expect(kvm.fix).toContain('nested virtualization');
+  expect(decision).toMatchObject({ status: 'pass', evidence: 'QEMU with emulation (TCG)' });
+  expect(acceleration).toBe('tcg');
+});
+
+test('what QEMU says of KVM is passed on', async () => {
+  const { kvm } = await check('fails');
+  expect(kvm.evidence).toContain('opens, but QEMU cannot use it: qemu: could not enable KVM');
+});
+
+test.each([
+  ['flags : vmx', 'modprobe kvm_intel'],
+  ['flags : svm hypervisor', 'modprobe kvm_amd'],
+  ['flags : hypervisor', 'nested virtualization'],
+  ['flags : fpu', 'firmware'],
+])('without a device, "%s" leads to %s', async (cpuinfo, words) => {
+  const { kvm, acceleration } = await check('works', { device: join(root, 'missing'), cpuinfo });
+  expect(kvm).toMatchObject({ status: 'warn' });
+  expect(kvm.fix).toContain(words);
+  expect(acceleration).toBe('tcg');
+});
+
+test('a closed device of root is opened for the user', async () => {
+  const { kvm } = await check('works', { device: closedFile });
+  expect(kvm).toMatchObject({
+    status: 'warn',
+    fix: `Open it until the next boot: sudo setfacl -m u:$USER:rw ${closedFile}`,
+  });
+});
+
+test.each([
+  [104, 0o660, 'sudo usermod -aG kvm $USER'],
+  [104, 0o600, 'sudo setfacl -m u:$USER:rw /dev/kvm'],
+  [0, 0o660, 'sudo setfacl -m u:$USER:rw /dev/kvm'],
+  [999, 0o660, 'sudo setfacl -m u:$USER:rw /dev/kvm'],
+])('a device of group %i with mode %o is opened by: %s', (gid, mode, command) => {
+  const groups = 'root:x:0:\nkvm:x:104:somebody\n';
+  expect(openDevice('/dev/kvm', { gid, mode }, groups)).toContain(command);
+});
+
+test('nothing is tried without QEMU', async () => {
+  let probes = 0;
+  const { kvm, decision } = await check('works', { hasQemu: false, onProbe: () => probes++ });
+  expect([kvm.status, decision.status, probes]).toEqual(['skip', 'skip', 0]);
+});
+
+test('assets that cannot be unpacked are no verdict on KVM', async () => {
+  const kernel = (): Promise<string> => Promise.reject(new Error('no space left on device'));
+  const { kvm } = await check('works', { kernel });
+  expect(kvm).toMatchObject({ status: 'warn' });
+  expect(kvm.evidence).toContain('could not be tried: no space left on device');
+});
+
+test('a configuration that insists on KVM fails where it does not work', async () => {
+  expect((await check('fails', { wanted: 'kvm' })).decision).toMatchObject({
+    status: 'fail',
+    fix: 'Set accel = "auto" under [vmm] in /config.toml',
+  });
+  expect((await check('works', { wanted: 'kvm' })).decision.status).toBe('pass');
+});
+
+test('a configuration that wants emulation gets it, whatever KVM can do', async () => {
+  const { decision, acceleration } = await check('works', { wanted: 'tcg' });
+  expect(decision.evidence).toBe('QEMU with emulation (TCG), as the configuration says');
+  expect(acceleration).toBe('tcg');
+});
+
+test('an outdated verdict that VMs still go by is noticed, and left for the user to remove', async () => {
+  const verdictFile = join(root, 'verdict.json');
+  const probe = {
+    exec,
+    kernel: async () => '/k',
+    initrd: async () => '/i',
+    temporaryDirectory: root,
+    device,
+  };
+  await cachedKvmProbe({ ...probe, qemuProgram: writeFakeQemu(root, 'fails') }, verdictFile);
+  const { kvm } = await check('works', { verdictFile });
+  expect(kvm).toMatchObject({
+    status: 'warn',
+    fix: `Have it probed again: rm ${verdictFile}; banger engine stop`,
+  });
+  expect(readdirSync(root)).toContain('verdict.json');
+  expect((await check('fails', { verdictFile })).kvm.evidence).not.toContain('earlier probe');
+});

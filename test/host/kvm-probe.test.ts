@@ -1,0 +1,115 @@
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { exec } from '../../src/host/exec.ts';
+import { cachedKvmProbe, probeKvm, rememberedVerdict, type KvmProbeInput } from '../../src/host/kvm-probe.ts';
+import { identifyProcess } from '../../src/host/process.ts';
+import { writeFakeQemu } from './doctor/fake-qemu.ts';
+
+/** A file that even root may not write to: the kernel refuses it whatever the capabilities. */
+const closedFile = '/proc/sys/kernel/random/boot_id';
+
+let root: string;
+let temporary: string;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'banger-test-'));
+  temporary = join(root, 'temporary');
+  mkdirSync(temporary);
+  writeFileSync(join(root, 'kvm'), '');
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+function input(behaviour: 'works' | 'hangs' | 'fails', device = join(root, 'kvm')): KvmProbeInput {
+  return {
+    exec,
+    qemuProgram: writeFakeQemu(root, behaviour),
+    kernel: async () => '/kernel',
+    initrd: async () => '/initrd',
+    temporaryDirectory: temporary,
+    device,
+  };
+}
+
+test('without a device nothing is unpacked or started', async () => {
+  const device = join(root, 'missing');
+  const unpack = (): Promise<string> => Promise.reject(new Error('unpacked'));
+  const verdict = await probeKvm({ ...input('works', device), kernel: unpack, initrd: unpack });
+  expect(verdict).toEqual({ works: false, reason: `${device} does not exist` });
+});
+
+test('a device that is closed to us is not tried', async () => {
+  expect(await probeKvm(input('works', closedFile))).toEqual({
+    works: false,
+    reason: `${closedFile} may not be opened by you`,
+  });
+});
+
+test('KVM works when a guest says so', async () => {
+  expect(await probeKvm(input('works'))).toEqual({ works: true, reason: 'a guest booted on it' });
+});
+
+test('a guest that never says anything means that KVM does not work', async () => {
+  expect(await probeKvm(input('hangs'))).toEqual({
+    works: false,
+    reason: 'opens, but a guest did not boot on it within 3 s',
+  });
+});
+
+test('a VMM that ends at once gives the reason', async () => {
+  expect(await probeKvm(input('fails'))).toEqual({
+    works: false,
+    reason: 'opens, but QEMU cannot use it: qemu: could not enable KVM',
+  });
+});
+
+test('a QEMU that is not there is a verdict, not a crash', async () => {
+  const verdict = await probeKvm({ ...input('works'), qemuProgram: '/nonexistent/qemu' });
+  expect(verdict).toEqual({ works: false, reason: '"/nonexistent/qemu" is not installed or not in PATH' });
+});
+
+test.each(['works', 'hangs', 'fails'] as const)(
+  'a probe that %s leaves no file and no process',
+  async (behaviour) => {
+    await probeKvm(input(behaviour));
+    expect(readdirSync(temporary)).toEqual([]);
+    const pid = Number(readFileSync(join(root, `qemu-${behaviour}.pid`), 'utf8'));
+    expect(identifyProcess(pid)).toBeUndefined();
+  },
+);
+
+test('the outcome of a boot is remembered for this QEMU', async () => {
+  const cache = join(root, 'cache.json');
+  await cachedKvmProbe(input('works'), cache);
+  const fails = input('fails');
+  expect(await cachedKvmProbe(fails, cache)).toEqual({ works: true, reason: 'a guest booted on it' });
+  expect((await rememberedVerdict(fails, cache))?.works).toBe(true);
+
+  const other: KvmProbeInput['exec'] = async () => ({
+    exitCode: 0,
+    stdout: Buffer.from('QEMU emulator version 9.0.0\n'),
+    stderr: '',
+  });
+  expect(await rememberedVerdict({ ...fails, exec: other }, cache)).toBeUndefined();
+});
+
+test('a closed device is not remembered: joining its group helps at once', async () => {
+  const cache = join(root, 'cache.json');
+  expect((await cachedKvmProbe(input('works', closedFile), cache)).works).toBe(false);
+  expect(existsSync(cache)).toBe(false);
+  expect((await cachedKvmProbe(input('works'), cache)).works).toBe(true);
+});
+
+test('a device that has gone since is noticed', async () => {
+  const cache = join(root, 'cache.json');
+  await cachedKvmProbe(input('works'), cache);
+  expect((await cachedKvmProbe(input('works', join(root, 'missing')), cache)).works).toBe(false);
+});
