@@ -4,10 +4,11 @@ import type { Cli } from './cli.ts';
 
 export function engineStopCommand(cli: Cli): Command {
   return new Command('stop')
-    .description('End the engine once its work is done; VMs go on running')
+    .description('End the engine; VMs go on running')
+    .option('-f, --force', 'cancel what it is doing')
     .addHelpText('after', '\nExample:\n  banger engine stop')
-    .action(async () => {
-      const stopped = await cli.callIfRunning(engineStop, {});
+    .action(async (options: { force?: boolean }) => {
+      const stopped = await cli.callIfRunning(engineStop, { force: options.force ?? false });
       cli.print({ stopped: stopped !== undefined }, () =>
         stopped ? 'The engine is stopping. VMs go on running.' : 'The engine is not running.',
       );

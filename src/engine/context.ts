@@ -24,7 +24,8 @@ export interface EngineContext {
   /** The configuration as the file says now; throws when it is wrong */
   readonly config: () => Config;
   readonly handles: HandleCache;
-  readonly guests: GuestPool;
+  /** Connections to guests; `guest` below is the way to use them */
+  readonly guests: Pick<GuestPool, 'drop' | 'closeAll'>;
   readonly driver: () => VmmDriver;
   /** Control connections of running VMs, by VM id: a VMM serves one client at a time, so there is one to share */
   readonly controls: Map<string, VmmControl>;

@@ -3,7 +3,7 @@ import { chmod, mkdir, rm, stat, rename } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import type { Server } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorText } from '../errors.ts';
+import { BangerError, errorText } from '../errors.ts';
 import type { Assets } from '../host/assets.ts';
 import type { Acceleration } from '../host/drivers/driver.ts';
 import { qemuDriver } from '../host/drivers/qemu.ts';
@@ -21,7 +21,7 @@ import { HandleCache } from './handles.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { createLocks } from './locks.ts';
 import { createLog, type Log } from './log.ts';
-import { OperationRegistry } from './operations.ts';
+import { OperationRegistry, type OperationView } from './operations.ts';
 import { reconcile } from './reconciler.ts';
 import { routes } from './routes.ts';
 import type { BuildIdentity } from './rpc/client.ts';
@@ -39,6 +39,8 @@ export interface EngineInput {
 /** How long a new engine waits for one before it that is on its way out. */
 const lockTimeoutMs = 10_000;
 const lockPollMs = 25;
+/** How long operations have to undo themselves when the engine ends. */
+const undoTimeoutMs = 30_000;
 const maxLogBytes = 8 * 1024 * 1024;
 
 /**
@@ -80,7 +82,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   log('info', 'engine stops', { reason: String(stop.signal.reason) });
   idle.close();
   server.close();
-  await operationsDone(context);
+  await cancelOperations(context, log);
   context.guests.closeAll();
   db.close();
   lock.close();
@@ -202,13 +204,11 @@ async function listen(
         socket: layout.engineSocket,
         log: layout.engineLog,
         runningVms: countRunning(context),
-        operations: context.operations
-          .list()
-          .filter((operation) => operation.state === 'running' && operation.kind !== engineStatus.name)
-          .map(({ id, kind, subject }) => ({ id, kind, subject })),
+        operations: work(context).map(({ id, kind, subject }) => ({ id, kind, subject })),
         memoryBytes: process.memoryUsage.rss(),
       })),
-      route(engineStop, () => {
+      route(engineStop, ({ force }) => {
+        if (!force) refuseWhileBusy(context);
         leave('asked to');
         return { pid: process.pid };
       }),
@@ -236,6 +236,21 @@ async function listen(
   return server;
 }
 
+/** Operations under way, other than questions to the engine itself. */
+function work(context: EngineContext): OperationView[] {
+  return context.operations
+    .list()
+    .filter(({ state, kind }) => state === 'running' && !kind.startsWith('engine.'));
+}
+
+function refuseWhileBusy(context: EngineContext): void {
+  const busy = work(context).map(({ kind, subject }) => (subject ? `${kind} ${subject}` : kind));
+  if (busy.length === 0) return;
+  throw new BangerError('busy', `The engine is busy with: ${busy.join(', ')}`, {
+    hint: 'Wait until it is done, or cancel it with: banger engine stop --force',
+  });
+}
+
 function countRunning(context: EngineContext): number {
   const row = context.db
     .prepare<[], { count: number }>("SELECT count(*) AS count FROM vms WHERE state NOT IN ('stopped')")
@@ -243,13 +258,11 @@ function countRunning(context: EngineContext): number {
   return row?.count ?? 0;
 }
 
-/** Operations under way are given time to end: their clients are waiting. */
-async function operationsDone(context: EngineContext): Promise<void> {
-  if (context.operations.runningCount === 0) return;
-  await new Promise<void>((resolve) => {
-    const off = context.operations.onIdle(() => {
-      off();
-      resolve();
-    });
-  });
+/** What is under way is cancelled, and given time to undo itself: the next engine would have to. */
+async function cancelOperations(context: EngineContext, log: Log): Promise<void> {
+  for (const operation of work(context)) context.operations.cancel(operation.id);
+  const deadline = performance.now() + undoTimeoutMs;
+  while (context.operations.runningCount > 0 && performance.now() < deadline) await sleep(lockPollMs);
+  if (context.operations.runningCount > 0)
+    log('warn', 'leaving with operations unfinished; the next engine finishes them');
 }

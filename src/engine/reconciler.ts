@@ -8,7 +8,7 @@ import { listVms, moveVm, type Vm } from '../state/vms.ts';
 import type { EngineContext } from './context.ts';
 import { guestSshPort } from './guest-pool.ts';
 import type { Handles } from './handles.ts';
-import { cleanStaging } from './images/publish-image.ts';
+import { cleanStaging, removeUnownedImages } from './images/publish-image.ts';
 import { endVmm } from './lifecycle/boot-vm.ts';
 import { deleteVm } from './lifecycle/delete-vm.ts';
 import { stopVm } from './lifecycle/stop-vm.ts';
@@ -28,6 +28,7 @@ export async function reconcile(context: EngineContext): Promise<void> {
   }
   await removeOrphans(context);
   await cleanStaging(context.layout);
+  await removeUnownedImages(context.layout, context.db);
 }
 
 async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {

@@ -40,8 +40,14 @@ const columns = `id, name, state, image_id AS imageId, image_name AS imageName, 
   disk_bytes AS diskBytes, network, host_public_key AS hostPublicKey, ephemeral, control_socket AS controlSocket,
   created_at AS createdAt, started_at AS startedAt, stopped_at AS stoppedAt, last_error AS lastError`;
 
-/** Reserves name and id for a VM that is about to be made. The database decides who gets a name. */
+/**
+ * Reserves name and id for a VM that is about to be made. The database decides who gets a name
+ * (`already_exists`), and that the image is still there (`busy`: somebody has just deleted it).
+ */
 export function insertVm(db: Database, vm: NewVm): Vm {
+  if (!db.prepare('SELECT 1 FROM images WHERE id = ?').get(vm.imageId)) {
+    throw new BangerError('busy', `The image "${vm.imageName}" was deleted meanwhile`, { hint: 'Try again' });
+  }
   const row = db
     .prepare<[object], VmRow>(
       `INSERT INTO vms (id, name, state, image_id, image_name, cpus, memory_mib, disk_bytes, network,

@@ -3,9 +3,9 @@ import { open, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { BangerError, errnoOf } from '../../errors.ts';
-import { readLimited } from './read-limited.ts';
-import { parsePax } from './tar-pax.ts';
-import { parseTarHeader, tarBlockSize, type TarHeader } from './tar-header.ts';
+import { readLimited } from './registry/read-limited.ts';
+import { parsePax } from './layers/tar-pax.ts';
+import { parseTarHeader, tarBlockSize, type TarHeader } from './layers/tar-header.ts';
 
 /** Files of an image archive, by name; a directory and a tar look the same from here. */
 export interface ArchiveFiles {

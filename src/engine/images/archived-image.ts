@@ -3,9 +3,9 @@ import * as z from 'zod/mini';
 import { BangerError } from '../../errors.ts';
 import type { ImageConfig } from '../../state/images.ts';
 import type { ArchiveFiles } from './archive-files.ts';
-import type { LayerSource } from './layers.ts';
-import { guestPlatform, maxDocumentBytes, parseOciConfig, refused } from './manifest.ts';
-import { digestOf, hexOf, resolveImage } from './resolve-image.ts';
+import type { LayerSource } from './layers/layers.ts';
+import { guestPlatform, maxDocumentBytes, parseOciConfig, refused } from './registry/manifest.ts';
+import { digestOf, hexOf, resolveImage } from './registry/resolve-image.ts';
 
 /** An image inside an archive, ready to be converted. */
 export interface ArchivedImage {

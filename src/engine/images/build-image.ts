@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Image, ImageConfig } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
-import type { LayerSource } from './layers.ts';
+import type { LayerSource } from './layers/layers.ts';
 import { publishImage, stagedRootfs, type NewImage } from './publish-image.ts';
 
 export interface ImageParts {

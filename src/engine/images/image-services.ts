@@ -3,10 +3,10 @@ import { exec } from '../../host/exec.ts';
 import type { Database } from '../../state/database.ts';
 import type { Image } from '../../state/images.ts';
 import type { ImageContext } from '../context.ts';
-import { dockerCredentials, type FindCredentials } from './docker-auth.ts';
-import type { convertLayers } from './layers.ts';
+import { dockerCredentials, type FindCredentials } from './registry/docker-auth.ts';
+import type { convertLayers } from './layers/layers.ts';
 import { SharedWork } from './shared-work.ts';
-import { createTransport, type Transport } from './transport.ts';
+import { createTransport, type Transport } from './registry/transport.ts';
 
 export type ConvertLayers = typeof convertLayers;
 
@@ -51,7 +51,7 @@ export function imageServices(context: ImagesContext): ImageServices {
 
 function productionTools(context: ImagesContext): ImageTools {
   return {
-    convert: async (options) => (await import('./layers.ts')).convertLayers(options),
+    convert: async (options) => (await import('./layers/layers.ts')).convertLayers(options),
     credentials: dockerCredentials({ env: process.env, home: homedir(), exec, log: context.log }),
     transport: createTransport(),
     retryDelayMs,

@@ -12,10 +12,10 @@ import { buildImage } from './build-image.ts';
 import { baseName } from './find-image.ts';
 import type { ImagesContext } from './image-services.ts';
 import { withStaging } from './image-staging.ts';
-import { uncompressed } from './layer-stream.ts';
+import { uncompressed } from './layers/layer-stream.ts';
 import { nameImage } from './publish-image.ts';
 import { canonicalName, parseReference } from './reference.ts';
-import { parseTarHeader, tarBlockSize } from './tar-header.ts';
+import { parseTarHeader, tarBlockSize } from './layers/tar-header.ts';
 
 /**
  * Makes an image of a file or directory on the host, whatever it turns out to be: a rootfs tar (plain, gzip or

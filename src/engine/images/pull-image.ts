@@ -5,12 +5,12 @@ import type { Operation } from '../operations.ts';
 import { buildImage } from './build-image.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
 import { noSpace, withStaging } from './image-staging.ts';
-import { layerSource, startDownloads } from './layer-downloads.ts';
-import { guestPlatform, type Descriptor } from './manifest.ts';
+import { layerSource, startDownloads } from './registry/layer-downloads.ts';
+import { guestPlatform, type Descriptor } from './registry/manifest.ts';
 import { nameImage } from './publish-image.ts';
 import { canonicalName, familiarName, parseReference, type Reference } from './reference.ts';
-import { Registry } from './registry.ts';
-import { resolveImage, type ResolvedImage } from './resolve-image.ts';
+import { Registry } from './registry/registry.ts';
+import { resolveImage, type ResolvedImage } from './registry/resolve-image.ts';
 
 /**
  * Fetches an image from its registry and makes it bootable, or finds that what the registry has is here already.

@@ -1,5 +1,5 @@
 import { appendFile, chmod, copyFile, mkdir, readFile } from 'node:fs/promises';
-import { BangerError } from '../../errors.ts';
+import { abortError, BangerError } from '../../errors.ts';
 import { waitForReady, type GuestReady } from '../../host/console.ts';
 import { cpioArchive } from '../../host/cpio.ts';
 import { ensureClientKey } from '../../host/keys.ts';
@@ -64,8 +64,10 @@ export async function bootVm(
     stage: 'Connecting',
     apply: async () => {
       await rememberBoot(context, vm, ready);
-      await context.guests.guest(vm, operation.signal);
+      await context.guest(vm, operation.signal);
       for (const capability of capabilities) await capability.afterStart?.(context, vm, operation);
+      // The last moment at which a cancelled boot is still taken back.
+      if (operation.signal.aborted) throw abortError(operation.signal);
     },
     undo: () => context.guests.drop(vm.id),
   });

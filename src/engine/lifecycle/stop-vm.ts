@@ -62,7 +62,7 @@ export async function killVm(context: EngineContext, id: string, operation: Oper
 /** True when the guest said that its disks are flushed. Else the power button was pressed, for what it is worth. */
 async function flushAndPowerOff(context: EngineContext, vm: Vm): Promise<boolean> {
   try {
-    const guest = await context.guests.guest(vm, AbortSignal.timeout(reachTimeoutMs));
+    const guest = await context.guest(vm, AbortSignal.timeout(reachTimeoutMs));
     await guest.powerOff(new AbortController().signal);
     return true;
   } catch (error) {

@@ -18,5 +18,9 @@ export const engineStatus = method(
   }),
 );
 
-/** Ends the engine once its operations are done. VMs go on running. */
-export const engineStop = method('engine.stop', z.object({}), z.object({ pid: z.int() }));
+/** Ends the engine; VMs go on running. Refused (`busy`) while operations are under way, unless they are to be cancelled. */
+export const engineStop = method(
+  'engine.stop',
+  z.object({ force: z._default(z.boolean(), false) }),
+  z.object({ pid: z.int() }),
+);

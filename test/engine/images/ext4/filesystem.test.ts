@@ -13,8 +13,8 @@ import {
   mounted,
   mountObstacle,
   tempDirectory,
-} from '../image-inspector.ts';
-import { directory, type EntrySpec, file, hardlink, symlink, tarOf } from '../tar-builder.ts';
+} from '../layers/image-inspector.ts';
+import { directory, type EntrySpec, file, hardlink, symlink, tarOf } from '../layers/tar-builder.ts';
 
 const obstacle = mountObstacle();
 

@@ -1,5 +1,5 @@
-import { maxLinks } from './ext4/format.ts';
-import type { Attributes, DirectoryNode, FileNode, Node } from './ext4/nodes.ts';
+import { maxLinks } from '../ext4/format.ts';
+import type { Attributes, DirectoryNode, FileNode, Node } from '../ext4/nodes.ts';
 import { LayerRefusal, shownName } from './layer-refusal.ts';
 import { type Obstacle, walk } from './tree-walk.ts';
 

@@ -1,4 +1,4 @@
-import { BangerError } from '../../errors.ts';
+import { BangerError } from '../../../errors.ts';
 import { loginNeeded } from './registry-auth.ts';
 
 export interface StatusContext {

@@ -1,4 +1,4 @@
-import type { DirectoryNode, Node } from './ext4/nodes.ts';
+import type { DirectoryNode, Node } from '../ext4/nodes.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 
 /** As many symlinks as the kernel follows in one path */

@@ -1,6 +1,6 @@
 import { pipeline, Readable } from 'node:stream';
 import { createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
-import { errnoOf } from '../../errors.ts';
+import { errnoOf } from '../../../errors.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 
 const outputChunkSize = 256 * 1024;

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { abortError, BangerError, errorText } from '../../errors.ts';
-import type { RegistryConfig } from '../../state/config.ts';
-import type { Log } from '../log.ts';
+import { abortError, BangerError, errorText } from '../../../errors.ts';
+import type { RegistryConfig } from '../../../state/config.ts';
+import type { Log } from '../../log.ts';
 import type { FindCredentials } from './docker-auth.ts';
 import { manifestMediaTypes, maxDocumentBytes, refused } from './manifest.ts';
 import { readLimited } from './read-limited.ts';
-import { canonicalName, familiarName, type Reference } from './reference.ts';
+import { canonicalName, familiarName, type Reference } from '../reference.ts';
 import { authorize } from './registry-auth.ts';
 import { endpointsOf, settleScheme, type Endpoint } from './registry-endpoint.ts';
 import { statusError } from './registry-errors.ts';

@@ -1,4 +1,4 @@
-import { maxNameLength } from './ext4/format.ts';
+import { maxNameLength } from '../ext4/format.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 
 /** PATH_MAX: what is longer could not be opened inside the VM. */

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type TarEntry, TarReader } from '../../../src/engine/images/tar-reader.ts';
+import { type TarEntry, TarReader } from '../../../../src/engine/images/layers/tar-reader.ts';
 import {
   directory,
   encodeEntry,

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { ImageConfig } from '../../state/images.ts';
+import type { ImageConfig } from '../../../state/images.ts';
 import {
   chooseManifest,
   maxDocumentBytes,

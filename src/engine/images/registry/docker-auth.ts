@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod/mini';
-import { BangerError, errnoOf, errorText } from '../../errors.ts';
-import type { Exec } from '../../host/exec.ts';
-import type { Log } from '../log.ts';
+import { BangerError, errnoOf, errorText } from '../../../errors.ts';
+import type { Exec } from '../../../host/exec.ts';
+import type { Log } from '../../log.ts';
 
 /** What docker has stored for a registry. Never goes into a message or a log. */
 export type Credentials =

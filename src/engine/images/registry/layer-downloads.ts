@@ -1,9 +1,9 @@
 import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
-import type { Operation } from '../operations.ts';
+import type { Operation } from '../../operations.ts';
 import { ensureBlob } from './blobs.ts';
-import { imageServices, type ImagesContext } from './image-services.ts';
-import type { LayerSource } from './layers.ts';
+import { imageServices, type ImagesContext } from '../image-services.ts';
+import type { LayerSource } from '../layers/layers.ts';
 import type { Descriptor } from './manifest.ts';
 import type { Registry } from './registry.ts';
 import { hexOf, type ResolvedImage } from './resolve-image.ts';

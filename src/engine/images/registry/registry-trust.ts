@@ -1,5 +1,5 @@
 import { BlockList, isIP } from 'node:net';
-import { BangerError } from '../../errors.ts';
+import { BangerError } from '../../../errors.ts';
 
 const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');

@@ -1,4 +1,4 @@
-import type { Stretch } from './ext4/file-contents.ts';
+import type { Stretch } from '../ext4/file-contents.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 import { number, type TarHeader } from './tar-header.ts';
 import { type ParsedPax, paxInteger } from './tar-pax.ts';

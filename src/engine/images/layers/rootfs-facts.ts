@@ -1,6 +1,6 @@
-import type { BlockFile } from './ext4/block-file.ts';
-import { readContents } from './ext4/file-contents.ts';
-import type { DirectoryNode } from './ext4/nodes.ts';
+import type { BlockFile } from '../ext4/block-file.ts';
+import { readContents } from '../ext4/file-contents.ts';
+import type { DirectoryNode } from '../ext4/nodes.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 import { findNode } from './tree-walk.ts';
 

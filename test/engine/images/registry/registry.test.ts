@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import type { Credentials } from '../../../src/engine/images/docker-auth.ts';
-import { pullImage } from '../../../src/engine/images/pull-image.ts';
-import type { Image } from '../../../src/state/images.ts';
-import { imageContext, recordedOperation } from '../../support/image-context.ts';
+import type { Credentials } from '../../../../src/engine/images/registry/docker-auth.ts';
+import { pullImage } from '../../../../src/engine/images/pull-image.ts';
+import type { Image } from '../../../../src/state/images.ts';
+import { imageContext, recordedOperation } from '../../../support/image-context.ts';
 import {
   answer,
   mediaTypes,
@@ -11,7 +11,7 @@ import {
   times,
   type FakeRegistry,
   type Misbehaviour,
-} from '../../support/registry.ts';
+} from '../../../support/registry.ts';
 
 const login: Credentials = { kind: 'password', username: 'me', password: 'hunter2' };
 const basic = `Basic ${Buffer.from('me:hunter2').toString('base64')}`;

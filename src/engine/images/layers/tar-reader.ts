@@ -1,6 +1,6 @@
 import { ByteReader } from './byte-reader.ts';
-import type { Stretch } from './ext4/file-contents.ts';
-import type { Timestamp } from './ext4/nodes.ts';
+import type { Stretch } from '../ext4/file-contents.ts';
+import type { Timestamp } from '../ext4/nodes.ts';
 import { LayerRefusal, shownName } from './layer-refusal.ts';
 import { parseTarHeader, tarBlockSize, type TarHeader } from './tar-header.ts';
 import { parsePax, type ParsedPax, paxInteger, paxTime, paxXattrs } from './tar-pax.ts';

@@ -1,5 +1,5 @@
-import { BangerError } from '../../errors.ts';
-import type { RegistryConfig } from '../../state/config.ts';
+import { BangerError } from '../../../errors.ts';
+import type { RegistryConfig } from '../../../state/config.ts';
 import { isLoopback } from './registry-trust.ts';
 import { ConnectionError, type Transport } from './transport.ts';
 

@@ -1,7 +1,7 @@
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
-import { abortError, BangerError, errnoOf } from '../../errors.ts';
+import { abortError, BangerError, errnoOf } from '../../../errors.ts';
 
 export interface HttpRequest {
   readonly method?: 'GET' | 'POST';

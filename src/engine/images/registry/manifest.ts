@@ -1,6 +1,6 @@
 import * as z from 'zod/mini';
-import { BangerError } from '../../errors.ts';
-import type { ImageConfig } from '../../state/images.ts';
+import { BangerError } from '../../../errors.ts';
+import type { ImageConfig } from '../../../state/images.ts';
 
 /** Content named by its hash. */
 export interface Descriptor {

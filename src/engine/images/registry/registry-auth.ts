@@ -1,5 +1,5 @@
 import * as z from 'zod/mini';
-import { BangerError } from '../../errors.ts';
+import { BangerError } from '../../../errors.ts';
 import type { Credentials } from './docker-auth.ts';
 import { checkForeignAddress, mayReceiveCredentials } from './registry-trust.ts';
 import { readLimited } from './read-limited.ts';

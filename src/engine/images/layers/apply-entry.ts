@@ -1,10 +1,10 @@
 import { parseEntryPath } from './entry-path.ts';
-import type { BlockAllocator } from './ext4/block-allocator.ts';
-import type { BlockFile } from './ext4/block-file.ts';
-import { allocateStretches, ContentsWriter } from './ext4/file-contents.ts';
-import { maxSymlinkLength } from './ext4/format.ts';
-import type { Attributes, FileNode, Node } from './ext4/nodes.ts';
-import { encodeXattrs, isStorableXattr, XattrsRefused } from './ext4/xattrs.ts';
+import type { BlockAllocator } from '../ext4/block-allocator.ts';
+import type { BlockFile } from '../ext4/block-file.ts';
+import { allocateStretches, ContentsWriter } from '../ext4/file-contents.ts';
+import { maxSymlinkLength } from '../ext4/format.ts';
+import type { Attributes, FileNode, Node } from '../ext4/nodes.ts';
+import { encodeXattrs, isStorableXattr, XattrsRefused } from '../ext4/xattrs.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 import type { RootfsTree } from './rootfs-tree.ts';
 import type { TarEntry, TarReader } from './tar-reader.ts';

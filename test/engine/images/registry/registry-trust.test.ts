@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
-import { parseChallenges } from '../../../src/engine/images/registry-auth.ts';
+import { parseChallenges } from '../../../../src/engine/images/registry/registry-auth.ts';
 import {
   checkForeignAddress,
   isLoopback,
   mayReceiveCredentials,
-} from '../../../src/engine/images/registry-trust.ts';
+} from '../../../../src/engine/images/registry/registry-trust.ts';
 
 test.each([
   ['https://auth.docker.io/token', 'https://registry-1.docker.io', true],

@@ -18,7 +18,7 @@ import {
   convertLayers,
   type ConvertResult,
   type LayerSource,
-} from '../../../src/engine/images/layers.ts';
+} from '../../../../src/engine/images/layers/layers.ts';
 import { type EntrySpec, tarOf } from './tar-builder.ts';
 
 /** A directory that is gone when the `using` block ends. */

@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { dockerCredentials } from '../../../src/engine/images/docker-auth.ts';
-import { BangerError } from '../../../src/errors.ts';
-import type { Exec } from '../../../src/host/exec.ts';
+import { dockerCredentials } from '../../../../src/engine/images/registry/docker-auth.ts';
+import { BangerError } from '../../../../src/errors.ts';
+import type { Exec } from '../../../../src/host/exec.ts';
 
 let directory: string;
 beforeEach(() => void (directory = mkdtempSync(join(tmpdir(), 'banger-auth-'))));

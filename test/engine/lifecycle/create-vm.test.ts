@@ -1,0 +1,136 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
+import { isAlive } from '../../../src/host/process.ts';
+import { vmPaths } from '../../../src/state/layout.ts';
+import { listVms } from '../../../src/state/vms.ts';
+import { fakeEngine, unreachable, type FakeEngine, type Faults } from '../../support/fake-engine.ts';
+import { fakeOperation } from '../../support/fakes.ts';
+
+let engine: FakeEngine;
+
+beforeEach(() => {
+  engine = fakeEngine();
+});
+afterEach(() => engine.close());
+
+const params = { name: 'web', start: true, ephemeral: false };
+const create = (extra = {}) => createVm(engine.context, { ...params, ...extra }, fakeOperation().operation);
+
+/** What there is of VMs on the host and in the database. */
+function remains(): { rows: number; directories: string[]; vmms: number } {
+  const directories = (() => {
+    try {
+      return readdirSync(engine.context.layout.vmsDirectory);
+    } catch {
+      return [];
+    }
+  })();
+  return {
+    rows: listVms(engine.context.db).length,
+    directories,
+    vmms: [...engine.vmms.values()].filter(isAlive).length,
+  };
+}
+
+test('a created VM runs, with its handles on disk and its files private', async () => {
+  const vm = await create();
+  expect(vm).toMatchObject({ name: 'web', state: 'running' });
+  const paths = vmPaths(engine.context.layout, vm.id);
+  expect(JSON.parse(readFileSync(paths.handles, 'utf8'))).toMatchObject({
+    guestBootId: 'b00t',
+    driver: 'qemu',
+  });
+  for (const path of [paths.handles, paths.hostKey, paths.initrd, paths.disk]) {
+    expect(statSync(path).mode & 0o077, path).toBe(0);
+  }
+});
+
+test("the guest gets its name, its keys and the image's environment in its own initramfs", async () => {
+  const vm = await create();
+  const initrd = readFileSync(vmPaths(engine.context.layout, vm.id).initrd, 'latin1');
+  expect(initrd).toContain('HOSTNAME=web\n');
+  expect(initrd).toContain(`export GREETING='it'\\''s me'\n`);
+  expect(initrd).toContain('root/.ssh/authorized_keys');
+});
+
+const failures: [string, Faults][] = [
+  ['its disk cannot be made', { disk: new Error('no space left') }],
+  ['its VMM does not start', { spawn: new Error('no memory') }],
+  ['its guest reports an error', { console: 'banger-error stage=root no root disk\n' }],
+  ['its guest ends without a word', { console: '' }],
+  ['its guest does not answer', { connect: unreachable }],
+];
+
+test.each(failures)('when %s, nothing is left of the VM', async (_, faults) => {
+  Object.assign(engine.faults, faults);
+  await expect(create()).rejects.toThrow();
+  expect(remains()).toEqual({ rows: 0, directories: [], vmms: 0 });
+});
+
+test.each([0, 1, 2, 3, 4, 5, 6])('cancelled at stage %i, nothing is left of the VM', async (at) => {
+  const { operation, cancel } = fakeOperation();
+  let stage = 0;
+  const cancelling = {
+    ...operation,
+    enter: () => {
+      if (stage++ === at) cancel();
+    },
+  };
+  await expect(createVm(engine.context, params, cancelling)).rejects.toMatchObject({ code: 'cancelled' });
+  expect(remains()).toEqual({ rows: 0, directories: [], vmms: 0 });
+});
+
+test('of twenty that want one name, one gets it, and the others leave nothing', async () => {
+  const outcomes = await Promise.allSettled(Array.from({ length: 20 }, () => create()));
+  const reasons = outcomes
+    .filter((one) => one.status === 'rejected')
+    .map((one) => one.reason as { code: string });
+  expect(reasons.map((reason) => reason.code)).toEqual(Array.from({ length: 19 }, () => 'already_exists'));
+  expect(remains()).toMatchObject({ rows: 1, vmms: 1 });
+  expect(remains().directories).toHaveLength(1);
+});
+
+test('creates of different VMs boot at the same time', async () => {
+  const both = Promise.withResolvers<void>();
+  let booting = 0;
+  const acceleration = async () => {
+    booting++;
+    if (booting === 2) both.resolve();
+    await both.promise;
+    return 'tcg' as const;
+  };
+  const context = { ...engine.context, acceleration };
+  const one = createVm(context, { ...params, name: 'a' }, fakeOperation().operation);
+  const other = createVm(context, { ...params, name: 'b' }, fakeOperation().operation);
+  expect((await Promise.all([one, other])).map((vm) => vm.state)).toEqual(['running', 'running']);
+});
+
+test('a port that was taken meanwhile is replaced by another', async () => {
+  const { BangerError } = await import('../../../src/errors.ts');
+  const driver = engine.context.driver();
+  let attempts = 0;
+  const context: typeof engine.context = {
+    ...engine.context,
+    driver: () => ({
+      ...driver,
+      start: (spec, signal) => {
+        attempts++;
+        if (attempts < 3) return Promise.reject(new BangerError('busy', 'taken'));
+        return driver.start(spec, signal);
+      },
+    }),
+  };
+  expect((await createVm(context, params, fakeOperation().operation)).state).toBe('running');
+  expect(attempts).toBe(3);
+});
+
+test.each([
+  [{ cpus: 10_000 }, 'CPUs are too many'],
+  [{ memoryMib: 100_000_000 }, 'of memory is too much'],
+  [{ memoryMib: 16 }, 'is too little'],
+  [{ diskBytes: 1 }, "too small for the image's filesystem"],
+])('a size of %j is refused before anything is made', async (size, words) => {
+  await expect(create(size)).rejects.toThrow(words);
+  expect(remains()).toEqual({ rows: 0, directories: [], vmms: 0 });
+});

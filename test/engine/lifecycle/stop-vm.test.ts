@@ -1,0 +1,98 @@
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
+import { deleteVm } from '../../../src/engine/lifecycle/delete-vm.ts';
+import { startVm } from '../../../src/engine/lifecycle/start-vm.ts';
+import { killVm, stopVm } from '../../../src/engine/lifecycle/stop-vm.ts';
+import { isAlive, killProcess } from '../../../src/host/process.ts';
+import { vmPaths } from '../../../src/state/layout.ts';
+import { findVm, getVm, type Vm } from '../../../src/state/vms.ts';
+import { fakeEngine, unreachable, type FakeEngine } from '../../support/fake-engine.ts';
+import { fakeOperation } from '../../support/fakes.ts';
+
+let engine: FakeEngine;
+let vm: Vm;
+
+beforeEach(async () => {
+  engine = fakeEngine();
+  vm = await createVm(
+    engine.context,
+    { name: 'web', start: true, ephemeral: false },
+    fakeOperation().operation,
+  );
+});
+afterEach(() => engine.close());
+
+const operation = () => fakeOperation().operation;
+const stop = () => stopVm(engine.context, { id: vm.id, timeoutMs: 50 }, operation());
+
+test('a guest that powers off is stopped, flushed, and forgotten', async () => {
+  expect(await stop()).toMatchObject({ flushed: true, vm: { state: 'stopped', lastError: undefined } });
+  expect(engine.context.handles.get(vm.id)).toBeUndefined();
+  expect(existsSync(vmPaths(engine.context.layout, vm.id).handles)).toBe(false);
+});
+
+test('a guest that does not answer is killed, and the loss is told', async () => {
+  engine.faults.connect = unreachable;
+  expect(await stop()).toMatchObject({ flushed: false, vm: { state: 'stopped' } });
+  expect(getVm(engine.context.db, vm.id).lastError).toContain('was killed');
+  expect(isAlive(engine.vmms.get(vm.id)!)).toBe(false);
+});
+
+test('stopping twice is stopping once', async () => {
+  const [one, other] = await Promise.all([stop(), stop()]);
+  expect([one.vm.state, other.vm.state]).toEqual(['stopped', 'stopped']);
+});
+
+test('a stopped VM starts again, and one that runs is left alone', async () => {
+  await stop();
+  expect((await startVm(engine.context, vm.id, operation())).state).toBe('running');
+  const process = engine.vmms.get(vm.id);
+  await startVm(engine.context, vm.id, operation());
+  expect(engine.vmms.get(vm.id)).toBe(process);
+});
+
+test('a start that fails leaves the VM stopped, with the reason and without a VMM', async () => {
+  await stop();
+  engine.faults.console = 'banger-error stage=root it is broken\n';
+  await expect(startVm(engine.context, vm.id, operation())).rejects.toThrow('it is broken');
+  expect(getVm(engine.context.db, vm.id)).toMatchObject({
+    state: 'stopped',
+    lastError: expect.stringContaining('it is broken') as string,
+  });
+  expect(engine.context.handles.get(vm.id)).toBeUndefined();
+});
+
+test('a VMM that is killed from outside is noticed', async () => {
+  await killProcess(engine.vmms.get(vm.id)!);
+  await vi.waitFor(() => expect(getVm(engine.context.db, vm.id).state).toBe('stopped'), { timeout: 10_000 });
+  expect(getVm(engine.context.db, vm.id).lastError).toContain('ended by itself');
+  expect(engine.log.filter((line) => line.includes('failed'))).toEqual([]);
+});
+
+test('killing ends the VMM at once', async () => {
+  expect((await killVm(engine.context, vm.id, operation())).state).toBe('stopped');
+  expect(isAlive(engine.vmms.get(vm.id)!)).toBe(false);
+});
+
+test('deleting ends a running VM and leaves nothing; twice is once', async () => {
+  await Promise.all([
+    deleteVm(engine.context, vm.id, operation()),
+    deleteVm(engine.context, vm.id, operation()),
+  ]);
+  expect(findVm(engine.context.db, vm.id)).toBeUndefined();
+  expect(existsSync(vmPaths(engine.context.layout, vm.id).directory)).toBe(false);
+  expect(isAlive(engine.vmms.get(vm.id)!)).toBe(false);
+});
+
+test('when something of it cannot be removed, the row stays for the reconciler, and the rest is gone', async () => {
+  // A socket's path that turned into a directory with something in it is not ours to remove.
+  mkdirSync(join(vm.controlSocket, 'kept'), { recursive: true });
+  await expect(deleteVm(engine.context, vm.id, operation())).rejects.toThrow();
+  expect(findVm(engine.context.db, vm.id)?.state).toBe('deleting');
+  expect(existsSync(vmPaths(engine.context.layout, vm.id).disk)).toBe(false);
+  rmSync(vm.controlSocket, { recursive: true });
+  await deleteVm(engine.context, vm.id, operation());
+  expect(findVm(engine.context.db, vm.id)).toBeUndefined();
+});

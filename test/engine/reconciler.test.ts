@@ -1,0 +1,129 @@
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { HandleCache } from '../../src/engine/handles.ts';
+import { createVm } from '../../src/engine/lifecycle/create-vm.ts';
+import { stopVm } from '../../src/engine/lifecycle/stop-vm.ts';
+import { reconcile } from '../../src/engine/reconciler.ts';
+import { isAlive, killProcess } from '../../src/host/process.ts';
+import { vmPaths } from '../../src/state/layout.ts';
+import { findVm, getVm, type Vm } from '../../src/state/vms.ts';
+import { fakeEngine, type FakeEngine } from '../support/fake-engine.ts';
+import { fakeOperation } from '../support/fakes.ts';
+
+let engine: FakeEngine;
+let vm: Vm;
+
+beforeEach(async () => {
+  engine = fakeEngine();
+  vm = await createVm(
+    engine.context,
+    { name: 'web', start: true, ephemeral: false },
+    fakeOperation().operation,
+  );
+});
+afterEach(() => engine.close());
+
+/** The same host and database under an engine that has just started: nothing in memory. */
+const nextEngine = () => ({
+  ...engine.context,
+  handles: new HandleCache((id) => vmPaths(engine.context.layout, id).handles),
+  controls: new Map<string, never>(),
+});
+
+const setState = (state: string, extra = '') =>
+  engine.context.db.prepare(`UPDATE vms SET state = ?${extra} WHERE id = ?`).run(state, vm.id);
+
+test('a VM that runs is adopted with its handles', async () => {
+  const next = nextEngine();
+  await reconcile(next);
+  expect(next.handles.get(vm.id)).toEqual(engine.context.handles.get(vm.id));
+  expect(getVm(next.db, vm.id).state).toBe('running');
+});
+
+test.each([
+  ['is missing', (path: string) => rmSync(path)],
+  ['is cut short', (path: string) => writeFileSync(path, '{"process":{"pid":1')],
+  [
+    'names a process of somebody else',
+    (path: string) =>
+      writeFileSync(
+        path,
+        JSON.stringify({
+          process: { pid: 1, startTime: '1', bootId: 'x' },
+          acceleration: 'tcg',
+          driver: 'qemu',
+          sshPort: 1,
+        }),
+      ),
+  ],
+])('when its handle file %s, a VM is adopted by its command line', async (_, damage) => {
+  damage(vmPaths(engine.context.layout, vm.id).handles);
+  const next = nextEngine();
+  await reconcile(next);
+  expect(next.handles.get(vm.id)).toMatchObject({
+    process: engine.vmms.get(vm.id),
+    sshPort: 4242,
+    guestBootId: 'b00t',
+  });
+});
+
+test('a VM whose VMM died meanwhile is stopped, and says so', async () => {
+  await killProcess(engine.vmms.get(vm.id)!);
+  const next = nextEngine();
+  // The engine that made it has noticed too, by then; what counts is what the next one makes of "running".
+  await vi.waitFor(() => expect(getVm(next.db, vm.id).state).toBe('stopped'));
+  setState('running');
+  await reconcile(next);
+  expect(getVm(next.db, vm.id)).toMatchObject({
+    state: 'stopped',
+    lastError: expect.stringContaining('VMM ended') as string,
+  });
+});
+
+test.each(['creating', 'deleting'])('a VM found %s is removed with everything it owns', async (state) => {
+  setState(state);
+  await reconcile(nextEngine());
+  expect(findVm(engine.context.db, vm.id)).toBeUndefined();
+  expect(isAlive(engine.vmms.get(vm.id)!)).toBe(false);
+  expect(existsSync(vmPaths(engine.context.layout, vm.id).directory)).toBe(false);
+});
+
+test('the first start of a create that died is undone; a later start leaves the VM stopped', async () => {
+  setState('starting');
+  await reconcile(nextEngine());
+  expect(getVm(engine.context.db, vm.id)).toMatchObject({ state: 'stopped' });
+  setState('starting', ', started_at = NULL, stopped_at = NULL');
+  await reconcile(nextEngine());
+  expect(findVm(engine.context.db, vm.id)).toBeUndefined();
+});
+
+test('a VM that was made without a start and dies in its first one is kept', async () => {
+  await stopVm(engine.context, { id: vm.id, timeoutMs: 50 }, fakeOperation().operation);
+  setState('starting', ', started_at = NULL');
+  await reconcile(nextEngine());
+  expect(getVm(engine.context.db, vm.id).state).toBe('stopped');
+});
+
+test('a stop that was cut short is finished', async () => {
+  setState('stopping');
+  await reconcile(nextEngine());
+  await vi.waitFor(() => expect(getVm(engine.context.db, vm.id).state).toBe('stopped'), { timeout: 10_000 });
+  expect(isAlive(engine.vmms.get(vm.id)!)).toBe(false);
+});
+
+test('the VM of a run whose engine died is removed', async () => {
+  engine.context.db.prepare('UPDATE vms SET ephemeral = 1').run();
+  await reconcile(nextEngine());
+  expect(findVm(engine.context.db, vm.id)).toBeUndefined();
+});
+
+test('a directory of no VM is removed, and what is not ours is left', async () => {
+  const { vmsDirectory } = engine.context.layout;
+  const orphan = join(vmsDirectory, 'b'.repeat(32));
+  const notes = join(vmsDirectory, 'notes');
+  mkdirSync(orphan);
+  mkdirSync(notes);
+  await reconcile(nextEngine());
+  expect([orphan, notes].map(existsSync)).toEqual([false, true]);
+});

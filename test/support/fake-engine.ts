@@ -1,0 +1,165 @@
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { BangerError } from '../../src/errors.ts';
+import type { EngineContext } from '../../src/engine/context.ts';
+import type { Guest } from '../../src/engine/guest.ts';
+import { HandleCache } from '../../src/engine/handles.ts';
+import { createLocks } from '../../src/engine/locks.ts';
+import { OperationRegistry } from '../../src/engine/operations.ts';
+import type { VmmControl, VmmDriver, VmmSpec } from '../../src/host/drivers/driver.ts';
+import { identifyProcess, isAlive, killProcess, type ProcessIdentity } from '../../src/host/process.ts';
+import { parseConfig } from '../../src/state/config.ts';
+import { openDatabase } from '../../src/state/database.ts';
+import { insertImage, setImageName } from '../../src/state/images.ts';
+import { imagePaths, resolveLayout, vmPaths } from '../../src/state/layout.ts';
+import { fakeLog } from './fakes.ts';
+
+export const testImageId = 'a'.repeat(64);
+export const readyLine =
+  'banger-ready v=1 kernel=1.0 modules=1.1 root=1.2 network=1.2 ssh=1.3 init=image shell=/bin/sh boot_id=b00t\n';
+
+/** Points where a test can make the world fail. */
+export interface Faults {
+  disk?: Error;
+  spawn?: Error;
+  /** What the guest prints instead of its ready line, before its VMM ends */
+  console?: string;
+  connect?: Error;
+  powerOff?: Error;
+}
+
+export interface FakeEngine {
+  readonly context: EngineContext;
+  readonly faults: Faults;
+  readonly log: string[];
+  /** VMMs alive now, by VM id */
+  readonly vmms: ReadonlyMap<string, ProcessIdentity>;
+  readonly specs: VmmSpec[];
+  close(): Promise<void>;
+}
+
+/**
+ * An engine with a real database, real files in a temporary directory, and VMMs that are real processes (`sleep`),
+ * so that identity, killing and adoption are the real thing. Guest and disk are fakes that fail on command.
+ */
+export function fakeEngine(): FakeEngine {
+  const root = mkdtempSync(join(tmpdir(), 'banger-engine-'));
+  const layout = resolveLayout({ env: { BANGER_HOME: root }, home: root, uid: 0, temporaryDirectory: root });
+  const db = openDatabase(':memory:');
+  const { log, lines } = fakeLog();
+  const faults: Faults = {};
+  const vmms = new Map<string, ProcessIdentity>();
+  const specs: VmmSpec[] = [];
+  addImage();
+
+  const driver: VmmDriver = {
+    name: 'qemu',
+    start: async (spec) => {
+      specs.push(spec);
+      if (faults.spawn) throw faults.spawn;
+      const child = spawn('sleep', ['600'], { stdio: 'ignore' });
+      const identity = identifyProcess(child.pid!)!;
+      vmms.set(spec.id, identity);
+      writeFileSync(spec.consoleLog, faults.console ?? readyLine);
+      if (faults.console !== undefined) await killProcess(identity);
+      return identity;
+    },
+    find: (id) => {
+      const process = vmms.get(id);
+      if (!process || !isAlive(process)) return undefined;
+      return { process, forwards: [{ hostPort: 4242, guestPort: 1022 }], acceleration: 'tcg' };
+    },
+    control: (socket) => Promise.resolve(fakeControl(socket)),
+  };
+
+  function fakeControl(socket: string): VmmControl {
+    const process = [...vmms].find(([id]) => vmPaths(layout, id).controlSocket === socket)?.[1];
+    const closed = new Promise<undefined>((resolve) => {
+      const timer = setInterval(() => {
+        if (process && isAlive(process)) return;
+        clearInterval(timer);
+        resolve(undefined);
+      }, 5);
+    });
+    return {
+      pause: async () => undefined,
+      resume: async () => undefined,
+      pressPowerButton: async () => undefined,
+      closed,
+      close: () => undefined,
+    };
+  }
+
+  function addImage(): void {
+    const rootfs = imagePaths(layout, testImageId).rootfs;
+    mkdirSync(dirname(rootfs), { recursive: true });
+    writeFileSync(rootfs, 'x'.repeat(1024));
+    insertImage(db, {
+      id: testImageId,
+      source: 'import',
+      sizeBytes: 1024,
+      contentBytes: 1024,
+      config: { env: ["GREETING=it's me"] },
+      layers: [],
+      osRelease: {},
+      hasShell: true,
+      createdAt: new Date().toISOString(),
+    });
+    setImageName(db, 'test', testImageId);
+  }
+
+  const asset = join(root, 'asset');
+  writeFileSync(asset, 'asset!!!');
+  const context: EngineContext = {
+    layout,
+    db,
+    locks: createLocks(),
+    operations: new OperationRegistry(),
+    log,
+    exec: async (argv) => {
+      if (faults.disk) throw faults.disk;
+      if (argv[0] === 'qemu-img') writeFileSync(argv.at(-2)!, 'qcow2');
+      return { exitCode: 0, stdout: Buffer.alloc(0), stderr: '' };
+    },
+    assets: {
+      buildId: 'test',
+      file: async () => asset,
+      open: () => {
+        throw new Error('not in this test');
+      },
+    },
+    config: () => parseConfig('[vm]\nimage = "test"\nmemory = "128M"\n', 'config.toml'),
+    handles: new HandleCache((id) => vmPaths(layout, id).handles),
+    guests: { drop: () => undefined, closeAll: () => undefined },
+    driver: () => driver,
+    controls: new Map(),
+    acceleration: async () => 'tcg',
+    onVmsChanged: () => undefined,
+    guest: async (vm) => {
+      if (faults.connect) throw faults.connect;
+      return { powerOff: async () => powerOff(vm.id) } as unknown as Guest;
+    },
+  };
+
+  async function powerOff(id: string): Promise<void> {
+    if (faults.powerOff) throw faults.powerOff;
+    await killProcess(vmms.get(id)!);
+  }
+
+  return {
+    context,
+    faults,
+    log: lines,
+    vmms,
+    specs,
+    close: async () => {
+      for (const process of vmms.values()) if (isAlive(process)) await killProcess(process);
+      db.close();
+      rmSync(root, { recursive: true, force: true });
+    },
+  };
+}
+
+export const unreachable = new BangerError('guest_unreachable', 'The guest does not answer');
