@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { ConvertLayers, ImagesContext, ImageTools } from '../../src/engine/images/image-services.ts';
-import { createTransport } from '../../src/engine/images/transport.ts';
+import { createTransport } from '../../src/engine/images/registry/transport.ts';
 import { createLocks } from '../../src/engine/locks.ts';
 import type { Operation, Progress } from '../../src/engine/operations.ts';
 import { parseConfig } from '../../src/state/config.ts';
