@@ -124,33 +124,37 @@ async function feed(process: GuestProcess, input: Buffer | Readable | undefined)
   }
 }
 
-/** How long a guest may take to write what it has not written yet. */
+/** How long a guest may take to begin with it, and to write what it has not written yet. */
+const reachTimeoutMs = 10_000;
 const flushTimeoutMs = 30_000;
 
 async function powerOff(connection: SshConnection, signal: AbortSignal): Promise<void> {
-  const bounded = AbortSignal.any([signal, AbortSignal.timeout(flushTimeoutMs)]);
-  const channel = await connection.exec('banger-poweroff');
-  await new Promise<void>((resolve, reject) => {
+  const channel = await within(reachTimeoutMs, connection.exec('banger-poweroff'), 'did not answer');
+  const flushed = new Promise<void>((resolve, reject) => {
     let text = '';
-    const fail = (): void => {
-      channel.close();
-      reject(new BangerError('timeout', 'The guest did not flush its disks in time'));
-    };
-    bounded.addEventListener('abort', fail, { once: true });
     channel.on('data', (chunk: Buffer) => {
-      text += chunk.toString('latin1');
-      if (text.length < 4096 && text.includes('flushed')) resolve();
-    });
-    channel.once('close', () => {
-      bounded.removeEventListener('abort', fail);
+      // A guest that says anything else, at length, is not believed for ever.
+      if (text.length < 4096) text += chunk.toString('latin1');
       if (text.includes('flushed')) resolve();
-      else
-        reject(
-          new BangerError(
-            'guest_unreachable',
-            'The guest closed the connection before it had flushed its disks',
-          ),
-        );
     });
+    channel.once('close', () =>
+      reject(new BangerError('guest_unreachable', 'The guest hung up before its disks were flushed')),
+    );
+    signal.addEventListener('abort', () => reject(abortError(signal)), { once: true });
   });
+  await within(flushTimeoutMs, flushed, 'did not flush its disks').catch((error: unknown) => {
+    channel.close();
+    throw error;
+  });
+}
+
+async function within<T>(timeoutMs: number, work: Promise<T>, what: string): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const error = new BangerError('timeout', `The guest ${what} within ${timeoutMs / 1000} s`);
+  const timer = setTimeout(() => reject(error), timeoutMs);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -44,6 +44,8 @@ export class SshConnection {
     const connection = new SshConnection(client);
     // Ciphers in JavaScript send a packet in several writes: with Nagle's algorithm each would wait for an ACK.
     client.on('connect', () => client.setNoDelay(true));
+    // Errors come more than once, and late ones after everybody has turned away; each is followed by 'close'.
+    client.on('error', () => undefined);
     try {
       await new Promise<void>((resolve, reject) => {
         if (signal.aborted) throw abortError(signal);
@@ -69,8 +71,6 @@ export class SshConnection {
         cause: error,
       });
     }
-    // From now on an error is followed by 'close', which whoever uses a channel sees.
-    client.on('error', () => undefined);
     return connection;
   }
 
