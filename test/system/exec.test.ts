@@ -1,0 +1,91 @@
+import { randomBytes } from 'node:crypto';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openBanger } from '../support/banger.ts';
+
+const banger = openBanger();
+const exec = (...words: string[]) => banger.run(['vm', 'exec', ...words]);
+
+beforeAll(async () => {
+  await banger.ok(['vm', 'create', '--name', 'web', '--cpus', '2']);
+});
+afterAll(() => banger[Symbol.asyncDispose]());
+
+test('a VM has the CPUs and the memory that were asked for', async () => {
+  expect(await banger.guest('web', 'nproc')).toBe('2');
+  expect(await banger.json('vm', 'show', 'web')).toMatchObject({ cpus: 2, memoryMib: 256 });
+});
+
+test.each([
+  ['0', 'exit 0', 0],
+  ['7', 'exit 7', 7],
+  ['255', 'exit 255', 255],
+  ['128+n of a signal', 'kill -TERM $$', 143],
+  ['128+n of SIGKILL', 'kill -KILL $$', 137],
+])("the exit code is the program's: %s", async (_, script, code) => {
+  expect(await exec('web', '--', 'sh', '-c', script)).toMatchObject({ code, stdout: '', stderr: '' });
+});
+
+test('a program that does not exist exits with 127, one that cannot be run with 126', async () => {
+  const missing = await exec('web', '--', 'no-such-program');
+  expect(missing.code).toBe(127);
+  expect(missing.stderr).toContain('no-such-program: not found');
+  const denied = await exec('web', '--', '/etc/passwd');
+  expect(denied.code).toBe(126);
+  expect(denied.stderr).toContain('/etc/passwd: not executable');
+});
+
+test('10 MB go through unchanged', async () => {
+  const input = randomBytes(10_000_000);
+  const { code, bytes } = await banger.run(['vm', 'exec', 'web', '--', 'cat'], { input });
+  expect(code).toBe(0);
+  expect(bytes.equals(input)).toBe(true);
+});
+
+test('standard output and standard error stay apart', async () => {
+  expect(await exec('web', '--', 'sh', '-c', 'echo out; echo err >&2')).toMatchObject({
+    stdout: 'out\n',
+    stderr: 'err\n',
+  });
+});
+
+test('arguments arrive as they are', async () => {
+  const words = ['', ' two words ', "it's", '$HOME', '*', 'a\nb', '--', '-x', 'ä→', '"', '\\'];
+  const { stdout } = await exec('web', '--', 'printf', '%s\\0', ...words);
+  expect(stdout.split('\0').slice(0, -1)).toEqual(words);
+});
+
+test('--env sets variables, and takes a bare name from here', async () => {
+  const { stdout } = await banger.run(
+    ['vm', 'exec', '-e', 'A=1 = "one"', '-e', 'FROM_HERE', 'web', '--', 'sh', '-c', 'echo "$A|$FROM_HERE"'],
+    { env: { FROM_HERE: 'there' } },
+  );
+  expect(stdout).toBe('1 = "one"|there\n');
+});
+
+test('--workdir says where; a directory that is missing is an error', async () => {
+  expect((await exec('-w', '/etc', 'web', '--', 'pwd')).stdout).toBe('/etc\n');
+  const missing = await exec('-w', '/no/such', 'web', '--', 'pwd');
+  expect(missing.code).toBe(126);
+  expect(missing.stderr).toContain('"/no/such" does not exist');
+});
+
+test('ten programs run at once over one connection', async () => {
+  const runs = Array.from({ length: 10 }, (_, index) => exec('web', '--', 'echo', String(index)));
+  const ends = await Promise.all(runs);
+  expect(ends.map(({ code, stdout, stderr }) => ({ code, stdout, stderr }))).toEqual(
+    runs.map((_, index) => ({ code: 0, stdout: `${index}\n`, stderr: '' })),
+  );
+});
+
+test('SIGINT to the command reaches the program', async () => {
+  const script = 'trap "echo interrupted; exit 3" INT; echo ready; while :; do sleep 0.1; done';
+  const child = banger.start(['vm', 'exec', 'web', '--', 'sh', '-c', script]);
+  let output = '';
+  const closed = new Promise<number | null>((resolve) => child.once('close', resolve));
+  child.stdout!.on('data', (chunk: Buffer) => {
+    if (output === '') child.kill('SIGINT');
+    output += chunk.toString();
+  });
+  expect(await closed).toBe(3);
+  expect(output).toBe('ready\ninterrupted\n');
+});

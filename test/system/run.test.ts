@@ -1,0 +1,65 @@
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { openBanger } from '../support/banger.ts';
+import { createRepo } from '../support/git-repo.ts';
+
+const banger = openBanger();
+const tree = join(banger.home, 'tree');
+const run = (...words: string[]) => banger.run(['vm', 'run', ...words], { cwd: tree });
+const patches = join(banger.home, 'state/patches');
+
+beforeAll(() => {
+  const repo = createRepo(tree);
+  repo.write('greeting.txt', 'hello\n');
+  repo.write('fail.sh', '#!/bin/sh\necho out; echo err >&2; exit 42\n', 0o755);
+  repo.commit('begin');
+});
+afterEach(async () => {
+  expect(await banger.json('vm', 'list')).toEqual([]);
+  expect(readdirSync(join(banger.home, 'state/vms'))).toEqual([]);
+});
+afterAll(() => banger[Symbol.asyncDispose]());
+
+test('a command runs in the tree: output, error output and exit code are its own, and the VM goes', async () => {
+  const { code, stdout, stderr } = await run('.', '--', './fail.sh');
+  expect({ code, stdout }, stderr).toEqual({ code: 42, stdout: 'out\n' });
+  expect(stderr).toContain('err\n');
+});
+
+test('what the command changed is saved as a patch for git apply', async () => {
+  const { code, stderr } = await run('.', '--', 'sh', '-c', 'echo world >>greeting.txt; echo new >new.txt');
+  expect(code, stderr).toBe(0);
+  const [patch] = readdirSync(patches);
+  expect(stderr).toContain(`git apply ${join(patches, patch!)}`);
+  execFileSync('git', ['apply', join(patches, patch!)], { cwd: tree });
+  expect(readFileSync(join(tree, 'greeting.txt'), 'utf8')).toBe('hello\nworld\n');
+});
+
+test('--keep keeps the VM, and --json tells about it', async () => {
+  const { stdout } = await run('--keep', '--json', '.', '--', 'true');
+  const summary = JSON.parse(stdout) as { vm: string };
+  expect(summary).toMatchObject({ exitCode: 0, removed: false, stages: expect.any(Array) });
+  expect(await banger.json('vm', 'show', summary.vm)).toMatchObject({
+    state: 'running',
+    workspaces: [{ hostPath: tree, guestPath: '/root/tree' }],
+  });
+  expect(await banger.guest(summary.vm, 'pwd')).toBe('/root/tree');
+  await banger.ok(['vm', 'delete', summary.vm]);
+});
+
+test('Ctrl-C ends the command, and the VM goes', async () => {
+  const child = banger.start(['vm', 'run', '--', 'sh', '-c', 'echo ready; sleep 600']);
+  child.stdout!.once('data', () => child.kill('SIGINT'));
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  expect(code).toBe(130);
+});
+
+test('without --, a command is refused with what to type', async () => {
+  const { code, stderr } = await run('.', 'make', 'test');
+  expect(code).toBe(125);
+  expect(stderr).toBe(
+    'banger: "make" is one word too many before --\n  Put -- before the command: banger vm run . -- make test\n',
+  );
+});
