@@ -85,7 +85,8 @@ export async function endVmm(context: EngineContext, vm: Vm): Promise<void> {
 }
 
 async function collectSetup(context: EngineContext, vm: Vm): Promise<Required<GuestSetup>> {
-  let conf: Record<string, string> = { HOSTNAME: vm.name, VM_ID: vm.id };
+  const isFirst = vm.startedAt === undefined;
+  let conf: Record<string, string> = { HOSTNAME: vm.name, VM_ID: vm.id, FIRST_BOOT: isFirst ? '1' : '' };
   let disk = '';
   const forwards = [];
   for (const capability of capabilities) {
@@ -157,11 +158,14 @@ function assignments(values: Readonly<Record<string, string>>): string {
     .join('');
 }
 
-/** Variables of the image's config, as its own programs would find them. Names a shell cannot have are left out. */
+/**
+ * Variables of the image's config, as its own programs would find them. Left out: names a shell cannot have, and
+ * IFS, which would change how our own scripts read.
+ */
 function exports(env: readonly string[]): string {
   return env
     .map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)] as const)
-    .filter(([name]) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
+    .filter(([name]) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && name !== 'IFS')
     .map(([name, value]) => `export ${name}=${value === '' ? "''" : shellQuote([value])}\n`)
     .join('');
 }

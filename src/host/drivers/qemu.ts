@@ -35,6 +35,10 @@ function kernelCommandLine(spec: VmmSpec): string {
     'reboot=t',
     'panic=-1',
     'random.trust_cpu=on',
+    // An image's udev must not rename an interface that is up.
+    'net.ifnames=0',
+    // The kernel's self-tests of its ciphers are more than half of an emulated boot.
+    'cryptomgr.notests',
     ...(spec.kernelWords ?? []),
   ].join(' ');
 }
@@ -89,7 +93,7 @@ export function qemuArguments(spec: VmmSpec): string[] {
     '-netdev',
     `user,id=net${forwards}`,
     '-device',
-    `virtio-net-${bus},netdev=net`,
+    `virtio-net-${bus},netdev=net${isKvm ? '' : ',romfile='}`,
     '-device',
     `virtio-rng-${bus}`,
   ];
