@@ -1,6 +1,6 @@
 import type { ProgressEvent } from '../engine/rpc/messages.ts';
 import { formatBytes } from '../state/units.ts';
-import { printable } from './table.ts';
+import { printable } from './printable.ts';
 
 /** Shows what is being waited for. */
 export interface ProgressView {

@@ -5,7 +5,7 @@ import { BangerError, errnoOf } from '../errors.ts';
 import type { ResultOf } from '../engine/rpc/method.ts';
 import { workspaceExport, type WorkspaceChange } from '../engine/rpc/workspace-methods.ts';
 import type { Cli } from './cli.ts';
-import { printable } from './table.ts';
+import { printable } from './printable.ts';
 
 interface ExportOptions {
   readonly vm?: string;
