@@ -1,6 +1,6 @@
 import { BangerError, errorText } from '../errors.ts';
 import type { EngineGone, RpcClient } from '../engine/rpc/client.ts';
-import { connectIfRunning, connectOrStart, type ConnectOptions } from '../engine/rpc/connect.ts';
+import type { ConnectOptions } from '../engine/rpc/connect.ts';
 import type { ProgressEvent } from '../engine/rpc/messages.ts';
 import type { Method, ParamsOf, ResultOf, StreamMethod } from '../engine/rpc/method.ts';
 import { attachStream, type GuestExit, type LocalStreams, type ProgramTerminal } from './attach.ts';
@@ -30,16 +30,17 @@ export class CliRuntime implements Cli {
   }
 
   async call<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M>> {
-    return this.#request(await connectOrStart(this.#input.connect), method, params);
+    return this.#request(await this.#connect(), method, params);
   }
 
   async callIfRunning<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined> {
+    const { connectIfRunning } = await import('../engine/rpc/connect.ts');
     const client = await connectIfRunning(this.#input.connect);
     return client && this.#request(client, method, params);
   }
 
   async attach<M extends StreamMethod>(method: M, params: ParamsOf<M>): Promise<GuestExit> {
-    const client = await connectOrStart(this.#input.connect);
+    const client = await this.#connect();
     client.onProgress((event) => {
       // Once the program runs, the screen is its own.
       if (event.stage === 'Running') this.showProgress(undefined);
@@ -137,6 +138,12 @@ export class CliRuntime implements Cli {
     }
     stderr.write(`banger: ${known.message}\n`);
     if (known.hint) stderr.write(`  ${known.hint}\n`);
+  }
+
+  async #connect(): Promise<RpcClient> {
+    // Sockets and message formats cost milliseconds, and several commands need no engine.
+    const { connectOrStart } = await import('../engine/rpc/connect.ts');
+    return connectOrStart(this.#input.connect);
   }
 
   async #request<M extends Method>(client: RpcClient, method: M, params: ParamsOf<M>): Promise<ResultOf<M>> {

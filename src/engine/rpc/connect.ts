@@ -1,6 +1,3 @@
-import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errnoOf } from '../../errors.ts';
 import { EngineGone, RpcClient, type BuildIdentity } from './client.ts';
 
@@ -14,10 +11,6 @@ export interface ConnectOptions {
   readonly engineArgv: readonly [string, ...string[]];
   readonly engineEnv: Readonly<Record<string, string | undefined>>;
 }
-
-/** From the first dial to an engine that answers. It includes making sense of what an earlier one left. */
-const startTimeoutMs = 30_000;
-const pollMs = 15;
 
 /** A connection to the engine; undefined when none is running. */
 export async function connectIfRunning(options: ConnectOptions): Promise<RpcClient | undefined> {
@@ -36,23 +29,20 @@ export async function connectIfRunning(options: ConnectOptions): Promise<RpcClie
  * An idle engine of another build leaves when it hears from us; a busy one is reported (`busy`).
  */
 export async function connectOrStart(options: ConnectOptions): Promise<RpcClient> {
-  const deadline = performance.now() + startTimeoutMs;
-  while (performance.now() < deadline) {
-    const client = (await connectIfRunning(options)) ?? (await startEngine(options));
-    if (client && (await isOurs(client, options.build))) return client;
-    client?.close();
-    await sleep(pollMs);
-  }
-  throw new BangerError('timeout', `The engine did not answer within ${startTimeoutMs / 1000} s`, {
-    hint: `Its log may say why: tail ${options.engineLog}`,
-  });
+  const client = await connectIfRunning(options);
+  if (client && (await isOurs(client, options.build))) return client;
+  // Lock, files and processes: most commands find an engine and need none of them.
+  const { startEngine } = await import('./start-engine.ts');
+  return startEngine(options);
 }
 
-async function isOurs(client: RpcClient, build: BuildIdentity): Promise<boolean> {
+/** True when an engine of our build is there to stay; otherwise the connection has been closed. */
+export async function isOurs(client: RpcClient, build: BuildIdentity): Promise<boolean> {
   try {
     const hello = await client.hello;
+    if (hello.build === build.buildId && !hello.leaving) return true;
+    client.close();
     if (hello.leaving) return false;
-    if (hello.build === build.buildId) return true;
     throw new BangerError('busy', `The engine is of another version (${hello.version}) and busy`, {
       hint: 'Wait until its work is done, then try again; see it with: banger engine status',
     });
@@ -61,91 +51,4 @@ async function isOurs(client: RpcClient, build: BuildIdentity): Promise<boolean>
     if (error instanceof EngineGone) return false;
     throw error;
   }
-}
-
-/** Starts an engine, or waits for somebody who is doing so. Undefined: look again. */
-async function startEngine(options: ConnectOptions): Promise<RpcClient | undefined> {
-  const release = await takeStartLock(options.startLock);
-  if (!release) return undefined;
-  try {
-    const there = await connectIfRunning(options);
-    if (there) return there;
-    return await spawnEngine(options);
-  } finally {
-    await release();
-  }
-}
-
-/** Undefined while somebody else, who lives, is starting an engine. */
-async function takeStartLock(path: string): Promise<(() => Promise<void>) | undefined> {
-  const { default: lockfile } = await import('proper-lockfile');
-  const { identifyProcess, isAlive } = await import('../../host/process.ts');
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const holderFile = `${path}.holder`;
-  try {
-    const release = await lockfile.lock(path, {
-      realpath: false,
-      stale: 10_000,
-      onCompromised: () => undefined,
-    });
-    await writeFile(holderFile, JSON.stringify(identifyProcess(process.pid)), { mode: 0o600 });
-    return async () => {
-      await rm(holderFile, { force: true });
-      await release().catch(() => undefined);
-    };
-  } catch (error) {
-    if (errnoOf(error) !== 'ELOCKED') throw error;
-  }
-  // A holder that was killed must not cost anybody the lock's ten seconds. Should two of us break it at once, two
-  // engines start, and the database lock lets one of them live.
-  const holder = await readFile(holderFile, 'utf8').then(
-    (text) => JSON.parse(text || 'null') as Parameters<typeof isAlive>[0] | null,
-    () => null,
-  );
-  const isForgotten = holder === null && (await ageMs(`${path}.lock`)) > forgottenAfterMs;
-  if (isForgotten || (holder && !isAlive(holder))) {
-    await rm(holderFile, { force: true });
-    await rm(`${path}.lock`, { recursive: true, force: true });
-  }
-  return undefined;
-}
-
-/** A holder writes down who it is at once: one that has not after this long died in between. */
-const forgottenAfterMs = 1_000;
-
-async function ageMs(path: string): Promise<number> {
-  return stat(path).then(
-    (found) => Date.now() - found.mtimeMs,
-    () => 0,
-  );
-}
-
-async function spawnEngine(options: ConnectOptions): Promise<RpcClient | undefined> {
-  const { spawnDetached } = await import('../../host/process.ts');
-  const child = await spawnDetached(options.engineArgv, {
-    logFile: options.engineLog,
-    env: { ...options.engineEnv },
-  });
-  let exit: string | undefined;
-  child.once('exit', (code, signal) => {
-    exit = signal ?? String(code);
-  });
-  child.unref();
-  const deadline = performance.now() + startTimeoutMs;
-  while (performance.now() < deadline) {
-    const client = await connectIfRunning(options);
-    if (client) return client;
-    if (exit === '0') return undefined;
-    if (exit !== undefined) throw await diedAtStart(options, exit);
-    await sleep(pollMs);
-  }
-  return undefined;
-}
-
-async function diedAtStart(options: ConnectOptions, exit: string): Promise<BangerError> {
-  const log = await readFile(options.engineLog, 'utf8').catch(() => '');
-  const words = log.trim().split('\n').at(-1)?.slice(0, 500);
-  return new BangerError('internal', `The engine could not start (${exit})${words ? `: ${words}` : ''}`, {
-    hint: `Its log: ${options.engineLog}`,
-  });
 }

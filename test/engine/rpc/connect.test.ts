@@ -1,0 +1,83 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { OperationRegistry } from '../../../src/engine/operations.ts';
+import { connectIfRunning, connectOrStart, type ConnectOptions } from '../../../src/engine/rpc/connect.ts';
+import { protocolVersion, type HelloResult } from '../../../src/engine/rpc/messages.ts';
+import { serveRpc } from '../../../src/engine/rpc/server.ts';
+
+let directory: string;
+let options: ConnectOptions;
+let connections = 0;
+const closers: (() => void)[] = [];
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'banger-connect-'));
+  options = {
+    socketPath: join(directory, 'engine.sock'),
+    startLock: join(directory, 'start'),
+    engineLog: join(directory, 'engine.log'),
+    build: { version: '1.0.0', buildId: 'ours' },
+    // Stands in for an engine that dies at once.
+    engineArgv: ['/bin/sh', '-c', 'echo no room left >&2; exit 3'],
+    engineEnv: {},
+  };
+});
+
+afterEach(async () => {
+  closers.splice(0).forEach((close) => close());
+  await rm(directory, { recursive: true, force: true });
+});
+
+async function engineAnswering(hello: Partial<HelloResult>): Promise<void> {
+  const result = {
+    protocol: protocolVersion,
+    build: 'ours',
+    version: '0.9.0',
+    pid: 1,
+    leaving: false,
+    ...hello,
+  };
+  const server = await serveRpc({
+    socketPath: options.socketPath,
+    routes: [],
+    operations: new OperationRegistry(),
+    hello: () => {
+      if (result.leaving) setImmediate(() => server.close());
+      return result;
+    },
+    onError: () => undefined,
+    onConnections: (count) => (connections = count),
+  });
+  closers.push(() => server.close());
+}
+
+test('an engine of our build is used as it is', async () => {
+  await engineAnswering({});
+  const client = await connectOrStart(options);
+  expect((await client.hello).build).toBe('ours');
+  client.close();
+});
+
+test('a busy engine of another build is reported, and hung up on', async () => {
+  await engineAnswering({ build: 'theirs' });
+  await expect(connectOrStart(options)).rejects.toMatchObject({
+    code: 'busy',
+    message: 'The engine is of another version (0.9.0) and busy',
+  });
+  // An open connection would keep the command from ending.
+  await vi.waitFor(() => expect(connections).toBe(0));
+});
+
+test('an engine that leaves is replaced', async () => {
+  await engineAnswering({ leaving: true });
+  await expect(connectOrStart(options)).rejects.toMatchObject({
+    code: 'internal',
+    message: 'The engine could not start (3): no room left',
+  });
+});
+
+test('where none is running, looking for one starts none', async () => {
+  expect(await connectIfRunning(options)).toBeUndefined();
+});
