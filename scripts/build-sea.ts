@@ -16,28 +16,36 @@ import {
 } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, join, resolve } from 'node:path';
+import { Script } from 'node:vm';
 import { build, type Plugin } from 'esbuild';
 import { assetNames, type AssetName } from '../src/host/assets.ts';
 
 const require = createRequire(import.meta.url);
 const root = resolve(import.meta.dirname, '..');
 
-main(process.argv[2] ?? join(root, '.cache'), process.argv[3] ?? 'bin/banger.ts').catch((error: unknown) => {
+/**
+ * Scripts that the main one loads when it needs them (`bin/load-part.ts`): each starts faster for having nothing of
+ * the other, and has a code cache that running it has made.
+ */
+const partNames = ['cli', 'engine'] as const;
+type PartName = (typeof partNames)[number];
+
+main(process.argv[2] ?? join(root, '.cache')).catch((error: unknown) => {
   process.stderr.write(`build: ${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;
 });
 
-async function main(cache: string, entry: string): Promise<void> {
+async function main(cache: string): Promise<void> {
   const started = performance.now();
   const output = join(root, 'dist/banger');
   const work = join(cache, 'sea');
   mkdirSync(work, { recursive: true });
 
   const assets = collectAssets(join(cache, 'guest'), join(root, 'dist/assets'));
-  const bundle = await bundleProgram(entry);
-  const info = buildInfo(bundle, assets);
+  const program = await bundleProgram();
+  const info = buildInfo(program, assets);
 
-  const stamp = hash([JSON.stringify(info), readFileSync(import.meta.filename)]);
+  const stamp = hash([JSON.stringify(info), ...['build-sea.ts', 'code-cache.ts'].map(ownScript)]);
   if (isCurrent(output, join(work, 'stamp'), stamp)) {
     say(`dist/banger is current (${describe(info, output)})`);
     return;
@@ -48,7 +56,8 @@ async function main(cache: string, entry: string): Promise<void> {
   try {
     const executable = join(directory, 'banger');
     copyFileSync(strippedNode(work), executable);
-    inject(executable, writeBlob(directory, bundle, info, assets));
+    writeProgram(directory, program, info);
+    inject(executable, writeBlob(directory, assets));
     chmodSync(executable, 0o755);
     smokeTest(executable, info.version);
     moveInto(executable, output);
@@ -93,8 +102,24 @@ function copyIfChanged(source: string, target: string): void {
   renameSync(temporary, target);
 }
 
-/** One CommonJS file: the code cache of a single executable covers only that. */
-async function bundleProgram(entry: string): Promise<string> {
+interface Program {
+  readonly main: string;
+  readonly parts: Readonly<Record<PartName, string>>;
+}
+
+async function bundleProgram(): Promise<Program> {
+  const parts = partNames.map(async (name) => {
+    const text = await bundle(`bin/${name}.ts`, []);
+    return [name, `(function (exports, require, module, __dirname) {${text}})`] as const;
+  });
+  return {
+    main: await bundle('bin/banger.ts', [partsApart()]),
+    parts: Object.fromEntries(await Promise.all(parts)) as Program['parts'],
+  };
+}
+
+/** One CommonJS script, in which errors still have their functions' names. */
+async function bundle(entry: string, plugins: readonly Plugin[]): Promise<string> {
   const result = await build({
     absWorkingDir: root,
     entryPoints: [entry],
@@ -103,16 +128,48 @@ async function bundleProgram(entry: string): Promise<string> {
     platform: 'node',
     format: 'cjs',
     target: 'node24',
-    minify: true,
-    keepNames: true,
+    minifySyntax: true,
+    minifyWhitespace: true,
     legalComments: 'none',
     mainFields: ['module', 'main'],
     // Read only when run from source.
     define: { 'import.meta.url': '"file:///"' },
-    plugins: [withoutAddons()],
+    // The parts are plain scripts, in which `import()` does not work and `require` does.
+    supported: { 'dynamic-import': false },
+    plugins: [withoutAddons(), withoutSubprocesses(), ...plugins],
     logLevel: 'warning',
   });
   return result.outputFiles[0]!.text;
+}
+
+/** In the main script, importing a part loads it from the assets. */
+function partsApart(): Plugin {
+  return {
+    name: 'parts-apart',
+    setup(context) {
+      const part = new RegExp(`^\\./(${partNames.join('|')})\\.ts$`);
+      context.onResolve({ filter: part }, ({ path }) => ({ path: basename(path, '.ts'), namespace: 'part' }));
+      context.onLoad({ filter: /.*/, namespace: 'part' }, ({ path }) => ({
+        contents: `module.exports = require('./load-part.ts').loadPart('${path}');`,
+        resolveDir: join(root, 'bin'),
+      }));
+    },
+  };
+}
+
+/** Commander can start programs as subcommands. We have none, and the module for it would cost every command 2 ms. */
+function withoutSubprocesses(): Plugin {
+  return {
+    name: 'without-subprocesses',
+    setup(context) {
+      context.onResolve({ filter: /^node:child_process$/ }, ({ importer }) =>
+        importer.includes('/node_modules/commander/')
+          ? { path: 'child_process', namespace: 'empty' }
+          : undefined,
+      );
+      context.onLoad({ filter: /.*/, namespace: 'empty' }, () => ({ contents: 'module.exports = {};' }));
+    },
+  };
 }
 
 /**
@@ -135,12 +192,17 @@ function withoutAddons(): Plugin {
 }
 
 /** The build id names the program, the assets and Node, not the executable: a code cache never comes out the same twice. */
-function buildInfo(bundle: string, assets: AssetPaths): BuildInfo {
+function buildInfo(program: Program, assets: AssetPaths): BuildInfo {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
   const parts = assetNames.flatMap((name) => [name, readFileSync(assets[name])]);
-  const buildId = hash([bundle, process.version, process.arch, ...parts]).slice(0, 16);
+  const scripts = [program.main, ...Object.values(program.parts)];
+  const buildId = hash([...scripts, process.version, process.arch, ...parts]).slice(0, 16);
   const commit = currentCommit();
   return commit === undefined ? { version, buildId } : { version, commit, buildId };
+}
+
+function ownScript(name: string): Buffer {
+  return readFileSync(join(import.meta.dirname, name));
 }
 
 function currentCommit(): string | undefined {
@@ -169,17 +231,27 @@ function strippedNode(work: string): string {
   return stripped;
 }
 
-function writeBlob(directory: string, bundle: string, info: BuildInfo, assets: AssetPaths): string {
-  const main = join(directory, 'banger.cjs');
-  const infoFile = join(directory, 'build.json');
+/** Writes the scripts, and runs them for their code caches. */
+function writeProgram(directory: string, program: Program, info: BuildInfo): void {
+  writeFileSync(join(directory, 'build.json'), JSON.stringify(info));
+  writeFileSync(join(directory, 'banger.cjs'), program.main);
+  for (const name of partNames) writeFileSync(join(directory, `${name}.cjs`), program.parts[name]);
+  runNode([join(root, 'scripts/code-cache.ts'), directory]);
+  for (const name of partNames) {
+    const cachedData = readFileSync(join(directory, `${name}.cache`));
+    const script = new Script(program.parts[name], { filename: `${name}.cjs`, cachedData });
+    if (script.cachedDataRejected) throw new Error(`V8 does not accept the code cache of "${name}"`);
+  }
+}
+
+function writeBlob(directory: string, assets: AssetPaths): string {
   const config = join(directory, 'config.json');
   const output = join(directory, 'blob');
-  writeFileSync(main, bundle);
-  writeFileSync(infoFile, JSON.stringify(info));
+  const own = ['build.json', ...partNames.flatMap((name) => [`${name}.cjs`, `${name}.cache`])];
   writeFileSync(
     config,
     JSON.stringify({
-      main,
+      main: join(directory, 'banger.cjs'),
       output,
       disableExperimentalSEAWarning: true,
       useCodeCache: true,
@@ -187,7 +259,7 @@ function writeBlob(directory: string, bundle: string, info: BuildInfo, assets: A
       execArgv: ['--no-warnings'],
       // A NODE_OPTIONS of the user's is meant for their programs and would break this one.
       execArgvExtension: 'none',
-      assets: { ...assets, 'build.json': infoFile },
+      assets: { ...assets, ...Object.fromEntries(own.map((name) => [name, join(directory, name)])) },
     }),
   );
   runNode(['--experimental-sea-config', config]);

@@ -1,0 +1,119 @@
+import { tmpdir } from 'node:os';
+import { BangerError } from '../src/errors.ts';
+import { buildInfo } from '../src/host/assets.ts';
+import { ownLayout } from './own-layout.ts';
+
+/** Hidden first word by which shells ask for completions. */
+const completeWord = '__complete';
+
+const exitCodes = { usage: 2, failed: 1, runFailed: 125, interrupted: 130 } as const;
+
+export async function runCommand(words: readonly string[], engineWord: string): Promise<number> {
+  const layout = ownLayout();
+  const [{ CliRuntime }, { buildProgram }] = await Promise.all([
+    import('../src/commands/cli-runtime.ts'),
+    import('../src/commands/program.ts'),
+  ]);
+  const build = buildInfo();
+  const { engineArgv, engineEnv } = engineStart(engineWord);
+  const cli = new CliRuntime({
+    connect: {
+      socketPath: layout.engineSocket,
+      startLock: layout.startLock,
+      engineLog: layout.engineLog,
+      build,
+      engineArgv,
+      engineEnv,
+    },
+    // As a whole: to get stdin is to open it, and few commands read it.
+    streams: process,
+    env: process.env,
+    cwd: process.cwd(),
+    onInterrupt,
+  });
+  const input = {
+    cli,
+    env: process.env,
+    build,
+    doctor: { layout, temporaryDirectory: tmpdir() },
+    setJson: (json: boolean) => {
+      cli.json = json;
+    },
+  };
+  cli.json = words.includes('--json') && !words.slice(0, words.indexOf('--json')).includes('--');
+  try {
+    if (words[0] === completeWord) {
+      const { completeWords } = await import('../src/commands/complete.ts');
+      const candidates = await completeWords(await buildProgram(input, []), cli, words.slice(1));
+      if (candidates.length > 0) await cli.write(`${candidates.join('\n')}\n`);
+      return 0;
+    }
+    const program = await buildProgram(input, words);
+    exitOverrideEverywhere(program);
+    await program.parseAsync([...words], { from: 'user' });
+    return cli.exitCode;
+  } catch (error) {
+    return failureCode(error, words, (known) => cli.reportError(known));
+  }
+}
+
+/** Prints what went wrong, unless it has been, and says what the shell gets to see. */
+function failureCode(error: unknown, words: readonly string[], report: (error: unknown) => void): number {
+  if (isCommanderError(error)) return error.exitCode === 0 ? 0 : exitCodes.usage;
+  report(error);
+  if (error instanceof BangerError && error.code === 'cancelled') return exitCodes.interrupted;
+  const runsProgram = words[0] === 'vm' && ['exec', 'run', 'ssh', 'shell'].includes(words[1] ?? '');
+  return runsProgram ? exitCodes.runFailed : exitCodes.failed;
+}
+
+/** Commander has printed help, version or usage error by itself by the time it throws. */
+function isCommanderError(error: unknown): error is Error & { exitCode: number } {
+  return (
+    error instanceof Error &&
+    'exitCode' in error &&
+    'code' in error &&
+    String(error.code).startsWith('commander.')
+  );
+}
+
+interface Tree {
+  exitOverride(): unknown;
+  readonly commands: readonly Tree[];
+}
+
+function exitOverrideEverywhere(command: Tree): void {
+  command.exitOverride();
+  command.commands.forEach(exitOverrideEverywhere);
+}
+
+/** In a single executable the program is its own first argument; in development, Node runs this file. */
+function engineStart(engineWord: string): {
+  engineArgv: [string, ...string[]];
+  engineEnv: Record<string, string | undefined>;
+} {
+  const script = process.argv[1];
+  const isSource = script?.endsWith('.ts') ?? false;
+  const engineEnv = { ...process.env, NODE_OPTIONS: undefined, NODE_CHANNEL_FD: undefined };
+  return { engineArgv: [process.execPath, ...(isSource ? [script!] : []), engineWord], engineEnv };
+}
+
+let interruptCallback: (() => void) | undefined;
+
+function onInterrupt(callback: () => void): () => void {
+  const before = interruptCallback;
+  interruptCallback = callback;
+  return () => {
+    interruptCallback = before;
+  };
+}
+
+let interrupts = 0;
+process.on('SIGINT', () => {
+  interrupts++;
+  if (interruptCallback && interrupts <= 2) interruptCallback();
+  if (!interruptCallback || interrupts > 2) process.exit(exitCodes.interrupted);
+});
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // `banger vm list | head -1`: whoever read has what they wanted.
+  if (error.code === 'EPIPE') process.exit(exitCodes.failed);
+});
