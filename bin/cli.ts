@@ -1,6 +1,6 @@
 import { tmpdir } from 'node:os';
 import { BangerError } from '../src/errors.ts';
-import { buildInfo } from '../src/host/assets.ts';
+import { buildInfo, openAssets } from '../src/host/assets.ts';
 import { ownLayout } from './own-layout.ts';
 
 /** Hidden first word by which shells ask for completions. */
@@ -35,7 +35,14 @@ export async function runCommand(words: readonly string[], engineWord: string): 
     cli,
     env: process.env,
     build,
-    doctor: { layout, temporaryDirectory: tmpdir() },
+    doctor: {
+      layout,
+      temporaryDirectory: tmpdir(),
+      makeRootDisk: async (path: string) => {
+        const { makeRootDisk } = await import('./doctor-disk.ts');
+        await makeRootDisk(openAssets(layout.assetsDirectory), path);
+      },
+    },
     setJson: (json: boolean) => {
       cli.json = json;
     },
