@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { openBanger } from '../support/banger.ts';
+import { openBanger, until } from '../support/banger.ts';
 import { busyboxTar, debianLayout, scratchTar } from '../support/images.ts';
 import { startRegistryServer, type RegistryServer } from '../support/registry-server.ts';
 
@@ -33,10 +33,15 @@ test('vm create pulls an image that is missing, and systemd boots it', async () 
   expect(stderr).toContain('Downloading layers');
 
   expect(await banger.guest('deb', 'cat /proc/1/comm; . /etc/os-release; echo $ID')).toBe('systemd\ndebian');
-  const system = await banger.run(['vm', 'exec', 'deb', '--', 'systemctl', 'is-system-running', '--wait']);
-  expect(system.stdout, system.stderr).toMatch(/^(running|degraded)$/m);
+  // SSH is there before systemd has begun: until it listens, there is nothing to wait with.
+  let system = '';
+  await until('systemd has ended its boot', async () => {
+    const waited = ['systemctl', 'is-system-running', '--wait'];
+    system = (await banger.run(['vm', 'exec', 'deb', '--', ...waited])).stdout;
+    return /^(running|degraded)$/m.test(system);
+  });
   const failed = await banger.guest('deb', 'systemctl list-units --failed --no-legend --plain');
-  if (failed !== '') process.stderr.write(`systemd in the guest is ${system.stdout}${failed}\n`);
+  if (failed !== '') process.stderr.write(`systemd in the guest is ${system}${failed}\n`);
 });
 
 test('a pulled image is listed with its digest and its user, and is not fetched again', async () => {
