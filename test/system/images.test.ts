@@ -33,15 +33,16 @@ test('vm create pulls an image that is missing, and systemd boots it', async () 
   expect(stderr).toContain('Downloading layers');
 
   expect(await banger.guest('deb', 'cat /proc/1/comm; . /etc/os-release; echo $ID')).toBe('systemd\ndebian');
-  // SSH is there before systemd has begun: until it listens, there is nothing to wait with.
-  let system = '';
-  await until('systemd has ended its boot', async () => {
-    const waited = ['systemctl', 'is-system-running', '--wait'];
-    system = (await banger.run(['vm', 'exec', 'deb', '--', ...waited])).stdout;
-    return /^(running|degraded)$/m.test(system);
-  });
+  // SSH is there before systemd has begun, which can be waited for only once it listens.
+  const state = async (...options: string[]): Promise<string> =>
+    (
+      await banger.run(['vm', 'exec', 'deb', '--', 'systemctl', 'is-system-running', ...options])
+    ).stdout.trim();
+  await until('systemd has ended its boot', async () => /^(running|degraded)$/.test(await state()), 150_000);
+  const system = await state('--wait');
+  expect(system).toMatch(/^(running|degraded)$/);
   const failed = await banger.guest('deb', 'systemctl list-units --failed --no-legend --plain');
-  if (failed !== '') process.stderr.write(`systemd in the guest is ${system}${failed}\n`);
+  if (failed !== '') process.stderr.write(`systemd in the guest is ${system}:\n${failed}\n`);
 });
 
 test('a pulled image is listed with its digest and its user, and is not fetched again', async () => {
