@@ -7,7 +7,7 @@ async function main(): Promise<void> {
     const { startEngine } = await import('./engine.ts');
     await startEngine();
     // ssh2 and the database leave nothing running that matters; a stray timer must not keep an engine without a socket.
-    process.exit(0);
+    process.exit();
   }
   const { runCommand } = await import('./cli.ts');
   process.exitCode = await runCommand(words, engineWord);

@@ -1,3 +1,4 @@
+import { BangerError, errorText } from '../src/errors.ts';
 import { runEngine } from '../src/engine/main.ts';
 import { buildInfo, loadAddon, openAssets } from '../src/host/assets.ts';
 import { ownLayout } from './own-layout.ts';
@@ -7,5 +8,17 @@ export async function startEngine(): Promise<void> {
   process.title = 'banger-engine';
   const layout = ownLayout();
   const assets = openAssets(layout.assetsDirectory);
-  await runEngine({ layout, assets, build: buildInfo(), addon: await loadAddon(assets) });
+  try {
+    await runEngine({ layout, assets, build: buildInfo(), addon: await loadAddon(assets) });
+  } catch (error) {
+    // Its last words, for whoever waits for it to start: stderr is the engine's log (see rpc/start-engine.ts).
+    const { code, message, hint } =
+      error instanceof BangerError
+        ? error
+        : new BangerError('internal', `The engine failed: ${errorText(error)}`);
+    const stack = error instanceof BangerError || !(error instanceof Error) ? undefined : error.stack;
+    const line = { time: new Date().toISOString(), level: 'fatal', message, code, hint, stack };
+    process.stderr.write(`${JSON.stringify(line)}\n`);
+    process.exitCode = 1;
+  }
 }

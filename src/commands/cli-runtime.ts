@@ -115,8 +115,8 @@ export class CliRuntime implements Cli {
     const done = settled.filter((one) => one.status === 'fulfilled').map((one) => one.value);
     const failures = settled.filter((one) => one.status === 'rejected').map((one) => one.reason as unknown);
     this.#view?.clear();
-    if (this.json) this.print(unique.length === 1 ? done[0] : done, () => '');
-    else for (const value of done) this.print(value, text);
+    if (this.json && done.length > 0) this.print(unique.length === 1 ? done[0] : done, () => '');
+    if (!this.json) for (const value of done) this.print(value, text);
     if (failures.length === 0) return;
     for (const failure of failures.slice(0, -1)) this.reportError(failure);
     throw failures.at(-1);

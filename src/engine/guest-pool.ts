@@ -1,7 +1,8 @@
+import { abortError, BangerError } from '../errors.ts';
 import type { ClientKey } from '../host/keys.ts';
 import { SshConnection } from '../host/ssh.ts';
-import { BangerError } from '../errors.ts';
 import type { Vm } from '../state/vms.ts';
+import { ConnectionPool } from './connection-pool.ts';
 import type { Guest } from './guest.ts';
 import type { HandleCache } from './handles.ts';
 import { sshGuest } from './ssh-guest.ts';
@@ -9,9 +10,9 @@ import { sshGuest } from './ssh-guest.ts';
 /** The port of the guest's SSH service: not 22, which belongs to the image's own. See guest/init. */
 export const guestSshPort = 1022;
 
-/** One open SSH connection per running VM, made when first needed and again after it was lost. */
+/** Open SSH connections to running VMs, made when first needed and again after they were lost. */
 export class GuestPool {
-  readonly #connections = new Map<string, Promise<SshConnection>>();
+  readonly #pools = new Map<string, ConnectionPool>();
   readonly #handles: HandleCache;
   readonly #key: () => Promise<ClientKey>;
 
@@ -28,32 +29,24 @@ export class GuestPool {
         hint: `Start it with: banger vm start ${vm.name}`,
       });
     }
-    const open = await this.#connections.get(vm.id)?.catch(() => undefined);
-    if (open?.isOpen) return sshGuest(open);
-    return sshGuest(await this.#connect(vm, handles.sshPort, signal));
+    let pool = this.#pools.get(vm.id);
+    if (!pool) {
+      pool = new ConnectionPool(() => this.#dial(vm, handles.sshPort));
+      this.#pools.set(vm.id, pool);
+    }
+    await orAborted(pool.warm(), signal);
+    const lease = pool;
+    return sshGuest(() => lease.take());
   }
 
-  /** Forgets a VM's connection, because its VMM is gone. */
+  /** Closes a VM's connections, because its VMM is gone or going. */
   drop(id: string): void {
-    const connection = this.#connections.get(id);
-    this.#connections.delete(id);
-    void connection?.then(
-      (open) => open.close(),
-      () => undefined,
-    );
+    this.#pools.get(id)?.close();
+    this.#pools.delete(id);
   }
 
   closeAll(): void {
-    for (const id of [...this.#connections.keys()]) this.drop(id);
-  }
-
-  async #connect(vm: Vm, port: number, signal: AbortSignal): Promise<SshConnection> {
-    // Whoever comes meanwhile waits for this one. The signal of the first must not fail the others, so the
-    // connection is made under its own time limit and only the waiting is cancelled.
-    const existing = this.#connections.get(vm.id);
-    const connecting = existing && !(await isSettledClosed(existing)) ? existing : this.#dial(vm, port);
-    this.#connections.set(vm.id, connecting);
-    return Promise.race([connecting, whenAborted(signal)]);
+    for (const id of [...this.#pools.keys()]) this.drop(id);
   }
 
   async #dial(vm: Vm, port: number): Promise<SshConnection> {
@@ -64,25 +57,19 @@ export class GuestPool {
       key: await this.#key(),
       hostKey: vm.hostPublicKey,
     };
-    const never = new AbortController();
-    const connection = await SshConnection.connect(target, never.signal);
-    void connection.closed.then(() => this.#connections.delete(vm.id));
-    return connection;
+    // Under its own time limit only: whoever asked first may give up, and others wait for the same connection.
+    return SshConnection.connect(target, new AbortController().signal);
   }
 }
 
-/** True when the connection was made and is closed, or could not be made. Pending ones are neither. */
-async function isSettledClosed(connection: Promise<SshConnection>): Promise<boolean> {
-  const pending = Symbol('pending');
-  const state = await Promise.race([connection.catch(() => undefined), Promise.resolve(pending)]);
-  if (state === pending) return false;
-  return !(state as SshConnection | undefined)?.isOpen;
-}
-
-function whenAborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    const abort = (): void => reject(new BangerError('cancelled', 'Cancelled'));
-    if (signal.aborted) abort();
-    else signal.addEventListener('abort', abort, { once: true });
-  });
+async function orAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) throw abortError(signal);
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = (): void => aborted.reject(abortError(signal));
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
 }

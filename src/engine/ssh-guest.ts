@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import type { ClientChannel } from 'ssh2';
 import { abortError, BangerError } from '../errors.ts';
 import { shellQuote } from '../host/shell-quote.ts';
-import type { SshConnection } from '../host/ssh.ts';
+import type { Lease } from './connection-pool.ts';
 import type { Guest, GuestExecOptions, GuestExit, GuestOutput, GuestProcess } from './guest.ts';
 
 /** Collected output beyond this is an error. */
@@ -11,13 +11,21 @@ const maxOutputBytes = 64 * 1024 * 1024;
 
 /**
  * A guest over SSH. Commands are words of the protocol that `guest/enter` understands; it runs the program
- * directly, so that exit codes and signals arrive as they are.
+ * directly, so that exit codes and signals arrive as they are. `take` gives a connection for one program.
  */
-export function sshGuest(connection: SshConnection): Guest {
+export function sshGuest(take: () => Promise<Lease>): Guest {
   const spawn =
     (verb: string) =>
-    async (argv: readonly string[], options: GuestExecOptions = {}) =>
-      attach(await connection.exec(commandLine(verb, argv, options), terminalOf(options)), options.signal);
+    async (argv: readonly string[], options: GuestExecOptions = {}) => {
+      const lease = await take();
+      try {
+        const channel = await lease.connection.exec(commandLine(verb, argv, options), terminalOf(options));
+        return attach(lease, channel, options.signal);
+      } catch (error) {
+        lease.release(false);
+        throw error;
+      }
+    };
   const collect =
     (verb: string): Guest['run'] =>
     async (argv, options = {}) =>
@@ -29,7 +37,7 @@ export function sshGuest(connection: SshConnection): Guest {
     run: collect('banger-exec'),
     runToolbox: collect('banger-toolbox'),
     shell: (options) => spawn('banger-exec')([], options),
-    powerOff: (signal) => powerOff(connection, signal),
+    powerOff: (signal) => powerOff(take, signal),
   };
 }
 
@@ -48,19 +56,17 @@ function terminalOf(options: GuestExecOptions): { term: string; cols: number; ro
   return terminal && { term: terminal.term, cols: terminal.columns, rows: terminal.rows };
 }
 
-function attach(channel: ClientChannel, signal: AbortSignal | undefined): GuestProcess {
+function attach(lease: Lease, channel: ClientChannel, signal: AbortSignal | undefined): GuestProcess {
   const exit = new Promise<GuestExit>((resolve, reject) => {
     let ended: GuestExit | undefined;
     channel.on('exit', (code: number | null, signalName?: string) => {
       ended = code === null ? { signal: (signalName ?? 'KILL').replace(/^SIG/, '') } : { code };
     });
     channel.once('close', () => {
+      // Without word of its end, the program may still run, and its end would disturb whoever came next.
+      lease.release(ended !== undefined);
       if (ended) return resolve(ended);
-      reject(
-        signal?.aborted
-          ? abortError(signal)
-          : new BangerError('guest_unreachable', 'The connection to the guest was lost'),
-      );
+      reject(signal?.aborted ? abortError(signal) : lease.connection.lostError());
     });
   });
   // Whoever is interested awaits it; others must not crash the engine by not doing so.
@@ -128,8 +134,9 @@ async function feed(process: GuestProcess, input: Buffer | Readable | undefined)
 const reachTimeoutMs = 10_000;
 const flushTimeoutMs = 30_000;
 
-async function powerOff(connection: SshConnection, signal: AbortSignal): Promise<void> {
-  const channel = await within(reachTimeoutMs, connection.exec('banger-poweroff'), 'did not answer');
+async function powerOff(take: () => Promise<Lease>, signal: AbortSignal): Promise<void> {
+  const asked = take().then(({ connection }) => connection.exec('banger-poweroff'));
+  const channel = await within(reachTimeoutMs, asked, 'did not answer');
   const flushed = new Promise<void>((resolve, reject) => {
     let text = '';
     channel.on('data', (chunk: Buffer) => {

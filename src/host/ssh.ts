@@ -20,11 +20,16 @@ const connectTimeoutMs = 30_000;
 export class SshConnection {
   readonly #client: ssh2.Client;
   #isOpen = true;
+  #failure: string | undefined;
   /** Settles when the connection has ended, for whatever reason */
   readonly closed: Promise<void>;
 
   private constructor(client: ssh2.Client) {
     this.#client = client;
+    // Errors come more than once, and late ones after everybody has turned away; each is followed by 'close'.
+    client.on('error', (error) => {
+      this.#failure ??= error.message;
+    });
     this.closed = new Promise((resolve) => {
       client.once('close', () => {
         this.#isOpen = false;
@@ -37,6 +42,14 @@ export class SshConnection {
     return this.#isOpen;
   }
 
+  /** What people are told when a channel ended before its program did. */
+  lostError(): BangerError {
+    const what = this.#isOpen
+      ? 'The guest closed a channel without saying how its program ended'
+      : 'The connection to the guest was lost';
+    return new BangerError('guest_unreachable', this.#failure ? `${what}: ${this.#failure}` : what);
+  }
+
   /** Connects with strict host key checking. Throws `guest_unreachable` when that does not work. */
   static async connect(target: SshTarget, signal: AbortSignal): Promise<SshConnection> {
     const client = new ssh2.Client();
@@ -44,8 +57,6 @@ export class SshConnection {
     const connection = new SshConnection(client);
     // Ciphers in JavaScript send a packet in several writes: with Nagle's algorithm each would wait for an ACK.
     client.on('connect', () => client.setNoDelay(true));
-    // Errors come more than once, and late ones after everybody has turned away; each is followed by 'close'.
-    client.on('error', () => undefined);
     try {
       await new Promise<void>((resolve, reject) => {
         if (signal.aborted) throw abortError(signal);
@@ -77,6 +88,17 @@ export class SshConnection {
   /** Runs a command line on the guest's side. */
   exec(command: string, terminal?: PseudoTtyOptions): Promise<ClientChannel> {
     return this.#open((done) => this.#client.exec(command, terminal ? { pty: terminal } : {}, done));
+  }
+
+  /**
+   * Waits until the server has dealt with everything before: a question whose answer does not matter (taking back a
+   * forwarding that nobody asked for) has been round.
+   */
+  async settle(): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#client.once('close', () => reject(this.lostError()));
+      this.#client.unforwardIn('', 1, () => resolve());
+    });
   }
 
   close(): void {

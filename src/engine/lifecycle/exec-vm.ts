@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { abortError, BangerError } from '../../errors.ts';
 import { getImage } from '../../state/images.ts';
 import type { Vm } from '../../state/vms.ts';
@@ -83,8 +84,11 @@ async function bridge(process: GuestProcess, stream: EngineStream, signal: Abort
         throw new BangerError('invalid_argument', `A client does not send "${frame.type}" frames`);
     }
   });
-  const pump = async (from: AsyncIterable<Buffer>, type: 'stdout' | 'stderr'): Promise<void> => {
-    for await (const chunk of from) await stream.send(type, chunk);
+  // Read to the end, the channel must stay: a destroyed one is closed at once, and the guest's word about how the
+  // program ended, which comes after its output, would be lost now and then.
+  const pump = async (from: Readable, type: 'stdout' | 'stderr'): Promise<void> => {
+    for await (const chunk of from.iterator({ destroyOnReturn: false }))
+      await stream.send(type, chunk as Buffer);
   };
   await Promise.all([pump(process.stdio, 'stdout'), pump(process.stderr, 'stderr')]).catch(
     (error: unknown) => {

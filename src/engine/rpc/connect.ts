@@ -39,7 +39,7 @@ export async function connectOrStart(options: ConnectOptions): Promise<RpcClient
 /** True when an engine of our build is there to stay; otherwise the connection has been closed. */
 export async function isOurs(client: RpcClient, build: BuildIdentity): Promise<boolean> {
   try {
-    const hello = await client.hello;
+    const hello = await withinTime(client.hello);
     if (hello.build === build.buildId && !hello.leaving) return true;
     client.close();
     if (hello.leaving) return false;
@@ -50,5 +50,21 @@ export async function isOurs(client: RpcClient, build: BuildIdentity): Promise<b
     // It was leaving when we dialled: the next round starts another.
     if (error instanceof EngineGone) return false;
     throw error;
+  }
+}
+
+/** An engine greets within milliseconds, unless it hangs or is suspended. */
+const helloTimeoutMs = 15_000;
+
+async function withinTime<T>(answer: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const error = new BangerError('timeout', 'The engine does not answer, though its socket is open', {
+    hint: 'It may be suspended or very busy. Find its process with: pgrep -a banger-engine',
+  });
+  const timer = setTimeout(() => late.reject(error), helloTimeoutMs);
+  try {
+    return await Promise.race([answer, late.promise]);
+  } finally {
+    clearTimeout(timer);
   }
 }

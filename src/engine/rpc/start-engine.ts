@@ -2,7 +2,7 @@ import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import lockfile from 'proper-lockfile';
-import { BangerError, errnoOf } from '../../errors.ts';
+import { BangerError, errnoOf, type ErrorCode } from '../../errors.ts';
 import { identifyProcess, isAlive, spawnDetached } from '../../host/process.ts';
 import type { RpcClient } from './client.ts';
 import { connectIfRunning, isOurs, type ConnectOptions } from './connect.ts';
@@ -100,10 +100,28 @@ async function spawnEngine(options: ConnectOptions): Promise<RpcClient | undefin
   return undefined;
 }
 
+/** The last thing an engine says when it cannot start, as a line of its log. See bin/engine.ts. */
+interface LastWords {
+  readonly level: 'fatal';
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint?: string;
+}
+
 async function diedAtStart(options: ConnectOptions, exit: string): Promise<BangerError> {
   const log = await readFile(options.engineLog, 'utf8').catch(() => '');
-  const words = log.trim().split('\n').at(-1)?.slice(0, 500);
-  return new BangerError('internal', `The engine could not start (${exit})${words ? `: ${words}` : ''}`, {
-    hint: `Its log: ${options.engineLog}`,
+  const words = lastWords(log.trim().split('\n').at(-1) ?? '');
+  if (words) return new BangerError(words.code, words.message, { hint: words.hint });
+  return new BangerError('internal', `The engine ended at its start (${exit})`, {
+    hint: `Its log may say why: tail ${options.engineLog}`,
   });
+}
+
+function lastWords(line: string): LastWords | undefined {
+  try {
+    const words = JSON.parse(line) as LastWords;
+    return words.level === 'fatal' ? words : undefined;
+  } catch {
+    return undefined;
+  }
 }

@@ -39,6 +39,8 @@ function kernelCommandLine(spec: VmmSpec): string {
     'net.ifnames=0',
     // The kernel's self-tests of its ciphers are more than half of an emulated boot.
     'cryptomgr.notests',
+    // systemd would wait 90 s for a serial port that udev announces, in images without udev, to log in nobody.
+    'systemd.getty_auto=no',
     ...(spec.kernelWords ?? []),
   ].join(' ');
 }

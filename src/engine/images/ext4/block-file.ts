@@ -114,7 +114,7 @@ export class BlockFile {
     const errno = errnoOf(error);
     if (errno === 'ENOSPC' || errno === 'EDQUOT') {
       return new BangerError('invalid_state', `No space left to write "${this.#path}"`, {
-        hint: 'Remove what is no longer used with: banger image prune',
+        hint: 'Make room, for example by deleting images that are not used: banger image list',
         cause: error,
       });
     }

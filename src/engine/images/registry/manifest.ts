@@ -172,7 +172,11 @@ export function guestPlatform(nodeArchitecture: string): Platform {
   return { os: 'linux', architecture: names[nodeArchitecture] ?? nodeArchitecture };
 }
 
-export function refused(image: string, why: string, hint?: string): BangerError {
+export function refused(
+  image: string,
+  why: string,
+  hint = 'The image is at fault, or what sent it: try another tag or registry, or push it again',
+): BangerError {
   return new BangerError('command_failed', `Image "${image}" is refused: ${why}`, { hint });
 }
 

@@ -76,6 +76,7 @@ export class Registry {
         throw refused(
           this.#image,
           `its manifest should have digest ${promised.slice(0, 80)} and has ${digest}`,
+          'Somebody between you and its author changed it, or the digest is wrong: check the digest, or try another registry',
         );
       }
       return { bytes, digest };
