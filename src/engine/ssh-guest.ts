@@ -19,8 +19,9 @@ export function sshGuest(take: () => Promise<Lease>): Guest {
     async (argv: readonly string[], options: GuestExecOptions = {}) => {
       const lease = await take();
       try {
-        const channel = await lease.connection.exec(commandLine(verb, argv, options), terminalOf(options));
-        return attach(lease, channel, options.signal);
+        return await lease.connection.exec(commandLine(verb, argv, options), terminalOf(options), (channel) =>
+          attach(lease, channel, options.signal),
+        );
       } catch (error) {
         lease.release(false);
         throw error;
@@ -135,8 +136,20 @@ const reachTimeoutMs = 10_000;
 const flushTimeoutMs = 30_000;
 
 async function powerOff(take: () => Promise<Lease>, signal: AbortSignal): Promise<void> {
-  const asked = take().then(({ connection }) => connection.exec('banger-poweroff'));
-  const channel = await within(reachTimeoutMs, asked, 'did not answer');
+  const asked = take().then(({ connection }) =>
+    connection.exec('banger-poweroff', undefined, (channel) => ({
+      channel,
+      flushed: whenFlushed(channel, signal),
+    })),
+  );
+  const { channel, flushed } = await within(reachTimeoutMs, asked, 'did not answer');
+  await within(flushTimeoutMs, flushed, 'did not flush its disks').catch((error: unknown) => {
+    channel.close();
+    throw error;
+  });
+}
+
+function whenFlushed(channel: ClientChannel, signal: AbortSignal): Promise<void> {
   const flushed = new Promise<void>((resolve, reject) => {
     let text = '';
     channel.on('data', (chunk: Buffer) => {
@@ -149,10 +162,9 @@ async function powerOff(take: () => Promise<Lease>, signal: AbortSignal): Promis
     );
     signal.addEventListener('abort', () => reject(abortError(signal)), { once: true });
   });
-  await within(flushTimeoutMs, flushed, 'did not flush its disks').catch((error: unknown) => {
-    channel.close();
-    throw error;
-  });
+  // Whoever asked may have given up by then.
+  flushed.catch(() => undefined);
+  return flushed;
 }
 
 async function within<T>(timeoutMs: number, work: Promise<T>, what: string): Promise<T> {

@@ -85,9 +85,35 @@ export class SshConnection {
     return connection;
   }
 
-  /** Runs a command line on the guest's side. */
-  exec(command: string, terminal?: PseudoTtyOptions): Promise<ClientChannel> {
-    return this.#open((done) => this.#client.exec(command, terminal ? { pty: terminal } : {}, done));
+  /**
+   * Runs a command line on the guest's side and returns what `attach` makes of the channel. It is called before
+   * anything else is read: a short program's end may have arrived together with the word that it was started.
+   */
+  exec<T>(
+    command: string,
+    terminal: PseudoTtyOptions | undefined,
+    attach: (channel: ClientChannel) => T,
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const lost = (): void => reject(this.lostError());
+      this.#client.once('close', lost);
+      try {
+        this.#client.exec(command, terminal ? { pty: terminal } : {}, (error, channel) => {
+          this.#client.off('close', lost);
+          if (!error) return resolve(attach(channel));
+          reject(
+            new BangerError('guest_unreachable', `The guest refused a channel: ${error.message}`, {
+              cause: error,
+            }),
+          );
+        });
+      } catch (error) {
+        // ssh2 throws at once when the socket is gone already.
+        reject(
+          new BangerError('guest_unreachable', `The connection to the guest was lost: ${errorText(error)}`),
+        );
+      }
+    });
   }
 
   /**
@@ -103,31 +129,5 @@ export class SshConnection {
 
   close(): void {
     this.#client.destroy();
-  }
-
-  #open(
-    request: (done: (error: Error | undefined, channel: ClientChannel) => void) => void,
-  ): Promise<ClientChannel> {
-    return new Promise((resolve, reject) => {
-      const lost = (): void =>
-        reject(new BangerError('guest_unreachable', 'The connection to the guest was lost'));
-      this.#client.once('close', lost);
-      try {
-        request((error, channel) => {
-          this.#client.off('close', lost);
-          if (!error) return resolve(channel);
-          reject(
-            new BangerError('guest_unreachable', `The guest refused a channel: ${error.message}`, {
-              cause: error,
-            }),
-          );
-        });
-      } catch (error) {
-        // ssh2 throws at once when the socket is gone already.
-        reject(
-          new BangerError('guest_unreachable', `The connection to the guest was lost: ${errorText(error)}`),
-        );
-      }
-    });
   }
 }

@@ -12,6 +12,7 @@ import { ensureClientKey, generateHostKey, type HostKey } from '../keys.ts';
 import { findFreePort } from '../ports.ts';
 import { isAlive, killProcess, waitForExit, type ProcessIdentity } from '../process.ts';
 import { SshConnection } from '../ssh.ts';
+import type { ClientChannel } from 'ssh2';
 
 export interface TrialBootInput {
   readonly qemuProgram: string;
@@ -113,7 +114,7 @@ async function bootFully(
     const ssh = await measure('handshake', 'SSH handshake', () => SshConnection.connect(target, unaborted()));
     await measure('exec', 'First command', () => runTrue(ssh));
     await measure('power-off', 'Powering off', async () => {
-      await ssh.exec('banger-poweroff');
+      await ssh.exec('banger-poweroff', undefined, (channel) => channel.resume());
       await waitForEnd(vmm);
     });
   } finally {
@@ -234,8 +235,17 @@ async function waitForProbeLine(consoleLog: string, vmm: ProcessIdentity): Promi
 }
 
 async function runTrue(ssh: SshConnection): Promise<void> {
-  const channel = await ssh.exec('banger-toolbox true');
-  const code = await new Promise<number | null>((resolve) => {
+  const { ended } = await ssh.exec('banger-toolbox true', undefined, (channel) => ({
+    ended: exitCodeOf(channel),
+  }));
+  const code = await ended;
+  if (code === 0) return;
+  throw new BangerError('guest_unreachable', `"true" ended in the guest with ${code ?? 'a signal'}`);
+}
+
+/** Null when a signal ended the program. */
+function exitCodeOf(channel: ClientChannel): Promise<number | null> {
+  return new Promise((resolve) => {
     let exitCode: number | null = null;
     channel.on('exit', (value: number | null) => {
       exitCode = value;
@@ -246,8 +256,6 @@ async function runTrue(ssh: SshConnection): Promise<void> {
     channel.stderr.resume();
     channel.end();
   });
-  if (code === 0) return;
-  throw new BangerError('guest_unreachable', `"true" ended in the guest with ${code ?? 'a signal'}`);
 }
 
 async function waitForEnd(vmm: ProcessIdentity): Promise<void> {
