@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Cli } from '../../src/commands/cli.ts';
-import { imageCommand } from '../../src/commands/image.ts';
+
+import { runProgram } from '../support/run-program.ts';
 import type { ImageDetails, ImageView } from '../../src/engine/rpc/image-methods.ts';
 
 const view: ImageView = {
@@ -30,9 +31,7 @@ async function run(argv: readonly string[], answer: unknown): Promise<{ calls: u
       for (const name of names) printed.push(text(await action(name)));
     },
   };
-  await imageCommand(cli as Cli)
-    .exitOverride()
-    .parseAsync([...argv], { from: 'user' });
+  await runProgram(cli as Cli, ['image', ...argv]);
   return { calls, text: printed.join('\n') };
 }
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Cli } from '../../src/commands/cli.ts';
-import { workspaceCommand } from '../../src/commands/workspace.ts';
+import { runProgram } from '../support/run-program.ts';
 
 interface Recorded {
   readonly calls: { readonly method: string; readonly params: unknown }[];
@@ -35,9 +35,7 @@ async function run(argv: readonly string[], answer: unknown, json = false): Prom
     write: async (bytes: Buffer | string) => write(bytes),
     say: (line: string) => void recorded.talk.push(line),
   } as unknown as Cli;
-  await workspaceCommand(cli)
-    .exitOverride()
-    .parseAsync([...argv], { from: 'user' });
+  await runProgram(cli, ['workspace', ...argv]);
   return recorded;
 }
 

@@ -1,0 +1,153 @@
+import { expect, test } from 'vitest';
+import { exitCodeOf } from '../../src/commands/attach.ts';
+import type { Cli } from '../../src/commands/cli.ts';
+import { printable } from '../../src/commands/printable.ts';
+import { ago } from '../../src/commands/vm-text.ts';
+import { runProgram } from '../support/run-program.ts';
+
+/** Runs `banger WORDS…` against an engine that gives one answer. */
+async function run(words: readonly string[], answer: unknown = {}) {
+  const calls: [string, unknown][] = [];
+  const talk: string[] = [];
+  let exitCode = 0;
+  const ask = async (method: { name: string }, params: unknown) => {
+    calls.push([method.name, params]);
+    return answer;
+  };
+  const cli = {
+    json: false,
+    cwd: '/home/me/tree',
+    call: ask,
+    attach: ask,
+    programTerminal: () => undefined,
+    print: () => undefined,
+    say: (line: string) => void talk.push(line),
+    forEach: async (names: readonly string[], action: (name: string) => Promise<unknown>) => {
+      for (const name of names) await action(name);
+    },
+    exitWith: (code: number) => {
+      exitCode = code;
+    },
+  } as unknown as Cli;
+  await runProgram(cli, words);
+  return { params: calls[0]?.[1] as Record<string, unknown>, calls, talk, exitCode };
+}
+
+const created = { name: 'web', state: 'running', cpus: 1, memoryMib: 1, diskBytes: 1, stages: [] };
+const ran = { code: 0, vm: 'swift-otter', removed: true, stages: [] };
+
+test('create turns flags into one call, with sizes in the units of the contract', async () => {
+  const words = [
+    'vm',
+    'create',
+    '--name',
+    'web',
+    '--cpus',
+    '2',
+    '--memory',
+    '2G',
+    '--disk',
+    '20G',
+    '--no-start',
+  ];
+  const { params } = await run(words, created);
+  expect(params).toMatchObject({
+    name: 'web',
+    cpus: 2,
+    memoryMib: 2048,
+    diskBytes: 20 * 1024 ** 3,
+    start: false,
+  });
+});
+
+test.each([
+  [['vm', 'create', '--name', 'Bad_Name']],
+  [['vm', 'create', '--cpus', '0']],
+  [['vm', 'create', '--memory', 'lots']],
+  [['vm', 'create', '--no-such-flag']],
+  [['vm', 'strat', 'web']],
+  [['vm', 'stop']],
+])('%j is a usage error', async (words) => {
+  await expect(run(words)).rejects.toMatchObject({ code: expect.stringContaining('commander.') as string });
+});
+
+test.each([
+  [['.', '--', 'npm', 'test'], { path: '/home/me/tree', argv: ['npm', 'test'], remove: true }],
+  [['--', 'ls', '--json', '-l'], { path: undefined, argv: ['ls', '--json', '-l'], remove: true }],
+  [['.'], { path: '/home/me/tree', argv: undefined, remove: false }],
+  [[], { path: undefined, argv: undefined, remove: false }],
+  [['--rm'], { remove: true }],
+  [['--keep', '--', 'make'], { remove: false }],
+  [['--name', 'web', '--', 'make'], { remove: false, name: 'web' }],
+  [['--name', 'web', '--rm', '--', 'make'], { remove: true }],
+])('run %j asks for %j', async (words, expected) => {
+  expect((await run(['vm', 'run', ...words], ran)).params).toMatchObject(expected);
+});
+
+test('a command without -- is refused with the line that works', async () => {
+  await expect(run(['vm', 'run', '.', 'make', 'all'])).rejects.toMatchObject({
+    code: 'invalid_argument',
+    hint: expect.stringContaining('banger vm run . -- make all') as string,
+  });
+});
+
+test('--rm and --keep together are refused', async () => {
+  await expect(run(['vm', 'run', '--rm', '--keep'])).rejects.toThrow('contradict');
+});
+
+test('exec passes everything after the VM on as it is, with or without --', async () => {
+  expect((await run(['vm', 'exec', 'web', '--', 'ls', '-l'])).params).toMatchObject({
+    vm: 'web',
+    argv: ['ls', '-l'],
+  });
+  expect((await run(['vm', 'exec', 'web', 'ls', '--help'])).params).toMatchObject({ argv: ['ls', '--help'] });
+});
+
+test('a variable without a value is taken from here, and one that is not set here is not sent', async () => {
+  const { params } = await run([
+    'vm',
+    'exec',
+    '-e',
+    'A=1',
+    '-e',
+    'FROM_HERE',
+    '-e',
+    'NOT_SET',
+    'web',
+    'true',
+  ]);
+  expect(params['env']).toEqual({ A: '1', FROM_HERE: 'here' });
+});
+
+test('several VMs are stopped, and one that had to be killed is told', async () => {
+  const { calls, talk } = await run(['vm', 'stop', 'a', 'b', '-t', '5'], { name: 'a', flushed: false });
+  expect(calls.map(([, params]) => params)).toEqual([
+    { vm: 'a', timeoutMs: 5000 },
+    { vm: 'b', timeoutMs: 5000 },
+  ]);
+  expect(talk[0]).toContain('is lost');
+});
+
+test.each([
+  [{ code: 7 }, 7],
+  [{ code: 0 }, 0],
+  [{ signal: 'TERM' }, 143],
+  [{ signal: 'KILL' }, 137],
+  [{ signal: 'INT' }, 130],
+])('a program that ended with %j is exit code %i', (exit, code) => {
+  expect(exitCodeOf(exit, { SIGTERM: 15, SIGKILL: 9, SIGINT: 2 })).toBe(code);
+});
+
+test('text from outside cannot move the cursor or turn what follows around', () => {
+  expect(printable('a\u001b[2Jb\u202ec\n')).toBe('a\\x1b[2Jb\\u{202e}c\\x0a');
+});
+
+test.each([
+  [0, 'just now'],
+  [61, '1 minute ago'],
+  [7200, '2 hours ago'],
+  [90_000, '1 day ago'],
+])('%i seconds are "%s"', (seconds, words) => {
+  const now = new Date('2026-01-02T00:00:00Z');
+  expect(ago(new Date(now.getTime() - seconds * 1000).toISOString(), now)).toBe(words);
+});
