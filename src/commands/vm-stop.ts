@@ -1,11 +1,23 @@
 import { Command } from 'commander';
-import { vmStop } from '../engine/rpc/vm-methods.ts';
+import { vmStop, type vmRestart } from '../engine/rpc/vm-methods.ts';
 import type { Cli } from './cli.ts';
 import { parseDuration } from './parse.ts';
 
 export function vmStopCommand(cli: Cli): Command {
-  return new Command('stop')
-    .description('Flush the disks of running VMs and power them off')
+  return stoppingCommand(cli, vmStop, {
+    name: 'stop',
+    description: 'Flush the disks of running VMs and power them off',
+  });
+}
+
+/** What `stop` and `restart` have in common: several VMs, a timeout, and a word about those that had to be killed. */
+export function stoppingCommand(
+  cli: Cli,
+  method: typeof vmStop | typeof vmRestart,
+  { name, description }: { readonly name: string; readonly description: string },
+): Command {
+  return new Command(name)
+    .description(description)
     .argument('<vm...>', 'names or ids')
     .option(
       '-t, --timeout <duration>',
@@ -13,12 +25,12 @@ export function vmStopCommand(cli: Cli): Command {
       parseDuration,
       10_000,
     )
-    .addHelpText('after', '\nExample:\n  banger vm stop web')
+    .addHelpText('after', `\nExample:\n  banger vm ${name} web`)
     .action((vms: string[], options: { timeout: number }) =>
       cli.forEach(
         vms,
         async (vm) => {
-          const stopped = await cli.call(vmStop, { vm, timeoutMs: options.timeout });
+          const stopped = await cli.call(method, { vm, timeoutMs: options.timeout });
           if (!stopped.flushed) cli.say(unflushedText(stopped.name));
           return stopped;
         },
@@ -27,7 +39,6 @@ export function vmStopCommand(cli: Cli): Command {
     );
 }
 
-/** What users must know when a guest was killed with data it had not written. */
-export function unflushedText(name: string): string {
+function unflushedText(name: string): string {
   return `${name}: the guest did not answer and was killed; what it had not written to its disk is lost`;
 }
