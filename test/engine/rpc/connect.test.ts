@@ -7,6 +7,13 @@ import { connectIfRunning, connectOrStart, type ConnectOptions } from '../../../
 import { protocolVersion, type HelloResult } from '../../../src/engine/rpc/messages.ts';
 import { serveRpc } from '../../../src/engine/rpc/server.ts';
 
+const lastWords = JSON.stringify({
+  level: 'fatal',
+  code: 'invalid_state',
+  message: 'No room left',
+  hint: 'Make some',
+});
+
 let directory: string;
 let options: ConnectOptions;
 let connections = 0;
@@ -20,7 +27,7 @@ beforeEach(async () => {
     engineLog: join(directory, 'engine.log'),
     build: { version: '1.0.0', buildId: 'ours' },
     // Stands in for an engine that dies at once.
-    engineArgv: ['/bin/sh', '-c', 'echo no room left >&2; exit 3'],
+    engineArgv: ['/bin/sh', '-c', `echo '${lastWords}' >&2; exit 1`],
     engineEnv: {},
   };
 });
@@ -73,8 +80,18 @@ test('a busy engine of another build is reported, and hung up on', async () => {
 test('an engine that leaves is replaced', async () => {
   await engineAnswering({ leaving: true });
   await expect(connectOrStart(options)).rejects.toMatchObject({
+    code: 'invalid_state',
+    message: 'No room left',
+    hint: 'Make some',
+  });
+});
+
+test('an engine that dies without a word is told with where to look', async () => {
+  const dying = { ...options, engineArgv: ['/bin/sh', '-c', 'exit 3'] as [string, ...string[]] };
+  await expect(connectOrStart(dying)).rejects.toMatchObject({
     code: 'internal',
-    message: 'The engine could not start (3): no room left',
+    message: 'The engine ended at its start (3)',
+    hint: expect.stringContaining(options.engineLog) as string,
   });
 });
 
