@@ -69,7 +69,8 @@ function failureCode(error: unknown, words: readonly string[], report: (error: u
   if (isCommanderError(error)) return error.exitCode === 0 ? 0 : exitCodes.usage;
   report(error);
   if (error instanceof BangerError && error.code === 'cancelled') return exitCodes.interrupted;
-  const runsProgram = words[0] === 'vm' && ['exec', 'run', 'ssh', 'shell'].includes(words[1] ?? '');
+  const [group, verb] = words.filter((word) => !word.startsWith('-'));
+  const runsProgram = group === 'vm' && ['exec', 'run', 'ssh', 'shell'].includes(verb ?? '');
   return runsProgram ? exitCodes.runFailed : exitCodes.failed;
 }
 
@@ -104,23 +105,21 @@ function engineStart(engineWord: string): {
   return { engineArgv: [process.execPath, ...(isSource ? [script!] : []), engineWord], engineEnv };
 }
 
-let interruptCallback: (() => void) | undefined;
+/** Everything that wants to know of Ctrl-C now. */
+const interruptCallbacks = new Set<() => boolean>();
 
-function onInterrupt(callback: () => void): () => void {
-  const before = interruptCallback;
-  interruptCallback = callback;
-  return () => {
-    interruptCallback = before;
-  };
+function onInterrupt(callback: () => boolean): () => void {
+  interruptCallbacks.add(callback);
+  return () => interruptCallbacks.delete(callback);
 }
 
-let interrupts = 0;
 process.on('SIGINT', () => {
-  interrupts++;
-  if (interruptCallback && interrupts <= 2) interruptCallback();
-  if (!interruptCallback || interrupts > 2) process.exit(exitCodes.interrupted);
+  const answers = [...interruptCallbacks].map((callback) => callback());
+  if (!answers.includes(true)) process.exit(exitCodes.interrupted);
 });
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  // `banger vm list | head -1`: whoever read has what they wanted.
-  if (error.code === 'EPIPE') process.exit(exitCodes.failed);
-});
+for (const output of [process.stdout, process.stderr]) {
+  output.on('error', (error: NodeJS.ErrnoException) => {
+    // `banger vm list | head -1`: whoever read has what they wanted.
+    if (error.code === 'EPIPE') process.exit(exitCodes.failed);
+  });
+}

@@ -21,47 +21,47 @@ export interface LocalStreams {
 
 const interruptedExitCode = 130;
 
+/** A stream that is being carried. */
+export interface Attachment {
+  /** True while the program runs: from the engine's first credit to `letGo` */
+  readonly isRunning: () => boolean;
+  /** Gives the terminal back: the program has ended, though the engine may still be busy with what follows */
+  letGo(): void;
+  readonly ended: Promise<GuestExit>;
+}
+
 /**
  * Carries bytes between this process and a program in a guest until it ends, with back-pressure both ways.
  *
- * With a terminal, keys go to the guest as they are (raw mode) and the window size follows. Without, Ctrl-C is
- * passed on as SIGINT.
+ * Input is read from the moment the program runs, and as far as the engine gives credit. With a terminal, keys then
+ * go to the guest as they are (raw mode) and the window size follows; until then Ctrl-C is ours.
  */
-export async function attachStream(
-  stream: ClientStream,
-  streams: LocalStreams,
-  hasTerminal: boolean,
-): Promise<GuestExit> {
-  const { stdin, stdout, stderr } = streams;
-  const send = (type: 'stdin' | 'stdin-end', bytes?: Buffer): void => {
-    if (!stream.send(type, bytes)) stdin.pause();
-  };
-  stream.onDrain(() => stdin.resume());
-  stream.onFrame((frame) => {
-    if (frame.type !== 'stdout' && frame.type !== 'stderr') return;
-    const out = frame.type === 'stdout' ? stdout : stderr;
-    if (out.write(frame.payload)) return;
-    stream.pause();
-    out.once('drain', () => stream.resume());
-  });
+export function attachStream(stream: ClientStream, streams: LocalStreams, hasTerminal: boolean): Attachment {
+  const { stdout, stderr } = streams;
+  let stdin: NodeJS.ReadStream | undefined;
+  let credit = 0;
 
-  const onData = (chunk: Buffer): void => send('stdin', chunk);
-  const onEnd = (): void => send('stdin-end');
+  const onData = (chunk: Buffer): void => {
+    credit -= chunk.length;
+    stream.send('stdin', chunk);
+    if (credit <= 0) stdin?.pause();
+  };
+  const onEnd = (): void => void stream.send('stdin-end');
   const onResize = (): void => {
     stream.send('resize', JSON.stringify({ columns: stdout.columns, rows: stdout.rows }));
   };
-  const onBrokenPipe = (): void => stream.close();
-  stdin.on('data', onData);
-  stdin.on('end', onEnd);
-  // Whoever read our output has gone: so may the program.
-  stdout.on('error', onBrokenPipe);
-  if (hasTerminal) {
+  const start = (): void => {
+    stdin = streams.stdin;
+    stdin.on('data', onData);
+    stdin.on('end', onEnd);
+    if (!hasTerminal) return;
     stdin.setRawMode(true);
     stdout.on('resize', onResize);
-  }
-  try {
-    return await stream.ended;
-  } finally {
+    // It may have changed while the VM was booting.
+    onResize();
+  };
+  const letGo = (): void => {
+    if (!stdin) return;
     if (hasTerminal) stdin.setRawMode(false);
     stdin.off('data', onData);
     stdin.off('end', onEnd);
@@ -69,7 +69,22 @@ export async function attachStream(
     stdin.pause();
     // A pipe that nobody writes to must not keep this process alive.
     stdin.unref?.();
-  }
+    stdin = undefined;
+  };
+
+  stream.onFrame((frame) => {
+    if (frame.type === 'credit') {
+      credit += Number(frame.payload.toString());
+      if (stdin) stdin.resume();
+      else start();
+    } else if (frame.type === 'stdout' || frame.type === 'stderr') {
+      const out = frame.type === 'stdout' ? stdout : stderr;
+      if (out.write(frame.payload)) return;
+      stream.pause();
+      out.once('drain', () => stream.resume());
+    }
+  });
+  return { isRunning: () => stdin !== undefined, letGo, ended: stream.ended.finally(letGo) };
 }
 
 /** A program's end as a shell's `$?`: its own code, or 128 and the number of the signal. */

@@ -5,6 +5,7 @@ import type { ProgressEvent } from '../engine/rpc/messages.ts';
 import type { Method, ParamsOf, ResultOf, StreamMethod } from '../engine/rpc/method.ts';
 import { attachStream, type GuestExit, type LocalStreams, type ProgramTerminal } from './attach.ts';
 import type { Cli } from './cli.ts';
+import { printable } from './printable.ts';
 import { jsonProgress, lineProgress, spinnerProgress, type ProgressView } from './progress.ts';
 
 export interface CliInput {
@@ -12,8 +13,8 @@ export interface CliInput {
   readonly streams: LocalStreams;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
-  /** Registers what Ctrl-C does now; the default (end at once) is restored by what it returns */
-  readonly onInterrupt: (callback: () => void) => () => void;
+  /** Registers what Ctrl-C does; false from all who are registered ends the program. Returns how to stop that. */
+  readonly onInterrupt: (callback: () => boolean) => () => void;
 }
 
 /** One run of the program: what its commands use, and what is left to do at its end. */
@@ -34,31 +35,43 @@ export class CliRuntime implements Cli {
   }
 
   async callIfRunning<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined> {
-    const { connectIfRunning } = await import('../engine/rpc/connect.ts');
-    const client = await connectIfRunning(this.#input.connect);
+    const client = await this.#findEngine();
     return client && this.#request(client, method, params);
+  }
+
+  async callLast<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined> {
+    const client = await this.#findEngine();
+    return client && this.#request(client, method, params, () => client.closed);
+  }
+
+  /** The engine that runs, of whatever build; one that leaves because it is of another counts as gone. */
+  async #findEngine(): Promise<RpcClient | undefined> {
+    const { connectIfRunning, greet } = await import('../engine/rpc/connect.ts');
+    const client = await connectIfRunning(this.#input.connect);
+    if (!client || (await greet(client))) return client;
+    client.close();
+    return undefined;
   }
 
   async attach<M extends StreamMethod>(method: M, params: ParamsOf<M>): Promise<GuestExit> {
     const client = await this.#connect();
-    client.onProgress((event) => {
-      // Once the program runs, the screen is its own.
-      if (event.stage === 'Running') this.showProgress(undefined);
-      else this.showProgress(event);
-    });
     const stream = await client.stream(method, params);
+    const attached = attachStream(stream, this.#input.streams, this.programTerminal() !== undefined);
+    client.onProgress((event) => {
+      // Once the program runs, the screen is its own; what comes after it is ours again.
+      if (event.stage === 'Running') return this.showProgress(undefined);
+      attached.letGo();
+      this.showProgress(event);
+    });
     let interrupts = 0;
     const restore = this.#input.onInterrupt(() => {
       interrupts++;
-      if (interrupts === 1 && !this.#isWaiting) stream.send('signal', 'INT');
+      if (interrupts === 1 && attached.isRunning()) stream.send('signal', 'INT');
       else client.cancel();
+      return interrupts <= 2;
     });
     try {
-      return await attachStream(
-        stream,
-        this.#input.streams,
-        'terminal' in (params as object) && this.programTerminal() !== undefined,
-      );
+      return await attached.ended;
     } finally {
       restore();
       this.showProgress(undefined);
@@ -93,14 +106,7 @@ export class CliRuntime implements Cli {
     this.#input.streams.stderr.write(`${line}\n`);
   }
 
-  get #isWaiting(): boolean {
-    return this.#lastStage !== undefined;
-  }
-
-  #lastStage: string | undefined;
-
   showProgress(event: ProgressEvent | undefined): void {
-    this.#lastStage = event?.stage;
     if (event) this.#progressView().show(event);
     else this.#view?.clear();
   }
@@ -136,8 +142,9 @@ export class CliRuntime implements Cli {
       stderr.write(`${JSON.stringify({ error: { code, message, hint } })}\n`);
       return;
     }
-    stderr.write(`banger: ${known.message}\n`);
-    if (known.hint) stderr.write(`  ${known.hint}\n`);
+    // Some of it may be a guest's or a registry's words.
+    stderr.write(`banger: ${printable(known.message)}\n`);
+    if (known.hint) stderr.write(`  ${printable(known.hint)}\n`);
   }
 
   async #connect(): Promise<RpcClient> {
@@ -146,14 +153,25 @@ export class CliRuntime implements Cli {
     return connectOrStart(this.#input.connect);
   }
 
-  async #request<M extends Method>(client: RpcClient, method: M, params: ParamsOf<M>): Promise<ResultOf<M>> {
+  async #request<M extends Method>(
+    client: RpcClient,
+    method: M,
+    params: ParamsOf<M>,
+    afterwards: () => Promise<void> = () => Promise.resolve(),
+  ): Promise<ResultOf<M>> {
     client.onProgress((event) => this.showProgress(event));
+    let isCancelling = false;
     const restore = this.#input.onInterrupt(() => {
+      if (isCancelling) return false;
+      isCancelling = true;
       this.say('Cancelling (Ctrl-C again to leave at once)');
       client.cancel();
+      return true;
     });
     try {
-      return await client.call(method, params);
+      const answer = await client.call(method, params);
+      await afterwards();
+      return answer;
     } catch (error) {
       throw isGone(error) ? (await import('../engine/rpc/client.ts')).lostEngine() : error;
     } finally {

@@ -10,6 +10,8 @@ export interface Cli {
   call<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M>>;
   /** Like `call`, but never starts an engine: undefined when none is running */
   callIfRunning<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined>;
+  /** Asks a running engine for something that ends it, and returns when it has ended; undefined when none is running */
+  callLast<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined>;
   /** Connects stdin, stdout and stderr to a program in a guest until it ends; returns the engine's exit frame */
   attach<M extends StreamMethod>(method: M, params: ParamsOf<M>): Promise<GuestExit>;
   /** The user's terminal as the guest's program shall see it; undefined when stdin or stdout is not one */

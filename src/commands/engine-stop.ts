@@ -8,9 +8,9 @@ export function engineStopCommand(cli: Cli): Command {
     .option('-f, --force', 'cancel what it is doing')
     .addHelpText('after', '\nExample:\n  banger engine stop')
     .action(async (options: { force?: boolean }) => {
-      const stopped = await cli.callIfRunning(engineStop, { force: options.force ?? false });
+      const stopped = await cli.callLast(engineStop, { force: options.force ?? false });
       cli.print({ stopped: stopped !== undefined }, () =>
-        stopped ? 'The engine is stopping. VMs go on running.' : 'The engine is not running.',
+        stopped ? 'The engine has ended. VMs go on running.' : 'The engine is not running.',
       );
     });
 }

@@ -34,7 +34,7 @@ export function spinnerProgress(stderr: NodeJS.WriteStream): ProgressView {
   let isWanted = false;
   const load = async (): Promise<void> => {
     const { default: ora } = await import('ora');
-    if (isWanted) spinner = ora({ text, stream: stderr, discardStdin: false }).start();
+    if (isWanted && !spinner) spinner = ora({ text, stream: stderr, discardStdin: false }).start();
   };
   return {
     show: (event) => {

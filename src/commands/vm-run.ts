@@ -108,7 +108,8 @@ async function runInNewVm(cli: Cli, words: RunWords, options: RunOptions): Promi
   if (cli.json) return cli.print({ ...summary, exitCode }, () => '');
   cli.say(`${summary.vm}: ${stagesText(summary.stages)}`);
   if (summary.patch) {
-    const { path, files } = summary.patch;
+    const { path, files, warnings } = summary.patch;
+    for (const warning of warnings) cli.say(`warning: ${warning}`);
     cli.say(
       `${files} file${files === 1 ? '' : 's'} changed in the guest. Look: less ${path}; take over: git apply ${path}`,
     );

@@ -1,6 +1,7 @@
 import type { Assets } from '../host/assets.ts';
 import type { Acceleration, VmmControl, VmmDriver } from '../host/drivers/driver.ts';
 import type { Exec } from '../host/exec.ts';
+import type { ClientKey } from '../host/keys.ts';
 import type { Config } from '../state/config.ts';
 import type { Database } from '../state/database.ts';
 import type { Layout } from '../state/layout.ts';
@@ -26,6 +27,8 @@ export interface EngineContext {
   readonly handles: HandleCache;
   /** Connections to guests; `guest` below is the way to use them */
   readonly guests: Pick<GuestPool, 'drop' | 'closeAll'>;
+  /** The key pair by which guests know us, made on first use */
+  readonly clientKey: () => Promise<ClientKey>;
   readonly driver: () => VmmDriver;
   /** Control connections of running VMs, by VM id: a VMM serves one client at a time, so there is one to share */
   readonly controls: Map<string, VmmControl>;

@@ -39,7 +39,7 @@ export interface GuestOutput {
   readonly stderr: string;
 }
 
-/** The way into a running guest: one open SSH connection, shared by everybody. */
+/** The way into a running guest, over SSH connections that stay open. */
 export interface Guest {
   /** Runs a program directly, without a shell, in the image's own root */
   spawn(argv: readonly string[], options?: GuestExecOptions): Promise<GuestProcess>;

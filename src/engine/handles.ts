@@ -39,6 +39,11 @@ export class HandleCache {
     this.#handles.set(id, handles);
   }
 
+  /** Takes over what an earlier engine wrote and what still holds: the file is right already. */
+  adopt(id: string, handles: Handles): void {
+    this.#handles.set(id, handles);
+  }
+
   async clear(id: string): Promise<void> {
     await rm(this.#pathOf(id), { force: true });
     this.#handles.delete(id);

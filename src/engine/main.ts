@@ -1,7 +1,6 @@
 import { createWriteStream } from 'node:fs';
 import { chmod, mkdir, rm, stat, rename } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import type { Server } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText } from '../errors.ts';
 import type { Assets } from '../host/assets.ts';
@@ -27,7 +26,7 @@ import { routes } from './routes.ts';
 import type { BuildIdentity } from './rpc/client.ts';
 import { engineStatus, engineStop } from './rpc/engine-methods.ts';
 import { protocolVersion } from './rpc/messages.ts';
-import { route, serveRpc } from './rpc/server.ts';
+import { route, serveRpc, type RpcServer } from './rpc/server.ts';
 
 export interface EngineInput {
   readonly layout: Layout;
@@ -58,6 +57,8 @@ export async function runEngine(input: EngineInput): Promise<void> {
   const lock = await waitForLock(layout, input.addon);
   if (!lock) return;
 
+  // A wrong configuration is told at once, by the first command that needs the engine.
+  loadConfig(layout.configFile);
   const log = await openLog(layout);
   log('info', 'engine starts', { pid: process.pid, version: build.version, build: build.buildId });
   const db = openDatabase(layout.database, input.addon);
@@ -70,7 +71,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   await reconcile(context);
   const server = await listen(context, input, { stop, idle });
   idle.start({
-    timeoutMs: () => context.config().engineIdleTimeoutMs,
+    timeoutMs: idleTimeout(context),
     isIdle: () => context.operations.runningCount === 0 && countRunning(context) === 0,
   });
   context.operations.onIdle(() => idle.look());
@@ -83,6 +84,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   idle.close();
   server.close();
   await cancelOperations(context, log);
+  server.hangUp();
   context.guests.closeAll();
   db.close();
   lock.close();
@@ -128,7 +130,8 @@ function createContext(
 ): EngineContext {
   const { layout, db, log, assets } = input;
   const handles = new HandleCache((id) => vmPaths(layout, id).handles);
-  const guests = new GuestPool(handles, () => ensureClientKey(layout.clientKey));
+  const clientKey = once(() => ensureClientKey(layout.clientKey));
+  const guests = new GuestPool(handles, clientKey);
   const config = () => loadConfig(layout.configFile);
   return {
     layout,
@@ -141,6 +144,7 @@ function createContext(
     config,
     handles,
     guests,
+    clientKey,
     driver: () => qemuDriver(config().qemuProgram),
     controls: new Map(),
     acceleration: accelerationOnce(input),
@@ -149,10 +153,33 @@ function createContext(
   };
 }
 
+/** A file that became wrong meanwhile must not end the engine: what it said last holds. */
+function idleTimeout(context: EngineContext): () => number {
+  let last = context.config().engineIdleTimeoutMs;
+  return () => {
+    try {
+      last = context.config().engineIdleTimeoutMs;
+    } catch {
+      // Told to whoever asks for something that needs the configuration.
+    }
+    return last;
+  };
+}
+
+/** Does something once, for all who ask; a failure is not remembered. */
+function once<T>(work: () => Promise<T>): () => Promise<T> {
+  let result: Promise<T> | undefined;
+  return () => {
+    result ??= work();
+    result.catch(() => (result = undefined));
+    return result;
+  };
+}
+
 /** Asks the boot probe once per engine, and at once when the configuration leaves no choice. */
 function accelerationOnce({ layout, assets, log }: EngineInput & { log: Log }): () => Promise<Acceleration> {
-  let probed: Promise<Acceleration> | undefined;
-  const probe = async (qemuProgram: string): Promise<Acceleration> => {
+  const probe = once(async (): Promise<Acceleration> => {
+    const { qemuProgram } = loadConfig(layout.configFile);
     const verdict = await cachedKvmProbe(
       {
         exec,
@@ -165,15 +192,10 @@ function accelerationOnce({ layout, assets, log }: EngineInput & { log: Log }): 
     );
     log('info', `KVM: ${verdict.reason}`, { works: verdict.works });
     return verdict.works ? 'kvm' : 'tcg';
-  };
+  });
   return async () => {
-    const { accel, qemuProgram } = loadConfig(layout.configFile);
-    if (accel !== 'auto') return accel;
-    probed ??= probe(qemuProgram);
-    probed.catch(() => {
-      probed = undefined;
-    });
-    return probed;
+    const { accel } = loadConfig(layout.configFile);
+    return accel === 'auto' ? probe() : accel;
   };
 }
 
@@ -181,7 +203,7 @@ async function listen(
   context: EngineContext,
   input: EngineInput,
   control: { readonly stop: AbortController; readonly idle: IdleTimer },
-): Promise<Server> {
+): Promise<RpcServer> {
   const { layout, build } = input;
   const startedAt = new Date().toISOString();
   const leave = (reason: string): void => {

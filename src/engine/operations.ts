@@ -28,6 +28,17 @@ export interface Operation {
   progress(progress: Omit<Progress, 'stage'>): void;
 }
 
+/** The same operation for work that must finish, whoever has gone: clean-up is not cancelled with what it cleans up. */
+export function uncancellable(operation: Operation, signal = new AbortController().signal): Operation {
+  return {
+    id: operation.id,
+    kind: operation.kind,
+    signal,
+    enter: (stage) => operation.enter(stage),
+    progress: (progress) => operation.progress(progress),
+  };
+}
+
 /** An operation that can say how long its stages took. */
 export interface TimedOperation extends Operation {
   /** Stages so far, the current one included */

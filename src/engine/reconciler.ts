@@ -1,10 +1,11 @@
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorText } from '../errors.ts';
-import { findReadyLine } from '../host/console.ts';
+import { findReadyLine, readHead } from '../host/console.ts';
 import { isAlive, killProcess } from '../host/process.ts';
 import { vmPaths } from '../state/layout.ts';
-import { listVms, moveVm, type Vm } from '../state/vms.ts';
+import { listVms, moveVm, setEphemeral, type Vm } from '../state/vms.ts';
+import { listWorkspaces } from '../state/workspaces.ts';
 import type { EngineContext } from './context.ts';
 import { guestSshPort } from './guest-pool.ts';
 import type { Handles } from './handles.ts';
@@ -33,12 +34,15 @@ export async function reconcile(context: EngineContext): Promise<void> {
 
 async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {
   const handles = await findHandles(context, vm);
-  if (handles) await context.handles.set(vm.id, handles);
-  else await context.handles.clear(vm.id);
+  if (!handles) await context.handles.clear(vm.id);
+  const hasWork = listWorkspaces(context.db, vm.id).length > 0;
+  // What a run changed in its working tree is nowhere else: its VM is the user's now.
+  if (vm.ephemeral && hasWork) setEphemeral(context.db, vm.id, false);
+  const isLeftover = vm.ephemeral && !hasWork;
   switch (vm.state) {
     case 'running':
     case 'paused':
-      if (vm.ephemeral) return remove(context, vm);
+      if (isLeftover) return remove(context, vm);
       if (handles) return watchVmm(context, vm);
       moveVm(context.db, vm.id, 'stopped', 'The VMM ended while no engine was there to see why');
       return;
@@ -55,7 +59,7 @@ async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {
       return finishStop(context, vm, handles !== undefined);
     case 'stopped':
       if (handles) await endVmm(context, vm);
-      if (vm.ephemeral) await remove(context, vm);
+      if (isLeftover) await remove(context, vm);
       return;
   }
 }
@@ -64,11 +68,15 @@ async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {
 async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | undefined> {
   const found = context.driver().find(vm.id);
   const written = await context.handles.readFile(vm.id);
-  if (written && isAlive(written.process) && found?.process.pid === written.process.pid) return written;
+  if (written && isAlive(written.process) && found?.process.pid === written.process.pid) {
+    context.handles.adopt(vm.id, written);
+    return written;
+  }
   if (!found) return undefined;
-  const console = await readFile(vmPaths(context.layout, vm.id).consoleLog, 'latin1').catch(() => '');
-  const ready = findReadyLine(console);
-  return {
+  const ready = findReadyLine(
+    await readHead(vmPaths(context.layout, vm.id).consoleLog, readyLineWithinBytes),
+  );
+  const handles: Handles = {
     process: found.process,
     acceleration: found.acceleration,
     driver: context.driver().name,
@@ -76,7 +84,12 @@ async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | un
     guestBootId: ready?.bootId,
     phases: ready && { ...ready.phases },
   };
+  await context.handles.set(vm.id, handles);
+  return handles;
 }
+
+/** A guest writes to its console what it likes; its ready line comes early. */
+const readyLineWithinBytes = 1024 * 1024;
 
 function remove(context: EngineContext, vm: Vm): Promise<void> {
   context.log('info', `removing what is left of VM "${vm.name}"`, { vm: vm.id, state: vm.state });

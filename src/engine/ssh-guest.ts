@@ -1,10 +1,14 @@
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClientChannel } from 'ssh2';
 import { abortError, BangerError } from '../errors.ts';
 import { shellQuote } from '../host/shell-quote.ts';
 import type { Lease } from './connection-pool.ts';
 import type { Guest, GuestExecOptions, GuestExit, GuestOutput, GuestProcess } from './guest.ts';
+
+/** How long a guest may take to confirm that a channel is closed. */
+const closeTimeoutMs = 2_000;
 
 /** Collected output beyond this is an error. */
 const maxOutputBytes = 64 * 1024 * 1024;
@@ -18,13 +22,18 @@ export function sshGuest(take: () => Promise<Lease>): Guest {
     (verb: string) =>
     async (argv: readonly string[], options: GuestExecOptions = {}) => {
       const lease = await take();
+      // A guest that hangs answers nothing: giving up on it is to hang up.
+      const giveUp = (): void => lease.release(false);
+      options.signal?.addEventListener('abort', giveUp, { once: true });
       try {
         return await lease.connection.exec(commandLine(verb, argv, options), terminalOf(options), (channel) =>
           attach(lease, channel, options.signal),
         );
       } catch (error) {
         lease.release(false);
-        throw error;
+        throw options.signal?.aborted ? abortError(options.signal) : error;
+      } finally {
+        options.signal?.removeEventListener('abort', giveUp);
       }
     };
   const collect =
@@ -72,7 +81,11 @@ function attach(lease: Lease, channel: ClientChannel, signal: AbortSignal | unde
   });
   // Whoever is interested awaits it; others must not crash the engine by not doing so.
   exit.catch(() => undefined);
-  const onAbort = (): void => channel.close();
+  const onAbort = (): void => {
+    channel.close();
+    // Closing wants the guest's answer, which a guest that hangs does not give.
+    setTimeout(() => lease.release(false), closeTimeoutMs).unref();
+  };
   signal?.addEventListener('abort', onAbort, { once: true });
   channel.once('close', () => signal?.removeEventListener('abort', onAbort));
   if (signal?.aborted) channel.close();
@@ -81,7 +94,7 @@ function attach(lease: Lease, channel: ClientChannel, signal: AbortSignal | unde
     stderr: channel.stderr as Readable,
     exit,
     resize: (columns, rows) => channel.setWindow(rows, columns, 0, 0),
-    sendSignal: (name) => channel.signal(name),
+    sendSignal: (name) => lease.connection.signal(channel, name),
     close: () => channel.close(),
   };
 }
@@ -123,11 +136,10 @@ async function feed(process: GuestProcess, input: Buffer | Readable | undefined)
     await pipeline(input, process.stdio, { end: true });
   } catch (error) {
     // A program that ends before it has read everything closes its end: its exit code says what happened.
-    const ended = await Promise.race([process.exit.catch(() => undefined), Promise.resolve(undefined)]);
-    if (ended === undefined && !process.stdio.destroyed) {
-      process.close();
-      throw error;
-    }
+    const ended = await Promise.race([process.exit.catch(() => undefined), sleep(closeTimeoutMs)]);
+    if (ended) return;
+    process.close();
+    throw error;
   }
 }
 

@@ -91,6 +91,17 @@ function tailOf(text: string): string {
   return lines.length === 0 ? '; its console is empty' : `; its console ends with: ${lines.join(' | ')}`;
 }
 
+/** The beginning of a console log as text; empty when there is none. */
+export async function readHead(path: string, maxBytes: number): Promise<string> {
+  let text = '';
+  while (text.length < maxBytes) {
+    const chunk = await readFrom(path, text.length);
+    if (chunk.length === 0) break;
+    text += chunk.toString('latin1');
+  }
+  return text;
+}
+
 async function readFrom(path: string, position: number): Promise<Buffer> {
   try {
     const file = await open(path, 'r');

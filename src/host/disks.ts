@@ -1,4 +1,4 @@
-import { rm, statfs } from 'node:fs/promises';
+import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BangerError } from '../errors.ts';
 import type { Exec } from './exec.ts';
@@ -33,11 +33,6 @@ export async function createOverlayDisk(
     ],
     { signal: options.signal },
   );
-}
-
-/** Removes a VM's disk. One that is already gone counts as removed. */
-export async function removeDisk(path: string): Promise<void> {
-  await rm(path, { force: true });
 }
 
 /** Room a VM must find to be worth starting: its first minutes write logs and caches. */

@@ -47,6 +47,9 @@ export const exec: Exec = (argv, options = {}) => {
     const fail = (error: BangerError): void => {
       failure ??= error;
       child.kill('SIGKILL');
+      // A grandchild that keeps them open must not keep us waiting.
+      child.stdout!.destroy();
+      child.stderr!.destroy();
     };
     const collect = (into: Buffer[]) => (chunk: Buffer) => {
       bytes += chunk.length;

@@ -62,7 +62,7 @@ export async function cachedKvmProbe(input: KvmProbeInput, cacheFile: string): P
   if (remembered) return remembered;
   const verdict = await bootOnKvm(input);
   const key = await cacheKey(input);
-  await writeFileAtomic(cacheFile, JSON.stringify({ key, verdict }), 0o600);
+  await writeFileAtomic(cacheFile, JSON.stringify({ key, verdict, time: Date.now() }), 0o600);
   return verdict;
 }
 
@@ -72,8 +72,13 @@ export async function rememberedVerdict(
   cacheFile: string,
 ): Promise<KvmVerdict | undefined> {
   const cached = await readCache(cacheFile);
-  return cached && cached.key === (await cacheKey(input)) ? cached.verdict : undefined;
+  if (!cached || cached.key !== (await cacheKey(input))) return undefined;
+  const isStale = !cached.verdict.works && Date.now() - cached.time > refusalHoldsMs;
+  return isStale ? undefined : cached.verdict;
 }
+
+/** A host that was too busy for the probe, or lent its processor to somebody else, gets another chance. */
+const refusalHoldsMs = 60 * 60 * 1000;
 
 async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
   const directory = await mkdtemp(join(input.temporaryDirectory, 'banger-probe-'));
@@ -132,11 +137,19 @@ async function cacheKey({ exec, qemuProgram }: Pick<KvmProbeInput, 'exec' | 'qem
   return `${hostBootId()} ${stdout.toString('utf8').split('\n')[0]}`;
 }
 
+interface CachedVerdict {
+  /** Host boot and QEMU that it holds for */
+  readonly key: string;
+  readonly verdict: KvmVerdict;
+  /** Milliseconds since 1970 */
+  readonly time: number;
+}
+
 /** A cache that cannot be read or makes no sense is no cache. */
-async function readCache(path: string): Promise<{ key: string; verdict: KvmVerdict } | undefined> {
+async function readCache(path: string): Promise<CachedVerdict | undefined> {
   try {
-    const cached = JSON.parse(await readFile(path, 'utf8')) as { key: string; verdict: KvmVerdict };
-    return typeof cached.verdict?.works === 'boolean' ? cached : undefined;
+    const cached = JSON.parse(await readFile(path, 'utf8')) as CachedVerdict;
+    return typeof cached.verdict?.works === 'boolean' && typeof cached.time === 'number' ? cached : undefined;
   } catch {
     return undefined;
   }

@@ -12,6 +12,8 @@ export interface SshTarget {
 }
 
 const connectTimeoutMs = 30_000;
+/** A server that does not answer for this long is not one to start another program on. */
+const settleTimeoutMs = 10_000;
 
 /**
  * An open SSH connection to a guest. Channels are opened on it without another handshake, which under
@@ -109,6 +111,7 @@ export class SshConnection {
         });
       } catch (error) {
         // ssh2 throws at once when the socket is gone already.
+        this.#client.off('close', lost);
         reject(
           new BangerError('guest_unreachable', `The connection to the guest was lost: ${errorText(error)}`),
         );
@@ -121,13 +124,35 @@ export class SshConnection {
    * forwarding that nobody asked for) has been round.
    */
   async settle(): Promise<void> {
-    await new Promise<void>((resolve, reject) => {
-      this.#client.once('close', () => reject(this.lostError()));
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const lost = (): void => reject(this.lostError());
+    const timer = setTimeout(lost, settleTimeoutMs);
+    this.#client.once('close', lost);
+    try {
       this.#client.unforwardIn('', 1, () => resolve());
-    });
+      await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#client.off('close', lost);
+    }
+  }
+
+  /** Sends a signal to a channel's program, such as `INT`. */
+  signal(channel: ClientChannel, name: string): void {
+    if (channel.writable) return channel.signal(name);
+    // ssh2's own method keeps quiet once standard input has ended, though a program may run on for long after that
+    // (https://github.com/mscdex/ssh2/blob/v1.17.0/lib/Channel.js); the protocol has no such rule.
+    const { _protocol: protocol } = this.#client as unknown as SignalSender;
+    const { outgoing } = channel as unknown as { outgoing: { id: number; state: string } };
+    if (this.#isOpen && outgoing.state !== 'closed') protocol.signal(outgoing.id, name);
   }
 
   close(): void {
     this.#client.destroy();
   }
+}
+
+/** The part of ssh2's inside that `signal` needs. */
+interface SignalSender {
+  readonly _protocol: { signal(channel: number, name: string): void };
 }

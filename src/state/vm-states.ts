@@ -18,7 +18,8 @@ const next: Readonly<Record<VmState, readonly VmState[]>> = {
   creating: ['starting', 'stopped', 'deleting'],
   starting: ['running', 'stopped', 'deleting'],
   running: ['stopping', 'stopped', 'paused', 'deleting'],
-  stopping: ['stopped', 'running', 'deleting'],
+  // To itself: a stop that failed halfway is tried again.
+  stopping: ['stopping', 'stopped', 'running', 'deleting'],
   stopped: ['starting', 'deleting'],
   paused: ['running', 'stopping', 'stopped', 'deleting'],
   deleting: ['deleting'],

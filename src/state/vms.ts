@@ -90,7 +90,9 @@ export function moveVm(db: Database, id: string, next: VmState, lastError?: stri
   if (moved) return toVm(moved);
 
   const vm = getVm(db, id);
-  throw new BangerError('invalid_state', `VM "${vm.name}" is ${vm.state} and cannot go to ${next}`);
+  throw new BangerError('invalid_state', `VM "${vm.name}" is ${vm.state} and cannot go to ${next}`, {
+    hint: `See what it is doing with: banger vm show ${vm.name}`,
+  });
 }
 
 /** Forgets a VM. One that is already gone counts as forgotten. */

@@ -9,6 +9,7 @@ import { HandleCache } from '../../src/engine/handles.ts';
 import { createLocks } from '../../src/engine/locks.ts';
 import { OperationRegistry } from '../../src/engine/operations.ts';
 import type { VmmControl, VmmDriver, VmmSpec } from '../../src/host/drivers/driver.ts';
+import { ensureClientKey } from '../../src/host/keys.ts';
 import { identifyProcess, isAlive, killProcess, type ProcessIdentity } from '../../src/host/process.ts';
 import { parseConfig } from '../../src/state/config.ts';
 import { openDatabase } from '../../src/state/database.ts';
@@ -84,8 +85,6 @@ export function fakeEngine(): FakeEngine {
       }, 5);
     });
     return {
-      pause: async () => undefined,
-      resume: async () => undefined,
       pressPowerButton: async () => undefined,
       closed,
       close: () => undefined,
@@ -132,6 +131,7 @@ export function fakeEngine(): FakeEngine {
     },
     config: () => parseConfig('[vm]\nimage = "test"\nmemory = "128M"\n', 'config.toml'),
     handles: new HandleCache((id) => vmPaths(layout, id).handles),
+    clientKey: () => ensureClientKey(layout.clientKey),
     guests: { drop: () => undefined, closeAll: () => undefined },
     driver: () => driver,
     controls: new Map(),

@@ -1,8 +1,7 @@
-import { appendFile, chmod, copyFile, mkdir, readFile } from 'node:fs/promises';
+import { appendFile, chmod, copyFile, mkdir, readFile, rm } from 'node:fs/promises';
 import { abortError, BangerError } from '../../errors.ts';
 import { waitForReady, type GuestReady } from '../../host/console.ts';
 import { cpioArchive } from '../../host/cpio.ts';
-import { ensureClientKey } from '../../host/keys.ts';
 import { isAlive, killProcess, type ProcessIdentity } from '../../host/process.ts';
 import { shellQuote } from '../../host/shell-quote.ts';
 import { getImage } from '../../state/images.ts';
@@ -138,7 +137,7 @@ async function spawnVmm(
 /** The guest's initramfs in three parts: toolbox, modules, and what only this VM has (see guest/init). */
 async function writeInitrd(context: EngineContext, vm: Vm, setup: GuestSetup): Promise<void> {
   const paths = vmPaths(context.layout, vm.id);
-  const key = await ensureClientKey(context.layout.clientKey);
+  const key = await context.clientKey();
   const image = getImage(context.db, vm.imageId);
   const mine = cpioArchive([
     { path: '/etc/banger/vm.conf', content: assignments(setup.conf ?? {}), mode: 0o600 },
@@ -146,6 +145,8 @@ async function writeInitrd(context: EngineContext, vm: Vm, setup: GuestSetup): P
     { path: '/etc/banger/env', content: exports(image.config.env), mode: 0o600 },
     { path: '/root/.ssh/authorized_keys', content: `${key.publicLine}\n`, mode: 0o600 },
   ]);
+  // One that a killed engine left half made may be read-only, as what it was copied from.
+  await rm(paths.initrd, { force: true });
   await copyFile(await context.assets.file('toolbox.cpio.zst'), paths.initrd);
   await chmod(paths.initrd, 0o600);
   await appendFile(paths.initrd, await readFile(await context.assets.file('modules.cpio')));

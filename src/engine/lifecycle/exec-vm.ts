@@ -6,7 +6,7 @@ import { listWorkspaces } from '../../state/workspaces.ts';
 import type { EngineContext } from '../context.ts';
 import type { GuestExecOptions, GuestExit, GuestProcess } from '../guest.ts';
 import type { Operation } from '../operations.ts';
-import type { EngineStream } from '../rpc/server.ts';
+import type { EngineStream } from '../rpc/frame-stream.ts';
 
 export interface ExecParams {
   /** Absent: the image's login shell */
@@ -57,13 +57,16 @@ function defaultDirectory(context: EngineContext, vm: Vm): string | undefined {
   return workspace?.guestPath ?? getImage(context.db, vm.imageId).config.workingDirectory;
 }
 
+/** How far a client's standard input may run ahead of the program that reads it. */
+const inputWindowBytes = 1024 * 1024;
+
 /** Frames to program and back, with back-pressure both ways, until the program has ended and its output is sent. */
 async function bridge(process: GuestProcess, stream: EngineStream, signal: AbortSignal): Promise<GuestExit> {
   stream.onFrame(async (frame) => {
     switch (frame.type) {
       case 'stdin':
-        if (!process.stdio.writable) return;
-        if (!process.stdio.write(frame.payload)) await drained(process);
+        if (process.stdio.writable && !process.stdio.write(frame.payload)) await drained(process);
+        await stream.send('credit', String(frame.payload.length));
         return;
       case 'stdin-end':
         process.stdio.end();
@@ -81,11 +84,13 @@ async function bridge(process: GuestProcess, stream: EngineStream, signal: Abort
       case 'exit':
       case 'failure':
       case 'progress':
+      case 'credit':
         throw new BangerError('invalid_argument', `A client does not send "${frame.type}" frames`);
     }
   });
   // Read to the end, the channel must stay: a destroyed one is closed at once, and the guest's word about how the
   // program ended, which comes after its output, would be lost now and then.
+  await stream.send('credit', String(inputWindowBytes));
   const pump = async (from: Readable, type: 'stdout' | 'stderr'): Promise<void> => {
     for await (const chunk of from.iterator({ destroyOnReturn: false }))
       await stream.send(type, chunk as Buffer);

@@ -2,8 +2,8 @@ import { BangerError, errorText } from '../../errors.ts';
 import { findVm, getVm, setEphemeral, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { GuestExit } from '../guest.ts';
-import type { TimedOperation } from '../operations.ts';
-import type { EngineStream } from '../rpc/server.ts';
+import { uncancellable, type TimedOperation } from '../operations.ts';
+import type { EngineStream } from '../rpc/frame-stream.ts';
 import type { RunSummary } from '../rpc/vm-methods.ts';
 import { checkTree } from '../workspace/inspect-tree.ts';
 import { prepareWorkspace } from '../workspace/prepare-workspace.ts';
@@ -38,18 +38,28 @@ export async function runVm(
   // What cannot be sent is refused before a VM is made for it.
   if (params.path !== undefined) await checkTree(context.exec, params.path, operation.signal);
   const vm = await createVm(context, { ...params, start: true, ephemeral: true }, operation);
-  let exit: GuestExit;
-  let patch: RunSummary['patch'];
   try {
     if (params.path !== undefined) await sendTree(context, { vm, params, path: params.path }, operation);
     if (!params.remove) setEphemeral(context.db, vm.id, false);
     operation.enter('Running');
-    exit = await execVm(context, { vm: getVm(context.db, vm.id), params, stream }, operation);
-  } finally {
-    const isEphemeral = findVm(context.db, vm.id)?.ephemeral ?? false;
-    if (isEphemeral) patch = await takeDown(context, vm, operation);
+    const exit = await execVm(context, { vm: getVm(context.db, vm.id), params, stream }, operation);
+    const patch = params.remove ? await takeDown(context, vm, operation) : undefined;
+    return { ...exit, vm: vm.name, removed: params.remove, stages: [...operation.timings()], patch };
+  } catch (error) {
+    const isLeft = findVm(context.db, vm.id)?.ephemeral ?? false;
+    const patch = isLeft ? await takeDown(context, vm, operation) : undefined;
+    throw patch ? withPatch(error, patch.path) : error;
   }
-  return { ...exit, vm: vm.name, removed: params.remove, stages: [...operation.timings()], patch };
+}
+
+/** Says where the changes are that a run left, which did not end as it should. */
+function withPatch(error: unknown, path: string): unknown {
+  if (!(error instanceof BangerError)) return error;
+  const saved = `What it changed in the working tree is saved: git apply ${path}`;
+  return new BangerError(error.code, error.message, {
+    hint: error.hint ? `${error.hint}. ${saved}` : saved,
+    cause: error,
+  });
 }
 
 async function sendTree(
@@ -66,19 +76,16 @@ async function sendTree(
   );
 }
 
+/** Long enough for a large patch of an emulated guest; a guest that hangs must not be waited for for ever. */
+const takeDownTimeoutMs = 5 * 60 * 1000;
+
 /** Deletes the run's VM, whoever has gone meanwhile; what it changed in the working tree is saved before. */
 async function takeDown(
   context: EngineContext,
   vm: Vm,
   operation: TimedOperation,
 ): Promise<RunSummary['patch']> {
-  // Whoever started the run may have gone: cleaning up must not be cancelled with it.
-  const detached: TimedOperation = Object.create(operation, {
-    signal: { value: new AbortController().signal },
-    enter: { value: (stage: string) => operation.enter(stage) },
-    progress: { value: () => undefined },
-    timings: { value: () => operation.timings() },
-  }) as TimedOperation;
+  const detached = uncancellable(operation, AbortSignal.timeout(takeDownTimeoutMs));
   let patch: RunSummary['patch'];
   try {
     patch = await savePatch(context, vm, detached);
@@ -89,7 +96,7 @@ async function takeDown(
       'command_failed',
       `Changes in VM "${vm.name}" could not be saved: ${errorText(error)}`,
       {
-        hint: `The VM was kept. Get them with: banger workspace export --vm ${vm.name}; then: banger vm delete ${vm.name}`,
+        hint: `The VM was kept. Get them with: banger vm start ${vm.name}; banger workspace export --vm ${vm.name}; then: banger vm delete ${vm.name}`,
         cause: error,
       },
     );

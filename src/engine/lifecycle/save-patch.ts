@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { BangerError } from '../../errors.ts';
 import { writeFileAtomic } from '../../host/files.ts';
 import type { Vm } from '../../state/vms.ts';
 import { listWorkspaces } from '../../state/workspaces.ts';
@@ -8,20 +9,22 @@ import type { RunSummary } from '../rpc/vm-methods.ts';
 import { exportWorkspace } from '../workspace/export-workspace.ts';
 
 /**
- * Saves what changed in a VM's working tree before the VM goes. Undefined when nothing did, when it has no tree,
- * or when its guest is not running any more and there is nobody to ask.
+ * Saves what changed in a VM's working tree before the VM goes. Undefined when nothing did, or when it has no tree.
+ * Throws when it cannot be known: the VM's disk may hold the only copy.
  */
 export async function savePatch(
   context: EngineContext,
   vm: Vm,
   operation: Operation,
 ): Promise<RunSummary['patch']> {
-  if (listWorkspaces(context.db, vm.id).length === 0 || !context.handles.get(vm.id)) return undefined;
+  if (listWorkspaces(context.db, vm.id).length === 0) return undefined;
+  if (!context.handles.get(vm.id))
+    throw new BangerError('invalid_state', 'its guest is not running any more');
   operation.enter('Looking for changes');
   const exported = await exportWorkspace(context, { vm: vm.name }, operation);
-  if (exported.files.length === 0) return undefined;
+  if (exported.files.length === 0 && exported.warnings.length === 0) return undefined;
   const time = new Date().toISOString().replaceAll(/[-:]/g, '').slice(0, 15);
   const path = join(context.layout.patchesDirectory, `${vm.name}-${time}.patch`);
   await writeFileAtomic(path, Buffer.from(exported.patch, 'base64'), 0o600);
-  return { path, files: exported.files.length };
+  return { path, files: exported.files.length, warnings: [...exported.warnings] };
 }

@@ -34,7 +34,7 @@ export async function stopVm(
     const flushed = await flushAndPowerOff(context, vm);
 
     operation.enter('Powering off');
-    const process = context.handles.get(id)?.process;
+    const process = context.handles.get(id)?.process ?? context.driver().find(id)?.process;
     const ended = !process || (await waitForExit(process, timeoutMs));
     if (!ended) context.log('warn', 'VM did not power off in time and was ended', { vm: id, flushed });
     await endVmm(context, vm);

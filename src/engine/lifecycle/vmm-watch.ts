@@ -6,6 +6,7 @@ import { vmPaths } from '../../state/layout.ts';
 import { findVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { withoutLocks } from '../locks.ts';
+import { readVmLog } from '../vm-logs.ts';
 
 /** After its control connection has closed, a VMM that still lives is given this long. */
 const exitTimeoutMs = 5_000;
@@ -59,10 +60,25 @@ async function reasonText(
   end: GuestEnd | undefined,
 ): Promise<string | undefined> {
   if (end === 'power-off') return undefined;
-  if (end === 'reset')
+  if (end === 'reset' && !(await hasPanicked(context, vm))) {
     return `The guest rebooted, which ends its VM; start it again with: banger vm start ${vm.name}`;
-  if (end === 'panic') return `The guest's kernel panicked; its console: banger vm logs ${vm.name}`;
+  }
+  if (end === 'reset' || end === 'panic') {
+    return `The guest's kernel panicked; its console: banger vm logs ${vm.name}`;
+  }
   const words = await readFile(vmPaths(context.layout, vm.id).vmmLog, 'utf8').catch(() => '');
   const lastLine = words.trim().split('\n').at(-1);
   return `The VMM ended by itself${lastLine ? `: ${lastLine}` : ' (killed from outside, or crashed)'}`;
+}
+
+const consoleTailBytes = 64 * 1024;
+
+/** A guest that panics resets itself (panic=-1), so that only its console tells it from one that was rebooted. */
+async function hasPanicked(context: EngineContext, vm: Vm): Promise<boolean> {
+  const { content } = await readVmLog(context.layout, {
+    id: vm.id,
+    source: 'console',
+    maxBytes: consoleTailBytes,
+  });
+  return content.includes('Kernel panic');
 }

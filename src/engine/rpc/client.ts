@@ -20,16 +20,10 @@ export interface BuildIdentity {
   readonly buildId: string;
 }
 
-/** How a program at the other end of a stream ended, in the terms of a shell's `$?`. */
-export interface GuestStreamResult {
-  readonly exitCode: number;
-}
-
 /** The client's side of an upgraded connection. */
 export interface ClientStream {
-  /** Sends a frame; false asks to wait for `onDrain` before sending more */
-  send(type: FrameType, payload?: Buffer | string): boolean;
-  onDrain(callback: () => void): void;
+  /** Sends a frame, now or never: a connection that is gone takes none */
+  send(type: FrameType, payload?: Buffer | string): void;
   onFrame(handler: (frame: Frame) => void): void;
   /** Stops and resumes reading, for a stdout that is slow */
   pause(): void;
@@ -56,13 +50,20 @@ export class RpcClient {
   #onProgress: ((event: ProgressEvent) => void) | undefined;
   #frames: ((chunk: Buffer) => void) | undefined;
   #closed = false;
+  /** Settles when the connection is closed, as it is when the engine ends */
+  readonly closed: Promise<void>;
   readonly hello: Promise<HelloResult>;
 
   private constructor(socket: Socket, build: BuildIdentity) {
     this.#socket = socket;
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     socket.on('error', () => undefined);
-    socket.on('close', () => this.#end());
+    this.closed = new Promise((resolve) => {
+      socket.on('close', () => {
+        this.#end();
+        resolve();
+      });
+    });
     const params = { protocol: protocolVersion, build: build.buildId, version: build.version };
     this.hello = this.#request('hello', params).then((answer) => helloResult.parse(answer));
     // Whoever awaits a call hears of it; a client that only greets may not.
@@ -161,8 +162,9 @@ export class RpcClient {
       if (!isEnded) ended.reject(lostEngine());
     });
     return {
-      send: (type, payload) => this.#socket.writable && this.#socket.write(encodeFrame(type, payload)),
-      onDrain: (callback) => this.#socket.on('drain', callback),
+      send: (type, payload) => {
+        if (this.#socket.writable) this.#socket.write(encodeFrame(type, payload));
+      },
       onFrame: (next) => {
         handler = next;
         waiting.splice(0).forEach(next);

@@ -1,5 +1,8 @@
+import { lstatSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { BangerError, errnoOf } from '../../errors.ts';
 import { EngineGone, RpcClient, type BuildIdentity } from './client.ts';
+import type { HelloResult } from './messages.ts';
 
 export interface ConnectOptions {
   readonly socketPath: string;
@@ -14,6 +17,7 @@ export interface ConnectOptions {
 
 /** A connection to the engine; undefined when none is running. */
 export async function connectIfRunning(options: ConnectOptions): Promise<RpcClient | undefined> {
+  refuseForeignDirectory(dirname(options.socketPath));
   try {
     return await RpcClient.dial(options.socketPath, options.build);
   } catch (error) {
@@ -21,6 +25,19 @@ export async function connectIfRunning(options: ConnectOptions): Promise<RpcClie
     if (errno === 'ENOENT' || errno === 'ECONNREFUSED') return undefined;
     throw error;
   }
+}
+
+/**
+ * Throws when the socket's directory is not ours alone: it may be at a predictable place under a shared one, and
+ * whoever put it there would hear what we send and answer in the engine's name.
+ */
+function refuseForeignDirectory(path: string): void {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  const isPrivate = found?.isDirectory() && found.uid === process.getuid!() && (found.mode & 0o077) === 0;
+  if (!found || isPrivate) return;
+  throw new BangerError('invalid_state', `"${path}" is not a directory of yours alone`, {
+    hint: 'Have it removed, or choose another place: BANGER_HOME=DIR banger …',
+  });
 }
 
 /**
@@ -38,32 +55,33 @@ export async function connectOrStart(options: ConnectOptions): Promise<RpcClient
 
 /** True when an engine of our build is there to stay; otherwise the connection has been closed. */
 export async function isOurs(client: RpcClient, build: BuildIdentity): Promise<boolean> {
-  try {
-    const hello = await withinTime(client.hello);
-    if (hello.build === build.buildId && !hello.leaving) return true;
-    client.close();
-    if (hello.leaving) return false;
-    throw new BangerError('busy', `The engine is of another version (${hello.version}) and busy`, {
-      hint: 'Wait until its work is done, then try again; see it with: banger engine status',
-    });
-  } catch (error) {
-    // It was leaving when we dialled: the next round starts another.
-    if (error instanceof EngineGone) return false;
-    throw error;
-  }
+  const hello = await greet(client);
+  if (hello?.build === build.buildId) return true;
+  client.close();
+  if (!hello) return false;
+  throw new BangerError('busy', `The engine is of another version (${hello.version}) and busy`, {
+    hint: 'Wait until its work is done, then try again; see it with: banger engine status',
+  });
 }
 
 /** An engine greets within milliseconds, unless it hangs or is suspended. */
 const helloTimeoutMs = 15_000;
 
-async function withinTime<T>(answer: Promise<T>): Promise<T> {
+/** What an engine that is there to stay says of itself; undefined when it is leaving. */
+export async function greet(client: RpcClient): Promise<HelloResult | undefined> {
   const late = Promise.withResolvers<never>();
   const error = new BangerError('timeout', 'The engine does not answer, though its socket is open', {
     hint: 'It may be suspended or very busy. Find its process with: pgrep -a banger-engine',
   });
   const timer = setTimeout(() => late.reject(error), helloTimeoutMs);
   try {
-    return await Promise.race([answer, late.promise]);
+    const hello = await Promise.race([client.hello, late.promise]);
+    return hello.leaving ? undefined : hello;
+  } catch (error) {
+    client.close();
+    // It was leaving when we dialled: the next round starts another.
+    if (error instanceof EngineGone) return undefined;
+    throw error;
   } finally {
     clearTimeout(timer);
   }

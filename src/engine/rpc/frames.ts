@@ -3,7 +3,11 @@ import { BangerError } from '../../errors.ts';
 /**
  * Frames of an upgraded connection: one byte of type, four bytes of length (big endian), payload.
  *
- * `exit`, `failure`, `resize` and `signal` carry JSON; `stdin-end` is empty; the others are bytes.
+ * `exit`, `failure`, `progress` and `resize` carry JSON, `signal` a name such as `INT`, `credit` a number of bytes in
+ * decimal; `stdin-end` is empty; the others are bytes.
+ *
+ * A client sends standard input only as far as it has credit, which begins when the program does. So the engine never
+ * has to stop reading, and hears signals and cancels however slow the program is.
  */
 export const frameTypes = {
   stdin: 0,
@@ -15,6 +19,7 @@ export const frameTypes = {
   failure: 6,
   signal: 7,
   progress: 8,
+  credit: 9,
 } as const;
 
 export type FrameType = keyof typeof frameTypes;

@@ -1,18 +1,10 @@
-import { createServer, type Server, type Socket } from 'node:net';
-import { BangerError, errorText } from '../../errors.ts';
+import { createServer, type Socket } from 'node:net';
+import { BangerError } from '../../errors.ts';
 import type { OperationRegistry, TimedOperation } from '../operations.ts';
-import { encodeFrame, FrameReader, type Frame, type FrameType } from './frames.ts';
+import { FrameStream, type EngineStream } from './frame-stream.ts';
 import { encodeLine, LineReader } from './lines.ts';
 import { clientMessage, helloParams, protocolVersion, toWireError, type HelloResult } from './messages.ts';
 import type { Method, ParsedParams, ResultOf, StreamMethod } from './method.ts';
-
-/** The engine's side of an upgraded connection. */
-export interface EngineStream {
-  /** Sends a frame; resolves when the client can take more */
-  send(type: FrameType, payload?: Buffer | string): Promise<void>;
-  /** Frames from the client, in order. While the handler's promise is pending, nothing more is read. */
-  onFrame(handler: (frame: Frame) => void | Promise<void>): void;
-}
 
 /** One method and the code that answers it. */
 export interface Route {
@@ -62,14 +54,25 @@ export interface RpcServerOptions {
   readonly onConnections: (count: number) => void;
 }
 
+export interface RpcServer {
+  /** Takes no more connections; those there are go on */
+  close(): void;
+  /** Ends the connections that are left, for an engine that is about to end */
+  hangUp(): void;
+}
+
 /** Listens on a Unix socket (mode 0600 from birth) and answers until closed. */
-export async function serveRpc(options: RpcServerOptions): Promise<Server> {
+export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
   const routes = new Map(options.routes.map((entry) => [entry.method.name, entry]));
-  let connections = 0;
+  const sockets = new Set<Socket>();
   // Half-open: a client that cancels closes its half, and still gets the answer, once everything is undone.
   const server = createServer({ allowHalfOpen: true }, (socket) => {
-    options.onConnections(++connections);
-    socket.once('close', () => options.onConnections(--connections));
+    sockets.add(socket);
+    options.onConnections(sockets.size);
+    socket.once('close', () => {
+      sockets.delete(socket);
+      options.onConnections(sockets.size);
+    });
     new Connection(socket, routes, options).start();
   });
   const previousMask = process.umask(0o177);
@@ -81,7 +84,12 @@ export async function serveRpc(options: RpcServerOptions): Promise<Server> {
   } finally {
     process.umask(previousMask);
   }
-  return server;
+  return {
+    close: () => void server.close(),
+    hangUp: () => {
+      for (const socket of sockets) socket.destroy();
+    },
+  };
 }
 
 /** One client: lines of JSON-RPC until a stream method turns it into frames. */
@@ -220,71 +228,6 @@ function subjectOf(params: unknown): string | undefined {
     if (typeof value === 'string') return value;
   }
   return undefined;
-}
-
-/** Frames over a socket, with back-pressure both ways. */
-class FrameStream implements EngineStream {
-  readonly #socket: Socket;
-  readonly #reader = new FrameReader();
-  readonly #waiting: Frame[] = [];
-  #handler: ((frame: Frame) => void | Promise<void>) | undefined;
-  #busy = false;
-
-  constructor(socket: Socket) {
-    this.#socket = socket;
-  }
-
-  receive(chunk: Buffer): void {
-    this.#waiting.push(...this.#reader.push(chunk));
-    this.#drain();
-  }
-
-  onFrame(handler: (frame: Frame) => void | Promise<void>): void {
-    this.#handler = handler;
-    this.#drain();
-  }
-
-  async send(type: FrameType, payload: Buffer | string = ''): Promise<void> {
-    if (!this.#socket.writable) return;
-    if (this.#socket.write(encodeFrame(type, payload))) return;
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        this.#socket.off('drain', done);
-        this.#socket.off('close', done);
-        resolve();
-      };
-      this.#socket.on('drain', done);
-      this.#socket.on('close', done);
-    });
-  }
-
-  /** Sends the last frame and ends the connection. */
-  async finish(type: 'exit' | 'failure', payload: unknown): Promise<void> {
-    await this.send(type, JSON.stringify(payload));
-    this.#socket.end();
-    // Frames that still arrive have no reader any more; they must not keep the socket from closing.
-    this.#handler = () => undefined;
-    this.#drain();
-  }
-
-  #drain(): void {
-    if (this.#busy || !this.#handler) {
-      this.#socket.pause();
-      return;
-    }
-    const frame = this.#waiting.shift();
-    if (!frame) {
-      this.#socket.resume();
-      return;
-    }
-    this.#busy = true;
-    void Promise.resolve(this.#handler(frame))
-      .catch((error: unknown) => this.#socket.destroy(new Error(errorText(error))))
-      .finally(() => {
-        this.#busy = false;
-        this.#drain();
-      });
-  }
 }
 
 const unusedStream: EngineStream = {

@@ -105,7 +105,7 @@ export const vmDelete = method(
   z.object({ id: z.string(), name: z.string() }),
 );
 
-/** The end of one of a VM's logs, as text. */
+/** A part of one of a VM's logs: its end, or what came after an offset. */
 export const vmLogs = method(
   'vm.logs',
   z.object({
@@ -163,6 +163,13 @@ export const runSummary = z.object({
   removed: z.boolean(),
   stages: stageTimings,
   /** Where what changed in the working tree was saved, when the VM was removed */
-  patch: z.optional(z.object({ path: z.string(), files: z.int() })),
+  patch: z.optional(
+    z.object({
+      path: z.string(),
+      files: z.int(),
+      /** What is not in it, such as repositories inside the tree */
+      warnings: z.array(z.string()),
+    }),
+  ),
 });
 export type RunSummary = z.output<typeof runSummary>;

@@ -13,10 +13,14 @@ export interface BoundVm {
 }
 
 /** Finds the VM a working tree was last sent to; a running one is preferred, then one that can be started. */
-export function findBoundVm(db: Database, hostPath: string): BoundVm | undefined {
+export function findBoundVm(
+  db: Database,
+  hostPath: string,
+  isWanted: (vm: Vm) => boolean = () => true,
+): BoundVm | undefined {
   const bound = findWorkspacesByHostPath(db, hostPath).flatMap((workspace): BoundVm[] => {
     const vm = findVm(db, workspace.vmId);
-    return vm ? [{ vm, workspace }] : [];
+    return vm && isWanted(vm) ? [{ vm, workspace }] : [];
   });
   return (
     bound.find(({ vm }) => vm.state === 'running') ??

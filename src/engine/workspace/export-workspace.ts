@@ -38,27 +38,6 @@ export async function exportWorkspace(
   };
 }
 
-/** The changes in a workspace, or undefined when there are none. */
-export async function summariseChanges(
-  context: WorkspaceContext,
-  bound: BoundVm,
-  operation: Operation,
-): Promise<WorkspaceChanges | undefined> {
-  const changes = await readWorkspace(context, bound, operation);
-  return changes.files.length > 0 ? changes : undefined;
-}
-
-/** True when the guest's files differ from what was sent. */
-export async function workspaceHasChanges(
-  context: WorkspaceContext,
-  bound: BoundVm,
-  operation: Operation,
-): Promise<boolean> {
-  return withGuestWorkspace(context, bound, operation, async (workspace) => {
-    return (await readChanges(workspace)).files.length > 0;
-  });
-}
-
 async function readWorkspace(
   context: WorkspaceContext,
   bound: BoundVm,

@@ -2,8 +2,10 @@ import { BangerError } from '../../errors.ts';
 import { formatBytes } from '../../state/units.ts';
 import type { EngineContext } from '../context.ts';
 import { createVm } from '../lifecycle/create-vm.ts';
+import { deleteVm } from '../lifecycle/delete-vm.ts';
 import { startVm } from '../lifecycle/start-vm.ts';
-import type { Operation } from '../operations.ts';
+import type { Vm } from '../../state/vms.ts';
+import { uncancellable, type Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import {
   maxExportedPatchBytes,
@@ -14,12 +16,23 @@ import { findBoundVm } from './bound-vm.ts';
 import { exportWorkspace } from './export-workspace.ts';
 import { prepareWorkspace, type EnsureVm } from './prepare-workspace.ts';
 
-export function prepareWorkspaceRoute(
+/** A VM that is made for the tree goes again when the tree does not arrive. */
+export async function prepareWorkspaceRoute(
   context: EngineContext,
   params: ParsedParams<typeof workspacePrepare>,
   operation: Operation,
 ): Promise<ResultOf<typeof workspacePrepare>> {
-  return prepareWorkspace(context, params, operation, (hostPath) => ensureVm(context, hostPath, operation));
+  let created: Vm | undefined;
+  try {
+    return await prepareWorkspace(context, params, operation, async (hostPath) => {
+      const chosen = await ensureVm(context, hostPath, operation);
+      if (chosen.created) created = chosen.vm;
+      return chosen;
+    });
+  } catch (error) {
+    if (created) await deleteVm(context, created.id, uncancellable(operation));
+    throw error;
+  }
 }
 
 export async function exportWorkspaceRoute(
@@ -46,7 +59,8 @@ async function ensureVm(
   hostPath: string,
   operation: Operation,
 ): ReturnType<EnsureVm> {
-  const bound = findBoundVm(context.db, hostPath);
+  // The VM of a `vm run` belongs to that run, and goes with it.
+  const bound = findBoundVm(context.db, hostPath, (vm) => !vm.ephemeral);
   if (bound) return { vm: await startVm(context, bound.vm.id, operation), created: false };
   return { vm: await createVm(context, { start: true, ephemeral: false }, operation), created: true };
 }

@@ -44,8 +44,6 @@ export interface FoundVmm {
 
 /** A VMM's control connection. */
 export interface VmmControl {
-  pause(): Promise<void>;
-  resume(): Promise<void>;
   /** Presses the power button. What the guest makes of it is up to the guest. */
   pressPowerButton(): Promise<void>;
   /** Settles when the VMM has closed the connection, which it does when it ends; says why the guest ended, if it did */

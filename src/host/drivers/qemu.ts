@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { readFile, rename, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../errors.ts';
@@ -188,17 +189,26 @@ async function keepPrevious(path: string): Promise<void> {
 
 function findQemu(id: string): FoundVmm | undefined {
   for (const pid of findProcessesByArguments(['-name', processName(id)])) {
-    const process = identifyProcess(pid);
-    const argv = process && commandLine(pid);
-    if (!argv) continue;
+    const identity = identifyProcess(pid);
+    const argv = identity && commandLine(pid);
+    if (!argv || !isOurs(pid)) continue;
     const network = argv[argv.indexOf('-netdev') + 1] ?? '';
     const forwards = [...network.matchAll(/hostfwd=tcp:127\.0\.0\.1:(\d+)-:(\d+)/g)].map((match) => ({
       hostPort: Number(match[1]),
       guestPort: Number(match[2]),
     }));
-    return { process, forwards, acceleration: argv[argv.indexOf('-accel') + 1] === 'kvm' ? 'kvm' : 'tcg' };
+    return {
+      process: identity,
+      forwards,
+      acceleration: argv[argv.indexOf('-accel') + 1] === 'kvm' ? 'kvm' : 'tcg',
+    };
   }
   return undefined;
+}
+
+/** Anybody may give their process our words; only our own is one of ours. */
+function isOurs(pid: number): boolean {
+  return statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid === process.getuid!();
 }
 
 async function openControl(socket: string): Promise<VmmControl> {
@@ -209,8 +219,6 @@ async function openControl(socket: string): Promise<VmmControl> {
     if (event === 'SHUTDOWN') end ??= guestEnds[String(data['reason'])];
   });
   return {
-    pause: async () => void (await qmp.execute('stop')),
-    resume: async () => void (await qmp.execute('cont')),
     pressPowerButton: async () => void (await qmp.execute('system_powerdown')),
     closed: qmp.closed.then(() => end),
     close: () => qmp.close(),

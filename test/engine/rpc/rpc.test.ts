@@ -1,5 +1,4 @@
 import { mkdtemp, rm, stat } from 'node:fs/promises';
-import type { Server } from 'node:net';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +9,7 @@ import { OperationRegistry } from '../../../src/engine/operations.ts';
 import { RpcClient } from '../../../src/engine/rpc/client.ts';
 import { protocolVersion } from '../../../src/engine/rpc/messages.ts';
 import { method, streamMethod } from '../../../src/engine/rpc/method.ts';
-import { route, serveRpc, streamRoute, type Route } from '../../../src/engine/rpc/server.ts';
+import { route, serveRpc, streamRoute, type Route, type RpcServer } from '../../../src/engine/rpc/server.ts';
 
 const build = { version: '1.0.0', buildId: 'build-a' };
 const double = method('test.double', z.object({ value: z.int() }), z.object({ value: z.int() }));
@@ -19,7 +18,7 @@ const waiting = method('test.wait', z.object({}), z.object({}));
 const upper = streamMethod('test.upper', z.object({}));
 
 let directory: string;
-let server: Server;
+let server: RpcServer;
 let undone: Promise<void>;
 const errors: unknown[] = [];
 

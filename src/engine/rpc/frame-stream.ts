@@ -1,0 +1,91 @@
+import type { Socket } from 'node:net';
+import { errorText } from '../../errors.ts';
+import { encodeFrame, FrameReader, type Frame, type FrameType } from './frames.ts';
+
+/** The engine's side of an upgraded connection. */
+export interface EngineStream {
+  /** Sends a frame; resolves when the client can take more */
+  send(type: FrameType, payload?: Buffer | string): Promise<void>;
+  /** Frames from the client. The next piece of standard input comes when the handler's promise has settled. */
+  onFrame(handler: (frame: Frame) => void | Promise<void>): void;
+}
+
+/** Standard input that a client may send ahead, with some slack for frames under way. */
+const maxWaitingBytes = 4 * 1024 * 1024;
+
+/** Frames over a socket. Standard input is handed on in order, each piece when the one before is done; the rest at once. */
+export class FrameStream implements EngineStream {
+  readonly #socket: Socket;
+  readonly #reader = new FrameReader();
+  readonly #waiting: Frame[] = [];
+  #waitingBytes = 0;
+  #handler: ((frame: Frame) => void | Promise<void>) | undefined;
+  #busy = false;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  receive(chunk: Buffer): void {
+    for (const frame of this.#reader.push(chunk)) {
+      const isInput = frame.type === 'stdin' || frame.type === 'stdin-end';
+      if (this.#handler && !isInput) void this.#handle(frame);
+      else this.#hold(frame);
+    }
+    this.#drain();
+  }
+
+  onFrame(handler: (frame: Frame) => void | Promise<void>): void {
+    this.#handler = handler;
+    this.#drain();
+  }
+
+  async send(type: FrameType, payload: Buffer | string = ''): Promise<void> {
+    if (!this.#socket.writable) return;
+    if (this.#socket.write(encodeFrame(type, payload))) return;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        this.#socket.off('drain', done);
+        this.#socket.off('close', done);
+        resolve();
+      };
+      this.#socket.on('drain', done);
+      this.#socket.on('close', done);
+    });
+  }
+
+  /** Sends the last frame and ends the connection. */
+  async finish(type: 'exit' | 'failure', payload: unknown): Promise<void> {
+    // Frames that still arrive have no reader any more.
+    this.#handler = () => undefined;
+    await this.send(type, JSON.stringify(payload));
+    this.#socket.end();
+  }
+
+  #hold(frame: Frame): void {
+    this.#waiting.push(frame);
+    this.#waitingBytes += frame.payload.length;
+    if (this.#waitingBytes > maxWaitingBytes)
+      this.#socket.destroy(new Error('A client sent more than it had credit for'));
+  }
+
+  #drain(): void {
+    if (this.#busy || !this.#handler) return;
+    const frame = this.#waiting.shift();
+    if (!frame) return;
+    this.#waitingBytes -= frame.payload.length;
+    this.#busy = true;
+    void this.#handle(frame).finally(() => {
+      this.#busy = false;
+      this.#drain();
+    });
+  }
+
+  async #handle(frame: Frame): Promise<void> {
+    try {
+      await this.#handler?.(frame);
+    } catch (error) {
+      this.#socket.destroy(new Error(errorText(error)));
+    }
+  }
+}
