@@ -8,6 +8,7 @@ import { reconcile } from '../../src/engine/reconciler.ts';
 import { isAlive, killProcess } from '../../src/host/process.ts';
 import { vmPaths } from '../../src/state/layout.ts';
 import { findVm, getVm, type Vm } from '../../src/state/vms.ts';
+import { saveWorkspace } from '../../src/state/workspaces.ts';
 import { fakeEngine, type FakeEngine } from '../support/fake-engine.ts';
 import { fakeOperation } from '../support/fakes.ts';
 
@@ -116,6 +117,20 @@ test('the VM of a run whose engine died is removed', async () => {
   engine.context.db.prepare('UPDATE vms SET ephemeral = 1').run();
   await reconcile(nextEngine());
   expect(findVm(engine.context.db, vm.id)).toBeUndefined();
+});
+
+test('the VM of a run whose engine died is kept when a working tree is in it', async () => {
+  engine.context.db.prepare('UPDATE vms SET ephemeral = 1').run();
+  const preparedAt = new Date().toISOString();
+  saveWorkspace(engine.context.db, {
+    vmId: vm.id,
+    hostPath: '/tree',
+    guestPath: '/root/tree',
+    baseTree: 'f'.repeat(40),
+    preparedAt,
+  });
+  await reconcile(nextEngine());
+  expect(getVm(engine.context.db, vm.id)).toMatchObject({ state: 'running', ephemeral: false });
 });
 
 test('a directory of no VM is removed, and what is not ours is left', async () => {

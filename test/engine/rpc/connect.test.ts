@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
@@ -59,6 +59,12 @@ async function engineAnswering(hello: Partial<HelloResult>): Promise<void> {
   });
   closers.push(() => server.close());
 }
+
+test('a socket in a directory that others can write to is not trusted', async () => {
+  await engineAnswering({});
+  await chmod(directory, 0o777);
+  await expect(connectIfRunning(options)).rejects.toMatchObject({ code: 'invalid_state' });
+});
 
 test('an engine of our build is used as it is', async () => {
   await engineAnswering({});

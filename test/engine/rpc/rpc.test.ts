@@ -16,6 +16,7 @@ const double = method('test.double', z.object({ value: z.int() }), z.object({ va
 const failing = method('test.fail', z.object({ kind: z.string() }), z.object({}));
 const waiting = method('test.wait', z.object({}), z.object({}));
 const upper = streamMethod('test.upper', z.object({}));
+const stuck = streamMethod('test.stuck', z.object({}));
 
 let directory: string;
 let server: RpcServer;
@@ -49,6 +50,14 @@ beforeEach(async () => {
       });
       await ended.promise;
       return { code: 7 };
+    }),
+    streamRoute(stuck, async (_, __, stream) => {
+      const signalled = Promise.withResolvers<string>();
+      stream.onFrame(async (frame) => {
+        if (frame.type === 'signal') signalled.resolve(frame.payload.toString());
+        else await signalled.promise;
+      });
+      return { signal: await signalled.promise };
     }),
   ];
   server = await serveRpc({
@@ -143,6 +152,14 @@ test('a stream carries megabytes both ways and ends with the exit frame', async 
   stream.send('stdin-end');
   expect(await stream.ended).toEqual({ code: 7 });
   expect(Buffer.concat(received).toString()).toBe(sent.toUpperCase());
+});
+
+test('a signal is heard while the program is slow to take its input', async () => {
+  const client = await dial();
+  const stream = await client.stream(stuck, {});
+  stream.send('stdin', 'x'.repeat(100_000));
+  stream.send('signal', 'INT');
+  expect(await stream.ended).toEqual({ signal: 'INT' });
 });
 
 test('an idle engine tells a client of another build that it is leaving', async () => {
