@@ -1,0 +1,40 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { findReadyLine, waitForReady } from '../../src/host/console.ts';
+
+let directory: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'banger-host-'));
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+const line =
+  'banger-ready v=1 kernel=1.52 modules=1.60 root=1.80 network=1.79 ssh=1.85 init=image shell=/bin/bash boot_id=abc';
+
+const signal = new AbortController().signal;
+
+test('the ready line is found among the noise of a console, and only in its own shape', () => {
+  const ready = findReadyLine(`[    0.1] noise\r\n${line}\r\nlogin: `);
+  expect(ready).toMatchObject({
+    bootId: 'abc',
+    init: 'image',
+    hasShell: true,
+    phases: { kernel: 1.52, ssh: 1.85 },
+  });
+  expect(findReadyLine(`not ${line}`)).toBeUndefined();
+  expect(findReadyLine(line)).toBeUndefined();
+});
+
+test('a guest that reports an error, or ends, is told with its own words', async () => {
+  const path = join(directory, 'console');
+  const wait = (hasExited: boolean) =>
+    waitForReady(path, { timeoutMs: 100, signal, hasExited: () => hasExited });
+  writeFileSync(path, 'banger-error stage=root cannot mount /dev/vda\n');
+  await expect(wait(true)).rejects.toThrow('The guest stopped at "root": cannot mount /dev/vda');
+  writeFileSync(path, 'one\n\u001b[31mKernel panic\u001b[0m - not syncing\n');
+  await expect(wait(true)).rejects.toThrow('its console ends with: one | Kernel panic - not syncing');
+  await expect(wait(false)).rejects.toMatchObject({ code: 'timeout' });
+});

@@ -1,0 +1,18 @@
+import { expect, test } from 'vitest';
+import { exec } from '../../src/host/exec.ts';
+
+test('a program that fails is reported with its exit code and its own words', async () => {
+  await expect(exec(['sh', '-c', 'echo it broke >&2; exit 3'])).rejects.toThrow(/exited with 3: it broke/);
+  expect((await exec(['sh', '-c', 'exit 3'], { okExitCodes: [3] })).exitCode).toBe(3);
+});
+
+test('a program that is not installed is the host lacking something, with what to do', async () => {
+  await expect(exec(['no-such-program'])).rejects.toMatchObject({ code: 'host_unsupported' });
+});
+
+test('a program that takes too long, prints too much or is cancelled is ended', async () => {
+  await expect(exec(['sleep', '60'], { timeoutMs: 50 })).rejects.toMatchObject({ code: 'timeout' });
+  await expect(exec(['yes'], { maxOutputBytes: 1000 })).rejects.toThrow('printed more than it should');
+  const cancel = AbortSignal.timeout(50);
+  await expect(exec(['sleep', '60'], { signal: cancel })).rejects.toMatchObject({ code: 'cancelled' });
+});
