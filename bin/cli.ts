@@ -1,4 +1,5 @@
 import { tmpdir } from 'node:os';
+import { UsageError } from '../src/commands/usage-error.ts';
 import { BangerError } from '../src/errors.ts';
 import { buildInfo, openAssets } from '../src/host/assets.ts';
 import { ownLayout } from './own-layout.ts';
@@ -68,6 +69,7 @@ export async function runCommand(words: readonly string[], engineWord: string): 
 function failureCode(error: unknown, words: readonly string[], report: (error: unknown) => void): number {
   if (isCommanderError(error)) return error.exitCode === 0 ? 0 : exitCodes.usage;
   report(error);
+  if (error instanceof UsageError) return exitCodes.usage;
   if (error instanceof BangerError && error.code === 'cancelled') return exitCodes.interrupted;
   const [group, verb] = words.filter((word) => !word.startsWith('-'));
   const runsProgram = group === 'vm' && ['exec', 'run', 'ssh', 'shell'].includes(verb ?? '');

@@ -1,11 +1,11 @@
 import { constants } from 'node:os';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { BangerError } from '../errors.ts';
 import { runSummary, vmRun } from '../engine/rpc/vm-methods.ts';
 import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
 import { collectEnv } from './parse.ts';
+import { UsageError } from './usage-error.ts';
 import { addVmSpecOptions, vmSpecParams, type VmSpecOptions } from './vm-options.ts';
 import { stagesText } from './vm-text.ts';
 
@@ -70,9 +70,10 @@ function splitWords(command: Command, path: string | undefined, argv: readonly s
   const words = path === undefined ? [] : [path, ...argv];
   const before = words.slice(0, words.length - after.length);
   if (before.length > 1) {
-    throw new BangerError('invalid_argument', `"${before[1]}" is one word too many before --`, {
-      hint: `Put -- before the command: banger vm run ${before[0]} -- ${before.slice(1).join(' ')}`,
-    });
+    throw new UsageError(
+      `"${before[1]}" is one word too many before --`,
+      `Put -- before the command: banger vm run ${before[0]} -- ${before.slice(1).join(' ')}`,
+    );
   }
   return { path: before[0], argv: after.length === 0 ? undefined : after };
 }
@@ -85,9 +86,7 @@ function rawArguments(command: Command): readonly string[] {
 
 async function runInNewVm(cli: Cli, words: RunWords, options: RunOptions): Promise<void> {
   if (options.rm && options.keep) {
-    throw new BangerError('invalid_argument', '--rm and --keep contradict each other', {
-      hint: 'Give one of them',
-    });
+    throw new UsageError('--rm and --keep contradict each other', 'Give one of them');
   }
   const isThrowAway = words.argv !== undefined && options.name === undefined;
   const remove = options.rm ?? (options.keep ? false : isThrowAway);
