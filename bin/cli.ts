@@ -57,7 +57,7 @@ export async function runCommand(words: readonly string[], engineWord: string): 
       return 0;
     }
     const program = await buildProgram(input, words);
-    exitOverrideEverywhere(program);
+    prepareErrors(program);
     await program.parseAsync([...words], { from: 'user' });
     return cli.exitCode;
   } catch (error) {
@@ -87,13 +87,20 @@ function isCommanderError(error: unknown): error is Error & { exitCode: number }
 }
 
 interface Tree {
+  name(): string;
   exitOverride(): unknown;
+  showHelpAfterError(hint: string): unknown;
+  configureOutput(output: { outputError: (text: string, write: (text: string) => void) => void }): unknown;
   readonly commands: readonly Tree[];
 }
 
-function exitOverrideEverywhere(command: Tree): void {
+/** Usage errors look like all others, and are thrown instead of ending the process. */
+function prepareErrors(command: Tree, path: readonly string[] = []): void {
+  const words = [...path, command.name()];
   command.exitOverride();
-  command.commands.forEach(exitOverrideEverywhere);
+  command.showHelpAfterError(`  See what it takes with: ${words.join(' ')} --help`);
+  command.configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'banger: ')) });
+  for (const child of command.commands) prepareErrors(child, words);
 }
 
 /** In a single executable the program is its own first argument; in development, Node runs this file. */

@@ -35,8 +35,8 @@ export function parseDuration(text: string): number {
 /** Collects `--env NAME=value`; a bare NAME takes the value from our own environment, as with docker. */
 export function collectEnv(
   ownEnv: Readonly<Record<string, string | undefined>>,
-): (entry: string, collected: Record<string, string>) => Record<string, string> {
-  return (entry, collected) => {
+): (entry: string, collected?: Record<string, string>) => Record<string, string> {
+  return (entry, collected = {}) => {
     const at = entry.indexOf('=');
     const name = at < 0 ? entry : entry.slice(0, at);
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))

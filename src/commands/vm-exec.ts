@@ -6,7 +6,7 @@ import type { Cli } from './cli.ts';
 import { collectEnv } from './parse.ts';
 
 interface ExecOptions {
-  readonly env: Record<string, string>;
+  readonly env?: Record<string, string>;
   readonly workdir?: string;
   readonly user?: string;
 }
@@ -21,7 +21,6 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
       '-e, --env <NAME=value>',
       'set a variable; NAME alone takes it from here (repeatable)',
       collectEnv(env),
-      {},
     )
     .option(
       '-w, --workdir <dir>',
@@ -33,7 +32,7 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
       const exit = await cli.attach(vmExec, {
         vm,
         argv: argv[0] === '--' ? argv.slice(1) : argv,
-        env: options.env,
+        env: options.env ?? {},
         workingDirectory: options.workdir,
         user: options.user,
         terminal: cli.programTerminal(),

@@ -12,7 +12,7 @@ import { stagesText } from './vm-text.ts';
 interface RunOptions extends VmSpecOptions {
   readonly rm?: boolean;
   readonly keep?: boolean;
-  readonly env: Record<string, string>;
+  readonly env?: Record<string, string>;
   readonly workdir?: string;
   readonly user?: string;
   readonly includeUntracked?: boolean;
@@ -42,7 +42,6 @@ export function vmRunCommand(cli: Cli, env: Readonly<Record<string, string | und
       '-e, --env <NAME=value>',
       'set a variable; NAME alone takes it from here (repeatable)',
       collectEnv(env),
-      {},
     )
     .option('-w, --workdir <dir>', 'directory in the guest (default: the working tree)')
     .option('-u, --user <user>', 'user in the guest (default: root)')
@@ -94,7 +93,7 @@ async function runInNewVm(cli: Cli, words: RunWords, options: RunOptions): Promi
     ...vmSpecParams(options),
     path: words.path === undefined ? undefined : resolve(cli.cwd, words.path),
     argv: words.argv === undefined ? undefined : [...words.argv],
-    env: options.env,
+    env: options.env ?? {},
     workingDirectory: options.workdir,
     user: options.user,
     includeUntracked: options.includeUntracked ?? false,
