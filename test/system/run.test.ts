@@ -58,7 +58,7 @@ test('Ctrl-C ends the command, and the VM goes', async () => {
 
 test('without --, a command is refused with what to type', async () => {
   const { code, stderr } = await run('.', 'make', 'test');
-  expect(code).toBe(125);
+  expect(code).toBe(2);
   expect(stderr).toBe(
     'banger: "make" is one word too many before --\n  Put -- before the command: banger vm run . -- make test\n',
   );
