@@ -26,6 +26,9 @@ test_needs() {
   cat <<'LIST'
 e2fsck e2fsprogs checks the filesystems that banger writes
 debugfs e2fsprogs reads the filesystems that banger writes
+mount mount mounts what banger wrote, for the kernel to read
+losetup mount finds loop devices for that
+busybox busybox-static stands for the programs of small guests
 ssh openssh-client is the client that users bring
 docker-registry docker-registry is a real registry to pull from
 skopeo skopeo fills that registry, and is what pulling is compared with
