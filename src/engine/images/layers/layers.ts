@@ -125,12 +125,9 @@ async function applyLayer(
   const reader = new TarReader(metered(uncompressed(layer.open()), hash, context));
   const { budget } = context;
   const turns = new Turns();
-  let entry: TarEntry | undefined;
   try {
     for (;;) {
-      // Errors of `next` are not about the entry before.
-      entry = undefined;
-      entry = await reader.next();
+      const entry = await reader.next();
       if (!entry) break;
       budget.addEntry(metadataBytes(entry), entry.size);
       await applyEntry(image, entry, reader);
@@ -139,7 +136,7 @@ async function applyLayer(
     image.tree.endLayer();
     await reader.drain();
   } catch (error) {
-    if (error instanceof LayerRefusal) throw refused(layer, entry, error);
+    if (error instanceof LayerRefusal) throw refused(layer, reader.place, error);
     throw error;
   } finally {
     await reader.close();
@@ -182,9 +179,13 @@ function metadataBytes({ path: name, linkPath, xattrs }: TarEntry): number {
   return bytes;
 }
 
-function refused(layer: LayerSource, entry: TarEntry | undefined, cause: LayerRefusal): BangerError {
-  const where = entry
-    ? `Entry "${shownName(entry.path)}" of layer "${layer.label}"`
-    : `Layer "${layer.label}"`;
+function refused(layer: LayerSource, place: TarReader['place'], cause: LayerRefusal): BangerError {
+  const name = `ayer "${layer.label}"`;
+  const where =
+    place.at !== undefined
+      ? `Entry "${shownName(place.at)}" of l${name}`
+      : place.after !== undefined
+        ? `L${name}, after entry "${shownName(place.after)}",`
+        : `L${name}`;
   return new BangerError('invalid_argument', `${where} ${cause.message}`, { cause });
 }

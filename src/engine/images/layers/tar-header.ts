@@ -42,7 +42,7 @@ export function parseTarHeader(block: Buffer): TarHeader {
 
 /** The sum of all bytes, the sum's own field read as spaces; old writers summed signed bytes. */
 function checkSum(block: Buffer): void {
-  const stored = number(block, 148, 8, 'checksum');
+  const stored = Number.parseInt(text(block, 148, 8).trim(), 8);
   let unsigned = 8 * 0x20;
   let signed = unsigned;
   for (let offset = 0; offset < tarBlockSize; offset++) {

@@ -57,14 +57,23 @@ export class TarReader {
   #left = 0;
   #padding = 0;
   #globals: ParsedPax = noPax;
+  #path: string | undefined;
+  #previousPath: string | undefined;
 
   constructor(source: AsyncIterable<Buffer>) {
     this.#bytes = new ByteReader(source);
   }
 
+  /** Where it is, for errors: the path of the entry it is at, or else of the one before. */
+  get place(): { readonly at?: string | undefined; readonly after?: string | undefined } {
+    return this.#path === undefined ? { after: this.#previousPath } : { at: this.#path };
+  }
+
   /** The next entry, or undefined at the end of the archive. Data of the previous one is skipped. */
   async next(): Promise<TarEntry | undefined> {
     await this.#skip(this.#left + this.#padding);
+    this.#previousPath = this.#path ?? this.#previousPath;
+    this.#path = undefined;
     let pax: ParsedPax | undefined;
     let longPath: string | undefined;
     let longLink: string | undefined;
@@ -72,6 +81,8 @@ export class TarReader {
       const header = await this.#header();
       if (!header) {
         if (pax ?? longPath ?? longLink) throw new LayerRefusal('ends after an extended header');
+        // What is wrong from here on is about the whole layer.
+        this.#previousPath = undefined;
         return undefined;
       }
       switch (header.type) {
@@ -153,9 +164,10 @@ export class TarReader {
   ): Promise<TarEntry> {
     const { records } = pax;
     const path = records.get('GNU.sparse.name') || records.get('path') || longPath || header.path;
+    this.#path = path;
     const type = typeOf(header, path);
     const storedSize = paxInteger(records, 'size') ?? header.size;
-    if (storedSize < 0) throw new LayerRefusal(`has an entry "${shownName(path)}" of negative size`);
+    if (storedSize < 0) throw new LayerRefusal('has a negative size');
     // As in Go's archive/tar: types without contents have no data, whatever their size field says.
     this.#left = type === 'file' || header.type === 'D' ? storedSize : 0;
     this.#padding = paddingOf(this.#left);
@@ -165,8 +177,8 @@ export class TarReader {
       path,
       linkPath: records.get('linkpath') || longLink || header.linkPath,
       mode: header.mode & 0o7777,
-      uid: idOf(paxInteger(records, 'uid') ?? header.uid, path),
-      gid: idOf(paxInteger(records, 'gid') ?? header.gid, path),
+      uid: idOf(paxInteger(records, 'uid') ?? header.uid),
+      gid: idOf(paxInteger(records, 'gid') ?? header.gid),
       mtime: paxTime(records, 'mtime') ?? { seconds: header.mtime, nanoseconds: 0 },
       ...contents,
       major: header.major,
@@ -185,7 +197,7 @@ export class TarReader {
     if (!sparse) return { size: this.#left, stretches: [{ offset: 0, length: this.#left }] };
     const stored = sparse.stretches.reduce((sum, { length }) => sum + length, 0);
     if (stored !== this.#left)
-      throw new LayerRefusal('has a sparse file with a map that does not match its data');
+      throw new LayerRefusal('is a sparse file with a map that does not match its data');
     return sparse;
   }
 
@@ -208,16 +220,14 @@ export class TarReader {
 
 function typeOf(header: TarHeader, path: string): TarEntryType {
   const type = entryTypes[header.type];
-  if (!type)
-    throw new LayerRefusal(`has an entry "${shownName(path)}" of unknown type "${shownName(header.type)}"`);
+  if (!type) throw new LayerRefusal(`is of unknown type "${shownName(header.type)}"`);
   // Before ustar, a directory was a file whose name ends in a slash.
   if (header.type === '0' && path.endsWith('/')) return 'directory';
   return type;
 }
 
-function idOf(id: number, path: string): number {
-  if (id < 0 || id > 0xffffffff)
-    throw new LayerRefusal(`has an entry "${shownName(path)}" with the owner ${id}`);
+function idOf(id: number): number {
+  if (id < 0 || id > 0xffffffff) throw new LayerRefusal(`has the owner ${id}`);
   return id;
 }
 

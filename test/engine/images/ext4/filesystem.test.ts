@@ -14,7 +14,7 @@ import {
   mountObstacle,
   tempDirectory,
 } from '../layers/image-inspector.ts';
-import { directory, type EntrySpec, file, hardlink, symlink, tarOf } from '../layers/tar-builder.ts';
+import { directory, type EntrySpec, file, hardlink, symlink, tarOf } from '../../../support/tar-builder.ts';
 
 const obstacle = mountObstacle();
 

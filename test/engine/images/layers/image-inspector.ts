@@ -19,7 +19,7 @@ import {
   type ConvertResult,
   type LayerSource,
 } from '../../../../src/engine/images/layers/layers.ts';
-import { type EntrySpec, tarOf } from './tar-builder.ts';
+import { type EntrySpec, tarOf } from '../../../support/tar-builder.ts';
 
 /** A directory that is gone when the `using` block ends. */
 export function tempDirectory(): Disposable & { readonly path: string } {

@@ -15,7 +15,7 @@ import {
   mountObstacle,
   tempDirectory,
 } from './image-inspector.ts';
-import { directory, type EntrySpec, file, hardlink, symlink, tarOf } from './tar-builder.ts';
+import { directory, type EntrySpec, file, hardlink, symlink, tarOf } from '../../../support/tar-builder.ts';
 
 /** Converts layers and returns the names below `where`, after e2fsck had nothing to say. */
 async function namesAfter(layers: readonly (readonly EntrySpec[])[], where = '/'): Promise<string[]> {

@@ -11,7 +11,7 @@ import {
   paxRecord,
   tarOf,
   withChecksum,
-} from './tar-builder.ts';
+} from '../../../support/tar-builder.ts';
 
 interface ReadEntry extends TarEntry {
   readonly data: string;
@@ -92,9 +92,9 @@ test('numbers in base 256 may be large, and negative where that means something'
     uid: 2 ** 31,
     mtime: { seconds: -5 },
   });
-  await expect(readOne(file('a', '', { uid: -1 }))).rejects.toThrow('with the owner -1');
-  await expect(readOne(file('a', '', { size: -1 }))).rejects.toThrow('of negative size');
-  await expect(readOne(file('a', '', { pax: { size: '-1' } }))).rejects.toThrow('of negative size');
+  await expect(readOne(file('a', '', { uid: -1 }))).rejects.toThrow('has the owner -1');
+  await expect(readOne(file('a', '', { size: -1 }))).rejects.toThrow('has a negative size');
+  await expect(readOne(file('a', '', { pax: { size: '-1' } }))).rejects.toThrow('has a negative size');
   await expect(readOne(file('a', '', { pax: { size: '99999999999999999999' } }))).rejects.toThrow(
     'with size "9',
   );
@@ -160,13 +160,13 @@ test('a tar cut anywhere inside an entry is refused', async () => {
 });
 
 test.each<[string, Buffer, string]>([
-  ['no tar', Buffer.alloc(512, 'x'), 'has a header with the checksum'],
+  ['no tar', Buffer.alloc(512, 'x'), 'wrong header checksum'],
   [
     'half an end mark',
     Buffer.concat([Buffer.alloc(512), encodeEntry(file('a'))]),
     'data after half an end mark',
   ],
-  ['an unknown type', raw(encodeEntry(file('a', '', { type: 'Z' }))), 'has an entry "a" of unknown type "Z"'],
+  ['an unknown type', raw(encodeEntry(file('a', '', { type: 'Z' }))), 'is of unknown type "Z"'],
   ['a volume of several', raw(encodeEntry(file('a', '', { type: 'M' }))), 'of unknown type "M"'],
   [
     'a huge extended header',
