@@ -1,4 +1,5 @@
 import { BangerError, errorText } from '../src/errors.ts';
+import { failpointsFrom } from '../src/engine/failpoints.ts';
 import { runEngine } from '../src/engine/main.ts';
 import { buildInfo, loadAddon, openAssets } from '../src/host/assets.ts';
 import { ownLayout } from './own-layout.ts';
@@ -9,7 +10,13 @@ export async function startEngine(): Promise<void> {
   const layout = ownLayout();
   const assets = openAssets(layout.assetsDirectory);
   try {
-    await runEngine({ layout, assets, build: buildInfo(), addon: await loadAddon(assets) });
+    await runEngine({
+      layout,
+      assets,
+      build: buildInfo(),
+      addon: await loadAddon(assets),
+      failpoints: failpointsFrom(process.env),
+    });
   } catch (error) {
     // Its last words, for whoever waits for it to start: stderr is the engine's log (see rpc/start-engine.ts).
     const { code, message, hint } =

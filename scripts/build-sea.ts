@@ -133,7 +133,7 @@ async function bundle(entry: string, plugins: readonly Plugin[]): Promise<string
     legalComments: 'none',
     mainFields: ['module', 'main'],
     // Read only when run from source.
-    define: { 'import.meta.url': '"file:///"' },
+    define: { 'import.meta.url': '"file:///"', isRelease: 'true' },
     // The parts are plain scripts, in which `import()` does not work and `require` does.
     supported: { 'dynamic-import': false },
     plugins: [withoutAddons(), withoutSubprocesses(), ...plugins],

@@ -1,6 +1,7 @@
 import { readFile, rm } from 'node:fs/promises';
 import * as z from 'zod/mini';
 import { writeFileAtomic } from '../host/files.ts';
+import { failpoint } from './failpoints.ts';
 
 /** What is true of a VM only while its VMM lives. Never in the database: it can always be found out again. */
 const schema = z.object({
@@ -36,6 +37,7 @@ export class HandleCache {
 
   async set(id: string, handles: Handles): Promise<void> {
     await writeFileAtomic(this.#pathOf(id), `${JSON.stringify(handles, undefined, 2)}\n`, 0o600);
+    await failpoint('handles written');
     this.#handles.set(id, handles);
   }
 
@@ -46,6 +48,7 @@ export class HandleCache {
 
   async clear(id: string): Promise<void> {
     await rm(this.#pathOf(id), { force: true });
+    await failpoint('handles removed');
     this.#handles.delete(id);
   }
 

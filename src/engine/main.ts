@@ -15,6 +15,7 @@ import { loadConfig } from '../state/config.ts';
 import { openDatabase, takeEngineLock, type Database, type SqliteAddon } from '../state/database.ts';
 import { vmPaths, type Layout } from '../state/layout.ts';
 import type { EngineContext } from './context.ts';
+import type { Failpoints } from './failpoints.ts';
 import { GuestPool } from './guest-pool.ts';
 import { HandleCache } from './handles.ts';
 import { IdleTimer } from './idle-timer.ts';
@@ -33,6 +34,8 @@ export interface EngineInput {
   readonly assets: Assets;
   readonly build: BuildIdentity;
   readonly addon: SqliteAddon;
+  /** Absent in what is released */
+  readonly failpoints?: Failpoints;
 }
 
 /** How long a new engine waits for one before it that is on its way out. */
@@ -68,7 +71,8 @@ export async function runEngine(input: EngineInput): Promise<void> {
 
   const idle = new IdleTimer(() => stop.abort('idle'));
   const context = createContext({ ...input, db, log, onVmsChanged: () => idle.look() });
-  await reconcile(context);
+  const quiet = { kind: 'engine.reconcile', signal: new AbortController().signal };
+  await context.operations.run(quiet, () => reconcile(context));
   const server = await listen(context, input, { stop, idle });
   idle.start({
     timeoutMs: idleTimeout(context),
@@ -137,7 +141,7 @@ function createContext(
     layout,
     db,
     locks: createLocks(),
-    operations: new OperationRegistry(),
+    operations: new OperationRegistry(input.failpoints),
     log,
     exec,
     assets,

@@ -1,4 +1,5 @@
 import { BangerError, errorText } from '../errors.ts';
+import { failpointNow, withFailpoints, type Failpoints } from './failpoints.ts';
 
 /** What a client shows while it waits. */
 export interface Progress {
@@ -71,7 +72,12 @@ export class OperationRegistry {
   readonly #running = new Map<string, RunningOperation>();
   readonly #finished: OperationView[] = [];
   readonly #idleWaiters = new Set<() => void>();
+  readonly #failpoints: Failpoints | undefined;
   #counter = 0;
+
+  constructor(failpoints?: Failpoints) {
+    this.#failpoints = failpoints;
+  }
 
   get runningCount(): number {
     return this.#running.size;
@@ -88,7 +94,7 @@ export class OperationRegistry {
     let state: OperationState = 'failed';
     let message: string | undefined;
     try {
-      const result = await task(operation);
+      const result = await withFailpoints(this.#failpoints, operation, () => task(operation));
       state = 'done';
       return result;
     } catch (error) {
@@ -151,6 +157,7 @@ class RunningOperation implements TimedOperation {
     this.#progress = { stage };
     this.#lastTold = 0;
     this.#listener?.(this.#progress);
+    failpointNow(`${stage}:before`);
   }
 
   progress(progress: Omit<Progress, 'stage'>): void {

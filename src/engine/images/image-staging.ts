@@ -3,18 +3,21 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError, errnoOf } from '../../errors.ts';
 import type { Layout } from '../../state/layout.ts';
+import { failpoint } from '../failpoints.ts';
 
 /** Runs work in a new private directory beside the images, and removes what is left of it. */
 export async function withStaging<T>(layout: Layout, work: (directory: string) => Promise<T>): Promise<T> {
   await mkdir(layout.imageStagingDirectory, { recursive: true, mode: 0o700 });
   const directory = await mkdtemp(join(layout.imageStagingDirectory, 'image-'));
   try {
+    await failpoint('staging made');
     return await work(directory);
   } catch (error) {
     if (errnoOf(error) === 'ENOSPC') throw noSpace(layout.imageStagingDirectory, error);
     throw error;
   } finally {
     await rm(directory, { recursive: true, force: true });
+    await failpoint('staging removed');
   }
 }
 

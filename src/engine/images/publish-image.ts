@@ -14,6 +14,7 @@ import {
 } from '../../state/images.ts';
 import { imagePaths, type Layout } from '../../state/layout.ts';
 import type { ImageContext } from '../context.ts';
+import { failpoint } from '../failpoints.ts';
 import { discardPath } from './image-staging.ts';
 
 export type NewImage = Omit<Image, 'names' | 'createdAt'>;
@@ -52,6 +53,7 @@ export async function publishImage(
   // Outside the lock: flushing gigabytes takes seconds.
   await syncFile(rootfs);
   await syncDirectory(stagingDirectory);
+  await failpoint('image synced');
 
   return context.locks.publish.run(publishKey, signal, async () => {
     const { layout, db } = context;
@@ -60,9 +62,11 @@ export async function publishImage(
       await mkdir(layout.imagesDirectory, { recursive: true, mode: 0o700 });
       // Without its row or without its filesystem, what lies there is of no use to anybody.
       if (existsSync(directory)) await rename(directory, discardPath(layout));
+      await failpoint('place free');
       await rename(stagingDirectory, directory);
       await syncDirectory(layout.imagesDirectory);
       try {
+        await failpoint('image in place');
         return record(context, publication);
       } catch (error) {
         if (!findImageById(db, image.id)) await rm(directory, { recursive: true, force: true });

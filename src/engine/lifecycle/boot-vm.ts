@@ -8,6 +8,7 @@ import { getImage } from '../../state/images.ts';
 import { vmPaths } from '../../state/layout.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
+import { failpoint } from '../failpoints.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import type { Operation } from '../operations.ts';
 import { capabilities, type GuestSetup } from './capabilities.ts';
@@ -38,6 +39,7 @@ export async function bootVm(
       for (let attempt = 1; ; attempt++) {
         const setup = await collectSetup(context, vm);
         await writeInitrd(context, vm, setup);
+        await failpoint('initrd written');
         try {
           return await spawnVmm(context, vm, { setup, acceleration, signal: operation.signal });
         } catch (error) {
@@ -64,6 +66,7 @@ export async function bootVm(
     apply: async () => {
       await rememberBoot(context, vm, ready);
       await context.guest(vm, operation.signal);
+      await failpoint('guest connected');
       for (const capability of capabilities) await capability.afterStart?.(context, vm, operation);
       // The last moment at which a cancelled boot is still taken back.
       if (operation.signal.aborted) throw abortError(operation.signal);
@@ -80,6 +83,7 @@ export async function endVmm(context: EngineContext, vm: Vm): Promise<void> {
   // Between its start and the handle file a VMM is known by its command line alone.
   const found = context.driver().find(vm.id)?.process;
   if (found) await killProcess(found);
+  await failpoint('VMM ended');
   await context.handles.clear(vm.id);
 }
 
@@ -124,6 +128,7 @@ async function spawnVmm(
     },
     start.signal,
   );
+  await failpoint('VMM started');
   const sshPort = start.setup.forwards.find((port) => port.guestPort === guestSshPort)?.hostPort ?? 0;
   await context.handles.set(vm.id, {
     process,

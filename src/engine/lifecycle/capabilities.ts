@@ -9,6 +9,7 @@ import { imagePaths, vmPaths } from '../../state/layout.ts';
 import { formatBytes } from '../../state/units.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
+import { failpoint } from '../failpoints.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import type { Operation } from '../operations.ts';
 
@@ -114,6 +115,7 @@ export async function cleanUpCapabilities(context: EngineContext, vm: Vm): Promi
   for (const capability of [...capabilities].reverse()) {
     try {
       await capability.cleanUp?.(context, vm);
+      if (capability.cleanUp) await failpoint(`${capability.name} removed`);
     } catch (error) {
       errors.push(error);
     }

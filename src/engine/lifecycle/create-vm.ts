@@ -6,6 +6,7 @@ import { generateHostKey } from '../../host/keys.ts';
 import { vmPaths } from '../../state/layout.ts';
 import { deleteVmRow, insertVm, listVms, moveVm, type NewVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
+import { failpoint } from '../failpoints.ts';
 import { ensureImage } from '../images/ensure-image.ts';
 import type { Operation } from '../operations.ts';
 import { bootVm } from './boot-vm.ts';
@@ -76,8 +77,12 @@ export async function createVm(
         apply: async () => {
           const paths = vmPaths(context.layout, id);
           await mkdir(paths.directory, { recursive: true, mode: 0o700 });
+          await failpoint('directory made');
           await writeFileAtomic(paths.hostKey, key.dropbear, 0o600);
-          for (const capability of capabilities) await capability.prepareHost?.(context, vm, operation);
+          for (const capability of capabilities) {
+            await capability.prepareHost?.(context, vm, operation);
+            if (capability.prepareHost) await failpoint(`${capability.name} prepared`);
+          }
           await chmod(paths.disk, 0o600);
           await syncDirectory(paths.directory);
         },
@@ -86,6 +91,7 @@ export async function createVm(
       if (!params.start) return moveVm(context.db, id, 'stopped');
 
       moveVm(context.db, id, 'starting');
+      await failpoint('row starting');
       await bootVm(context, vm, operation, run);
       const running = moveVm(context.db, id, 'running');
       watchVmm(context, running);

@@ -1,5 +1,6 @@
 import { deleteVmRow, findVm, moveVm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
+import { failpoint } from '../failpoints.ts';
 import type { Operation } from '../operations.ts';
 import { endVmm } from './boot-vm.ts';
 import { cleanUpCapabilities } from './capabilities.ts';
@@ -15,6 +16,7 @@ export async function deleteVm(context: EngineContext, id: string, operation: Op
     if (!findVm(context.db, id)) return;
     operation.enter('Deleting VM');
     const vm = moveVm(context.db, id, 'deleting');
+    await failpoint('row deleting');
     await endVmm(context, vm);
     await cleanUpCapabilities(context, vm);
     deleteVmRow(context.db, id);

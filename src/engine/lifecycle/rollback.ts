@@ -1,4 +1,5 @@
 import { abortError, errorText } from '../../errors.ts';
+import { failpoint } from '../failpoints.ts';
 import type { Log } from '../log.ts';
 import type { Operation } from '../operations.ts';
 
@@ -29,8 +30,11 @@ export async function withRollback<T>(
     return await body(async (step) => {
       if (operation.signal.aborted) throw abortError(operation.signal);
       begun.push(step);
+      await failpoint(`${step.stage}:before`);
       operation.enter(step.stage);
-      return step.apply();
+      const result = await step.apply();
+      await failpoint(`${step.stage}:after`);
+      return result;
     });
   } catch (error) {
     await unwind(begun, operation.id, log);
@@ -43,6 +47,7 @@ async function unwind(begun: readonly Step<unknown>[], operation: string, log: L
   for (const [index, step] of [...begun.entries()].reverse()) {
     if (index === 0 && !isClean) return;
     try {
+      if (step.undo) await failpoint(`${step.stage}:undo`);
       await step.undo?.();
     } catch (error) {
       isClean = false;

@@ -1,6 +1,7 @@
 import { errorText } from '../../errors.ts';
 import { moveVm, type Vm, getVm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
+import { failpoint } from '../failpoints.ts';
 import type { Operation } from '../operations.ts';
 import { bootVm } from './boot-vm.ts';
 import { withRollback } from './rollback.ts';
@@ -16,6 +17,7 @@ export async function startVm(context: EngineContext, id: string, operation: Ope
     if (vm.state === 'running') return vm;
     moveVm(context.db, id, 'starting');
     try {
+      await failpoint('row starting');
       await withRollback(operation, context.log, (run) => bootVm(context, vm, operation, run));
     } catch (error) {
       moveVm(context.db, id, 'stopped', errorText(error));

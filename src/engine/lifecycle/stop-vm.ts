@@ -2,6 +2,7 @@ import { errorText } from '../../errors.ts';
 import { waitForExit } from '../../host/process.ts';
 import { getVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
+import { failpoint } from '../failpoints.ts';
 import type { Operation } from '../operations.ts';
 import { endVmm } from './boot-vm.ts';
 
@@ -33,6 +34,7 @@ export async function stopVm(
     operation.enter('Flushing disks');
     const flushed = await flushAndPowerOff(context, vm);
 
+    await failpoint('guest asked');
     operation.enter('Powering off');
     const process = context.handles.get(id)?.process ?? context.driver().find(id)?.process;
     const ended = !process || (await waitForExit(process, timeoutMs));

@@ -4,6 +4,7 @@ import { BangerError } from '../../errors.ts';
 import { findVm, resolveVm, type Vm } from '../../state/vms.ts';
 import { listWorkspaces, saveWorkspace, type Workspace } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
+import { failpoint } from '../failpoints.ts';
 import type { Guest } from '../guest.ts';
 import type { Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
@@ -59,6 +60,7 @@ export async function prepareWorkspace(
       const { tree, shipment } = await sendConsistently(place, { first, inspect, operation });
       const preparedAt = new Date().toISOString();
       const { head, branch } = tree.repository;
+      await failpoint('tree in place');
       record(context, vm, { ...workspace, baseTree: shipment.baseTree, head, branch, preparedAt });
       return {
         vm: vm.name,

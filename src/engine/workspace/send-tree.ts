@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import { BangerError } from '../../errors.ts';
 import type { Guest } from '../guest.ts';
+import { failpoint } from '../failpoints.ts';
 import type { Operation } from '../operations.ts';
 import { lastLine } from './guest-git.ts';
 import type { Shipment } from './shipment.ts';
@@ -54,6 +55,7 @@ export async function isOccupied(place: GuestPlace, signal: AbortSignal): Promis
 export async function sendTree(place: GuestPlace, shipment: Shipment, operation: Operation): Promise<void> {
   try {
     await unpack(place, shipment, operation);
+    await failpoint('tree unpacked');
     await runScript(place, swapScript, { signal: operation.signal });
   } catch (error) {
     await discard(place);

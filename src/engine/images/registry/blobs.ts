@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../../errors.ts';
 import { syncDirectory } from '../../../host/files.ts';
+import { failpoint } from '../../failpoints.ts';
 import type { Descriptor } from './manifest.ts';
 import type { BlobBody } from './registry.ts';
 import { hexOf } from './resolve-image.ts';
@@ -53,7 +54,9 @@ export async function ensureBlob(request: BlobRequest): Promise<string> {
   } finally {
     await file.close();
   }
+  await failpoint('blob complete');
   await rename(partial, path);
+  await failpoint('blob in place');
   await syncDirectory(directory);
   return path;
 }
@@ -138,6 +141,7 @@ async function receive(
     await file.write(chunk, 0, chunk.length, progress.offset);
     progress.hash.update(chunk);
     progress.offset += chunk.length;
+    await failpoint('blob grown');
     onBytes?.(progress.offset);
   }
   if (progress.offset === blob.size) return;
