@@ -6,6 +6,7 @@ import type { Config } from '../state/config.ts';
 import type { Database } from '../state/database.ts';
 import type { Layout } from '../state/layout.ts';
 import type { Vm } from '../state/vms.ts';
+import type { EventBus } from './events.ts';
 import type { Guest } from './guest.ts';
 import type { GuestPool } from './guest-pool.ts';
 import type { HandleCache } from './handles.ts';
@@ -19,6 +20,7 @@ export interface EngineContext {
   readonly db: Database;
   readonly locks: EngineLocks;
   readonly operations: OperationRegistry;
+  readonly events: EventBus;
   readonly log: Log;
   readonly exec: Exec;
   readonly assets: Assets;

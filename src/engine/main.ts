@@ -1,5 +1,4 @@
-import { createWriteStream } from 'node:fs';
-import { chmod, mkdir, rm, stat, rename } from 'node:fs/promises';
+import { chmod, mkdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText } from '../errors.ts';
@@ -14,13 +13,15 @@ import { closeInheritedDescriptors } from '../host/process.ts';
 import { loadConfig } from '../state/config.ts';
 import { openDatabase, takeEngineLock, type Database, type SqliteAddon } from '../state/database.ts';
 import { vmPaths, type Layout } from '../state/layout.ts';
+import { watchRows } from '../state/row-changes.ts';
 import type { EngineContext } from './context.ts';
+import { EventBus } from './events.ts';
 import type { Failpoints } from './failpoints.ts';
 import { GuestPool } from './guest-pool.ts';
 import { HandleCache } from './handles.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { createLocks } from './locks.ts';
-import { createLog, type Log } from './log.ts';
+import { openLog, type Log } from './log.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
 import { reconcile } from './reconciler.ts';
 import { routes } from './routes.ts';
@@ -43,7 +44,6 @@ const lockTimeoutMs = 10_000;
 const lockPollMs = 25;
 /** How long operations have to undo themselves when the engine ends. */
 const undoTimeoutMs = 30_000;
-const maxLogBytes = 8 * 1024 * 1024;
 
 /**
  * The engine process: takes the state directory, makes world and database agree, and answers until it has been
@@ -62,7 +62,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
 
   // A wrong configuration is told at once, by the first command that needs the engine.
   loadConfig(layout.configFile);
-  const log = await openLog(layout);
+  const log = await openLog(layout.engineLog);
   log('info', 'engine starts', { pid: process.pid, version: build.version, build: build.buildId });
   const db = openDatabase(layout.database, input.addon);
   const stop = new AbortController();
@@ -117,18 +117,6 @@ async function isListening(path: string): Promise<boolean> {
   });
 }
 
-/** Appends to the engine's log; one that has grown too long is kept as `.1`. */
-async function openLog(layout: Layout): Promise<Log> {
-  const size = await stat(layout.engineLog).then(
-    (found) => found.size,
-    () => 0,
-  );
-  if (size > maxLogBytes) await rename(layout.engineLog, `${layout.engineLog}.1`);
-  const stream = createWriteStream(layout.engineLog, { flags: 'a', mode: 0o600 });
-  stream.on('error', () => undefined);
-  return createLog((line) => stream.write(line));
-}
-
 function createContext(
   input: EngineInput & { db: Database; log: Log; onVmsChanged: () => void },
 ): EngineContext {
@@ -137,11 +125,14 @@ function createContext(
   const clientKey = once(() => ensureClientKey(layout.clientKey));
   const guests = new GuestPool(handles, clientKey);
   const config = () => loadConfig(layout.configFile);
+  const events = new EventBus((error) => log('error', `event listener: ${errorText(error)}`));
+  watchRows(db, (change) => events.publish(change));
   return {
     layout,
     db,
     locks: createLocks(),
     operations: new OperationRegistry(input.failpoints),
+    events,
     log,
     exec,
     assets,

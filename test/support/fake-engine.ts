@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { BangerError } from '../../src/errors.ts';
 import type { EngineContext } from '../../src/engine/context.ts';
+import { EventBus } from '../../src/engine/events.ts';
 import type { Guest } from '../../src/engine/guest.ts';
 import { HandleCache } from '../../src/engine/handles.ts';
 import { createLocks } from '../../src/engine/locks.ts';
@@ -15,6 +16,7 @@ import { parseConfig } from '../../src/state/config.ts';
 import { openDatabase } from '../../src/state/database.ts';
 import { insertImage, setImageName } from '../../src/state/images.ts';
 import { imagePaths, resolveLayout, vmPaths } from '../../src/state/layout.ts';
+import { watchRows } from '../../src/state/row-changes.ts';
 import { fakeLog } from './fakes.ts';
 
 export const testImageId = 'a'.repeat(64);
@@ -109,6 +111,8 @@ export function fakeEngine(): FakeEngine {
     setImageName(db, 'test', testImageId);
   }
 
+  const events = new EventBus((error) => lines.push(`event listener: ${String(error)}`));
+  watchRows(db, (change) => events.publish(change));
   const asset = join(root, 'asset');
   writeFileSync(asset, 'asset!!!');
   const context: EngineContext = {
@@ -116,6 +120,7 @@ export function fakeEngine(): FakeEngine {
     db,
     locks: createLocks(),
     operations: new OperationRegistry(),
+    events,
     log,
     exec: async (argv) => {
       if (faults.disk) throw faults.disk;
