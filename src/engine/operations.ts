@@ -9,6 +9,30 @@ export interface Progress {
   readonly done?: number;
   readonly total?: number;
   readonly unit?: 'bytes' | 'files';
+  /** Things that are worked on side by side, always all of them and in the same order */
+  readonly parts?: readonly ProgressPart[];
+}
+
+/** What happens to a part, in the order in which it happens; one that was there before skips the download. */
+export const partStates = [
+  'waiting',
+  'verifying',
+  'downloading',
+  'downloaded',
+  'cached',
+  'converting',
+  'done',
+] as const;
+export type PartState = (typeof partStates)[number];
+
+/** One of several things that an operation works on side by side, such as a layer. */
+export interface ProgressPart {
+  /** Short, and different from the others' */
+  readonly name: string;
+  readonly state: PartState;
+  /** Bytes, of what the state says is being done; total is absent while unknown */
+  readonly done?: number;
+  readonly total?: number;
 }
 
 /** Seconds, rounded to milliseconds, that a finished stage took. */
@@ -25,7 +49,7 @@ export interface Operation {
   readonly signal: AbortSignal;
   /** Names what is being done now, and ends the stage before */
   enter(stage: string): void;
-  /** Says how far the current stage is. Cheap: listeners are told at most every 100 ms. */
+  /** Says how far the current stage is. Cheap: listeners are told at most every 100 ms, of what was said last. */
   progress(progress: Omit<Progress, 'stage'>): void;
 }
 
@@ -140,6 +164,8 @@ class RunningOperation implements TimedOperation {
   #progress: Progress | undefined;
   #stageStart = performance.now();
   #lastTold = 0;
+  /** Set while listeners have yet to hear what was said last */
+  #telling: NodeJS.Timeout | undefined;
 
   constructor(
     id: string,
@@ -155,17 +181,24 @@ class RunningOperation implements TimedOperation {
   enter(stage: string): void {
     this.#closeStage();
     this.#progress = { stage };
+    this.#tell();
+    // What a stage begins with is worth showing at once.
     this.#lastTold = 0;
-    this.#listener?.(this.#progress);
     failpointNow(`${stage}:before`);
   }
 
   progress(progress: Omit<Progress, 'stage'>): void {
     this.#progress = { stage: this.#progress?.stage ?? this.kind, ...progress };
-    const now = performance.now();
-    if (now - this.#lastTold < progressIntervalMs) return;
-    this.#lastTold = now;
-    this.#listener?.(this.#progress);
+    const waitMs = progressIntervalMs - (performance.now() - this.#lastTold);
+    if (waitMs <= 0) this.#tell();
+    else this.#telling ??= setTimeout(() => this.#tell(), waitMs).unref();
+  }
+
+  #tell(): void {
+    clearTimeout(this.#telling);
+    this.#telling = undefined;
+    this.#lastTold = performance.now();
+    if (this.#progress) this.#listener?.(this.#progress);
   }
 
   timings(): readonly StageTiming[] {
@@ -197,6 +230,8 @@ class RunningOperation implements TimedOperation {
   }
 
   #closeStage(): void {
+    // How a stage ended is part of the story.
+    if (this.#telling) this.#tell();
     const now = performance.now();
     if (this.#progress) {
       this.#stages.push({ stage: this.#progress.stage, seconds: Math.round(now - this.#stageStart) / 1000 });

@@ -52,6 +52,24 @@ test('listeners hear of each stage at once, and of progress now and then', async
   expect(heard.length).toBeLessThan(100);
 });
 
+test('what was said last is heard, before the next stage and when nothing follows', async () => {
+  const registry = new OperationRegistry();
+  const heard: Progress[] = [];
+  const heardLast = Promise.withResolvers<void>();
+  const onProgress = (progress: Progress): void => {
+    heard.push(progress);
+    if (progress.done === 9) heardLast.resolve();
+  };
+  await registry.run({ kind: 'x', signal, onProgress }, async (operation) => {
+    operation.enter('One');
+    for (let done = 0; done < 5; done++) operation.progress({ done });
+    operation.enter('Two');
+    for (let done = 5; done < 10; done++) operation.progress({ done });
+    await heardLast.promise;
+  });
+  expect(heard.findIndex((one) => one.done === 4)).toBe(heard.findIndex((one) => one.stage === 'Two') - 1);
+});
+
 test('only the last fifty finished operations are kept', async () => {
   const registry = new OperationRegistry();
   for (let count = 0; count < 60; count++)

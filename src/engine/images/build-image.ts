@@ -20,6 +20,8 @@ export interface ImageParts {
   readonly layerDigests?: readonly string[];
   /** Stored name */
   readonly name: string;
+  /** Told how far the conversion is, in place of the operation: layer by index, uncompressed bytes of all so far */
+  readonly onProgress?: (done: { readonly layer: number; readonly bytes: number }) => void;
   /** Called when the layers have been read, before the image is published */
   readonly onConverted?: () => Promise<void>;
 }
@@ -47,6 +49,7 @@ export async function buildImage(
     seed: parts.id ?? rootfsSeed,
     signal: operation.signal,
     onProgress: ({ layer, bytes }) => {
+      if (parts.onProgress) return parts.onProgress({ layer, bytes });
       const detail = `layer ${layer + 1} of ${parts.layers.length}`;
       operation.progress({ detail, done: bytes, unit: 'bytes' });
     },

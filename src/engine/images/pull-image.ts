@@ -6,6 +6,7 @@ import { buildImage } from './build-image.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
 import { noSpace, withStaging } from './image-staging.ts';
 import { layerSource, startDownloads } from './registry/layer-downloads.ts';
+import { LayerProgress } from './registry/layer-progress.ts';
 import { guestPlatform, type Descriptor } from './registry/manifest.ts';
 import { nameImage } from './publish-image.ts';
 import { canonicalName, familiarName, parseReference, type Reference } from './reference.ts';
@@ -79,7 +80,6 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
     abort.abort(error);
   };
 
-  let isDownloading = true;
   const inner: Operation = {
     id: operation.id,
     kind: operation.kind,
@@ -88,10 +88,11 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
     progress: (progress) => operation.progress(progress),
   };
   operation.enter('Downloading layers');
-  const downloads = startDownloads(context, pull, inner);
+  const progress = new LayerProgress(resolved.layers, (told) => operation.progress(told));
+  const downloads = startDownloads(context, { resolved, registry: pull.registry, progress }, inner);
   const allDownloaded = Promise.all(downloads.values()).then(() => {
-    isDownloading = false;
     operation.enter('Converting layers');
+    progress.tell();
   });
   allDownloaded.catch(fail);
   try {
@@ -108,10 +109,10 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
         config: resolved.config,
         layerDigests: resolved.layers.map((layer) => layer.digest),
         name,
+        onProgress: conversionProgress(resolved.layers, progress),
         onConverted: () => allDownloaded,
       },
-      // Of two things that go on at once, the slower one is shown.
-      { ...inner, progress: (progress) => isDownloading || operation.progress(progress) },
+      inner,
     );
   } catch (error) {
     fail(error);
@@ -120,6 +121,25 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
     // A download must not outlive the pull, unless another pull waits for it too.
     await Promise.allSettled(downloads.values());
   }
+}
+
+/** Layers are converted one after the other, so whatever comes before the current one is done. */
+function conversionProgress(
+  layers: readonly Descriptor[],
+  progress: LayerProgress,
+): (done: { readonly layer: number; readonly bytes: number }) => void {
+  let current = -1;
+  let bytesBefore = 0;
+  let latest = 0;
+  return ({ layer, bytes }) => {
+    if (layer !== current) {
+      for (const { digest } of layers.slice(0, layer)) progress.set(digest, 'done');
+      current = layer;
+      bytesBefore = latest;
+    }
+    latest = bytes;
+    progress.set(layers[layer]!.digest, 'converting', bytes - bytesBefore);
+  };
 }
 
 /** Says so before the download, not after it. What is in the cache already is counted too: better too strict by that. */

@@ -1,5 +1,6 @@
 import * as z from 'zod/mini';
 import { BangerError, errorCodes } from '../../errors.ts';
+import { partStates } from '../operations.ts';
 
 // Parsing happens once per message; compiling validators would cost a short-lived client more than it saves.
 z.config({ jitless: true });
@@ -50,6 +51,16 @@ export const progressEvent = z.object({
   done: z.optional(z.number()),
   total: z.optional(z.number()),
   unit: z.optional(z.enum(['bytes', 'files'])),
+  parts: z.optional(
+    z.array(
+      z.object({
+        name: z.string(),
+        state: z.enum(partStates),
+        done: z.optional(z.number()),
+        total: z.optional(z.number()),
+      }),
+    ),
+  ),
 });
 export type ProgressEvent = z.output<typeof progressEvent>;
 

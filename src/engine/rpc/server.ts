@@ -182,6 +182,8 @@ class Connection {
           subject: entry.subject(params),
           signal: this.#gone.signal,
           onProgress: (progress) => {
+            // A client that does not read gets its answer some day; what happened before that would only pile up.
+            if (this.#socket.writableNeedDrain) return;
             if (stream) void stream.send('progress', JSON.stringify(progress));
             else this.#write({ jsonrpc: '2.0', method: 'progress', params: progress });
           },

@@ -27,12 +27,31 @@ test('a pulled image has its files, its row and its name, and staging is empty',
     'Converting layers',
     'Publishing image',
   ]);
-  expect(operation.progressed).toContainEqual({
-    detail: '2 of 2 layers',
-    done: 18,
-    total: 18,
-    unit: 'bytes',
-  });
+  expect(operation.progressed).toContainEqual(
+    expect.objectContaining({ detail: '2 of 2 layers', done: 18, total: 18, unit: 'bytes' }),
+  );
+});
+
+test('progress tells of each layer what happens to it, and a hundred of them are not told too often', async () => {
+  await using registry = await startRegistry();
+  using context = imageContext();
+  const layers = Array.from({ length: 100 }, (_, index) => `layer ${index} `.repeat(10_000));
+  const { layerDigests } = putImage(registry, 'app', { layers });
+  putImage(registry, 'other', { layers: layers.slice(0, 1) });
+  await pullImage(context, `${registry.host}/other`, recordedOperation());
+  const operation = recordedOperation();
+  await pullImage(context, `${registry.host}/app`, operation);
+
+  const statesOf = (index: number): unknown[] => {
+    const name = layerDigests[index]!.slice(7, 19);
+    const states = operation.progressed.map(({ parts }) => parts?.find((part) => part.name === name)?.state);
+    return [...new Set(states)].filter(Boolean);
+  };
+  expect(statesOf(0)).toEqual(expect.arrayContaining(['verifying', 'cached']));
+  expect(statesOf(0)).not.toContain('downloading');
+  expect(statesOf(50)).toEqual(['waiting', 'downloading', 'downloaded']);
+  // A few changes of state for each layer, and ten reports of bytes a second.
+  expect(operation.progressed.length).toBeLessThan(100 * 5 + 100);
 });
 
 test('pulling what is there already fetches no layers', async () => {

@@ -21,9 +21,11 @@ export interface BlobRequest {
   readonly onWrong?: () => boolean;
   readonly signal: AbortSignal;
   readonly retryDelayMs: number;
-  /** Bytes of the blob that are there by now */
-  readonly onBytes?: (done: number) => void;
+  /** `done` bytes of the blob have been looked at, or have come, by now */
+  readonly onProgress?: (state: BlobState, done: number) => void;
 }
+
+export type BlobState = 'verifying' | 'cached' | 'downloading' | 'downloaded';
 
 /** Breaks in a row, none of which brought a byte, before a download is given up. */
 const maxFruitlessAttempts = 3;
@@ -35,11 +37,11 @@ const maxFruitlessAttempts = 3;
  * A download that stopped halfway goes on where it was. At most one download of a blob may run at a time.
  */
 export async function ensureBlob(request: BlobRequest): Promise<string> {
-  const { directory, blob, signal } = request;
+  const { directory, blob } = request;
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const path = join(directory, hexOf(blob.digest));
-  if (await isIntact(path, blob, signal)) {
-    request.onBytes?.(blob.size);
+  if (await isIntact(path, request)) {
+    request.onProgress?.('cached', blob.size);
     return path;
   }
   const partial = `${path}.partial`;
@@ -58,6 +60,7 @@ export async function ensureBlob(request: BlobRequest): Promise<string> {
   await rename(partial, path);
   await failpoint('blob in place');
   await syncDirectory(directory);
+  request.onProgress?.('downloaded', blob.size);
   return path;
 }
 
@@ -69,7 +72,7 @@ class WrongBlobError extends BangerError {
   }
 }
 
-async function isIntact(path: string, blob: Descriptor, signal: AbortSignal): Promise<boolean> {
+async function isIntact(path: string, { blob, signal, onProgress }: BlobRequest): Promise<boolean> {
   const size = await stat(path).then(
     (found) => found.size,
     (error: unknown) => {
@@ -79,9 +82,11 @@ async function isIntact(path: string, blob: Descriptor, signal: AbortSignal): Pr
   );
   if (size !== blob.size) return false;
   const hash = createHash('sha256');
+  let done = 0;
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) {
     if (signal.aborted) throw abortError(signal);
     hash.update(chunk);
+    onProgress?.('verifying', (done += chunk.length));
   }
   return hash.digest('hex') === hexOf(blob.digest);
 }
@@ -93,6 +98,7 @@ async function download(file: FileHandle, request: BlobRequest): Promise<void> {
   for (let fruitless = 0; ;) {
     const before = progress.offset;
     try {
+      request.onProgress?.('downloading', progress.offset);
       if (progress.offset < blob.size || blob.size === 0) {
         const part = await request.source(progress.offset, signal);
         if (part.from !== progress.offset) {
@@ -132,7 +138,7 @@ async function receive(
   file: FileHandle,
   part: BlobBody,
   progress: DownloadProgress,
-  { blob, onBytes }: BlobRequest,
+  { blob, onProgress }: BlobRequest,
 ): Promise<void> {
   for await (const chunk of part.body) {
     if (progress.offset + chunk.length > blob.size) {
@@ -142,7 +148,7 @@ async function receive(
     progress.hash.update(chunk);
     progress.offset += chunk.length;
     await failpoint('blob grown');
-    onBytes?.(progress.offset);
+    onProgress?.('downloading', progress.offset);
   }
   if (progress.offset === blob.size) return;
   throw new ConnectionError(`Blob ${blob.digest} ended after ${progress.offset} of ${blob.size} bytes`, {
