@@ -18,7 +18,7 @@ test('each part is a line with its state, what has come, and a bar while the tot
   expect(partLines(parts, { columns: 80, rows: 10 })).toEqual([
     '  aaaaaaaaaaaa  already here',
     '  bbbbbbbbbbbb  converting        3 MiB',
-    expect.stringMatching(/^  c{12}  downloading   \[=+> +\]      5 MiB of 10 MiB$/),
+    expect.stringMatching(/^ {2}c{12} {2}downloading {3}\[=+> +\] {6}5 MiB of 10 MiB$/),
     '  dddddddddddd  waiting',
   ]);
 });
