@@ -57,6 +57,7 @@ const groups: Readonly<Record<string, Group>> = {
     commands: {
       prepare: async ({ cli }) => (await import('./workspace-prepare.ts')).workspacePrepareCommand(cli),
       export: async ({ cli }) => (await import('./workspace-export.ts')).workspaceExportCommand(cli),
+      apply: async ({ cli }) => (await import('./workspace-apply.ts')).workspaceApplyCommand(cli),
     },
   },
   engine: {

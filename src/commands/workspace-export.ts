@@ -2,8 +2,8 @@ import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { BangerError, errnoOf } from '../errors.ts';
-import type { ResultOf } from '../engine/rpc/method.ts';
-import { workspaceExport, type WorkspaceChange } from '../engine/rpc/workspace-methods.ts';
+import { workspaceExport } from '../engine/rpc/workspace-methods.ts';
+import { changesSummary, nameLine, statLine } from './changes-text.ts';
 import type { Cli } from './cli.ts';
 import { printable } from './printable.ts';
 
@@ -30,7 +30,7 @@ export function workspaceExportCommand(cli: Cli): Command {
         vm: options.vm,
       });
       for (const warning of result.warnings) cli.say(`Warning: ${printable(warning)}`);
-      cli.say(summary(result));
+      cli.say(changesSummary(result));
       const patch = Buffer.from(result.patch, 'base64');
       if (options.output !== undefined) await writePatch(resolve(cli.cwd, options.output), patch);
       if (cli.json || options.nameOnly || options.stat) {
@@ -51,22 +51,4 @@ async function writePatch(file: string, patch: Buffer): Promise<void> {
       cause: error,
     });
   }
-}
-
-function summary({ vm, files }: ResultOf<typeof workspaceExport>): string {
-  if (files.length === 0) return `No changes in VM "${vm}"`;
-  const total = (key: 'added' | 'removed'): number => files.reduce((sum, file) => sum + (file[key] ?? 0), 0);
-  const count = `${files.length} ${files.length === 1 ? 'file' : 'files'}`;
-  return `${count} changed in VM "${vm}": ${total('added')} lines added, ${total('removed')} removed`;
-}
-
-function nameLine(file: WorkspaceChange): string {
-  return printable(file.path);
-}
-
-const letters = { added: 'A', deleted: 'D', modified: 'M', 'type-changed': 'T' } as const;
-
-function statLine({ path, status, added, removed }: WorkspaceChange): string {
-  const lines = added === undefined ? 'binary' : `+${added} -${removed}`;
-  return `${letters[status]}  ${lines.padStart(11)}  ${printable(path)}`;
 }

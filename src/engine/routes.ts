@@ -28,9 +28,10 @@ import {
   vmStart,
   vmStop,
 } from './rpc/vm-methods.ts';
-import { workspaceExport, workspacePrepare } from './rpc/workspace-methods.ts';
+import { workspaceApply, workspaceExport, workspacePrepare } from './rpc/workspace-methods.ts';
 import { readVmLog } from './vm-logs.ts';
 import { viewVm, viewVmDetails } from './vm-view.ts';
+import { applyWorkspace } from './workspace/apply-workspace.ts';
 import { exportWorkspaceRoute, prepareWorkspaceRoute } from './workspace/handlers.ts';
 
 /** Every method the engine answers about VMs, images and workspaces, one entry each. */
@@ -87,5 +88,6 @@ export function routes(context: EngineContext): Route[] {
     route(imageDelete, (params, operation) => deleteImageRoute(context, params, operation)),
     route(workspacePrepare, (params, operation) => prepareWorkspaceRoute(context, params, operation)),
     route(workspaceExport, (params, operation) => exportWorkspaceRoute(context, params, operation)),
+    route(workspaceApply, (params, operation) => applyWorkspace(context, params, operation)),
   ];
 }

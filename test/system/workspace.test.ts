@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openBanger } from '../support/banger.ts';
@@ -51,6 +51,24 @@ describe.each([['base'], ['tiny']])('in the image %s', (image) => {
     cpSync(tree, copy, { recursive: true, verbatimSymlinks: true });
     execFileSync('git', ['apply', '--binary'], { cwd: copy, input: patch.bytes });
     expect(execFileSync('sh', ['-c', listing], { cwd: copy }).toString().trim()).toBe(await inTree(listing));
+  });
+
+  test('what changes there is merged into the tree here', async () => {
+    const mine = `${tree}/mine-${image}.txt`;
+    writeFileSync(mine, 'only here\n');
+    const before = onHost('git ls-files -s');
+    const trial = await banger.run(['workspace', 'apply', tree, '--vm', image, '--dry-run']);
+    expect(trial).toMatchObject({ code: 0 });
+    expect(trial.stdout).toContain('plain.txt');
+    expect(onHost('cat plain.txt')).not.toContain('more');
+
+    await banger.ok(['workspace', 'apply', tree, '--vm', image]);
+    rmSync(mine);
+    expect(onHost(listing)).toBe(await inTree(listing));
+    expect(onHost('git ls-files -s')).toBe(before);
+    // The next image starts from the tree as it was made.
+    rmSync(tree, { recursive: true });
+    makeDirtyTree();
   });
 });
 

@@ -71,3 +71,35 @@ export const workspaceExport = method(
     warnings: z.array(z.string()),
   }),
 );
+
+/** A file that differs from what was sent, and what became of it on the host. */
+export const appliedChange = z.extend(workspaceChange, {
+  /** `present`: the host's file has this change already; `merged`: both sides changed it */
+  outcome: z.enum(['applied', 'merged', 'present', 'conflict']),
+  /** Why it is a conflict */
+  reason: z.optional(z.string()),
+});
+export type AppliedChange = z.output<typeof appliedChange>;
+
+/** Merges what changed in the guest into the working tree on the host. With conflicts nothing is written, unless asked for. */
+export const workspaceApply = method(
+  'workspace.apply',
+  z.object({
+    path: z.optional(absolutePath),
+    vm: z.optional(z.string()),
+    /** Works all of it out and writes nothing */
+    dryRun: z._default(z.boolean(), false),
+    /** Writes files with conflicts too, with git's conflict markers */
+    markers: z._default(z.boolean(), false),
+  }),
+  z.object({
+    vm: z.string(),
+    hostPath: z.string(),
+    guestPath: z.string(),
+    files: z.array(appliedChange),
+    /** False when nothing was written: a dry run, or conflicts */
+    isApplied: z.boolean(),
+    hasConflicts: z.boolean(),
+    warnings: z.array(z.string()),
+  }),
+);

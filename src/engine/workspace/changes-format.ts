@@ -1,8 +1,24 @@
 import type { WorkspaceChange } from '../rpc/workspace-methods.ts';
 import { isTreePath, pathText, splitRaw, type RawPath } from './raw-path.ts';
 
+/** One side of a changed path, as git has it. */
+export interface GitEntry {
+  /** Octal, such as `100644` */
+  readonly mode: string;
+  readonly oid: string;
+}
+
+/** A changed path. A side is absent when the path does not exist there. */
+export interface ChangedPath {
+  readonly path: RawPath;
+  readonly before?: GitEntry;
+  readonly after?: GitEntry;
+}
+
 export interface ParsedChanges {
   readonly files: readonly WorkspaceChange[];
+  /** The same paths in the same order, for git */
+  readonly paths: readonly ChangedPath[];
   /** Repositories inside the workspace; git sees them as one thing each, so that they are not in a patch */
   readonly nested: readonly RawPath[];
 }
@@ -18,14 +34,17 @@ export function parseChanges(output: Buffer): ParsedChanges | undefined {
   if (output.at(-1) !== 0) return undefined;
   const fields = splitRaw(output);
   const changes = new Map<RawPath, WorkspaceChange>();
+  const sides = new Map<RawPath, ChangedPath>();
   const nested: RawPath[] = [];
   let at = 0;
   for (; fields[at]?.startsWith(':'); at += 2) {
-    const match = /^:(\d{6}) (\d{6}) [0-9a-f]{40,64} [0-9a-f]{40,64} ([ADMT])$/.exec(fields[at]!);
+    const match = /^:(\d{6}) (\d{6}) ([0-9a-f]{40,64}) ([0-9a-f]{40,64}) ([ADMT])$/.exec(fields[at]!);
     const path = fields[at + 1];
     if (!match || path === undefined || !isTreePath(path) || changes.has(path)) return undefined;
-    if (match[1] === nestedMode || match[2] === nestedMode) nested.push(path);
-    changes.set(path, { path: pathText(path), status: statuses[match[3] as keyof typeof statuses] });
+    const [, oldMode, newMode, oldOid, newOid, status] = match as unknown as string[];
+    if (oldMode === nestedMode || newMode === nestedMode) nested.push(path);
+    changes.set(path, { path: pathText(path), status: statuses[status as keyof typeof statuses] });
+    sides.set(path, { path, before: side(oldMode!, oldOid!), after: side(newMode!, newOid!) });
   }
   for (; at < fields.length; at++) {
     const match = /^(\d{1,15}|-)\t(\d{1,15}|-)\t([^]+)$/.exec(fields[at]!);
@@ -34,6 +53,13 @@ export function parseChanges(output: Buffer): ParsedChanges | undefined {
     if (match[1] === '-' || match[2] === '-') continue;
     changes.set(match[3]!, { ...change, added: Number(match[1]), removed: Number(match[2]) });
   }
-  for (const path of nested) changes.delete(path);
-  return { files: [...changes.values()], nested };
+  for (const path of nested) {
+    changes.delete(path);
+    sides.delete(path);
+  }
+  return { files: [...changes.values()], paths: [...sides.values()], nested };
+}
+
+function side(mode: string, oid: string): GitEntry | undefined {
+  return mode === '000000' ? undefined : { mode, oid };
 }

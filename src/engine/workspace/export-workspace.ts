@@ -1,11 +1,10 @@
-import { listWorkspaces } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import type { WorkspaceChange, workspaceExport } from '../rpc/workspace-methods.ts';
-import { awaitRunningVm, resolveWorkspace, type BoundVm } from './bound-vm.ts';
-import { readChanges, readPatch, type GuestWorkspace } from './guest-changes.ts';
-import { ensureGuestGit } from './guest-git.ts';
+import { resolveWorkspace, type BoundVm } from './bound-vm.ts';
+import { readChanges, readPatch } from './guest-changes.ts';
+import { withGuestWorkspace } from './guest-workspace.ts';
 import { displayPath } from './raw-path.ts';
 
 /** What a guest changed in a workspace. */
@@ -50,24 +49,5 @@ async function readWorkspace(
       (path) => `"${displayPath(path)}" is a repository of its own and is not in the patch`,
     );
     return { baseTree: workspace.baseTree, tree, files, patch, warnings };
-  });
-}
-
-async function withGuestWorkspace<T>(
-  context: WorkspaceContext,
-  { vm: { id }, workspace }: BoundVm,
-  operation: Operation,
-  task: (workspace: GuestWorkspace) => Promise<T>,
-): Promise<T> {
-  const { signal } = operation;
-  const vm = await awaitRunningVm(context, id, signal);
-  return context.locks.workspace.run(id, signal, async () => {
-    operation.enter('Reading changes');
-    const guest = await context.guest(vm, signal);
-    const git = await ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal });
-    // The base may have changed while this waited for a `prepare`.
-    const recorded = listWorkspaces(context.db, id).find((each) => each.guestPath === workspace.guestPath);
-    const { guestPath, baseTree } = recorded ?? workspace;
-    return task({ guest, git, guestPath, baseTree, vmName: vm.name, signal });
   });
 }

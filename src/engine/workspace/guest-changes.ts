@@ -23,7 +23,7 @@ export interface GuestChanges extends ParsedChanges {
 const maxPatchBytes = 64 * 1024 * 1024;
 
 /** Settings under which git looks at a workspace: the guest's own are part of what may have changed. */
-const settings = [
+export const guestGitSettings = [
   'core.fsmonitor=false',
   'core.hooksPath=/dev/null',
   'core.attributesFile=/dev/null',
@@ -34,7 +34,7 @@ const settings = [
   'safe.directory=*',
 ].flatMap((setting) => ['-c', setting]);
 
-const environment = {
+export const guestGitEnvironment = {
   GIT_CONFIG_NOSYSTEM: '1',
   GIT_CONFIG_GLOBAL: '/dev/null',
   GIT_OPTIONAL_LOCKS: '0',
@@ -43,7 +43,8 @@ const environment = {
 };
 
 /**
- * Prints the git tree of a workspace as it is: committed or not, staged or not, untracked files included.
+ * Prints the git tree of a workspace as it is: committed or not, staged or not, untracked files included, and
+ * ignored ones that somebody added to git all the same.
  *
  * Goes through an index of its own. That index is inside the repository's directory, since git makes it by
  * renaming; the workspace's own index, references and files are left alone.
@@ -53,31 +54,33 @@ path=$1 base=$2 git=$3
 shift 2
 cd "$path" || exit
 unset GIT_DIR GIT_WORK_TREE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_NAMESPACE
-export ${Object.entries(environment)
+export ${Object.entries(guestGitEnvironment)
   .map(([name, value]) => `${name}=${value}`)
   .join(' ')}
 export GIT_CEILING_DIRECTORIES="\${path%/*}"
 index=$("$@" rev-parse --absolute-git-dir)/banger-export-index || exit
 trap 'rm -f "$index" "$index.lock"' EXIT
 rm -f "$index" "$index.lock"
-export GIT_INDEX_FILE="$index"
-"$@" read-tree "$base" && "$@" add -A && "$@" write-tree
+mine() { GIT_INDEX_FILE="$index" "$@"; }
+mine "$@" read-tree "$base" && mine "$@" add -A || exit
+"$@" ls-files -z --cached --ignored --exclude-standard | mine "$@" update-index --add --remove -z --stdin || exit
+mine "$@" write-tree
 `;
 
 /** Compares a guest's workspace with what was sent. Needs no more than the guest's disk; the host runs nothing. */
 export async function readChanges(workspace: GuestWorkspace): Promise<GuestChanges> {
   const { guest, git, guestPath, baseTree, signal } = workspace;
   const written = await guest.runToolbox(
-    ['sh', '-c', treeScript, 'banger', guestPath, baseTree, git, ...settings],
+    ['sh', '-c', treeScript, 'banger', guestPath, baseTree, git, ...guestGitSettings],
     { signal },
   );
   if (written.exit.code !== 0) throw unreadable(workspace, written);
   const tree = written.stdout.toString('latin1').trim();
   if (!/^[0-9a-f]{40,64}$/.test(tree)) throw unreadable(workspace, written);
-  if (tree === baseTree) return { tree, files: [], nested: [] };
+  if (tree === baseTree) return { tree, files: [], paths: [], nested: [] };
 
   const listed = await guest.run(diffCommand(workspace, tree, ['--raw', '--numstat', '-z']), {
-    env: environment,
+    env: guestGitEnvironment,
     signal,
   });
   if (listed.exit.code !== 0) throw unreadable(workspace, listed);
@@ -95,7 +98,7 @@ export async function readPatch(workspace: GuestWorkspace, tree: string): Promis
   const process = await guest.spawn(
     diffCommand(workspace, tree, ['-p', '--binary', '--full-index', '--ignore-submodules=all']),
     {
-      env: environment,
+      env: guestGitEnvironment,
       signal,
     },
   );
@@ -124,7 +127,18 @@ export async function readPatch(workspace: GuestWorkspace, tree: string): Promis
 function diffCommand({ git, guestPath, baseTree }: GuestWorkspace, tree: string, format: string[]): string[] {
   const fixed = ['-r', '--no-renames', '--no-ext-diff', '--no-textconv', '--no-color'];
   const prefixes = ['--src-prefix=a/', '--dst-prefix=b/'];
-  return [git, '-C', guestPath, ...settings, 'diff-tree', ...fixed, ...prefixes, ...format, baseTree, tree];
+  return [
+    git,
+    '-C',
+    guestPath,
+    ...guestGitSettings,
+    'diff-tree',
+    ...fixed,
+    ...prefixes,
+    ...format,
+    baseTree,
+    tree,
+  ];
 }
 
 function unreadable({ vmName, guestPath }: GuestWorkspace, output: GuestOutput): BangerError {

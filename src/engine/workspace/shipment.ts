@@ -7,6 +7,7 @@ import { findShallowEnds } from './history.ts';
 import type { WorkingTree } from './inspect-tree.ts';
 import { hostBytes } from './raw-path.ts';
 import type { Repository } from './repository.ts';
+import { scratchObjects, writeTree } from './scratch-objects.ts';
 import type { TarEntry } from './tar-stream.ts';
 import { stampOf, type TreeFile } from './tree-files.ts';
 
@@ -30,13 +31,8 @@ const baseReference = 'refs/banger/base';
  * New objects go to the scratch directory; the user's repository gets none.
  */
 export async function buildShipment(tree: WorkingTree, scratch: string): Promise<Shipment> {
-  const objects = join(scratch, 'objects');
-  await mkdir(objects);
-  const env = {
-    GIT_OBJECT_DIRECTORY: objects,
-    GIT_ALTERNATE_OBJECT_DIRECTORIES: quoteAlternate(tree.repository.paths.objects),
-  };
-  const baseTree = await writeBaseTree(tree, { ...env, GIT_INDEX_FILE: join(scratch, 'base-index') });
+  const env = await scratchObjects(tree.repository, scratch);
+  const baseTree = await writeTree(tree, { ...env, GIT_INDEX_FILE: join(scratch, 'base-index') });
   const shallowEnds = await findShallowEnds(tree.repository);
   const indexFile = await writeGuestIndex(tree, scratch);
   const pack = await writePack(tree, scratch, {
@@ -52,28 +48,6 @@ export async function buildShipment(tree: WorkingTree, scratch: string): Promise
     return total + (content.kind === 'file' ? content.sizeBytes : 0);
   }, 0);
   return { entries, fileCount: tree.files.length, totalBytes, baseTree };
-}
-
-/** Git reads this variable as a list: a colon in the path would end an entry, so it is quoted as a C string. */
-function quoteAlternate(path: string): string {
-  return `"${path.replace(/[\\"]/g, '\\$&')}"`;
-}
-
-/** Writes the tree of what travels. Files that git knows to be unchanged are taken from its index, others are read. */
-async function writeBaseTree(tree: WorkingTree, env: Readonly<Record<string, string>>): Promise<string> {
-  const { git } = tree.repository;
-  const sent = new Set(tree.files.map((file) => file.path));
-  const known = tree.entries
-    .filter((entry) => entry.stage === 0 && sent.has(entry.path))
-    .map((entry) => `${entry.mode} ${entry.oid} 0\t${entry.path}\0`);
-  await git(['update-index', '-z', '--index-info'], { env, input: Buffer.from(known.join(''), 'latin1') });
-  const unsure = tree.files.filter((file) => tree.unsure.has(file.path)).map((file) => `${file.path}\0`);
-  // `--remove`: a file that goes away just now is missed when it is sent, not here.
-  await git(['update-index', '--add', '--remove', '-z', '--stdin'], {
-    env,
-    input: Buffer.from(unsure.join(''), 'latin1'),
-  });
-  return (await git(['write-tree', '--missing-ok'], { env })).stdout.toString('latin1').trim();
 }
 
 /** The index as the guest gets it: in one file and without caches of this host, all else as the user left it. */

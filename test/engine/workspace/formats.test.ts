@@ -49,6 +49,11 @@ test('a list of changes is read with its line counts', () => {
       { path: 'a', status: 'modified', added: 1, removed: 2 },
       { path: 'b\nc', status: 'modified' },
     ],
+    paths: ['a', 'b\nc'].map((path) => ({
+      path,
+      before: { mode: '100644', oid },
+      after: { mode: '100644', oid },
+    })),
     nested: [],
   });
 });

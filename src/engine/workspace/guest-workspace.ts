@@ -1,0 +1,26 @@
+import { listWorkspaces } from '../../state/workspaces.ts';
+import type { WorkspaceContext } from '../context.ts';
+import type { Operation } from '../operations.ts';
+import { awaitRunningVm, type BoundVm } from './bound-vm.ts';
+import type { GuestWorkspace } from './guest-changes.ts';
+import { ensureGuestGit } from './guest-git.ts';
+
+/** Runs a task with a workspace in its running guest, while nobody sends another tree there. */
+export async function withGuestWorkspace<T>(
+  context: WorkspaceContext,
+  { vm: { id }, workspace }: BoundVm,
+  operation: Operation,
+  task: (workspace: GuestWorkspace) => Promise<T>,
+): Promise<T> {
+  const { signal } = operation;
+  const vm = await awaitRunningVm(context, id, signal);
+  return context.locks.workspace.run(id, signal, async () => {
+    operation.enter('Reading changes');
+    const guest = await context.guest(vm, signal);
+    const git = await ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal });
+    // The base may have changed while this waited for a `prepare`.
+    const recorded = listWorkspaces(context.db, id).find((each) => each.guestPath === workspace.guestPath);
+    const { guestPath, baseTree } = recorded ?? workspace;
+    return task({ guest, git, guestPath, baseTree, vmName: vm.name, signal });
+  });
+}

@@ -1,0 +1,42 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { WorkingTree } from './inspect-tree.ts';
+import type { Repository } from './repository.ts';
+
+/** Git's variables for a directory of objects, and an index where one is needed. */
+export type GitVariables = Readonly<Record<string, string>>;
+
+/** Makes a directory for new objects beside a repository: git reads from both, and the user's gets none. */
+export async function scratchObjects({ paths }: Repository, scratch: string): Promise<GitVariables> {
+  const objects = join(scratch, 'objects');
+  await mkdir(join(objects, 'pack'), { recursive: true });
+  return {
+    GIT_OBJECT_DIRECTORY: objects,
+    GIT_ALTERNATE_OBJECT_DIRECTORIES: quoteAlternate(paths.objects),
+  };
+}
+
+/**
+ * Writes the git tree of a working tree's files as they are, and fills the index that `env` names with it. Files
+ * that git knows to be unchanged are taken from its index, others are read.
+ */
+export async function writeTree(tree: WorkingTree, env: GitVariables): Promise<string> {
+  const { git } = tree.repository;
+  const sent = new Set(tree.files.map((file) => file.path));
+  const known = tree.entries
+    .filter((entry) => entry.stage === 0 && sent.has(entry.path))
+    .map((entry) => `${entry.mode} ${entry.oid} 0\t${entry.path}\0`);
+  await git(['update-index', '-z', '--index-info'], { env, input: Buffer.from(known.join(''), 'latin1') });
+  const unsure = tree.files.filter((file) => tree.unsure.has(file.path)).map((file) => `${file.path}\0`);
+  // `--remove`: a file that goes away just now is missed when it is sent, not here.
+  await git(['update-index', '--add', '--remove', '-z', '--stdin'], {
+    env,
+    input: Buffer.from(unsure.join(''), 'latin1'),
+  });
+  return (await git(['write-tree', '--missing-ok'], { env })).stdout.toString('latin1').trim();
+}
+
+/** Git reads this variable as a list: a colon in the path would end an entry, so it is quoted as a C string. */
+function quoteAlternate(path: string): string {
+  return `"${path.replace(/[\\"]/g, '\\$&')}"`;
+}
