@@ -30,6 +30,10 @@ const root = resolve(import.meta.dirname, '..');
 const partNames = ['cli', 'engine'] as const;
 type PartName = (typeof partNames)[number];
 
+/** Scripts that run in threads of their own (`threadScript` in `src/host/assets.ts`). */
+const threadNames = ['conversion'] as const;
+type ThreadName = (typeof threadNames)[number];
+
 main(process.argv[2] ?? join(root, '.cache')).catch((error: unknown) => {
   process.stderr.write(`build: ${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;
@@ -105,6 +109,7 @@ function copyIfChanged(source: string, target: string): void {
 interface Program {
   readonly main: string;
   readonly parts: Readonly<Record<PartName, string>>;
+  readonly threads: Readonly<Record<ThreadName, string>>;
 }
 
 async function bundleProgram(): Promise<Program> {
@@ -112,9 +117,11 @@ async function bundleProgram(): Promise<Program> {
     const text = await bundle(`bin/${name}.ts`, []);
     return [name, `(function (exports, require, module, __dirname) {${text}})`] as const;
   });
+  const threads = threadNames.map(async (name) => [name, await bundle(`bin/${name}.ts`, [])] as const);
   return {
     main: await bundle('bin/banger.ts', [partsApart()]),
     parts: Object.fromEntries(await Promise.all(parts)) as Program['parts'],
+    threads: Object.fromEntries(await Promise.all(threads)) as Program['threads'],
   };
 }
 
@@ -195,7 +202,7 @@ function withoutAddons(): Plugin {
 function buildInfo(program: Program, assets: AssetPaths): BuildInfo {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
   const parts = assetNames.flatMap((name) => [name, readFileSync(assets[name])]);
-  const scripts = [program.main, ...Object.values(program.parts)];
+  const scripts = [program.main, ...Object.values(program.parts), ...Object.values(program.threads)];
   const buildId = hash([...scripts, process.version, process.arch, ...parts]).slice(0, 16);
   const commit = currentCommit();
   return commit === undefined ? { version, buildId } : { version, commit, buildId };
@@ -236,6 +243,7 @@ function writeProgram(directory: string, program: Program, info: BuildInfo): voi
   writeFileSync(join(directory, 'build.json'), JSON.stringify(info));
   writeFileSync(join(directory, 'banger.cjs'), program.main);
   for (const name of partNames) writeFileSync(join(directory, `${name}.cjs`), program.parts[name]);
+  for (const name of threadNames) writeFileSync(join(directory, `${name}.cjs`), program.threads[name]);
   runNode([join(root, 'scripts/code-cache.ts'), directory]);
   for (const name of partNames) {
     const cachedData = readFileSync(join(directory, `${name}.cache`));
@@ -247,7 +255,11 @@ function writeProgram(directory: string, program: Program, info: BuildInfo): voi
 function writeBlob(directory: string, assets: AssetPaths): string {
   const config = join(directory, 'config.json');
   const output = join(directory, 'blob');
-  const own = ['build.json', ...partNames.flatMap((name) => [`${name}.cjs`, `${name}.cache`])];
+  const own = [
+    'build.json',
+    ...partNames.flatMap((name) => [`${name}.cjs`, `${name}.cache`]),
+    ...threadNames.map((name) => `${name}.cjs`),
+  ];
   writeFileSync(
     config,
     JSON.stringify({

@@ -69,6 +69,18 @@ export function directoryAssets(directory: string, cacheDirectory: string): Asse
   });
 }
 
+/** The program of a thread: a file, or (`isText`) the text of it. */
+export interface ThreadScript {
+  readonly source: string | URL;
+  readonly isText: boolean;
+}
+
+/** A program of ours for a thread of its own, `bin/NAME.ts` when run from source. */
+export function threadScript(name: 'conversion'): ThreadScript {
+  if (isSea()) return { source: getAsset(`${name}.cjs`, 'utf8'), isText: true };
+  return { source: new URL(`../../bin/${name}.ts`, import.meta.url), isText: false };
+}
+
 /** Which build this is. Cheap: every command sends it to the engine. */
 export function buildInfo(): BuildInfo {
   if (isSea()) return JSON.parse(getAsset('build.json', 'utf8')) as BuildInfo;

@@ -1,14 +1,15 @@
 import { homedir } from 'node:os';
+import { threadScript } from '../../host/assets.ts';
 import { exec } from '../../host/exec.ts';
 import type { Database } from '../../state/database.ts';
 import type { Image } from '../../state/images.ts';
 import type { ImageContext } from '../context.ts';
 import { dockerCredentials, type FindCredentials } from './registry/docker-auth.ts';
-import type { convertLayers } from './layers/layers.ts';
+import type { ConvertOptions, ConvertResult } from './layers/layers.ts';
 import { SharedWork } from './shared-work.ts';
 import { createTransport, type Transport } from './registry/transport.ts';
 
-export type ConvertLayers = typeof convertLayers;
+export type ConvertLayers = (options: ConvertOptions) => Promise<ConvertResult>;
 
 /** What work on images does to the world outside; tests bring their own. */
 export interface ImageTools {
@@ -51,7 +52,10 @@ export function imageServices(context: ImagesContext): ImageServices {
 
 function productionTools(context: ImagesContext): ImageTools {
   return {
-    convert: async (options) => (await import('./layers/layers.ts')).convertLayers(options),
+    convert: async (options) => {
+      const { convertInThread } = await import('./conversion/convert-in-thread.ts');
+      return convertInThread(options, threadScript('conversion'));
+    },
     credentials: dockerCredentials({ env: process.env, home: homedir(), exec, log: context.log }),
     transport: createTransport(),
     retryDelayMs,

@@ -16,9 +16,9 @@ const signatures = [
 type Format = (typeof signatures)[number]['format'] | 'plain';
 
 /** The uncompressed bytes of a layer. Damage to the compression is refused; errors of the source pass through. */
-export async function* uncompressed(source: Readable): AsyncGenerator<Buffer> {
+export async function* uncompressed(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const input = source[Symbol.asyncIterator]();
   try {
-    const input = source[Symbol.asyncIterator]();
     const head = await readHead(input);
     yield* decompress(formatOf(head), chunksFrom(head, input));
   } catch (error) {
@@ -26,7 +26,7 @@ export async function* uncompressed(source: Readable): AsyncGenerator<Buffer> {
       throw new LayerRefusal(`cannot be decompressed (${String(error.message)})`);
     throw error;
   } finally {
-    source.destroy();
+    await input.return?.();
   }
 }
 

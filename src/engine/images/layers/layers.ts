@@ -1,7 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
 import { mkdir, rename, rm } from 'node:fs/promises';
-import path from 'node:path';
-import type { Readable } from 'node:stream';
 import { abortError, BangerError } from '../../../errors.ts';
 import { applyEntry, type ImageUnderConstruction } from './apply-entry.ts';
 import { ConversionBudget, type ConversionLimits, defaultLimits } from './conversion-limits.ts';
@@ -11,13 +9,14 @@ import { writeFilesystem } from '../ext4/filesystem.ts';
 import { Turns } from '../ext4/turns.ts';
 import { LayerRefusal, shownName } from './layer-refusal.ts';
 import { uncompressed } from './layer-stream.ts';
+import { partialPath } from './partial-path.ts';
 import { readRootfsFacts, type RootfsFacts } from './rootfs-facts.ts';
 import { RootfsTree } from './rootfs-tree.ts';
 import { type TarEntry, TarReader } from './tar-reader.ts';
 
 export interface LayerSource {
-  /** Opens the compressed or plain layer from its start */
-  readonly open: () => Readable;
+  /** Opens the compressed or plain layer from its start. Chunks belong to the reader. */
+  readonly open: () => AsyncIterable<Buffer>;
   /** `sha256:…` of the uncompressed tar, checked when given */
   readonly diffId?: string;
   /** Shown in errors, such as a short digest */
@@ -63,7 +62,7 @@ export interface ConvertResult extends RootfsFacts {
  * image does that.
  */
 export async function convertLayers(options: ConvertOptions): Promise<ConvertResult> {
-  const partial = path.join(options.workDirectory, `${path.basename(options.destination)}.partial`);
+  const partial = partialPath(options);
   await mkdir(options.workDirectory, { recursive: true });
   // Left by an engine that died here.
   await rm(partial, { force: true });

@@ -1,0 +1,127 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { expect, test } from 'vitest';
+import { BangerError } from '../../../../src/errors.ts';
+import { convertInThread } from '../../../../src/engine/images/conversion/convert-in-thread.ts';
+import type {
+  ConvertOptions,
+  ConvertResult,
+  LayerSource,
+} from '../../../../src/engine/images/layers/layers.ts';
+import { threadScript, type ThreadScript } from '../../../../src/host/assets.ts';
+import { directory, file, symlink, tarOf } from '../../../support/tar-builder.ts';
+import { convert, expectClean, layerOf, tempDirectory } from '../layers/image-inspector.ts';
+
+const layers = [
+  tarOf([directory('d'), file('d/a', 'x'.repeat(3_000_000)), symlink('l', 'd')]),
+  gzipSync(tarOf([file('d/.wh.a', ''), file('d/b', Buffer.alloc(2_000_000, 'y'))])),
+];
+
+function run(
+  where: string,
+  sources: readonly LayerSource[],
+  more: Partial<ConvertOptions> = {},
+  script: ThreadScript = threadScript('conversion'),
+): Promise<ConvertResult> {
+  return convertInThread(
+    {
+      layers: sources,
+      destination: path.join(where, 'rootfs.ext4'),
+      workDirectory: path.join(where, 'work'),
+      sizeBytes: 256 * 1024 * 1024,
+      seed: 'sha256:test',
+      signal: new AbortController().signal,
+      ...more,
+    },
+    script,
+  );
+}
+
+const hashOf = (image: string): string => createHash('sha256').update(readFileSync(image)).digest('hex');
+
+test('a thread writes the same bytes as a direct call, and tells the same', async () => {
+  using direct = tempDirectory();
+  using threaded = tempDirectory();
+  const { image, ...expected } = await convert(direct.path, layers);
+  const progress: number[] = [];
+  const result = await run(
+    threaded.path,
+    layers.map((data) => layerOf(data)),
+    { onProgress: ({ bytes }) => void progress.push(bytes) },
+  );
+  expect(result).toEqual(expected);
+  expect(progress.length).toBeGreaterThan(0);
+  const converted = path.join(threaded.path, 'rootfs.ext4');
+  expectClean(converted);
+  expect(hashOf(converted)).toBe(hashOf(image));
+});
+
+test('large chunks of a file are handed over', async () => {
+  using temp = tempDirectory();
+  const data = path.join(temp.path, 'layer');
+  writeFileSync(data, layers[0]!);
+  const open = (): AsyncIterable<Buffer> => createReadStream(data, { highWaterMark: 1 << 20 });
+  const { diffIds } = await run(temp.path, [{ open, label: 'file' }]);
+  expect(diffIds).toEqual([`sha256:${hashOf(data)}`]);
+});
+
+test('a refusal arrives as it was made', async () => {
+  using temp = tempDirectory();
+  const refused = run(temp.path, [layerOf(tarOf([file('a'), file('../x')]), { label: 'layer 1234' })]);
+  await expect(refused).rejects.toThrow(
+    new BangerError('invalid_argument', 'Entry "../x" of layer "layer 1234" has ".." in its path'),
+  );
+  expect(readdirSync(path.join(temp.path, 'work'))).toEqual([]);
+});
+
+test('an error of the host arrives with its name', async () => {
+  using temp = tempDirectory();
+  writeFileSync(path.join(temp.path, 'work'), 'not a directory');
+  await expect(run(temp.path, [])).rejects.toMatchObject({ code: 'EEXIST' });
+});
+
+test('what is wrong with a source is thrown as it is', async () => {
+  using temp = tempDirectory();
+  const failure = new BangerError('timeout', 'The registry is asleep', { hint: 'Wake it' });
+  async function* open(): AsyncGenerator<Buffer> {
+    yield layers[0]!.subarray(0, 5000);
+    await Promise.resolve();
+    throw failure;
+  }
+  const error: unknown = await run(temp.path, [{ open, label: 'x' }]).catch((reason: unknown) => reason);
+  expect(error).toBe(failure);
+  expect(readdirSync(path.join(temp.path, 'work'))).toEqual([]);
+});
+
+test('cancelling ends a conversion that waits for its source', async () => {
+  using temp = tempDirectory();
+  const abort = new AbortController();
+  const reason = new BangerError('cancelled', 'Nobody wants it any more');
+  async function* open(): AsyncGenerator<Buffer> {
+    yield layers[0]!.subarray(0, 5000);
+    setImmediate(() => abort.abort(reason));
+    await new Promise((resolve) => abort.signal.addEventListener('abort', resolve));
+  }
+  await expect(run(temp.path, [{ open, label: 'x' }], { signal: abort.signal })).rejects.toBe(reason);
+  expect(readdirSync(path.join(temp.path, 'work'))).toEqual([]);
+  await expect(run(temp.path, [], { signal: abort.signal })).rejects.toBe(reason);
+});
+
+test.each([
+  ['ends', 'process.exit(3)', 'The thread that converts the image ended'],
+  ['throws', 'throw new Error("boom")', 'The thread that converts the image failed'],
+  [
+    'runs out of memory',
+    'const all = []; for (;;) all.push(Array.from({ length: 1000 }, (_, index) => ({ index })))',
+    'The image has more files than there is memory to convert it',
+  ],
+])('a thread that %s is an error, and leaves nothing', async (_, source, message) => {
+  using temp = tempDirectory();
+  const partial =
+    "require('node:fs').mkdirSync(workDirectory, { recursive: true }); require('node:fs').writeFileSync(workDirectory + '/rootfs.ext4.partial', 'x');";
+  const text = `const { workDirectory } = require('node:worker_threads').workerData; ${partial} ${source}`;
+  await expect(run(temp.path, [], {}, { source: text, isText: true })).rejects.toThrow(message);
+  expect(readdirSync(path.join(temp.path, 'work'))).toEqual([]);
+});
