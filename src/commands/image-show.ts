@@ -22,6 +22,7 @@ function detailsText(image: ImageDetails): string {
     ['Image', imageName(image)],
     ['Id', image.id],
     ['Source', image.source],
+    ['File', image.path],
     ['Digest', image.digest],
     ['OS', image.os || undefined],
     ['Content', formatBytes(image.contentBytes)],
@@ -34,11 +35,16 @@ function detailsText(image: ImageDetails): string {
     ['Entrypoint', config.entrypoint && JSON.stringify(config.entrypoint)],
     ['Command', config.command && JSON.stringify(config.command)],
     ...config.env.map((variable) => ['Env', variable] as const),
-    ...image.layers.map((digest) => ['Layer', digest] as const),
+    ...image.layers.map((layer) => ['Layer', layerText(layer)] as const),
   ];
   const width = Math.max(...lines.map(([label]) => label.length)) + 2;
   return lines
     .filter(([, value]) => value !== undefined)
     .map(([label, value]) => `${`${label}:`.padEnd(width)}${printable(value ?? '')}`)
     .join('\n');
+}
+
+function layerText({ digest, sizeBytes, isCached }: ImageDetails['layers'][number]): string {
+  const size = sizeBytes === undefined ? '' : ` ${formatBytes(sizeBytes)}`;
+  return `${digest}${size}${isCached ? ' (cached)' : ''}`;
 }

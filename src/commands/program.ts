@@ -47,8 +47,11 @@ const groups: Readonly<Record<string, Group>> = {
     commands: {
       pull: async ({ cli }) => (await import('./image-pull.ts')).imagePullCommand(cli),
       import: async ({ cli }) => (await import('./image-import.ts')).imageImportCommand(cli),
+      tag: async ({ cli }) => (await import('./image-tag.ts')).imageTagCommand(cli),
+      rename: async ({ cli }) => (await import('./image-rename.ts')).imageRenameCommand(cli),
       list: async ({ cli }) => (await import('./image-list.ts')).imageListCommand(cli),
       show: async ({ cli }) => (await import('./image-show.ts')).imageShowCommand(cli),
+      catalog: async ({ cli }) => (await import('./image-catalog.ts')).imageCatalogCommand(cli),
       delete: async ({ cli }) => (await import('./image-delete.ts')).imageDeleteCommand(cli),
     },
   },

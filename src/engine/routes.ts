@@ -1,19 +1,12 @@
 import { listVms, resolveVm } from '../state/vms.ts';
 import type { EngineContext } from './context.ts';
-import {
-  deleteImageRoute,
-  importImageRoute,
-  listImagesRoute,
-  pullImageRoute,
-  showImageRoute,
-} from './images/handlers.ts';
+import { imageRoutes } from './image-routes.ts';
 import { createVm } from './lifecycle/create-vm.ts';
 import { deleteVm } from './lifecycle/delete-vm.ts';
 import { execVm } from './lifecycle/exec-vm.ts';
 import { runVm } from './lifecycle/run-vm.ts';
 import { startVm } from './lifecycle/start-vm.ts';
 import { killVm, stopVm } from './lifecycle/stop-vm.ts';
-import { imageDelete, imageImport, imageList, imagePull, imageShow } from './rpc/image-methods.ts';
 import { route, streamRoute, type Route } from './rpc/server.ts';
 import {
   vmCreate,
@@ -81,11 +74,7 @@ export function routes(context: EngineContext): Route[] {
       execVm(context, { vm: find(params.vm), params, stream }, operation),
     ),
     streamRoute(vmRun, (params, operation, stream) => runVm(context, params, { operation, stream })),
-    route(imagePull, (params, operation) => pullImageRoute(context, params, operation)),
-    route(imageImport, (params, operation) => importImageRoute(context, params, operation)),
-    route(imageList, (params) => listImagesRoute(context, params)),
-    route(imageShow, (params) => showImageRoute(context, params)),
-    route(imageDelete, (params, operation) => deleteImageRoute(context, params, operation)),
+    ...imageRoutes(context),
     route(workspacePrepare, (params, operation) => prepareWorkspaceRoute(context, params, operation)),
     route(workspaceExport, (params, operation) => exportWorkspaceRoute(context, params, operation)),
     route(workspaceApply, (params, operation) => applyWorkspace(context, params, operation)),

@@ -32,6 +32,15 @@ const schema = z.strictObject({
       qemu: z.optional(z.string()),
     }),
   ),
+  /** Short names of images, such as app = "ghcr.io/team/app:stable" */
+  catalog: z.optional(
+    z.record(
+      z
+        .string()
+        .check(z.regex(/^[a-z0-9]+(?:[._-]+[a-z0-9]+)*$/, 'a short name is lowercase, without "/" and ":"')),
+      z.string().check(z.minLength(1)),
+    ),
+  ),
   /** By registry host, such as [registries."docker.io"] */
   registries: z.optional(
     z.record(
@@ -63,6 +72,8 @@ export interface Config {
   readonly vmmDriver: 'auto' | 'qemu';
   readonly accel: 'auto' | 'kvm' | 'tcg';
   readonly qemuProgram: string;
+  /** The user's own short names of images, and what they stand for */
+  readonly catalog: Readonly<Record<string, string>>;
   readonly registries: Readonly<Record<string, RegistryConfig>>;
 }
 
@@ -83,7 +94,7 @@ export function parseConfig(text: string, file: string): Config {
       hint: `Correct it with: \${EDITOR:-vi} ${file}`,
     });
   }
-  const { engine, vm, vmm, registries } = parsed.data;
+  const { engine, vm, vmm, catalog, registries } = parsed.data;
   return {
     engineIdleTimeoutMs: engine?.idle_timeout ?? defaultIdleTimeoutMs,
     image: vm?.image ?? 'base',
@@ -93,6 +104,7 @@ export function parseConfig(text: string, file: string): Config {
     vmmDriver: vmm?.driver ?? 'auto',
     accel: vmm?.accel ?? 'auto',
     qemuProgram: vmm?.qemu ?? 'qemu-system-x86_64',
+    catalog: catalog ?? {},
     registries: Object.fromEntries(
       Object.entries(registries ?? {}).map(([host, entry]) => [
         host,
@@ -122,7 +134,8 @@ function problemText(issue: z.core.$ZodIssue): string {
   if (issue.code === 'unrecognized_keys') {
     return `unknown key ${issue.keys.map((key) => `"${[...issue.path, key].join('.')}"`).join(', ')}`;
   }
-  return `"${path}": ${issue.message}`;
+  const message = issue.code === 'invalid_key' ? issue.issues[0]?.message : undefined;
+  return `"${path}": ${message ?? issue.message}`;
 }
 
 function readIfPresent(file: string): string {

@@ -11,9 +11,21 @@ export interface ImageConfig {
   readonly command?: readonly string[];
 }
 
+/** A file of the user's, and how it is told that it is still the same. */
+export interface ExternalFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** Nanoseconds since 1970, in decimal */
+  readonly mtimeNs: string;
+  /** Inode number, in decimal */
+  readonly inode: string;
+}
+
 export interface Image {
   readonly id: string;
-  readonly source: 'pull' | 'import' | 'embedded';
+  readonly source: 'pull' | 'import' | 'embedded' | 'bundle' | 'register';
+  /** Where its filesystem is, when that is a file of the user's; absent when it is ours */
+  readonly external?: ExternalFile;
   readonly digest?: string;
   readonly sizeBytes: number;
   readonly contentBytes: number;
@@ -37,20 +49,23 @@ interface ImageRow {
   readonly osRelease: string;
   readonly hasShell: number;
   readonly createdAt: string;
+  readonly external: string | null;
   readonly names: string;
 }
 
 const select = `
   SELECT id, source, digest, size_bytes AS sizeBytes, content_bytes AS contentBytes, config, layers,
-         os_release AS osRelease, has_shell AS hasShell, created_at AS createdAt,
+         os_release AS osRelease, has_shell AS hasShell, created_at AS createdAt, external,
          (SELECT json_group_array(name) FROM (SELECT name FROM image_names WHERE image_id = images.id ORDER BY name)) AS names
   FROM images`;
 
 /** Records an image, or does nothing when its content is known already. */
 export function insertImage(db: Database, image: Omit<Image, 'names'>): void {
   db.prepare(
-    `INSERT INTO images (id, source, digest, size_bytes, content_bytes, config, layers, os_release, has_shell, created_at)
-     VALUES (@id, @source, @digest, @sizeBytes, @contentBytes, @config, @layers, @osRelease, @hasShell, @createdAt)
+    `INSERT INTO images (id, source, digest, size_bytes, content_bytes, config, layers, os_release, has_shell, created_at,
+                         external)
+     VALUES (@id, @source, @digest, @sizeBytes, @contentBytes, @config, @layers, @osRelease, @hasShell, @createdAt,
+             @external)
      ON CONFLICT (id) DO NOTHING`,
   ).run({
     ...image,
@@ -59,6 +74,7 @@ export function insertImage(db: Database, image: Omit<Image, 'names'>): void {
     layers: JSON.stringify(image.layers),
     osRelease: JSON.stringify(image.osRelease),
     hasShell: image.hasShell ? 1 : 0,
+    external: image.external ? JSON.stringify(image.external) : null,
   });
 }
 
@@ -68,6 +84,23 @@ export function setImageName(db: Database, name: string, imageId: string): void 
     `INSERT INTO image_names (name, image_id) VALUES (?, ?)
      ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id`,
   ).run(name, imageId);
+}
+
+/** Gives one name of an image another spelling. A name that the new one had before leads here now. */
+export function renameImageName(db: Database, from: string, to: string): void {
+  db.transaction(() => {
+    const row = db
+      .prepare<[string], { imageId: string }>('SELECT image_id AS imageId FROM image_names WHERE name = ?')
+      .get(from);
+    if (!row) return;
+    deleteImageName(db, from);
+    setImageName(db, to, row.imageId);
+  })();
+}
+
+/** Points every name of one image at another. */
+export function moveImageNames(db: Database, fromId: string, toId: string): void {
+  db.prepare('UPDATE image_names SET image_id = ? WHERE image_id = ?').run(toId, fromId);
 }
 
 export function deleteImageName(db: Database, name: string): void {
@@ -130,6 +163,7 @@ function toImage(row: ImageRow): Image {
     layers: JSON.parse(row.layers) as string[],
     osRelease: JSON.parse(row.osRelease) as Record<string, string>,
     hasShell: row.hasShell === 1,
+    external: row.external === null ? undefined : (JSON.parse(row.external) as ExternalFile),
     names: JSON.parse(row.names) as string[],
   };
 }

@@ -116,9 +116,20 @@ export function vmPaths(layout: Layout, id: string): VmPaths {
 export function imagePaths(
   layout: Layout,
   id: string,
-): { readonly directory: string; readonly rootfs: string } {
+): {
+  readonly directory: string;
+  readonly rootfs: string;
+  /** The documents it was made from, byte for byte, when there were any */
+  readonly manifest: string;
+  readonly config: string;
+} {
   const directory = join(layout.imagesDirectory, id);
-  return { directory, rootfs: join(directory, 'rootfs.ext4') };
+  return {
+    directory,
+    rootfs: join(directory, 'rootfs.ext4'),
+    manifest: join(directory, 'manifest.json'),
+    config: join(directory, 'config.json'),
+  };
 }
 
 /** XDG variables that are not absolute paths must be ignored, says the specification. */

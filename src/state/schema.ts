@@ -50,4 +50,6 @@ export const migrations: readonly string[] = [
      PRIMARY KEY (vm_id, guest_path)
    ) STRICT;
    CREATE INDEX workspaces_by_host_path ON workspaces (host_path);`,
+  // A registered image's filesystem as it was: JSON, see ExternalFile. NULL for images whose files are ours.
+  `ALTER TABLE images ADD COLUMN external TEXT;`,
 ];

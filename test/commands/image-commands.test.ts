@@ -83,14 +83,14 @@ test('list -q prints ids only, and nothing when there are none', async () => {
 test('show leaves out what is not known', async () => {
   const details: ImageDetails = {
     ...view,
-    layers: ['sha256:1'],
+    layers: [{ digest: 'sha256:1', sizeBytes: 2048, isCached: true }],
     config: { env: ['A=1', 'B=\u0007'], command: ['/bin/sh'] },
     osRelease: {},
   };
   const { calls, text } = await run(['inspect', 'ubuntu'], details);
   expect(calls).toEqual([['image.show', { reference: 'ubuntu' }]]);
   expect(text).toContain(
-    'Command:    ["/bin/sh"]\nEnv:        A=1\nEnv:        B=\\x07\nLayer:      sha256:1',
+    'Command:    ["/bin/sh"]\nEnv:        A=1\nEnv:        B=\\x07\nLayer:      sha256:1 2 KiB (cached)',
   );
   expect(text).not.toMatch(/Entrypoint|Digest/);
 });

@@ -5,7 +5,7 @@ import type { ImageConfig } from '../../state/images.ts';
 import type { ArchiveFiles } from './archive-files.ts';
 import type { LayerSource } from './layers/layers.ts';
 import { guestPlatform, maxDocumentBytes, parseOciConfig, refused } from './registry/manifest.ts';
-import { digestOf, hexOf, resolveImage } from './registry/resolve-image.ts';
+import { digestOf, hexOf, resolveImage, type ImageDocuments } from './registry/resolve-image.ts';
 
 /** An image inside an archive, ready to be converted. */
 export interface ArchivedImage {
@@ -13,6 +13,7 @@ export interface ArchivedImage {
   readonly config: ImageConfig;
   readonly layers: readonly LayerSource[];
   readonly layerDigests: readonly string[];
+  readonly documents: ImageDocuments;
 }
 
 const dockerManifest = z.array(
@@ -56,7 +57,13 @@ async function openDockerArchive(files: ArchiveFiles, path: string): Promise<Arc
     throw refused(path, `its config names ${diffIds.length} layers and its manifest ${entry.Layers.length}`);
   }
   const layers = entry.Layers.map((name, index) => layerOf(files, { name, diffId: diffIds[index]!, index }));
-  return { id: hexOf(digestOf(bytes)), config, layers, layerDigests: diffIds };
+  return {
+    id: hexOf(digestOf(bytes)),
+    config,
+    layers,
+    layerDigests: diffIds,
+    documents: { config: bytes },
+  };
 }
 
 async function openOciLayout(files: ArchiveFiles, path: string): Promise<ArchivedImage> {
@@ -74,6 +81,7 @@ async function openOciLayout(files: ArchiveFiles, path: string): Promise<Archive
     config: resolved.config,
     layers,
     layerDigests: resolved.layers.map((layer) => layer.digest),
+    documents: resolved.documents,
   };
 }
 

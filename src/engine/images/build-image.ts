@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Image, ImageConfig } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
 import type { LayerSource } from './layers/layers.ts';
 import { publishImage, stagedRootfs, type NewImage } from './publish-image.ts';
+import type { ImageDocuments } from './registry/resolve-image.ts';
 
 export interface ImageParts {
   readonly layers: readonly LayerSource[];
@@ -16,6 +17,8 @@ export interface ImageParts {
   readonly source: Image['source'];
   readonly digest?: string;
   readonly config: ImageConfig;
+  /** Kept beside the filesystem, for export */
+  readonly documents?: ImageDocuments;
   /** Digests to record for the layers; absent: those of their content */
   readonly layerDigests?: readonly string[];
   /** Stored name */
@@ -55,6 +58,7 @@ export async function buildImage(
     },
   });
   await parts.onConverted?.();
+  await writeDocuments(stagingDirectory, parts.documents);
 
   operation.enter('Publishing image');
   const image: NewImage = {
@@ -69,6 +73,16 @@ export async function buildImage(
     hasShell: converted.hasShell,
   };
   return publishImage(context, { stagingDirectory, image, name: parts.name }, operation.signal);
+}
+
+/** Writes what describes an image beside its filesystem. */
+export async function writeDocuments(
+  directory: string,
+  documents: ImageDocuments | undefined,
+): Promise<void> {
+  const options = { mode: 0o600, flush: true };
+  if (documents?.manifest) await writeFile(join(directory, 'manifest.json'), documents.manifest, options);
+  if (documents?.config) await writeFile(join(directory, 'config.json'), documents.config, options);
 }
 
 /** The id of an image that has no config of its own: a hash over the digests of its layers' content. */

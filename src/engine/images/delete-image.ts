@@ -4,10 +4,10 @@ import { BangerError } from '../../errors.ts';
 import { deleteImageName, deleteImageRow, getImage, vmsOfImage, type Image } from '../../state/images.ts';
 import { imagePaths } from '../../state/layout.ts';
 import type { ImageContext } from '../context.ts';
-import { getImageByReference, isIdPrefix, shownImage } from './find-image.ts';
+import { getImageByReference, nameMeant, shownImage } from './find-image.ts';
 import { discardPath } from './image-staging.ts';
 import { publishKey } from './publish-image.ts';
-import { canonicalName, familiarName, parseReference } from './reference.ts';
+import { familiarName } from './reference.ts';
 
 export interface DeletedImage {
   /** Names that are gone, as people write them */
@@ -23,8 +23,9 @@ export async function deleteImage(
   signal: AbortSignal,
 ): Promise<DeletedImage> {
   return withDiscarded(context, signal, async (discarded) => {
-    const image = getImageByReference(context.db, reference);
-    const name = nameMeant(image, reference);
+    const { catalog } = context.config();
+    const image = getImageByReference(context.db, reference, catalog);
+    const name = nameMeant(image, reference, catalog);
     if (name !== undefined && image.names.length > 1) {
       deleteImageName(context.db, name);
       return { untagged: [familiarName(name)], deleted: null };
@@ -78,12 +79,4 @@ function deleteRow(context: ImageContext, image: Image): void {
     refuseIfUsed(context, getImage(context.db, image.id));
     throw error;
   }
-}
-
-/** The stored name that the reference spells out, or undefined when it is an id or a digest. */
-function nameMeant(image: Image, reference: string): string | undefined {
-  if (image.names.includes(reference)) return reference;
-  if (isIdPrefix(reference) && image.id.startsWith(reference.replace(/^sha256:/, ''))) return undefined;
-  const name = canonicalName(parseReference(reference));
-  return image.names.includes(name) ? name : undefined;
 }

@@ -14,7 +14,7 @@ export async function ensureImage(
   operation: Operation,
 ): Promise<Image> {
   if (reference === baseName) return ensureBaseImage(context, operation);
-  const image = findImage(context.db, reference);
+  const image = findImage(context.db, reference, context.config().catalog);
   if (!image) return pullImage(context, reference, operation);
   if (isPresent(context, image.id)) return image;
 

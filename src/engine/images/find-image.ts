@@ -1,6 +1,7 @@
 import { BangerError } from '../../errors.ts';
 import type { Database } from '../../state/database.ts';
 import { findImageByName, findImagesByPrefix, listImages, type Image } from '../../state/images.ts';
+import { expandShortName, type OwnCatalog } from './catalog.ts';
 import { canonicalName, familiarName, parseReference, type Reference } from './reference.ts';
 
 /** Name of the image that is embedded in the binary. */
@@ -10,8 +11,11 @@ export const baseName = 'base';
 const minPrefixLength = 6;
 const idLength = 64;
 
-/** Finds the image a user means: by any form of its name, by name and digest, or by an unambiguous start of its id. */
-export function findImage(db: Database, reference: string): Image | undefined {
+/**
+ * Finds the image a user means: by any form of its name, by name and digest, or by an unambiguous start of its id.
+ * Short names of the catalog (the user's own entries in `catalog`) come before Docker's meaning of a name.
+ */
+export function findImage(db: Database, reference: string, catalog: OwnCatalog = {}): Image | undefined {
   const exact = findImageByName(db, reference);
   if (exact) return exact;
   if (isIdPrefix(reference)) {
@@ -19,13 +23,16 @@ export function findImage(db: Database, reference: string): Image | undefined {
     const byId = findByPrefix(db, reference, id);
     if (byId || id.length === idLength) return byId;
   }
+  const meant = expandShortName(reference, catalog);
+  const listed = meant === undefined ? undefined : findImage(db, meant);
+  if (listed) return listed;
   const parsed = parseReference(reference);
   return findImageByName(db, canonicalName(parsed)) ?? findByDigest(db, parsed);
 }
 
 /** Like `findImage`, but throws when there is none. */
-export function getImageByReference(db: Database, reference: string): Image {
-  const image = findImage(db, reference);
+export function getImageByReference(db: Database, reference: string, catalog?: OwnCatalog): Image {
+  const image = findImage(db, reference, catalog);
   if (image) return image;
   const names = listImages(db).flatMap((known) => known.names.map(familiarName));
   const close = names.find((name) => isClose(reference, name));
@@ -40,6 +47,17 @@ export function getImageByReference(db: Database, reference: string): Image {
 export function isIdPrefix(reference: string): boolean {
   const id = reference.replace(/^sha256:/, '');
   return id.length >= minPrefixLength && id.length <= idLength && /^[0-9a-f]+$/.test(id);
+}
+
+/** The stored name of an image that a reference spells out, or undefined when it is an id or a digest. */
+export function nameMeant(image: Image, reference: string, catalog?: OwnCatalog): string | undefined {
+  if (image.names.includes(reference)) return reference;
+  if (isIdPrefix(reference) && image.id.startsWith(reference.replace(/^sha256:/, ''))) return undefined;
+  const spellings = [expandShortName(reference, catalog ?? {}), reference];
+  return spellings
+    .filter((spelling) => spelling !== undefined)
+    .map((spelling) => canonicalName(parseReference(spelling)))
+    .find((name) => image.names.includes(name));
 }
 
 /** How a user would be told which image it is. */

@@ -2,21 +2,26 @@ import { listImages } from '../../state/images.ts';
 import type { ImageContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import type {
+  imageCatalog,
   imageDelete,
   imageImport,
   imageList,
   imagePull,
+  imageRename,
   imageShow,
+  imageTag,
   ImageDetails,
   ImageView,
 } from '../rpc/image-methods.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import { ensureBaseImage } from './base-image.ts';
+import { wholeCatalog } from './catalog.ts';
 import { deleteImage } from './delete-image.ts';
-import { baseName, getImageByReference } from './find-image.ts';
+import { baseName, findImage, getImageByReference } from './find-image.ts';
 import { toImageDetails, toImageView } from './image-views.ts';
 import { importImage } from './import-image.ts';
 import { pullImage } from './pull-image.ts';
+import { renameImage, tagImage } from './tag-image.ts';
 
 export async function pullImageRoute(
   context: ImageContext,
@@ -47,10 +52,34 @@ export async function listImagesRoute(
 }
 
 export async function showImageRoute(
-  { db }: ImageContext,
+  context: ImageContext,
   { reference }: ParsedParams<typeof imageShow>,
 ): Promise<ImageDetails> {
-  return toImageDetails(db, getImageByReference(db, reference));
+  return toImageDetails(context, getImageByReference(context.db, reference, context.config().catalog));
+}
+
+export async function tagImageRoute(
+  context: ImageContext,
+  params: ParsedParams<typeof imageTag>,
+  { signal }: Operation,
+): Promise<ImageView> {
+  return toImageView(context.db, await tagImage(context, params, signal));
+}
+
+export async function renameImageRoute(
+  context: ImageContext,
+  params: ParsedParams<typeof imageRename>,
+  { signal }: Operation,
+): Promise<ImageView> {
+  return toImageView(context.db, await renameImage(context, params, signal));
+}
+
+export function imageCatalogRoute({ db, config }: ImageContext): ResultOf<typeof imageCatalog> {
+  const own = config().catalog;
+  return wholeCatalog(own).map((entry) => ({
+    ...entry,
+    isPresent: findImage(db, entry.name, own) !== undefined,
+  }));
 }
 
 export async function deleteImageRoute(

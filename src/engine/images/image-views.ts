@@ -1,7 +1,12 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Database } from '../../state/database.ts';
 import { vmsOfImage, type Image } from '../../state/images.ts';
 import type { ImageDetails, ImageView } from '../rpc/image-methods.ts';
+import type { ImageContext } from '../context.ts';
+import { layerSizes } from './layer-sizes.ts';
 import { familiarName } from './reference.ts';
+import { hexOf } from './registry/resolve-image.ts';
 
 /** An image as clients see it. */
 export function toImageView(db: Database, image: Image): ImageView {
@@ -19,11 +24,20 @@ export function toImageView(db: Database, image: Image): ImageView {
   };
 }
 
-export function toImageDetails(db: Database, image: Image): ImageDetails {
+export async function toImageDetails(
+  { db, layout }: Pick<ImageContext, 'db' | 'layout'>,
+  image: Image,
+): Promise<ImageDetails> {
+  const sizes = await layerSizes(layout, image);
   const { env, workingDirectory, user, entrypoint, command } = image.config;
   return {
     ...toImageView(db, image),
-    layers: [...image.layers],
+    layers: image.layers.map((digest) => ({
+      digest,
+      sizeBytes: sizes.get(digest),
+      isCached: existsSync(join(layout.blobsDirectory, hexOf(digest))),
+    })),
+    path: image.external?.path,
     osRelease: { ...image.osRelease },
     config: {
       env: [...env],

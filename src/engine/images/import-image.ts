@@ -9,12 +9,11 @@ import type { Operation } from '../operations.ts';
 import { directoryFiles, tarFiles, type ArchiveFiles } from './archive-files.ts';
 import { openArchive, isArchiveName, type ArchivedImage } from './archived-image.ts';
 import { buildImage } from './build-image.ts';
-import { baseName } from './find-image.ts';
 import type { ImagesContext } from './image-services.ts';
 import { withStaging } from './image-staging.ts';
 import { uncompressed } from './layers/layer-stream.ts';
+import { newName } from './new-name.ts';
 import { nameImage } from './publish-image.ts';
-import { canonicalName, parseReference } from './reference.ts';
 import { parseTarHeader, tarBlockSize } from './layers/tar-header.ts';
 
 /**
@@ -26,7 +25,7 @@ export async function importImage(
   { path, name }: { readonly path: string; readonly name: string },
   operation: Operation,
 ): Promise<Image> {
-  const storedName = importName(name);
+  const storedName = newName(name);
   operation.enter('Reading archive');
   return withStaging(context.layout, async (stagingDirectory) => {
     const archived = await openArchiveAt(path, stagingDirectory, operation);
@@ -40,19 +39,6 @@ export async function importImage(
       config: { env: [] },
     };
     return buildImage(context, { ...parts, stagingDirectory, source: 'import', name: storedName }, operation);
-  });
-}
-
-function importName(name: string): string {
-  if (name === baseName) {
-    throw new BangerError('invalid_argument', `"${baseName}" is the name of the image inside banger`, {
-      hint: 'Choose another name: banger image import FILE --name NAME',
-    });
-  }
-  const reference = parseReference(name);
-  if (reference.digest === undefined) return canonicalName(reference);
-  throw new BangerError('invalid_argument', `"${name}" has a digest, which follows from the content`, {
-    hint: 'Leave out the digest: banger image import FILE --name NAME',
   });
 }
 

@@ -21,7 +21,7 @@ export type NewImage = Omit<Image, 'names' | 'createdAt'>;
 
 /** What a name is to lead to. */
 export interface Publication {
-  /** Holds `rootfs.ext4` and nothing else; renamed when the image is new, else left to be removed */
+  /** Holds `rootfs.ext4`, and the image's documents if it has any; renamed when the image is new, else left to be removed */
   readonly stagingDirectory: string;
   readonly image: NewImage;
   /** Stored name; it moves here when it led elsewhere */
@@ -91,8 +91,9 @@ export async function nameImage(
 }
 
 /** True when an image has both its row and its filesystem. */
-export function isPresent({ layout, db }: ImageContext, id: string): boolean {
-  return findImageById(db, id) !== undefined && existsSync(imagePaths(layout, id).rootfs);
+export function isPresent({ layout, db }: Pick<ImageContext, 'layout' | 'db'>, id: string): boolean {
+  const image = findImageById(db, id);
+  return image !== undefined && existsSync(image.external?.path ?? imagePaths(layout, id).rootfs);
 }
 
 /** Removes images that were under construction when an engine died. Only for the start of an engine. */

@@ -3,6 +3,7 @@ import { abortError } from '../../errors.ts';
 import type { Image } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
 import { buildImage } from './build-image.ts';
+import { expandShortName } from './catalog.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
 import { noSpace, withStaging } from './image-staging.ts';
 import { layerSource, startDownloads } from './registry/layer-downloads.ts';
@@ -23,7 +24,7 @@ export async function pullImage(
   reference: string,
   operation: Operation,
 ): Promise<Image> {
-  const parsed = parseReference(reference);
+  const parsed = parseReference(expandShortName(reference, context.config().catalog) ?? reference);
   return imageServices(context).pulls.join(canonicalName(parsed), operation, (shared) =>
     pull(context, parsed, shared),
   );
@@ -107,6 +108,7 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
         source: 'pull',
         digest,
         config: resolved.config,
+        documents: resolved.documents,
         layerDigests: resolved.layers.map((layer) => layer.digest),
         name,
         onProgress: conversionProgress(resolved.layers, progress),

@@ -19,6 +19,14 @@ export interface ResolvedImage {
   readonly layers: readonly Descriptor[];
   /** Of the uncompressed layers, in the same order */
   readonly diffIds: readonly string[];
+  /** Manifest and config, byte for byte */
+  readonly documents: ImageDocuments;
+}
+
+/** What describes an image, as it came. Absent: there was none. */
+export interface ImageDocuments {
+  readonly manifest?: Buffer;
+  readonly config?: Buffer;
 }
 
 export interface ResolveOptions {
@@ -37,19 +45,28 @@ const maxDepth = 3;
 /** Walks from a manifest or index to the layers of the image for a platform. Everything on the way is checked by hash. */
 export async function resolveImage(options: ResolveOptions): Promise<ResolvedImage> {
   const { platform, image } = options;
-  let document = parseManifest(options.top, image);
+  let bytes = options.top;
+  let document = parseManifest(bytes, image);
   for (let depth = 0; document.kind === 'index'; depth++) {
     if (depth === maxDepth) throw refused(image, 'its indexes are nested too deep');
     const chosen = chooseManifest(document, platform, image);
-    document = parseManifest(await fetchChecked(options, 'manifest', chosen), image);
+    bytes = await fetchChecked(options, 'manifest', chosen);
+    document = parseManifest(bytes, image);
   }
 
   const { config: descriptor, layers } = document;
-  const oci = parseOciConfig(await fetchChecked(options, 'blob', descriptor), platform, image);
+  const configBytes = await fetchChecked(options, 'blob', descriptor);
+  const oci = parseOciConfig(configBytes, platform, image);
   if (oci.diffIds.length !== layers.length) {
     throw refused(image, `its config names ${oci.diffIds.length} layers and its manifest ${layers.length}`);
   }
-  return { id: hexOf(descriptor.digest), config: oci.config, layers, diffIds: oci.diffIds };
+  return {
+    id: hexOf(descriptor.digest),
+    config: oci.config,
+    layers,
+    diffIds: oci.diffIds,
+    documents: { manifest: bytes, config: configBytes },
+  };
 }
 
 /** `sha256:…` of some bytes. */

@@ -1,0 +1,36 @@
+import type { EngineContext } from './context.ts';
+import {
+  deleteImageRoute,
+  imageCatalogRoute,
+  importImageRoute,
+  listImagesRoute,
+  pullImageRoute,
+  renameImageRoute,
+  showImageRoute,
+  tagImageRoute,
+} from './images/handlers.ts';
+import {
+  imageCatalog,
+  imageDelete,
+  imageImport,
+  imageList,
+  imagePull,
+  imageRename,
+  imageShow,
+  imageTag,
+} from './rpc/image-methods.ts';
+import { route, type Route } from './rpc/server.ts';
+
+/** Every method about images, one entry each. */
+export function imageRoutes(context: EngineContext): Route[] {
+  return [
+    route(imagePull, (params, operation) => pullImageRoute(context, params, operation)),
+    route(imageImport, (params, operation) => importImageRoute(context, params, operation)),
+    route(imageTag, (params, operation) => tagImageRoute(context, params, operation)),
+    route(imageRename, (params, operation) => renameImageRoute(context, params, operation)),
+    route(imageList, (params) => listImagesRoute(context, params)),
+    route(imageShow, (params) => showImageRoute(context, params)),
+    route(imageCatalog, () => imageCatalogRoute(context)),
+    route(imageDelete, (params, operation) => deleteImageRoute(context, params, operation)),
+  ];
+}

@@ -1,0 +1,83 @@
+import { expect, test } from 'vitest';
+import {
+  embeddedCatalog,
+  expandShortName,
+  wholeCatalog,
+  type OwnCatalog,
+} from '../../../src/engine/images/catalog.ts';
+import { ensureImage } from '../../../src/engine/images/ensure-image.ts';
+import { findImage } from '../../../src/engine/images/find-image.ts';
+import { pullImage } from '../../../src/engine/images/pull-image.ts';
+import { canonicalName, parseReference } from '../../../src/engine/images/reference.ts';
+import { tagImage } from '../../../src/engine/images/tag-image.ts';
+import { parseConfig } from '../../../src/state/config.ts';
+import { imageContext, recordedOperation } from '../../support/image-context.ts';
+import { putImage, startRegistry } from '../../support/registry.ts';
+
+const { signal } = new AbortController();
+
+test('every entry of the catalog is a full reference under a short name', () => {
+  for (const { name, reference } of embeddedCatalog) {
+    const { registry, repository } = parseReference(reference);
+    expect(reference.startsWith(`${registry}/${repository}`), reference).toBe(true);
+    expect(expandShortName(name, {})).toBe(reference);
+  }
+  const names = embeddedCatalog.map((entry) => entry.name);
+  expect(names).toEqual([...new Set(names)].sort());
+});
+
+test('an entry never gives a name of an official image to another one', () => {
+  for (const { name, reference } of embeddedCatalog) {
+    const { repository } = parseReference(reference);
+    if (repository === `library/${name}`)
+      expect(canonicalName(parseReference(reference))).toBe(canonicalName(parseReference(name)));
+  }
+});
+
+test.each<[string, OwnCatalog, string | undefined]>([
+  ['rocky', {}, 'docker.io/rockylinux/rockylinux:9'],
+  ['rocky:8', {}, 'docker.io/rockylinux/rockylinux:8'],
+  [`go@sha256:${'a'.repeat(64)}`, {}, `docker.io/library/golang@sha256:${'a'.repeat(64)}`],
+  ['library/go', {}, undefined],
+  ['unheard-of', {}, undefined],
+  ['toString', {}, undefined],
+  ['constructor', {}, undefined],
+  ['ubuntu', { ubuntu: 'mirror.example:5000/os/ubuntu:noble' }, 'mirror.example:5000/os/ubuntu:noble'],
+  ['ubuntu:22.04', { ubuntu: 'mirror.example:5000/os/ubuntu:noble' }, 'mirror.example:5000/os/ubuntu:22.04'],
+  ['app', { app: 'app:stable' }, 'docker.io/library/app:stable'],
+])('%s with %j means %s', (reference, own, meaning) => {
+  expect(expandShortName(reference, own)).toBe(meaning);
+});
+
+test('a wrong entry of the user is an error that names it', () => {
+  expect(() => expandShortName('app', { app: 'https://x/y' })).toThrow(/^Catalog entry "app": .*it is a URL/);
+  expect(() => parseConfig('[catalog]\n"a/b" = "x"', 'config.toml')).toThrow('a short name is lowercase');
+});
+
+test("the user's entries replace those of the same name", () => {
+  const all = wholeCatalog({ ubuntu: 'a/b', zz: 'c/d' });
+  expect(all.filter((entry) => entry.isOwn).map((entry) => entry.name)).toEqual(['ubuntu', 'zz']);
+  expect(all.filter((entry) => entry.name === 'ubuntu')).toHaveLength(1);
+});
+
+test('a short name is pulled from where the catalog says, and found by it afterwards', async () => {
+  await using registry = await startRegistry();
+  putImage(registry, 'team/app');
+  using context = imageContext({ config: `[catalog]\napp = "${registry.host}/team/app"` });
+  const image = await pullImage(context, 'app', recordedOperation());
+  expect(image.names).toEqual([`${registry.host}/team/app:latest`]);
+  expect(findImage(context.db, 'app', context.config().catalog)?.id).toBe(image.id);
+
+  registry.requests.length = 0;
+  expect((await ensureImage(context, 'app', recordedOperation())).id).toBe(image.id);
+  expect(registry.requests).toEqual([]);
+});
+
+test('a local name that the catalog lists, too, is found as long as the listed image is not here', async () => {
+  await using registry = await startRegistry();
+  putImage(registry, 'mine');
+  using context = imageContext();
+  const mine = await pullImage(context, `${registry.host}/mine`, recordedOperation());
+  await tagImage(context, { reference: mine.id, name: 'rocky' }, signal);
+  expect((await ensureImage(context, 'rocky', recordedOperation())).id).toBe(mine.id);
+});
