@@ -19,7 +19,7 @@ const next: Readonly<Record<VmState, readonly VmState[]>> = {
   starting: ['running', 'stopped', 'deleting'],
   running: ['stopping', 'stopped', 'paused', 'deleting'],
   // To itself: a stop that failed halfway is tried again.
-  stopping: ['stopping', 'stopped', 'running', 'deleting'],
+  stopping: ['stopping', 'stopped', 'running', 'paused', 'deleting'],
   stopped: ['starting', 'deleting'],
   paused: ['running', 'stopping', 'stopped', 'deleting'],
   deleting: ['deleting'],

@@ -2,7 +2,6 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { HandleCache } from '../../src/engine/handles.ts';
-import { createVm } from '../../src/engine/lifecycle/create-vm.ts';
 import { stopVm } from '../../src/engine/lifecycle/stop-vm.ts';
 import { reconcile } from '../../src/engine/reconciler.ts';
 import { isAlive, killProcess } from '../../src/host/process.ts';
@@ -11,17 +10,14 @@ import { findVm, getVm, type Vm } from '../../src/state/vms.ts';
 import { saveWorkspace } from '../../src/state/workspaces.ts';
 import { fakeEngine, type FakeEngine } from '../support/fake-engine.ts';
 import { fakeOperation } from '../support/fakes.ts';
+import { createTestVm } from '../support/vm-world.ts';
 
 let engine: FakeEngine;
 let vm: Vm;
 
 beforeEach(async () => {
   engine = fakeEngine();
-  vm = await createVm(
-    engine.context,
-    { name: 'web', start: true, ephemeral: false },
-    fakeOperation().operation,
-  );
+  vm = await createTestVm(engine);
 });
 afterEach(() => engine.close());
 

@@ -8,8 +8,11 @@ export interface Step<T> {
   /** Shown to the user while it runs, and named in the log if taking it back fails */
   readonly stage: string;
   readonly apply: () => T | Promise<T>;
-  /** Registered before `apply` runs, so it must cope with one that stopped halfway or never began */
-  readonly undo?: () => void | Promise<void>;
+  /**
+   * Registered before `apply` runs, so it must cope with one that stopped halfway or never began. It is told what
+   * went wrong.
+   */
+  readonly undo?: (error: unknown) => void | Promise<void>;
 }
 
 export type RunStep = <T>(step: Step<T>) => Promise<T>;
@@ -37,18 +40,21 @@ export async function withRollback<T>(
       return result;
     });
   } catch (error) {
-    await unwind(begun, operation.id, log);
+    await unwind(begun, { operation: operation.id, error, log });
     throw error;
   }
 }
 
-async function unwind(begun: readonly Step<unknown>[], operation: string, log: Log): Promise<void> {
+async function unwind(
+  begun: readonly Step<unknown>[],
+  { operation, error: reason, log }: { operation: string; error: unknown; log: Log },
+): Promise<void> {
   let isClean = true;
   for (const [index, step] of [...begun.entries()].reverse()) {
     if (index === 0 && !isClean) return;
     try {
       if (step.undo) await failpoint(`${step.stage}:undo`);
-      await step.undo?.();
+      await step.undo?.(reason);
     } catch (error) {
       isClean = false;
       log('error', `undo failed: ${step.stage}: ${errorText(error)}`, { operation });

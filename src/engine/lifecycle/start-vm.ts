@@ -1,10 +1,10 @@
 import { errorText } from '../../errors.ts';
-import { moveVm, type Vm, getVm } from '../../state/vms.ts';
+import { findVm, getVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
-import { failpoint } from '../failpoints.ts';
 import type { Operation } from '../operations.ts';
 import { bootVm } from './boot-vm.ts';
 import { withRollback } from './rollback.ts';
+import { settleVm } from './settle-vm.ts';
 import { watchVmm } from './vmm-watch.ts';
 
 /**
@@ -13,17 +13,21 @@ import { watchVmm } from './vmm-watch.ts';
  */
 export async function startVm(context: EngineContext, id: string, operation: Operation): Promise<Vm> {
   return context.locks.vm.run(id, operation.signal, async () => {
-    const vm = getVm(context.db, id);
+    const vm = await settleVm(context, getVm(context.db, id), operation);
     if (vm.state === 'running') return vm;
-    moveVm(context.db, id, 'starting');
-    try {
-      await failpoint('row starting');
-      await withRollback(operation, context.log, (run) => bootVm(context, vm, operation, run));
-    } catch (error) {
-      moveVm(context.db, id, 'stopped', errorText(error));
-      throw error;
-    }
-    const running = moveVm(context.db, id, 'running');
+    const running = await withRollback(operation, context.log, async (run) => {
+      // First, so that it is undone last: a row that says `starting` may still have a VMM to be ended.
+      await run({
+        stage: 'Starting VM',
+        apply: () => moveVm(context.db, id, 'starting'),
+        undo: (error) => {
+          if (findVm(context.db, id)?.state === 'starting')
+            moveVm(context.db, id, 'stopped', errorText(error));
+        },
+      });
+      await bootVm(context, vm, operation, run);
+      return moveVm(context.db, id, 'running');
+    });
     watchVmm(context, running);
     return running;
   });

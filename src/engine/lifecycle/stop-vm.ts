@@ -5,6 +5,7 @@ import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import type { Operation } from '../operations.ts';
 import { endVmm } from './boot-vm.ts';
+import { hasVmm, settleVm } from './settle-vm.ts';
 
 export interface StoppedVm {
   readonly vm: Vm;
@@ -28,37 +29,59 @@ export async function stopVm(
 ): Promise<StoppedVm> {
   const { id, timeoutMs } = request;
   return context.locks.vm.run(id, operation.signal, async () => {
-    const vm = getVm(context.db, id);
+    const vm = await settleVm(context, getVm(context.db, id), operation);
     if (vm.state === 'stopped') return { vm, flushed: true };
-    moveVm(context.db, id, 'stopping');
-    operation.enter('Flushing disks');
-    const flushed = await flushAndPowerOff(context, vm);
+    return whileStopping(context, vm, async () => {
+      operation.enter('Flushing disks');
+      const flushed = await flushAndPowerOff(context, vm);
+      await failpoint('guest asked');
 
-    await failpoint('guest asked');
-    operation.enter('Powering off');
-    const process = context.handles.get(id)?.process ?? context.driver().find(id)?.process;
-    const ended = !process || (await waitForExit(process, timeoutMs));
-    if (!ended) context.log('warn', 'VM did not power off in time and was ended', { vm: id, flushed });
-    await endVmm(context, vm);
-    // A guest that ended by itself has run its own shutdown, which flushes.
-    const isSafe = flushed || ended;
-    const reason = isSafe
-      ? undefined
-      : 'The guest did not answer and was killed; what it had not written is lost';
-    return { vm: moveVm(context.db, id, 'stopped', reason), flushed: isSafe };
+      operation.enter('Powering off');
+      const process = context.handles.get(id)?.process ?? context.driver().find(id)?.process;
+      const ended = !process || (await waitForExit(process, timeoutMs));
+      if (!ended) context.log('warn', 'VM did not power off in time and was ended', { vm: id, flushed });
+      await endVmm(context, vm);
+      // A guest that ended by itself has run its own shutdown, which flushes.
+      const isSafe = flushed || ended;
+      const reason = isSafe
+        ? undefined
+        : 'The guest did not answer and was killed; what it had not written is lost';
+      return { vm: moveVm(context.db, id, 'stopped', reason), flushed: isSafe };
+    });
   });
 }
 
 /** Ends the VMM at once; what the guest has not written is lost. A stopped VM is left alone. */
 export async function killVm(context: EngineContext, id: string, operation: Operation): Promise<Vm> {
   return context.locks.vm.run(id, operation.signal, async () => {
-    const vm = getVm(context.db, id);
+    const vm = await settleVm(context, getVm(context.db, id), operation);
     if (vm.state === 'stopped') return vm;
-    operation.enter('Killing VMM');
-    moveVm(context.db, id, 'stopping');
-    await endVmm(context, vm);
-    return moveVm(context.db, id, 'stopped');
+    return whileStopping(context, vm, async () => {
+      operation.enter('Killing VMM');
+      await endVmm(context, vm);
+      return moveVm(context.db, id, 'stopped');
+    });
   });
+}
+
+/** Runs a stop. One that fails leaves the row saying what is true: the VM runs still, or it does not. */
+async function whileStopping<T>(context: EngineContext, vm: Vm, stop: () => Promise<T>): Promise<T> {
+  moveVm(context.db, vm.id, 'stopping');
+  try {
+    return await stop();
+  } catch (error) {
+    try {
+      if (hasVmm(context, vm)) moveVm(context.db, vm.id, vm.state);
+      else {
+        moveVm(context.db, vm.id, 'stopped', errorText(error));
+        await context.handles.clear(vm.id);
+      }
+    } catch (second) {
+      // The next verb on this VM finds it so, and settles it.
+      context.log('error', `state could not be corrected: ${errorText(second)}`, { vm: vm.id });
+    }
+    throw error;
+  }
 }
 
 /** True when the guest said that its disks are flushed. Else the power button was pressed, for what it is worth. */

@@ -1,22 +1,18 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
 import { savePatch } from '../../../src/engine/lifecycle/save-patch.ts';
 import { killVm } from '../../../src/engine/lifecycle/stop-vm.ts';
 import type { Vm } from '../../../src/state/vms.ts';
 import { saveWorkspace } from '../../../src/state/workspaces.ts';
 import { fakeEngine, type FakeEngine } from '../../support/fake-engine.ts';
 import { fakeOperation } from '../../support/fakes.ts';
+import { createTestVm } from '../../support/vm-world.ts';
 
 let engine: FakeEngine;
 let vm: Vm;
 
 beforeEach(async () => {
   engine = fakeEngine();
-  vm = await createVm(
-    engine.context,
-    { name: 'web', start: true, ephemeral: true },
-    fakeOperation().operation,
-  );
+  vm = await createTestVm(engine, { ephemeral: true });
 });
 afterEach(() => engine.close());
 

@@ -1,7 +1,6 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
 import { deleteVm } from '../../../src/engine/lifecycle/delete-vm.ts';
 import { startVm } from '../../../src/engine/lifecycle/start-vm.ts';
 import { killVm, stopVm } from '../../../src/engine/lifecycle/stop-vm.ts';
@@ -10,17 +9,14 @@ import { vmPaths } from '../../../src/state/layout.ts';
 import { findVm, getVm, type Vm } from '../../../src/state/vms.ts';
 import { fakeEngine, unreachable, type FakeEngine } from '../../support/fake-engine.ts';
 import { fakeOperation } from '../../support/fakes.ts';
+import { createTestVm } from '../../support/vm-world.ts';
 
 let engine: FakeEngine;
 let vm: Vm;
 
 beforeEach(async () => {
   engine = fakeEngine();
-  vm = await createVm(
-    engine.context,
-    { name: 'web', start: true, ephemeral: false },
-    fakeOperation().operation,
-  );
+  vm = await createTestVm(engine);
 });
 afterEach(() => engine.close());
 
