@@ -106,6 +106,23 @@ export class CliRuntime implements Cli {
     this.#input.streams.stderr.write(`${line}\n`);
   }
 
+  async ask(question: string): Promise<boolean | undefined> {
+    const { stdin, stderr } = this.#input.streams;
+    if (this.json || !stdin.isTTY || !stderr.isTTY) return undefined;
+    this.#view?.clear();
+    const { createInterface } = await import('node:readline/promises');
+    // Not as a terminal, so that Ctrl-C ends the program as always.
+    const lines = createInterface({ input: stdin, output: stderr, terminal: false });
+    const closed = new Promise<string>((resolve) => lines.once('close', () => resolve('')));
+    try {
+      const answer = await Promise.race([lines.question(`${question} [y/N] `), closed]);
+      return /^\s*y(es)?\s*$/i.test(answer);
+    } finally {
+      lines.close();
+      stdin.unref();
+    }
+  }
+
   showProgress(event: ProgressEvent | undefined): void {
     if (event) this.#progressView().show(event);
     else this.#view?.clear();

@@ -53,6 +53,7 @@ const groups: Readonly<Record<string, Group>> = {
       show: async ({ cli }) => (await import('./image-show.ts')).imageShowCommand(cli),
       catalog: async ({ cli }) => (await import('./image-catalog.ts')).imageCatalogCommand(cli),
       delete: async ({ cli }) => (await import('./image-delete.ts')).imageDeleteCommand(cli),
+      prune: async ({ cli }) => (await import('./image-prune.ts')).imagePruneCommand(cli),
     },
   },
   workspace: {

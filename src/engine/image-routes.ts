@@ -9,6 +9,7 @@ import {
   showImageRoute,
   tagImageRoute,
 } from './images/handlers.ts';
+import { pruneImages } from './images/prune-images.ts';
 import {
   imageCatalog,
   imageDelete,
@@ -19,6 +20,7 @@ import {
   imageShow,
   imageTag,
 } from './rpc/image-methods.ts';
+import { imagePrune } from './rpc/image-prune-methods.ts';
 import { route, type Route } from './rpc/server.ts';
 
 /** Every method about images, one entry each. */
@@ -31,6 +33,7 @@ export function imageRoutes(context: EngineContext): Route[] {
     route(imageList, (params) => listImagesRoute(context, params)),
     route(imageShow, (params) => showImageRoute(context, params)),
     route(imageCatalog, () => imageCatalogRoute(context)),
+    route(imagePrune, (params, operation) => pruneImages(context, params, operation)),
     route(imageDelete, (params, operation) => deleteImageRoute(context, params, operation)),
   ];
 }

@@ -10,6 +10,7 @@ import type { EngineContext } from './context.ts';
 import { guestSshPort } from './guest-pool.ts';
 import type { Handles } from './handles.ts';
 import { cleanStaging, removeUnownedImages } from './images/publish-image.ts';
+import { tidyBlobs } from './images/registry/blob-files.ts';
 import { endVmm } from './lifecycle/boot-vm.ts';
 import { deleteVm } from './lifecycle/delete-vm.ts';
 import { stopVm } from './lifecycle/stop-vm.ts';
@@ -29,6 +30,7 @@ export async function reconcile(context: EngineContext): Promise<void> {
   }
   await removeOrphans(context);
   await cleanStaging(context.layout);
+  await tidyBlobs(context.layout.blobsDirectory);
   await removeUnownedImages(context.layout, context.db);
 }
 

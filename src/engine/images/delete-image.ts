@@ -5,6 +5,7 @@ import { deleteImageName, deleteImageRow, getImage, vmsOfImage, type Image } fro
 import { imagePaths } from '../../state/layout.ts';
 import type { ImageContext } from '../context.ts';
 import { getImageByReference, nameMeant, shownImage } from './find-image.ts';
+import { imageServices } from './image-services.ts';
 import { discardPath } from './image-staging.ts';
 import { publishKey } from './publish-image.ts';
 import { familiarName } from './reference.ts';
@@ -30,18 +31,20 @@ export async function deleteImage(
       deleteImageName(context.db, name);
       return { untagged: [familiarName(name)], deleted: null };
     }
-    await forget(context, image, discarded);
+    await forgetImage(context, image, discarded);
     return { untagged: image.names.map(familiarName), deleted: image.id };
   });
 }
 
 /** Removes an image with all its names and files, unless a VM uses it. */
 export async function removeImage(context: ImageContext, id: string, signal: AbortSignal): Promise<void> {
-  await withDiscarded(context, signal, (discarded) => forget(context, getImage(context.db, id), discarded));
+  await withDiscarded(context, signal, (discarded) =>
+    forgetImage(context, getImage(context.db, id), discarded),
+  );
 }
 
 /** Runs a deletion under the lock, which only moves files away; removing them may take longer than that. */
-async function withDiscarded<T>(
+export async function withDiscarded<T>(
   context: ImageContext,
   signal: AbortSignal,
   task: (discarded: string) => Promise<T>,
@@ -52,7 +55,8 @@ async function withDiscarded<T>(
   return result;
 }
 
-async function forget(context: ImageContext, image: Image, discarded: string): Promise<void> {
+/** Forgets an image under the publish lock, and moves its files away, unless somebody uses it. */
+export async function forgetImage(context: ImageContext, image: Image, discarded: string): Promise<void> {
   refuseIfUsed(context, image);
   // The row goes first, because only the database knows of a VM that is just being created. A directory without
   // a row is removed when the next engine starts.
@@ -62,12 +66,20 @@ async function forget(context: ImageContext, image: Image, discarded: string): P
   if (existsSync(directory)) await rename(directory, discarded);
 }
 
-function refuseIfUsed({ db }: ImageContext, image: Image): void {
-  const vms = vmsOfImage(db, image.id);
-  if (vms.length === 0) return;
+function refuseIfUsed(context: ImageContext, image: Image): void {
+  const vms = vmsOfImage(context.db, image.id);
+  if (vms.length === 0) return refuseIfHeld(context, image);
   const list = vms.map((name) => `"${name}"`).join(', ');
   throw new BangerError('invalid_state', `Image "${shownImage(image)}" is used by VM ${list}`, {
     hint: `Delete what uses it first: banger vm delete ${vms.join(' ')}`,
+  });
+}
+
+/** A VM that is being made of it has no row yet. */
+function refuseIfHeld(context: ImageContext, image: Image): void {
+  if (!imageServices(context).leases.images.isTaken(image.id)) return;
+  throw new BangerError('busy', `Image "${shownImage(image)}" is used by work in progress`, {
+    hint: 'Wait until it is done, or see what it is with: banger engine status',
   });
 }
 

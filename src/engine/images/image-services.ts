@@ -6,6 +6,7 @@ import type { Image } from '../../state/images.ts';
 import type { ImageContext } from '../context.ts';
 import { dockerCredentials, type FindCredentials } from './registry/docker-auth.ts';
 import type { ConvertOptions, ConvertResult } from './layers/layers.ts';
+import { Leases } from './leases.ts';
 import { SharedWork } from './shared-work.ts';
 import { createTransport, type Transport } from './registry/transport.ts';
 
@@ -29,6 +30,8 @@ export interface ImageServices {
   readonly pulls: SharedWork<Image>;
   /** By digest; yields the path in the cache */
   readonly blobs: SharedWork<string>;
+  /** Images by id and blobs by digest that work in progress needs */
+  readonly leases: { readonly images: Leases; readonly blobs: Leases };
   /** Digest of the content of the embedded image, computed on first use */
   baseDigest?: Promise<string>;
 }
@@ -45,6 +48,7 @@ export function imageServices(context: ImagesContext): ImageServices {
     tools: { ...productionTools(context), ...context.imageTools },
     pulls: new SharedWork(),
     blobs: new SharedWork(),
+    leases: { images: new Leases(), blobs: new Leases() },
   };
   services.set(context.db, made);
   return made;

@@ -6,7 +6,7 @@ import { buildImage } from './build-image.ts';
 import { expandShortName } from './catalog.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
 import { noSpace, withStaging } from './image-staging.ts';
-import { layerSource, startDownloads } from './registry/layer-downloads.ts';
+import { LayerDownloads } from './registry/layer-downloads.ts';
 import { LayerProgress } from './registry/layer-progress.ts';
 import { guestPlatform, type Descriptor } from './registry/manifest.ts';
 import { nameImage } from './publish-image.ts';
@@ -31,7 +31,7 @@ export async function pullImage(
 }
 
 async function pull(context: ImagesContext, reference: Reference, operation: Operation): Promise<Image> {
-  const { tools } = imageServices(context);
+  const { tools, leases } = imageServices(context);
   const name = canonicalName(reference);
   const registry = new Registry(reference, {
     ...tools,
@@ -55,9 +55,18 @@ async function pull(context: ImagesContext, reference: Reference, operation: Ope
   const present = await nameImage(context, { id: resolved.id, name }, signal);
   if (present) return present;
 
-  return withStaging(context.layout, (stagingDirectory) =>
-    downloadAndBuild(context, { resolved, registry, name, digest: top.digest, stagingDirectory }, operation),
-  );
+  const lease = leases.blobs.take(resolved.layers.map((layer) => layer.digest));
+  try {
+    return await withStaging(context.layout, (stagingDirectory) =>
+      downloadAndBuild(
+        context,
+        { resolved, registry, name, digest: top.digest, stagingDirectory },
+        operation,
+      ),
+    );
+  } finally {
+    lease[Symbol.dispose]();
+  }
 }
 
 interface Pull {
@@ -90,8 +99,8 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
   };
   operation.enter('Downloading layers');
   const progress = new LayerProgress(resolved.layers, (told) => operation.progress(told));
-  const downloads = startDownloads(context, { resolved, registry: pull.registry, progress }, inner);
-  const allDownloaded = Promise.all(downloads.values()).then(() => {
+  const downloads = new LayerDownloads(context, { resolved, registry: pull.registry, progress }, inner);
+  const allDownloaded = downloads.all.then(() => {
     operation.enter('Converting layers');
     progress.tell();
   });
@@ -100,9 +109,7 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
     return await buildImage(
       context,
       {
-        layers: resolved.layers.map((layer, index) =>
-          layerSource(layer, resolved.diffIds[index]!, downloads),
-        ),
+        layers: resolved.layers.map((layer, index) => downloads.source(layer, resolved.diffIds[index]!)),
         stagingDirectory,
         id: resolved.id,
         source: 'pull',
@@ -121,7 +128,7 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
     throw operation.signal.aborted ? abortError(operation.signal) : failure?.error;
   } finally {
     // A download must not outlive the pull, unless another pull waits for it too.
-    await Promise.allSettled(downloads.values());
+    await downloads.settled();
   }
 }
 

@@ -7,7 +7,7 @@ import { vmPaths } from '../../state/layout.ts';
 import { deleteVmRow, insertVm, listVms, moveVm, type NewVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
-import { ensureImage } from '../images/ensure-image.ts';
+import { holdImage } from '../images/hold-image.ts';
 import type { Operation } from '../operations.ts';
 import { bootVm } from './boot-vm.ts';
 import { capabilities, cleanUpCapabilities } from './capabilities.ts';
@@ -41,7 +41,8 @@ export async function createVm(
   const imageName = params.image ?? config.image;
   if (params.name !== undefined) refuseTakenName(context, params.name);
   operation.enter('Finding image');
-  const image = await ensureImage(context, imageName, operation);
+  using held = await holdImage(context, imageName, operation);
+  const { image } = held;
 
   const key = generateHostKey();
   const id = randomBytes(16).toString('hex');
@@ -59,7 +60,8 @@ export async function createVm(
   for (const capability of capabilities)
     await capability.preflight?.(context, { ...planned, name: params.name ?? id });
 
-  return context.locks.vm.run(id, operation.signal, () =>
+  // Awaited here: the image is held until the VM's row holds it.
+  return await context.locks.vm.run(id, operation.signal, () =>
     withRollback(operation, context.log, async (run) => {
       // First, so that it is undone last: while the row exists, the reconciler knows that this VM may still own
       // something on the host.

@@ -10,7 +10,7 @@ import { withStaging } from '../../../src/engine/images/image-staging.ts';
 import { cleanStaging, removeUnownedImages } from '../../../src/engine/images/publish-image.ts';
 import { listImages, setImageName, type Image } from '../../../src/state/images.ts';
 import { imagePaths } from '../../../src/state/layout.ts';
-import { insertVm } from '../../../src/state/vms.ts';
+import { addVm } from '../../support/add-vm.ts';
 import { imageContext, recordedOperation } from '../../support/image-context.ts';
 import { putImage, startRegistry } from '../../support/registry.ts';
 
@@ -22,23 +22,6 @@ async function addImage(context: ImagesContext, name: string, id: string): Promi
   return withStaging(context.layout, (stagingDirectory) =>
     buildImage(context, { ...parts, stagingDirectory, name, id }, recordedOperation()),
   );
-}
-
-function addVm({ db }: ImagesContext, name: string, imageId: string): void {
-  insertVm(db, {
-    id: name.padEnd(32, '0'),
-    name,
-    imageId,
-    imageName: 'x',
-    cpus: 1,
-    memoryMib: 128,
-    diskBytes: 1,
-    network: 'user',
-    hostPublicKey: 'k',
-    ephemeral: false,
-    controlSocket: '/x',
-    createdAt: '2026-01-01T00:00:00Z',
-  });
 }
 
 const one = 'abcdef'.padEnd(64, '1');

@@ -1,11 +1,11 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../../errors.ts';
 import { syncDirectory } from '../../../host/files.ts';
 import { failpoint } from '../../failpoints.ts';
+import { blobPath, partialBlobPath } from './blob-files.ts';
 import type { Descriptor } from './manifest.ts';
 import type { BlobBody } from './registry.ts';
 import { hexOf } from './resolve-image.ts';
@@ -39,12 +39,12 @@ const maxFruitlessAttempts = 3;
 export async function ensureBlob(request: BlobRequest): Promise<string> {
   const { directory, blob } = request;
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  const path = join(directory, hexOf(blob.digest));
+  const path = blobPath(directory, blob.digest);
   if (await isIntact(path, request)) {
     request.onProgress?.('cached', blob.size);
     return path;
   }
-  const partial = `${path}.partial`;
+  const partial = partialBlobPath(directory, blob.digest);
   const file = await openForUpdate(partial);
   try {
     await download(file, request);

@@ -1,5 +1,5 @@
-import { createReadStream } from 'node:fs';
-import { Readable } from 'node:stream';
+import { open, type FileHandle } from 'node:fs/promises';
+import { errnoOf } from '../../../errors.ts';
 import type { Operation, Progress } from '../../operations.ts';
 import { ensureBlob } from './blobs.ts';
 import { imageServices, type ImagesContext } from '../image-services.ts';
@@ -9,9 +9,6 @@ import type { Descriptor } from './manifest.ts';
 import type { Registry } from './registry.ts';
 import type { ResolvedImage } from './resolve-image.ts';
 
-/** Paths in the cache by digest, once the layers are there. */
-export type Downloads = ReadonlyMap<string, Promise<string>>;
-
 export interface DownloadsInput {
   readonly resolved: ResolvedImage;
   readonly registry: Registry;
@@ -19,40 +16,64 @@ export interface DownloadsInput {
 }
 
 const parallelDownloads = 3;
+const readBytes = 1 << 20;
 
 /**
- * Begins to fetch all layers, a few at a time, lowest first.
+ * The layers of a pull on their way into the cache, a few at a time, lowest first.
  *
- * A layer that occurs twice is fetched once, and one that another pull is fetching is waited for. The caller handles
- * the rejection of every promise.
+ * A layer that occurs twice is fetched once, and one that another pull is fetching is waited for.
  */
-export function startDownloads(
-  context: ImagesContext,
-  { resolved, registry, progress }: DownloadsInput,
-  operation: Operation,
-): Downloads {
-  const unique = [...new Map(resolved.layers.map((layer) => [layer.digest, layer])).values()];
-  const queue = unique.map((blob) => ({ blob, ...Promise.withResolvers<string>() }));
-  const downloads = new Map(queue.map(({ blob, promise }) => [blob.digest, promise]));
-  const work = async (): Promise<void> => {
-    for (let next = queue.shift(); next; next = queue.shift()) {
-      const { blob, resolve, reject } = next;
-      await fetchLayer(context, { blob, registry, progress }, operation).then(resolve, reject);
-    }
-  };
-  // Never rejects: every outcome goes to the promise of its layer.
-  for (let worker = 0; worker < parallelDownloads; worker++) void work();
-  return downloads;
+export class LayerDownloads {
+  readonly #fetch: (blob: Descriptor) => Promise<string>;
+  /** Paths in the cache by digest */
+  readonly #paths: ReadonlyMap<string, Promise<string>>;
+  /** Fulfilled when all layers are there; rejected with the first that does not come */
+  readonly all: Promise<unknown>;
+
+  constructor(
+    context: ImagesContext,
+    { resolved, registry, progress }: DownloadsInput,
+    operation: Operation,
+  ) {
+    this.#fetch = (blob) => fetchLayer(context, { blob, registry, progress }, operation);
+    const unique = [...new Map(resolved.layers.map((layer) => [layer.digest, layer])).values()];
+    const queue = unique.map((blob) => ({ blob, ...Promise.withResolvers<string>() }));
+    this.#paths = new Map(queue.map(({ blob, promise }) => [blob.digest, promise]));
+    this.all = Promise.all(this.#paths.values());
+    const work = async (): Promise<void> => {
+      for (let next = queue.shift(); next; next = queue.shift()) {
+        await this.#fetch(next.blob).then(next.resolve, next.reject);
+      }
+    };
+    // Never rejects: every outcome goes to the promise of its layer.
+    for (let worker = 0; worker < parallelDownloads; worker++) void work();
+  }
+
+  /** Returns when nothing is on its way any more, however it ended. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#paths.values());
+  }
+
+  /** A layer for the converter; reading begins as soon as its download is complete. */
+  source(blob: Descriptor, diffId: string): LayerSource {
+    return { open: () => this.#content(blob), diffId, label: layerName(blob.digest) };
+  }
+
+  async *#content(blob: Descriptor): AsyncGenerator<Buffer> {
+    const path = await this.#paths.get(blob.digest)!;
+    // Nobody but this engine should touch the cache, but people do empty it.
+    const file = (await openIfThere(path)) ?? (await open(await this.#fetch(blob), 'r'));
+    yield* file.createReadStream({ highWaterMark: readBytes }) as AsyncIterable<Buffer>;
+  }
 }
 
-/** A layer for the converter; reading begins as soon as its download is complete. */
-export function layerSource({ digest }: Descriptor, diffId: string, downloads: Downloads): LayerSource {
-  async function* content(): AsyncGenerator<Buffer> {
-    const path = await downloads.get(digest)!;
-    yield* createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>;
+async function openIfThere(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, 'r');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
   }
-  const label = `layer ${layerName(digest)}`;
-  return { open: () => Readable.from(content(), { objectMode: false }), diffId, label };
 }
 
 interface LayerRequest {
