@@ -2,6 +2,8 @@
 export class ByteReader {
   readonly #chunks: AsyncIterator<Buffer>;
   #chunk: Buffer = Buffer.alloc(0);
+  /** Bytes handed out so far */
+  count = 0;
 
   constructor(source: AsyncIterable<Buffer>) {
     this.#chunks = source[Symbol.asyncIterator]();
@@ -16,6 +18,7 @@ export class ByteReader {
     }
     const piece = this.#chunk.subarray(0, limit);
     this.#chunk = this.#chunk.subarray(piece.length);
+    this.count += piece.length;
     return piece;
   }
 
