@@ -16,6 +16,7 @@ export interface Layout {
   readonly imagesDirectory: string;
   /** Images under construction; whatever an engine finds here at start is left over */
   readonly imageStagingDirectory: string;
+  readonly kernelsDirectory: string;
   /** Patches saved from VMs that were thrown away */
   readonly patchesDirectory: string;
   readonly cacheDirectory: string;
@@ -87,6 +88,7 @@ export function resolveLayout({ env, home, uid, temporaryDirectory }: LayoutInpu
     vmsDirectory: join(state, 'vms'),
     imagesDirectory: join(state, 'images'),
     imageStagingDirectory: join(state, 'images', '.staging'),
+    kernelsDirectory: join(state, 'kernels'),
     patchesDirectory: join(state, 'patches'),
     cacheDirectory: cache,
     blobsDirectory: join(cache, 'blobs', 'sha256'),
@@ -129,6 +131,29 @@ export function imagePaths(
     rootfs: join(directory, 'rootfs.ext4'),
     manifest: join(directory, 'manifest.json'),
     config: join(directory, 'config.json'),
+  };
+}
+
+/** Paths of one kernel. */
+export interface KernelPaths {
+  readonly directory: string;
+  /** The uncompressed kernel, an ELF file */
+  readonly vmlinux: string;
+  /** Only of kernels that QEMU cannot boot uncompressed */
+  readonly bzImage: string;
+  readonly modules: string;
+  readonly manifest: string;
+}
+
+/** Where a published kernel is, or, by `parent`, one under construction. */
+export function kernelPaths(layout: Layout, id: string, parent = layout.kernelsDirectory): KernelPaths {
+  const directory = join(parent, id);
+  return {
+    directory,
+    vmlinux: join(directory, 'vmlinux'),
+    bzImage: join(directory, 'bzImage'),
+    modules: join(directory, 'modules.cpio'),
+    manifest: join(directory, 'kernel.json'),
   };
 }
 

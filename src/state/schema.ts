@@ -52,4 +52,27 @@ export const migrations: readonly string[] = [
    CREATE INDEX workspaces_by_host_path ON workspaces (host_path);`,
   // A registered image's filesystem as it was: JSON, see ExternalFile. NULL for images whose files are ours.
   `ALTER TABLE images ADD COLUMN external TEXT;`,
+  `CREATE TABLE kernels (
+     id TEXT PRIMARY KEY,             -- hex SHA-256 over the hashes of what boots and of the modules
+     version TEXT NOT NULL,           -- as uname -r says
+     source TEXT NOT NULL,            -- import or pull
+     origin TEXT NOT NULL,            -- file or URL that it came from
+     format TEXT NOT NULL,            -- elf: vmlinux boots by PVH; bzimage: it does not, and the bzImage does
+     image_bytes INTEGER NOT NULL,    -- of vmlinux
+     modules_bytes INTEGER NOT NULL,  -- of the archive for the initramfs
+     modules TEXT NOT NULL,           -- JSON array of names, in the order of loading
+     warnings TEXT NOT NULL,          -- JSON array: what guests of it cannot do
+     created_at TEXT NOT NULL
+   ) STRICT;
+   CREATE TABLE kernel_names (
+     name TEXT PRIMARY KEY,
+     kernel_id TEXT NOT NULL REFERENCES kernels (id)
+   ) STRICT;
+   CREATE INDEX kernel_names_by_kernel ON kernel_names (kernel_id);
+   CREATE TABLE default_kernel (
+     one INTEGER PRIMARY KEY CHECK (one = 1),  -- no row: the embedded kernel
+     kernel_id TEXT NOT NULL REFERENCES kernels (id)
+   ) STRICT;
+   ALTER TABLE vms ADD COLUMN kernel_id TEXT REFERENCES kernels (id);  -- absent: the embedded kernel
+   CREATE INDEX vms_by_kernel ON vms (kernel_id);`,
 ];

@@ -11,6 +11,8 @@ export interface Vm {
   readonly imageId: string;
   /** As the user wrote it */
   readonly imageName: string;
+  /** Absent: the kernel inside banger */
+  readonly kernelId?: string;
   readonly cpus: number;
   readonly memoryMib: number;
   readonly diskBytes: number;
@@ -29,14 +31,15 @@ export interface Vm {
 
 export type NewVm = Omit<Vm, 'state' | 'startedAt' | 'stoppedAt' | 'lastError'>;
 
-interface VmRow extends Omit<Vm, 'ephemeral' | 'startedAt' | 'stoppedAt' | 'lastError'> {
+interface VmRow extends Omit<Vm, 'ephemeral' | 'kernelId' | 'startedAt' | 'stoppedAt' | 'lastError'> {
   readonly ephemeral: number;
+  readonly kernelId: string | null;
   readonly startedAt: string | null;
   readonly stoppedAt: string | null;
   readonly lastError: string | null;
 }
 
-const columns = `id, name, state, image_id AS imageId, image_name AS imageName, cpus, memory_mib AS memoryMib,
+const columns = `id, name, state, image_id AS imageId, image_name AS imageName, kernel_id AS kernelId, cpus, memory_mib AS memoryMib,
   disk_bytes AS diskBytes, network, host_public_key AS hostPublicKey, ephemeral, control_socket AS controlSocket,
   created_at AS createdAt, started_at AS startedAt, stopped_at AS stoppedAt, last_error AS lastError`;
 
@@ -48,16 +51,19 @@ export function insertVm(db: Database, vm: NewVm): Vm {
   if (!db.prepare('SELECT 1 FROM images WHERE id = ?').get(vm.imageId)) {
     throw new BangerError('busy', `The image "${vm.imageName}" was deleted meanwhile`, { hint: 'Try again' });
   }
+  if (vm.kernelId !== undefined && !db.prepare('SELECT 1 FROM kernels WHERE id = ?').get(vm.kernelId)) {
+    throw new BangerError('busy', 'The kernel was deleted meanwhile', { hint: 'Try again' });
+  }
   const row = db
     .prepare<[object], VmRow>(
-      `INSERT INTO vms (id, name, state, image_id, image_name, cpus, memory_mib, disk_bytes, network,
+      `INSERT INTO vms (id, name, state, image_id, image_name, kernel_id, cpus, memory_mib, disk_bytes, network,
                         host_public_key, ephemeral, control_socket, created_at)
-       VALUES (@id, @name, 'creating', @imageId, @imageName, @cpus, @memoryMib, @diskBytes, @network,
+       VALUES (@id, @name, 'creating', @imageId, @imageName, @kernelId, @cpus, @memoryMib, @diskBytes, @network,
                @hostPublicKey, @ephemeral, @controlSocket, @createdAt)
        ON CONFLICT (name) DO NOTHING
        RETURNING ${columns}`,
     )
-    .get({ ...vm, ephemeral: vm.ephemeral ? 1 : 0 });
+    .get({ ...vm, kernelId: vm.kernelId ?? null, ephemeral: vm.ephemeral ? 1 : 0 });
   if (row) return toVm(row);
   throw new BangerError('already_exists', `There is already a VM named "${vm.name}"`, {
     hint: `Choose another name, or delete it with: banger vm delete ${vm.name}`,
@@ -173,6 +179,7 @@ function isOneEditAway(left: string, right: string): boolean {
 function toVm(row: VmRow): Vm {
   return {
     ...row,
+    kernelId: row.kernelId ?? undefined,
     ephemeral: row.ephemeral === 1,
     startedAt: row.startedAt ?? undefined,
     stoppedAt: row.stoppedAt ?? undefined,

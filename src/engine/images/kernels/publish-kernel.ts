@@ -1,0 +1,97 @@
+import { existsSync } from 'node:fs';
+import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf } from '../../../errors.ts';
+import { syncDirectory } from '../../../host/files.ts';
+import type { Database } from '../../../state/database.ts';
+import { findKernel, insertKernel, listKernels, type Kernel } from '../../../state/kernels.ts';
+import { kernelPaths, type KernelPaths, type Layout } from '../../../state/layout.ts';
+import type { ImageContext } from '../../context.ts';
+import { discardPath } from '../image-staging.ts';
+import { publishKey } from '../publish-image.ts';
+
+/** A finished kernel, and the name that is to lead to it. */
+export interface KernelPublication {
+  /** Of the staging directory, which is renamed when the kernel is new, else left to be removed */
+  readonly paths: KernelPaths;
+  readonly kernel: Omit<Kernel, 'names' | 'createdAt'>;
+  readonly name: string;
+}
+
+/**
+ * Makes a finished kernel known: its directory renamed into place, then its row and name in one transaction. Of two
+ * that want one name, the second finds it taken (`already_exists`), and nothing of it stays.
+ */
+export async function publishKernel(
+  context: ImageContext,
+  publication: KernelPublication,
+  signal: AbortSignal,
+): Promise<Kernel> {
+  const { layout, db } = context;
+  const { paths, name } = publication;
+  const kernel = { ...publication.kernel, createdAt: new Date().toISOString() };
+  await writeFile(paths.manifest, `${JSON.stringify({ name, ...kernel }, undefined, 2)}\n`, { mode: 0o600 });
+  // Outside the lock, since flushing takes its time.
+  for (const path of [paths.vmlinux, paths.bzImage, paths.modules, paths.manifest]) await syncFile(path);
+  await syncDirectory(paths.directory);
+
+  return context.locks.publish.run(publishKey, signal, async () => {
+    const { directory } = kernelPaths(layout, kernel.id);
+    const wasKnown = isKernelPresent(context, kernel.id);
+    if (!wasKnown) {
+      await mkdir(layout.kernelsDirectory, { recursive: true, mode: 0o700 });
+      // Without its row, or without its files, what lies there is of no use to anybody.
+      if (existsSync(directory)) await rename(directory, discardPath(layout));
+      await rename(paths.directory, directory);
+      await syncDirectory(layout.kernelsDirectory);
+    }
+    try {
+      return insertKernel(db, kernel, name);
+    } catch (error) {
+      if (!findKernel(db, kernel.id)) await rm(directory, { recursive: true, force: true });
+      throw error;
+    }
+  });
+}
+
+/** True when a kernel has both its row and its files. */
+export function isKernelPresent({ layout, db }: Pick<ImageContext, 'layout' | 'db'>, id: string): boolean {
+  const kernel = findKernel(db, id);
+  if (!kernel) return false;
+  const paths = kernelPaths(layout, id);
+  const boots = kernel.format === 'elf' ? paths.vmlinux : paths.bzImage;
+  return existsSync(boots) && existsSync(paths.modules);
+}
+
+/**
+ * Removes directories of kernels that no row owns: an engine died between renaming and recording, or between
+ * forgetting and removing. Only for the start of an engine, before anything is published.
+ */
+export async function removeUnownedKernels(layout: Layout, db: Database): Promise<void> {
+  const owned = new Set(listKernels(db).map((kernel) => kernel.id));
+  for (const name of await namesIn(layout.kernelsDirectory)) {
+    // Anything with another kind of name is not ours.
+    if (!/^[0-9a-f]{64}$/.test(name) || owned.has(name)) continue;
+    await rm(join(layout.kernelsDirectory, name), { recursive: true, force: true });
+  }
+}
+
+/** One that is not there needs no flushing: most kernels have no bzImage. */
+async function syncFile(path: string): Promise<void> {
+  if (!existsSync(path)) return;
+  const file = await open(path, 'r');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw error;
+  }
+}
