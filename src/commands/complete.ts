@@ -1,10 +1,11 @@
 import type { Command } from 'commander';
 import { imageList } from '../engine/rpc/image-methods.ts';
+import { kernelList } from '../engine/rpc/kernel-methods.ts';
 import { vmList } from '../engine/rpc/vm-methods.ts';
 import type { Cli } from './cli.ts';
 
 /**
- * Candidates for the last of these words: subcommands, options, and names of VMs and images. Names are asked of
+ * Candidates for the last of these words: subcommands, options, and names of VMs, images and kernels. Names are asked of
  * a running engine only: pressing Tab starts nothing.
  */
 export async function completeWords(program: Command, cli: Cli, words: readonly string[]): Promise<string[]> {
@@ -23,6 +24,7 @@ export async function completeWords(program: Command, cli: Cli, words: readonly 
   if (command.commands.length > 0) return command.commands.map((one) => one.name());
   const previous = before.at(-1);
   if (previous === '--image') return imageNames(cli);
+  if (previous === '--kernel') return kernelNames(cli);
   const values = command.options.find(
     (option) => option.long === previous || option.short === previous,
   )?.argChoices;
@@ -32,11 +34,16 @@ export async function completeWords(program: Command, cli: Cli, words: readonly 
   if (argument?.argChoices) return [...argument.argChoices];
   if (previous === '--vm' || argument?.name() === 'vm') return vmNames(cli);
   if (argument?.name() === 'image') return imageNames(cli);
+  if (argument?.name() === 'kernel') return kernelNames(cli);
   return [];
 }
 
 async function vmNames(cli: Cli): Promise<string[]> {
   return ((await cli.callIfRunning(vmList, {})) ?? []).map((vm) => vm.name);
+}
+
+async function kernelNames(cli: Cli): Promise<string[]> {
+  return ((await cli.callIfRunning(kernelList, {})) ?? []).flatMap((kernel) => kernel.names);
 }
 
 async function imageNames(cli: Cli): Promise<string[]> {

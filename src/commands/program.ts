@@ -56,6 +56,18 @@ const groups: Readonly<Record<string, Group>> = {
       prune: async ({ cli }) => (await import('./image-prune.ts')).imagePruneCommand(cli),
     },
   },
+  kernel: {
+    description: 'Fetch, import and choose the kernels that VMs boot',
+    commands: {
+      pull: async ({ cli }) => (await import('./kernel-pull.ts')).kernelPullCommand(cli),
+      import: async ({ cli }) => (await import('./kernel-import.ts')).kernelImportCommand(cli),
+      list: async ({ cli }) => (await import('./kernel-list.ts')).kernelListCommand(cli),
+      show: async ({ cli }) => (await import('./kernel-show.ts')).kernelShowCommand(cli),
+      delete: async ({ cli }) => (await import('./kernel-delete.ts')).kernelDeleteCommand(cli),
+      'set-default': async ({ cli }) =>
+        (await import('./kernel-set-default.ts')).kernelSetDefaultCommand(cli),
+    },
+  },
   workspace: {
     description: 'Send a git working tree into a VM, and get back what changed',
     commands: {

@@ -5,6 +5,7 @@ import { parseCount, parseMib, parseSize, parseVmName } from './parse.ts';
 export interface VmSpecOptions {
   readonly name?: string;
   readonly image?: string;
+  readonly kernel?: string;
   readonly cpus?: number;
   readonly memory?: number;
   readonly disk?: number;
@@ -16,6 +17,10 @@ export function addVmSpecOptions(command: Command): Command {
     .option(
       '--image <ref>',
       'image to make it from; pulled when missing (default: from the config, else base)',
+    )
+    .option(
+      '--kernel <name>',
+      'kernel to boot (default: as set by kernel set-default, else the one inside banger)',
     )
     .option('--cpus <count>', 'virtual CPUs (default: a quarter of the host, at most 4)', parseCount)
     .option(
@@ -30,6 +35,7 @@ export function addVmSpecOptions(command: Command): Command {
 export function vmSpecParams(options: VmSpecOptions): {
   name?: string;
   image?: string;
+  kernel?: string;
   cpus?: number;
   memoryMib?: number;
   diskBytes?: number;
@@ -37,6 +43,7 @@ export function vmSpecParams(options: VmSpecOptions): {
   return {
     name: options.name,
     image: options.image,
+    kernel: options.kernel,
     cpus: options.cpus,
     memoryMib: options.memory,
     diskBytes: options.disk,

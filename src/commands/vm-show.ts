@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { vmShow } from '../engine/rpc/vm-methods.ts';
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
+import { printable } from './printable.ts';
 import { vmText } from './vm-text.ts';
 
 export function vmShowCommand(cli: Cli): Command {
@@ -20,7 +21,7 @@ export function vmShowCommand(cli: Cli): Command {
           );
           const boot =
             phases.length === 0 ? '' : `\nBoot:       ${phases.join(', ')} after the kernel started`;
-          return `${vmText(vm)}\nDisk used:  ${formatBytes(vm.diskUsedBytes)}${boot}\n`;
+          return `${vmText(vm)}\nKernel:     ${printable(vm.kernel)}\nDisk used:  ${formatBytes(vm.diskUsedBytes)}${boot}\n`;
         },
       ),
     );

@@ -9,6 +9,7 @@ import { listWorkspaces } from '../state/workspaces.ts';
 import type { EngineContext } from './context.ts';
 import { guestSshPort } from './guest-pool.ts';
 import type { Handles } from './handles.ts';
+import { removeUnownedKernels } from './images/kernels/publish-kernel.ts';
 import { cleanStaging, removeUnownedImages } from './images/publish-image.ts';
 import { tidyBlobs } from './images/registry/blob-files.ts';
 import { endVmm } from './lifecycle/boot-vm.ts';
@@ -32,6 +33,7 @@ export async function reconcile(context: EngineContext): Promise<void> {
   await cleanStaging(context.layout);
   await tidyBlobs(context.layout.blobsDirectory);
   await removeUnownedImages(context.layout, context.db);
+  await removeUnownedKernels(context.layout, context.db);
 }
 
 async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {

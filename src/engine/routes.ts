@@ -1,6 +1,7 @@
 import { listVms, resolveVm } from '../state/vms.ts';
 import type { EngineContext } from './context.ts';
 import { imageRoutes } from './image-routes.ts';
+import { kernelRoutes } from './kernel-routes.ts';
 import { createVm } from './lifecycle/create-vm.ts';
 import { deleteVm } from './lifecycle/delete-vm.ts';
 import { execVm } from './lifecycle/exec-vm.ts';
@@ -27,7 +28,7 @@ import { viewVm, viewVmDetails } from './vm-view.ts';
 import { applyWorkspace } from './workspace/apply-workspace.ts';
 import { exportWorkspaceRoute, prepareWorkspaceRoute } from './workspace/handlers.ts';
 
-/** Every method the engine answers about VMs, images and workspaces, one entry each. */
+/** Every method the engine answers about VMs, images, kernels and workspaces, one entry each. */
 export function routes(context: EngineContext): Route[] {
   const find = (reference: string) => resolveVm(context.db, reference);
   return [
@@ -75,6 +76,7 @@ export function routes(context: EngineContext): Route[] {
     ),
     streamRoute(vmRun, (params, operation, stream) => runVm(context, params, { operation, stream })),
     ...imageRoutes(context),
+    ...kernelRoutes(context),
     route(workspacePrepare, (params, operation) => prepareWorkspaceRoute(context, params, operation)),
     route(workspaceExport, (params, operation) => exportWorkspaceRoute(context, params, operation)),
     route(workspaceApply, (params, operation) => applyWorkspace(context, params, operation)),

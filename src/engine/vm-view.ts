@@ -1,9 +1,11 @@
 import { stat } from 'node:fs/promises';
 import type * as z from 'zod/mini';
+import { getKernel } from '../state/kernels.ts';
 import { vmPaths } from '../state/layout.ts';
 import type { Vm } from '../state/vms.ts';
 import { listWorkspaces } from '../state/workspaces.ts';
 import type { EngineContext } from './context.ts';
+import { shownKernel } from './images/kernels/find-kernel.ts';
 import type { VmView, vmShow } from './rpc/vm-methods.ts';
 
 /** A VM as clients see it. */
@@ -36,6 +38,7 @@ export async function viewVmDetails(context: EngineContext, vm: Vm): Promise<z.o
   return {
     ...viewVm(context, vm),
     imageId: vm.imageId,
+    kernel: shownKernel(vm.kernelId === undefined ? undefined : getKernel(context.db, vm.kernelId)),
     hostPublicKey: vm.hostPublicKey,
     bootPhases: context.handles.get(vm.id)?.phases,
     diskUsedBytes: (disk?.blocks ?? 0) * blockBytes,

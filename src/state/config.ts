@@ -41,6 +41,10 @@ const schema = z.strictObject({
       z.string().check(z.minLength(1)),
     ),
   ),
+  /** Kernels for `kernel pull NAME`, such as mine = "https://…#sha256=…"; with modules apart, an array of both */
+  kernels: z.optional(
+    z.record(z.string(), z.union([z.string(), z.array(z.string()).check(z.minLength(1), z.maxLength(2))])),
+  ),
   /** By registry host, such as [registries."docker.io"] */
   registries: z.optional(
     z.record(
@@ -74,6 +78,8 @@ export interface Config {
   readonly qemuProgram: string;
   /** The user's own short names of images, and what they stand for */
   readonly catalog: Readonly<Record<string, string>>;
+  /** Addresses of a kernel and of its modules, if they are apart, by the name that `kernel pull` knows */
+  readonly kernels: Readonly<Record<string, readonly string[]>>;
   readonly registries: Readonly<Record<string, RegistryConfig>>;
 }
 
@@ -94,7 +100,7 @@ export function parseConfig(text: string, file: string): Config {
       hint: `Correct it with: \${EDITOR:-vi} ${file}`,
     });
   }
-  const { engine, vm, vmm, catalog, registries } = parsed.data;
+  const { engine, vm, vmm, catalog, kernels, registries } = parsed.data;
   return {
     engineIdleTimeoutMs: engine?.idle_timeout ?? defaultIdleTimeoutMs,
     image: vm?.image ?? 'base',
@@ -105,6 +111,7 @@ export function parseConfig(text: string, file: string): Config {
     accel: vmm?.accel ?? 'auto',
     qemuProgram: vmm?.qemu ?? 'qemu-system-x86_64',
     catalog: catalog ?? {},
+    kernels: Object.fromEntries(Object.entries(kernels ?? {}).map(([name, urls]) => [name, [urls].flat()])),
     registries: Object.fromEntries(
       Object.entries(registries ?? {}).map(([host, entry]) => [
         host,

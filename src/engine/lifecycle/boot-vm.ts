@@ -10,6 +10,7 @@ import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { guestSshPort } from '../guest-pool.ts';
+import { kernelFiles } from '../images/kernels/find-kernel.ts';
 import type { Operation } from '../operations.ts';
 import { capabilities, type GuestSetup } from './capabilities.ts';
 import type { RunStep } from './rollback.ts';
@@ -117,7 +118,7 @@ async function spawnVmm(
       id: vm.id,
       cpus: vm.cpus,
       memoryMib: vm.memoryMib,
-      kernel: await context.assets.file('vmlinux.zst'),
+      kernel: (await kernelFiles(context, vm.kernelId)).kernel,
       initrd: paths.initrd,
       disk: start.setup.disk,
       consoleLog: paths.consoleLog,
@@ -154,7 +155,7 @@ async function writeInitrd(context: EngineContext, vm: Vm, setup: GuestSetup): P
   await rm(paths.initrd, { force: true });
   await copyFile(await context.assets.file('toolbox.cpio.zst'), paths.initrd);
   await chmod(paths.initrd, 0o600);
-  await appendFile(paths.initrd, await readFile(await context.assets.file('modules.cpio')));
+  await appendFile(paths.initrd, await readFile((await kernelFiles(context, vm.kernelId)).modules));
   await appendFile(paths.initrd, mine);
 }
 

@@ -8,6 +8,7 @@ import { deleteVmRow, insertVm, listVms, moveVm, type NewVm, type Vm } from '../
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { holdImage } from '../images/hold-image.ts';
+import { chooseKernel } from '../images/kernels/find-kernel.ts';
 import type { Operation } from '../operations.ts';
 import { bootVm } from './boot-vm.ts';
 import { capabilities, cleanUpCapabilities } from './capabilities.ts';
@@ -19,6 +20,8 @@ import { watchVmm } from './vmm-watch.ts';
 export interface CreateVmParams {
   readonly name?: string;
   readonly image?: string;
+  /** Absent: the default */
+  readonly kernel?: string;
   readonly cpus?: number;
   readonly memoryMib?: number;
   readonly diskBytes?: number;
@@ -40,6 +43,7 @@ export async function createVm(
   const size = planVmSize(params, config, hostSize());
   const imageName = params.image ?? config.image;
   if (params.name !== undefined) refuseTakenName(context, params.name);
+  const kernelId = chooseKernel(context.db, params.kernel)?.id;
   operation.enter('Finding image');
   using held = await holdImage(context, imageName, operation);
   const { image } = held;
@@ -50,6 +54,7 @@ export async function createVm(
     id,
     imageId: image.id,
     imageName,
+    kernelId,
     ...size,
     network: 'user',
     hostPublicKey: key.publicLine,

@@ -15,6 +15,7 @@ import { savePatch } from './save-patch.ts';
 export interface RunParams extends ExecParams {
   readonly name?: string;
   readonly image?: string;
+  readonly kernel?: string;
   readonly cpus?: number;
   readonly memoryMib?: number;
   readonly diskBytes?: number;

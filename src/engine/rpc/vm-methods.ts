@@ -44,6 +44,8 @@ const vmSpec = {
   name: z.optional(vmName),
   /** Absent: the default image of the configuration */
   image: z.optional(reference),
+  /** Absent: the default kernel */
+  kernel: z.optional(reference),
   cpus: z.optional(z.int().check(z.minimum(1))),
   memoryMib: z.optional(z.int().check(z.minimum(1))),
   diskBytes: z.optional(z.int().check(z.minimum(1))),
@@ -66,6 +68,8 @@ export const vmShow = method(
   z.object({ vm: reference }),
   z.extend(vmView, {
     imageId: z.string(),
+    /** Its name, or the start of its id when it has none; `embedded` for the one inside banger */
+    kernel: z.string(),
     hostPublicKey: z.string(),
     /** Seconds after the kernel's start at which each phase of the guest's boot ended */
     bootPhases: z.optional(z.record(z.string(), z.number())),

@@ -53,7 +53,7 @@ export async function makeModuleArchive(request: ModuleRequest): Promise<ModuleA
   const list = { path: `${directory}/order`, content: order.join(''), mode: 0o644 };
   return {
     archive: cpioArchive([...files, list]),
-    modules: [...chosen.files.keys()].map(moduleName),
+    modules: [...new Set(loadTimes.flatMap((when) => chosen.filesAt(when)))].map(moduleName),
     warnings,
   };
 }

@@ -1,4 +1,5 @@
 import { KernelRefusal } from '../kernel-refusal.ts';
+import { lengthModel, type LengthModel, maxPositionStates } from './lzma-length-model.ts';
 import type { LzmaWindow } from './lzma-window.ts';
 
 /** How literals and positions are modelled (the "lc", "lp" and "pb" of LZMA). */
@@ -9,26 +10,19 @@ export interface LzmaProperties {
 }
 
 const stateCount = 12;
-const maxPositionStates = 16;
 const probabilityBits = 11;
 const evenOdds = 1 << (probabilityBits - 1);
 const adaptShift = 5;
 const literalTreeSize = 0x300;
 const lengthStates = 4;
 const minMatch = 2;
+/** Unpacked bytes after which decoding lets others have their turn; takes milliseconds. */
+const sliceBytes = 128 * 1024;
 /** Slots below have their whole distance in them. */
 const firstModelledSlot = 4;
 /** Slots from here on have their middle bits sent without a model. */
 const firstDirectSlot = 14;
 const alignBits = 4;
-
-/** Probabilities of the lengths of matches. */
-interface LengthModel {
-  readonly choice: Uint16Array;
-  readonly low: Uint16Array;
-  readonly middle: Uint16Array;
-  readonly high: Uint16Array;
-}
 
 /**
  * The decoder of LZMA (https://www.7-zip.org/sdk.html, "LZMA specification"): a range coder whose adaptive
@@ -56,7 +50,7 @@ export class LzmaDecoder {
   #rep1 = 0;
   #rep2 = 0;
   #rep3 = 0;
-  // The range coder. Both are 32 bits, kept as signed integers, which engines hold without boxing.
+  // The range coder: 32 bits each, as signed integers, which need no boxing.
   #range = 0;
   #code = 0;
   #input: Buffer = Buffer.alloc(0);
@@ -93,15 +87,26 @@ export class LzmaDecoder {
     this.#rep0 = this.#rep1 = this.#rep2 = this.#rep3 = 0;
   }
 
-  /** Decodes one chunk of `length` bytes into the window. */
-  decode(input: Buffer, length: number): void {
-    const { literalPositionBits, literalContextBits, positionBits } = this.#properties;
+  /**
+   * Decodes one chunk of `length` bytes into the window. It stops every now and then, to be called again: who decodes
+   * may have other things to do.
+   */
+  *decode(input: Buffer, length: number): Generator<void> {
     this.#begin(input);
+    const end = this.#window.position + length;
+    while (this.#window.position < end) {
+      this.#decodeSome(Math.min(end, this.#window.position + sliceBytes), end);
+      yield;
+    }
+    this.#finish();
+  }
+
+  #decodeSome(until: number, end: number): void {
+    const { literalPositionBits, literalContextBits, positionBits } = this.#properties;
     const window = this.#window;
     const positionMask = (1 << positionBits) - 1;
     const literalMask = (1 << literalPositionBits) - 1;
-    const end = window.position + length;
-    while (window.position < end) {
+    while (window.position < until) {
       const positionState = window.position & positionMask;
       const stateIndex = (this.#state << 4) + positionState;
       if (this.#bit(this.#isMatch, stateIndex) === 0) {
@@ -115,7 +120,6 @@ export class LzmaDecoder {
       if (matched > end - window.position) throw damaged('a match is longer than its chunk');
       window.repeat(this.#rep0, matched);
     }
-    this.#finish();
   }
 
   #begin(input: Buffer): void {
@@ -264,11 +268,7 @@ export class LzmaDecoder {
   }
 
   #bit(probabilities: Uint16Array, index: number): 0 | 1 {
-    if (this.#range >>> 24 === 0) {
-      this.#range <<= 8;
-      // Beyond the end this reads zeros; the end of the chunk then finds that too much was read.
-      this.#code = (this.#code << 8) | this.#input[this.#at++]!;
-    }
+    this.#normalise();
     const probability = probabilities[index]!;
     const bound = Math.imul(this.#range >>> probabilityBits, probability);
     if (this.#code >>> 0 < bound >>> 0) {
@@ -285,17 +285,9 @@ export class LzmaDecoder {
   #normalise(): void {
     if (this.#range >>> 24 !== 0) return;
     this.#range <<= 8;
+    // Beyond the end this reads zeros; the end of the chunk then finds that too much was read.
     this.#code = (this.#code << 8) | this.#input[this.#at++]!;
   }
-}
-
-function lengthModel(): LengthModel {
-  return {
-    choice: new Uint16Array(2),
-    low: new Uint16Array(maxPositionStates << 3),
-    middle: new Uint16Array(maxPositionStates << 3),
-    high: new Uint16Array(256),
-  };
 }
 
 function damaged(what: string): KernelRefusal {

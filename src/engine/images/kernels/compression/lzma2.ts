@@ -47,7 +47,8 @@ export async function* unpackLzma2(input: ByteReader, dictionaryBytes: number): 
     if (reset >= resets.properties) decoder.reset(parseProperties((await exactly(input, 1))[0]!));
     else if (reset === resets.state) decoder.reset();
     window.reserve(length);
-    decoder.decode(await exactly(input, packedLength), length);
+    const slices = decoder.decode(await exactly(input, packedLength), length);
+    while (!slices.next().done) await new Promise(setImmediate);
     yield window.take(length);
   }
 }

@@ -1,0 +1,159 @@
+import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
+import { BangerError } from '../../../errors.ts';
+import type { Operation } from '../../operations.ts';
+import { checkForeignAddress, isLoopback } from '../registry/registry-trust.ts';
+import {
+  ConnectionError,
+  createTransport,
+  type HttpResponse,
+  type Transport,
+} from '../registry/transport.ts';
+
+/** A file on a server, whose content is known in advance. */
+export interface Download {
+  readonly url: URL;
+  /** Hex */
+  readonly sha256: string;
+}
+
+const maxBytes = 4 * 1024 ** 3;
+const maxRedirects = 5;
+const attempts = 3;
+
+/** Reads `https://…#sha256=HEX`; the hash may also come beside it. Without one nothing is fetched. */
+export function parseDownload(text: string, sha256?: string): Download {
+  const url = URL.parse(text);
+  if (!url || !['http:', 'https:'].includes(url.protocol))
+    throw new BangerError('invalid_argument', 'That is not an http or https address');
+  if (url.username || url.password)
+    throw new BangerError('invalid_argument', `The address at "${url.host}" has a password in it`, {
+      hint: 'Fetch the file with a tool that keeps passwords, then: banger kernel import FILE',
+    });
+  const inAddress = /^#sha256=(.*)$/.exec(url.hash)?.[1];
+  const hash = (sha256 ?? inAddress ?? '').toLowerCase();
+  url.hash = '';
+  if (inAddress !== undefined && inAddress.toLowerCase() !== hash)
+    throw new BangerError('invalid_argument', 'The address and --sha256 name different hashes');
+  if (/^[0-9a-f]{64}$/.test(hash)) return { url, sha256: hash };
+  throw new BangerError(
+    'invalid_argument',
+    hash === ''
+      ? `No hash is given for "${url.href}"`
+      : `"${hash.slice(0, 80)}" is not a SHA-256 of 64 hex digits`,
+    { hint: `Take it from where the file is announced: banger kernel pull ${url.href} --sha256 HEX` },
+  );
+}
+
+/**
+ * Fetches a file to a path that must not exist yet. A connection that breaks is taken up where it broke, if the server
+ * can; what came in the end must have the hash.
+ */
+export async function downloadFile(
+  download: Download,
+  path: string,
+  operation: Operation,
+  transport: Transport = createTransport(),
+): Promise<void> {
+  const file = await open(path, 'wx', 0o600);
+  try {
+    let hash = createHash('sha256');
+    let done = 0;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const response = await request(download.url, { done, signal: operation.signal, transport });
+        if (response.status !== 206) {
+          hash = createHash('sha256');
+          done = 0;
+        }
+        const left = Number(response.header('content-length') ?? NaN);
+        const total = Number.isSafeInteger(left) ? done + left : undefined;
+        for await (const chunk of response.body as AsyncIterable<Buffer>) {
+          if (done + chunk.length > maxBytes) throw tooLarge(download);
+          await file.write(chunk, 0, chunk.length, done);
+          hash.update(chunk);
+          done += chunk.length;
+          operation.progress({ done, total, unit: 'bytes' });
+        }
+        break;
+      } catch (error) {
+        const known = aboutServer(error, download.url);
+        const mayTryAgain = known instanceof ConnectionError && known.isTransient && attempt < attempts;
+        if (operation.signal.aborted || !mayTryAgain) throw known;
+      }
+    }
+    await file.truncate(done);
+    checkHash(download, hash.digest('hex'));
+  } finally {
+    await file.close();
+  }
+}
+
+/** Follows redirects, but never to places that only this machine can reach. */
+async function request(
+  start: URL,
+  options: { readonly done: number; readonly signal: AbortSignal; readonly transport: Transport },
+): Promise<HttpResponse> {
+  const { done, signal, transport } = options;
+  let url = start;
+  for (let redirects = 0; redirects <= maxRedirects; redirects++) {
+    const headers: Record<string, string> = done > 0 ? { range: `bytes=${done}-` } : {};
+    const response = await transport(url, { headers, signal, isInsecure: isLoopback(url.hostname) });
+    if (response.status === 200 || (response.status === 206 && startsAt(response, done))) return response;
+    await response.discard();
+    const location = response.header('location');
+    if (response.status < 300 || response.status > 399 || location === undefined)
+      throw new BangerError(
+        'command_failed',
+        `"${url.host}" answered ${response.status} for "${url.pathname}"`,
+        {
+          hint: 'Check the address; a file that was replaced by a newer one has another',
+        },
+      );
+    const next = URL.parse(location, url.href);
+    if (!next)
+      throw new BangerError('command_failed', `"${url.host}" redirects to something that is no address`);
+    if (next.host !== url.host || next.protocol !== url.protocol) checkForeignAddress(next, start);
+    url = next;
+  }
+  throw new BangerError('command_failed', `"${start.host}" redirects more than ${maxRedirects} times`);
+}
+
+function startsAt(response: HttpResponse, offset: number): boolean {
+  return response.header('content-range')?.startsWith(`bytes ${offset}-`) ?? false;
+}
+
+function checkHash({ url, sha256 }: Download, found: string): void {
+  if (found === sha256) return;
+  throw new BangerError(
+    'command_failed',
+    `The file at "${url.href}" has the SHA-256 ${found}, not ${sha256}`,
+    {
+      hint: 'Nothing of it was used. Compare with what its makers announce, and correct the hash if it was replaced',
+    },
+  );
+}
+
+function tooLarge({ url }: Download): BangerError {
+  return new BangerError('command_failed', `The file at "${url.href}" has more than ${maxBytes} bytes`);
+}
+
+/** The transport speaks of registries, which this is not. */
+function aboutServer(error: unknown, url: URL): unknown {
+  if (!(error instanceof BangerError)) return error;
+  const message = error.message.replace(/\b[Rr]egistry "/, (word) =>
+    word.startsWith('R') ? 'Server "' : 'server "',
+  );
+  const hint = 'Check the network and the address, then try again';
+  if (error instanceof ConnectionError)
+    return new ConnectionError(message, {
+      isTransient: error.isTransient,
+      isTimeout: error.code === 'timeout',
+      hint: error.hint?.includes('registry') ? hint : error.hint,
+      cause: error,
+    });
+  if (message === error.message) return error;
+  return new BangerError(error.code, message, {
+    hint: `Fetch it another way, then: banger kernel import FILE (${url.host})`,
+  });
+}
