@@ -6,6 +6,7 @@ const maxMessageBytes = 4 * 1024 * 1024;
 const replyTimeoutMs = 10_000;
 
 interface Reply {
+  readonly id?: unknown;
   readonly return?: unknown;
   readonly error?: { readonly desc?: string };
   readonly event?: string;
@@ -18,9 +19,10 @@ interface Reply {
  */
 export class QmpClient {
   readonly #socket: Socket;
-  readonly #waiting: { resolve: (value: unknown) => void; reject: (error: Error) => void }[] = [];
+  readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
   readonly #eventListeners = new Set<(event: string, data: Readonly<Record<string, unknown>>) => void>();
   #pending = '';
+  #lastId = 0;
   /** Settles when QEMU has closed the connection, which it does when it ends */
   readonly closed: Promise<void>;
 
@@ -31,8 +33,9 @@ export class QmpClient {
     socket.on('error', () => undefined);
     this.closed = new Promise((resolve) => {
       socket.once('close', () => {
-        const gone = new BangerError('command_failed', 'QEMU closed its control connection');
-        for (const waiter of this.#waiting.splice(0)) waiter.reject(gone);
+        const gone = goneError();
+        for (const waiter of this.#waiting.values()) waiter.reject(gone);
+        this.#waiting.clear();
         resolve();
       });
     });
@@ -45,32 +48,46 @@ export class QmpClient {
       socket.once('error', reject);
     });
     const client = new QmpClient(socket);
-    await client.execute('qmp_capabilities');
-    return client;
+    try {
+      await client.execute('qmp_capabilities');
+      return client;
+    } catch (error) {
+      client.close();
+      throw error;
+    }
   }
 
   onEvent(listener: (event: string, data: Readonly<Record<string, unknown>>) => void): void {
     this.#eventListeners.add(listener);
   }
 
-  /** Runs a command; commands are answered in order. Throws `timeout` when QEMU does not answer within 10 s. */
-  execute(command: string, parameters?: Readonly<Record<string, unknown>>): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        reject(
-          new BangerError('timeout', `QEMU did not answer "${command}" within ${replyTimeoutMs / 1000} s`),
-        );
-        this.#socket.destroy();
-      }, replyTimeoutMs);
-      const settle =
-        <T>(next: (value: T) => void) =>
-        (value: T): void => {
-          clearTimeout(timer);
-          next(value);
-        };
-      this.#waiting.push({ resolve: settle(resolve), reject: settle(reject) });
-      this.#socket.write(`${JSON.stringify({ execute: command, arguments: parameters })}\n`);
-    });
+  /**
+   * Runs a command. Throws `timeout` when QEMU does not answer in time (10 s): the connection stays, since a QEMU
+   * that is slow, or was stopped together with the host, answers later.
+   */
+  async execute(
+    command: string,
+    parameters?: Readonly<Record<string, unknown>>,
+    timeoutMs = replyTimeoutMs,
+  ): Promise<unknown> {
+    if (this.#socket.destroyed) throw goneError();
+    const id = ++this.#lastId;
+    const waiter = Promise.withResolvers<unknown>();
+    this.#waiting.set(id, waiter);
+    const timer = setTimeout(
+      () =>
+        waiter.reject(
+          new BangerError('timeout', `QEMU did not answer "${command}" within ${timeoutMs / 1000} s`),
+        ),
+      timeoutMs,
+    );
+    try {
+      this.#socket.write(`${JSON.stringify({ execute: command, arguments: parameters, id })}\n`);
+      return await waiter.promise;
+    } finally {
+      clearTimeout(timer);
+      this.#waiting.delete(id);
+    }
   }
 
   close(): void {
@@ -88,12 +105,16 @@ export class QmpClient {
   #dispatch(reply: Reply): void {
     if (reply.event !== undefined) {
       for (const listener of this.#eventListeners) listener(reply.event, reply.data ?? {});
-    } else if (reply.error) {
-      this.#waiting
-        .shift()
-        ?.reject(new BangerError('command_failed', `QEMU: ${reply.error.desc ?? 'unknown error'}`));
-    } else if ('return' in reply) {
-      this.#waiting.shift()?.resolve(reply.return);
+      return;
     }
+    // A reply without its command: whoever asked has given up meanwhile.
+    const waiter = typeof reply.id === 'number' ? this.#waiting.get(reply.id) : undefined;
+    if (reply.error)
+      waiter?.reject(new BangerError('command_failed', `QEMU: ${reply.error.desc ?? 'unknown error'}`));
+    else if ('return' in reply) waiter?.resolve(reply.return);
   }
+}
+
+function goneError(): BangerError {
+  return new BangerError('command_failed', 'QEMU closed its control connection');
 }

@@ -5,7 +5,7 @@ import { BangerError } from '../../errors.ts';
 import { waitForReady, type GuestReady } from '../console.ts';
 import { cpioArchive } from '../cpio.ts';
 import { createOverlayDisk } from '../disks.ts';
-import type { Acceleration, VmmSpec } from '../drivers/driver.ts';
+import { loopbackForward, type Acceleration, type VmmSpec } from '../drivers/driver.ts';
 import { qemuDriver } from '../drivers/qemu.ts';
 import { exec as realExec, type Exec } from '../exec.ts';
 import { ensureClientKey, generateHostKey, type HostKey } from '../keys.ts';
@@ -206,7 +206,7 @@ async function startReachable(
   for (let attempt = 1; ; attempt++) {
     const port = await findFreePort();
     try {
-      const forwards = [{ hostPort: port, guestPort: guestSshPort }];
+      const forwards = [loopbackForward(port, guestSshPort)];
       return { vmm: await startVmm(input, { ...spec, forwards }), port };
     } catch (error) {
       const mayTryAgain = error instanceof BangerError && error.code === 'busy' && attempt < portAttempts;

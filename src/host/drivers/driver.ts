@@ -5,10 +5,23 @@ export type Acceleration = 'kvm' | 'tcg';
 
 export type DriverName = 'qemu';
 
-/** A TCP port of the host's loopback that leads into the guest. */
+/** A port of the host that leads into the guest. */
 export interface PortForward {
+  readonly protocol: 'tcp' | 'udp';
+  /** IPv4 address of the host that it listens on; `0.0.0.0` means all */
+  readonly bind: string;
   readonly hostPort: number;
   readonly guestPort: number;
+}
+
+/** A TCP port that only this host can reach. */
+export function loopbackForward(hostPort: number, guestPort: number): PortForward {
+  return { protocol: 'tcp', bind: '127.0.0.1', hostPort, guestPort };
+}
+
+/** True when both take the same port of the host, wherever they lead. */
+export function isSameHostPort(one: PortForward, other: PortForward): boolean {
+  return one.protocol === other.protocol && one.bind === other.bind && one.hostPort === other.hostPort;
 }
 
 /** Everything a VMM needs to know to run one VM. */
@@ -40,12 +53,32 @@ export interface FoundVmm {
   readonly process: ProcessIdentity;
   readonly forwards: readonly PortForward[];
   readonly acceleration: Acceleration;
+  readonly cpus: number;
+  readonly memoryMib: number;
 }
 
-/** A VMM's control connection. */
+/** What a VMM does with its guest: `disk-full` is a guest that stands still because the host has no room for a write. */
+export type GuestActivity = 'running' | 'paused' | 'disk-full' | 'other';
+
+/** A VMM's control connection. Its calls throw `timeout` when the VMM does not answer. */
 export interface VmmControl {
   /** Presses the power button. What the guest makes of it is up to the guest. */
   pressPowerButton(): Promise<void>;
+  /** Makes the guest's processors stand still. One that stands still is left alone. */
+  pause(): Promise<void>;
+  /** Lets the guest go on. One that runs is left alone. */
+  resume(): Promise<void>;
+  activity(timeoutMs?: number): Promise<GuestActivity>;
+  /** Calls back whenever the guest stops or goes on, whoever asked for it */
+  onActivity(listener: () => void): void;
+  /** Makes the guest's root disk larger while it runs. The caller sees to it that it never becomes smaller. */
+  growDisk(sizeBytes: number): Promise<void>;
+  /** Ports that lead into the guest now */
+  forwards(): Promise<readonly PortForward[]>;
+  /** Throws `busy` when the port is taken */
+  addForward(port: PortForward): Promise<void>;
+  /** One that is not there counts as removed */
+  removeForward(port: PortForward): Promise<void>;
   /** Settles when the VMM has closed the connection, which it does when it ends; says why the guest ended, if it did */
   readonly closed: Promise<GuestEnd | undefined>;
   close(): void;

@@ -11,7 +11,8 @@ import {
   type ProcessIdentity,
 } from '../process.ts';
 import { QmpClient } from '../qmp.ts';
-import type { FoundVmm, GuestEnd, VmmControl, VmmDriver, VmmSpec } from './driver.ts';
+import type { FoundVmm, VmmDriver, VmmSpec } from './driver.ts';
+import { forwardRule, openQemuControl, parseForwardRules, rootDrive, userNetwork } from './qemu-control.ts';
 
 /** How long QEMU may take from its start to a control socket that answers. */
 const startTimeoutMs = 15_000;
@@ -23,7 +24,7 @@ export function qemuDriver(program: string): VmmDriver {
     name: 'qemu',
     start: (spec, signal) => startQemu(program, spec, signal),
     find: findQemu,
-    control: openControl,
+    control: openQemuControl,
   };
 }
 
@@ -58,15 +59,13 @@ export function qemuArguments(spec: VmmSpec): string[] {
     ? ['-M', 'microvm', '-accel', 'kvm', '-cpu', 'host']
     : ['-M', 'q35', '-bios', 'qboot.rom', '-accel', 'tcg,thread=multi', '-cpu', 'max'];
   const bus = isKvm ? 'device' : 'pci';
-  const forwards = spec.forwards
-    .map((port) => `,hostfwd=tcp:127.0.0.1:${port.hostPort}-:${port.guestPort}`)
-    .join('');
+  const forwards = spec.forwards.map((port) => `,hostfwd=${forwardRule(port)}`).join('');
   const disk = spec.disk
     ? [
         '-drive',
-        `if=none,id=root,format=qcow2,cache=writeback,discard=unmap,file=${escapeOption(spec.disk)}`,
+        `if=none,id=${rootDrive},format=qcow2,cache=writeback,discard=unmap,file=${escapeOption(spec.disk)}`,
         '-device',
-        `virtio-blk-${bus},drive=root`,
+        `virtio-blk-${bus},drive=${rootDrive}`,
       ]
     : [];
   return [
@@ -94,9 +93,9 @@ export function qemuArguments(spec: VmmSpec): string[] {
     `unix:${escapeOption(spec.controlSocket)},server=on,wait=off`,
     ...disk,
     '-netdev',
-    `user,id=net${forwards}`,
+    `user,id=${userNetwork}${forwards}`,
     '-device',
-    `virtio-net-${bus},netdev=net${isKvm ? '' : ',romfile='}`,
+    `virtio-net-${bus},netdev=${userNetwork}${isKvm ? '' : ',romfile='}`,
     '-device',
     `virtio-rng-${bus}`,
   ];
@@ -161,9 +160,8 @@ async function answers(socket: string): Promise<boolean> {
 async function startError(program: string, spec: VmmSpec): Promise<BangerError> {
   const words = (await readFile(spec.vmmLog, 'utf8').catch(() => '')).trim();
   const lastLine = words.split('\n').at(-1) ?? '';
-  if (words.includes('Could not set up host forwarding rule')) {
-    return new BangerError('busy', 'A forwarded port was taken by somebody else meanwhile');
-  }
+  const taken = /Could not set up host forwarding rule '([^']*)'/.exec(words);
+  if (taken) return new BangerError('busy', `A port was taken by somebody else meanwhile: ${taken[1]}`);
   if (words.includes('cannot set up guest memory') || words.includes('Cannot allocate memory')) {
     return new BangerError(
       'host_unsupported',
@@ -192,15 +190,13 @@ function findQemu(id: string): FoundVmm | undefined {
     const identity = identifyProcess(pid);
     const argv = identity && commandLine(pid);
     if (!argv || !isOurs(pid)) continue;
-    const network = argv[argv.indexOf('-netdev') + 1] ?? '';
-    const forwards = [...network.matchAll(/hostfwd=tcp:127\.0\.0\.1:(\d+)-:(\d+)/g)].map((match) => ({
-      hostPort: Number(match[1]),
-      guestPort: Number(match[2]),
-    }));
+    const after = (option: string): string => argv[argv.indexOf(option) + 1] ?? '';
     return {
       process: identity,
-      forwards,
-      acceleration: argv[argv.indexOf('-accel') + 1] === 'kvm' ? 'kvm' : 'tcg',
+      forwards: parseForwardRules(after('-netdev')),
+      acceleration: after('-accel') === 'kvm' ? 'kvm' : 'tcg',
+      cpus: Number.parseInt(after('-smp'), 10),
+      memoryMib: Number.parseInt(after('-m'), 10),
     };
   }
   return undefined;
@@ -210,24 +206,3 @@ function findQemu(id: string): FoundVmm | undefined {
 function isOurs(pid: number): boolean {
   return statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid === process.getuid!();
 }
-
-async function openControl(socket: string): Promise<VmmControl> {
-  const qmp = await QmpClient.connect(socket);
-  let end: GuestEnd | undefined;
-  qmp.onEvent((event, data) => {
-    if (event === 'GUEST_PANICKED') end = 'panic';
-    if (event === 'SHUTDOWN') end ??= guestEnds[String(data['reason'])];
-  });
-  return {
-    pressPowerButton: async () => void (await qmp.execute('system_powerdown')),
-    closed: qmp.closed.then(() => end),
-    close: () => qmp.close(),
-  };
-}
-
-/** QEMU's ShutdownCause values that mean the guest ended by itself (qapi/run-state.json) */
-const guestEnds: Readonly<Record<string, GuestEnd>> = {
-  'guest-shutdown': 'power-off',
-  'guest-reset': 'reset',
-  'guest-panic': 'panic',
-};

@@ -51,8 +51,8 @@ const socket = after('-qmp').replace('unix:', '').replace(/,.*/, '');
 require('node:net')
   .createServer((client) => {
     client.on('error', () => undefined);
-    client.on('data', () => {
-      client.write('{"return":{}}\\n');
+    client.on('data', (line) => {
+      client.write(JSON.stringify({ return: {}, id: JSON.parse(line).id }) + '\\n');
       setTimeout(() => {
         appendFileSync(after('-serial').replace('file:', ''), ${JSON.stringify(words)});
         process.exit(0);

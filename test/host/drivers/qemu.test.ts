@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { VmmSpec } from '../../../src/host/drivers/driver.ts';
+import { loopbackForward, type VmmSpec } from '../../../src/host/drivers/driver.ts';
 import { qemuArguments } from '../../../src/host/drivers/qemu.ts';
 
 const spec: VmmSpec = {
@@ -12,7 +12,7 @@ const spec: VmmSpec = {
   consoleLog: '/c',
   vmmLog: '/v',
   controlSocket: '/s',
-  forwards: [{ hostPort: 4000, guestPort: 1022 }],
+  forwards: [loopbackForward(4000, 1022)],
   acceleration: 'tcg',
 };
 

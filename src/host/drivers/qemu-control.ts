@@ -1,0 +1,97 @@
+import { BangerError } from '../../errors.ts';
+import { QmpClient } from '../qmp.ts';
+import type { GuestActivity, GuestEnd, PortForward, VmmControl } from './driver.ts';
+
+/** How the root disk and the network are named on QEMU's command line, for commands to name them. */
+export const rootDrive = 'root';
+export const userNetwork = 'net';
+
+/** Opens a QEMU's control socket. QEMU serves one client at a time: a second one waits until the first has gone. */
+export async function openQemuControl(socket: string): Promise<VmmControl> {
+  const qmp = await QmpClient.connect(socket);
+  const activityListeners = new Set<() => void>();
+  let end: GuestEnd | undefined;
+  qmp.onEvent((event, data) => {
+    if (event === 'GUEST_PANICKED') end = 'panic';
+    if (event === 'SHUTDOWN') end ??= guestEnds[String(data['reason'])];
+    if (event === 'STOP' || event === 'RESUME') for (const listener of activityListeners) listener();
+  });
+  const monitor = async (line: string): Promise<string> =>
+    String(await qmp.execute('human-monitor-command', { 'command-line': line })).trim();
+  return {
+    pressPowerButton: async () => void (await qmp.execute('system_powerdown')),
+    pause: async () => void (await qmp.execute('stop')),
+    resume: async () => void (await qmp.execute('cont')),
+    activity: async (timeoutMs) => activityOf(await qmp.execute('query-status', undefined, timeoutMs)),
+    onActivity: (listener) => void activityListeners.add(listener),
+    growDisk: async (size) => void (await qmp.execute('block_resize', { device: rootDrive, size })),
+    forwards: async () => parseForwardTable(await monitor('info usernet')),
+    addForward: async (port) => {
+      // It says nothing when all went well.
+      const words = await monitor(`hostfwd_add ${userNetwork} ${forwardRule(port)}`);
+      if (words === '') return;
+      throw new BangerError(
+        'busy',
+        `Port ${port.hostPort}/${port.protocol} of ${port.bind} cannot be published: it is taken (QEMU: ${words})`,
+        { hint: `See who listens there with: ss -tulpn 'sport = :${port.hostPort}'` },
+      );
+    },
+    removeForward: async (port) => {
+      const words = await monitor(
+        `hostfwd_remove ${userNetwork} ${port.protocol}:${port.bind}:${port.hostPort}`,
+      );
+      if (/ (?:removed|not found)$/.test(words)) return;
+      throw new BangerError('command_failed', `QEMU does not give up port ${port.hostPort}: ${words}`);
+    },
+    closed: qmp.closed.then(() => end),
+    close: () => qmp.close(),
+  };
+}
+
+/** QEMU's ShutdownCause values that mean the guest ended by itself (qapi/run-state.json) */
+const guestEnds: Readonly<Record<string, GuestEnd>> = {
+  'guest-shutdown': 'power-off',
+  'guest-reset': 'reset',
+  'guest-panic': 'panic',
+};
+
+/** QEMU's RunState values (qapi/run-state.json). It stops a guest by itself when a write finds no room on the host. */
+const activities: Readonly<Record<string, GuestActivity>> = {
+  running: 'running',
+  paused: 'paused',
+  suspended: 'paused',
+  'io-error': 'disk-full',
+};
+
+function activityOf(reply: unknown): GuestActivity {
+  const { status } = reply as { readonly status?: string };
+  return activities[status ?? ''] ?? 'other';
+}
+
+/** A forwarding as QEMU's options and monitor write it. */
+export function forwardRule({ protocol, bind, hostPort, guestPort }: PortForward): string {
+  return `${protocol}:${bind}:${hostPort}-:${guestPort}`;
+}
+
+/** Every forwarding in the options of a QEMU's network. */
+export function parseForwardRules(options: string): PortForward[] {
+  return [...options.matchAll(/hostfwd=(tcp|udp):([0-9.]+):(\d+)-:(\d+)/g)].map(([, ...words]) =>
+    toForward(words),
+  );
+}
+
+/** Every forwarding in what `info usernet` prints; `*` is how it writes an address that means all. */
+export function parseForwardTable(text: string): PortForward[] {
+  return [...text.matchAll(/(TCP|UDP)\[HOST_FORWARD\]\s+\d+\s+(\S+)\s+(\d+)\s+\S+\s+(\d+)/g)].map(
+    ([, ...words]) => toForward(words),
+  );
+}
+
+function toForward([protocol, bind, hostPort, guestPort]: readonly (string | undefined)[]): PortForward {
+  return {
+    protocol: protocol?.toLowerCase() === 'udp' ? 'udp' : 'tcp',
+    bind: bind === undefined || bind === '*' ? '0.0.0.0' : bind,
+    hostPort: Number(hostPort),
+    guestPort: Number(guestPort),
+  };
+}
