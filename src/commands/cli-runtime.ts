@@ -132,13 +132,15 @@ export class CliRuntime implements Cli {
     names: readonly string[],
     action: (name: string) => Promise<T>,
     text: (value: T) => string,
+    options = { alwaysList: false },
   ): Promise<void> {
     const unique = [...new Set(names)];
     const settled = await Promise.allSettled(unique.map(action));
     const done = settled.filter((one) => one.status === 'fulfilled').map((one) => one.value);
     const failures = settled.filter((one) => one.status === 'rejected').map((one) => one.reason as unknown);
     this.#view?.clear();
-    if (this.json && done.length > 0) this.print(unique.length === 1 ? done[0] : done, () => '');
+    const isOne = unique.length === 1 && !options.alwaysList;
+    if (this.json && done.length > 0) this.print(isOne ? done[0] : done, () => '');
     if (!this.json) for (const value of done) this.print(value, text);
     if (failures.length === 0) return;
     for (const failure of failures.slice(0, -1)) this.reportError(failure);

@@ -28,12 +28,14 @@ export interface Cli {
   showProgress(event: ProgressEvent | undefined): void;
   /**
    * Does the same for several names: reports each failure, goes on with the others, and fails at the end if any
-   * did. Results are printed as they come; under `--json` as one array.
+   * did. Results are printed in the order of the names; under `--json` as one array, or without it when there was
+   * one name and no list is wanted for that.
    */
   forEach<T>(
     names: readonly string[],
     action: (name: string) => Promise<T>,
     text: (value: T) => string,
+    options?: { readonly alwaysList: boolean },
   ): Promise<void>;
   /** Sets the exit code of a command that otherwise went well */
   exitWith(code: number): void;

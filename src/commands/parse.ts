@@ -32,6 +32,18 @@ export function parseDuration(text: string): number {
   return orUsage(() => parseDurationMs(/^\d+$/.test(text) ? `${text}s` : text));
 }
 
+/** How long a VM may run, from a second up. */
+export function parseStopAfter(text: string): number {
+  const milliseconds = parseDuration(text);
+  if (milliseconds >= 1_000) return milliseconds;
+  throw new InvalidArgumentError('It must be at least 1s.');
+}
+
+/** The same; 0 for `off`, `none` and `0`. (Commander makes an empty string of null.) */
+export function parseStopAfterOrOff(text: string): number {
+  return ['off', 'none', '0'].includes(text) ? 0 : parseStopAfter(text);
+}
+
 /** Collects `--env NAME=value`; a bare NAME takes the value from our own environment, as with docker. */
 export function collectEnv(
   ownEnv: Readonly<Record<string, string | undefined>>,

@@ -3,18 +3,18 @@ import { vmList, type VmView } from '../engine/rpc/vm-methods.ts';
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
 import { renderTable } from './table.ts';
-import { ago } from './vm-text.ts';
+import { addLabelFilter, labelsOf, type VmSelection } from './vm-selection.ts';
+import { ago, portText } from './vm-text.ts';
 
 const mib = 1024 ** 2;
 
 /** `vm list`, and `ps` for short. */
 export function vmListCommand(cli: Cli, name = 'list'): Command {
-  const command = new Command(name)
-    .description('List VMs')
+  const command = addLabelFilter(new Command(name).description('List VMs'))
     .option('-q, --quiet', 'names only')
     .addHelpText('after', `\nExample:\n  banger ${name === 'list' ? 'vm list' : name} --json`)
-    .action(async (options: { quiet?: boolean }) => {
-      const vms = await cli.call(vmList, {});
+    .action(async (options: VmSelection & { quiet?: boolean }) => {
+      const vms = await cli.call(vmList, { labels: labelsOf(options) });
       cli.print(vms, () => (options.quiet ? vms.map((vm) => vm.name).join('\n') : listText(vms)));
     });
   return name === 'list' ? command.alias('ls') : command;
@@ -22,7 +22,7 @@ export function vmListCommand(cli: Cli, name = 'list'): Command {
 
 function listText(vms: readonly VmView[]): string {
   return renderTable(
-    ['NAME', 'STATE', 'IMAGE', 'CPUS', 'MEMORY', 'VMM', 'WORKSPACE', 'CREATED'],
+    ['NAME', 'STATE', 'IMAGE', 'CPUS', 'MEMORY', 'VMM', 'PORTS', 'WORKSPACE', 'CREATED'],
     vms.map((vm) => [
       vm.name,
       vm.lastError ? `${vm.state} (!)` : vm.state,
@@ -30,6 +30,7 @@ function listText(vms: readonly VmView[]): string {
       String(vm.cpus),
       formatBytes(vm.memoryMib * mib),
       vm.vmm ?? '',
+      vm.ports.map(portText).join(', '),
       vm.workspaces[0]?.hostPath ?? '',
       ago(vm.createdAt),
     ]),

@@ -1,5 +1,14 @@
 import type { Command } from 'commander';
-import { parseCount, parseMib, parseSize, parseVmName } from './parse.ts';
+import { collectLabel } from './label-options.ts';
+import {
+  parseCount,
+  parseMib,
+  parseSize,
+  parseStopAfter,
+  parseStopAfterOrOff,
+  parseVmName,
+} from './parse.ts';
+import { collectPort, type PortRequest } from './port-options.ts';
 
 /** What `vm create` and `vm run` ask about a new VM. */
 export interface VmSpecOptions {
@@ -9,6 +18,11 @@ export interface VmSpecOptions {
   readonly cpus?: number;
   readonly memory?: number;
   readonly disk?: number;
+  readonly label?: Record<string, string>;
+  readonly publish?: PortRequest[];
+  readonly ttl?: number;
+  /** 0 means never */
+  readonly idleStop?: number;
 }
 
 export function addVmSpecOptions(command: Command): Command {
@@ -28,18 +42,23 @@ export function addVmSpecOptions(command: Command): Command {
       'memory, such as 512M or 2G (default: an eighth of the host, at most 8G)',
       parseMib,
     )
-    .option('--disk <size>', 'size of the root disk (default: 8G; takes space as it is used)', parseSize);
+    .option('--disk <size>', 'size of the root disk (default: 8G; takes space as it is used)', parseSize)
+    .option('-l, --label <key=value>', 'a label to find it by (repeatable)', collectLabel)
+    .option(
+      '-p, --publish <port>',
+      'lead a port into it: [[ADDRESS:]PORT:]GUESTPORT[/udp]; on 127.0.0.1 unless ADDRESS says otherwise (repeatable)',
+      collectPort,
+    )
+    .option('--ttl <duration>', 'stop it this long after each start, such as 2h', parseStopAfter)
+    .option(
+      '--idle-stop <duration>',
+      'stop it when nobody has used it for this long, or "off" (default: from the config, else off)',
+      parseStopAfterOrOff,
+    );
 }
 
 /** The same, as the engine is asked. */
-export function vmSpecParams(options: VmSpecOptions): {
-  name?: string;
-  image?: string;
-  kernel?: string;
-  cpus?: number;
-  memoryMib?: number;
-  diskBytes?: number;
-} {
+export function vmSpecParams(options: VmSpecOptions) {
   return {
     name: options.name,
     image: options.image,
@@ -47,5 +66,9 @@ export function vmSpecParams(options: VmSpecOptions): {
     cpus: options.cpus,
     memoryMib: options.memory,
     diskBytes: options.disk,
+    labels: options.label ?? {},
+    publish: options.publish ?? [],
+    ttlMs: options.ttl,
+    idleStopMs: options.idleStop === 0 ? null : options.idleStop,
   };
 }

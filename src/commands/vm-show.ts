@@ -3,17 +3,19 @@ import { vmShow } from '../engine/rpc/vm-methods.ts';
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
 import { printable } from './printable.ts';
+import { addVmSelection, forEachVm, type VmSelection } from './vm-selection.ts';
 import { vmText } from './vm-text.ts';
 
 export function vmShowCommand(cli: Cli): Command {
-  return new Command('show')
-    .alias('inspect')
-    .description('Show everything about VMs')
-    .argument('<vm...>', 'names or ids')
+  const command = addVmSelection(
+    new Command('show').alias('inspect').description('Show everything about VMs'),
+  );
+  return command
     .addHelpText('after', '\nExample:\n  banger vm show web --json')
-    .action((vms: string[]) =>
-      cli.forEach(
-        vms,
+    .action((vms: string[], options: VmSelection) =>
+      forEachVm(
+        cli,
+        { vms, options, command },
         (vm) => cli.call(vmShow, { vm }),
         (vm) => {
           const phases = Object.entries(vm.bootPhases ?? {}).map(

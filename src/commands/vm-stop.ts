@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { vmStop, type vmRestart } from '../engine/rpc/vm-methods.ts';
 import type { Cli } from './cli.ts';
+import { addVmSelection, forEachVm, type VmSelection } from './vm-selection.ts';
 import { parseDuration } from './parse.ts';
 
 export function vmStopCommand(cli: Cli): Command {
@@ -16,9 +17,8 @@ export function stoppingCommand(
   method: typeof vmStop | typeof vmRestart,
   { name, description }: { readonly name: string; readonly description: string },
 ): Command {
-  return new Command(name)
-    .description(description)
-    .argument('<vm...>', 'names or ids')
+  const command = addVmSelection(new Command(name).description(description));
+  return command
     .option(
       '-t, --timeout <duration>',
       'how long a guest may take to power off before it is ended',
@@ -26,9 +26,10 @@ export function stoppingCommand(
       10_000,
     )
     .addHelpText('after', `\nExample:\n  banger vm ${name} web`)
-    .action((vms: string[], options: { timeout: number }) =>
-      cli.forEach(
-        vms,
+    .action((vms: string[], options: VmSelection & { timeout: number }) =>
+      forEachVm(
+        cli,
+        { vms, options, command },
         async (vm) => {
           const stopped = await cli.call(method, { vm, timeoutMs: options.timeout });
           if (!stopped.flushed) cli.say(unflushedText(stopped.name));

@@ -1,5 +1,5 @@
 import type { VmView } from '../engine/rpc/vm-methods.ts';
-import { formatBytes } from '../state/units.ts';
+import { formatBytes, formatDuration } from '../state/units.ts';
 import { printable } from './printable.ts';
 
 const mib = 1024 ** 2;
@@ -30,9 +30,13 @@ export function vmText(vm: VmView): string {
     ['Last error', vm.lastError],
     ['Image', vm.image],
     ['Size', sizeText(vm)],
+    ['At restart', pendingText(vm)],
+    ...Object.entries(vm.labels).map(([key, value]): [string, string] => ['Label', `${key}=${value}`]),
     ['Network', vm.network],
     ['VMM', vm.vmm],
     ['SSH', vm.sshPort === undefined ? undefined : `root@127.0.0.1 port ${vm.sshPort}`],
+    ...vm.ports.map((port): [string, string] => ['Port', portText(port)]),
+    ['Stops after', stopRuleText(vm)],
     ['Created', vm.createdAt],
     ['Started', vm.startedAt],
     ...vm.workspaces.map(({ hostPath, guestPath }): [string, string] => [
@@ -46,10 +50,40 @@ export function vmText(vm: VmView): string {
     .join('\n');
 }
 
+/** `127.0.0.1:8080->80/tcp`, as docker writes it */
+export function portText({ bind, hostPort, guestPort, protocol }: VmView['ports'][number]): string {
+  return `${bind}:${hostPort}->${guestPort}/${protocol}`;
+}
+
+/** What waits for the next start: `2 CPUs, host name db`. Undefined when nothing does. */
+export function pendingText({ pending }: Pick<VmView, 'pending'>): string | undefined {
+  if (!pending) return undefined;
+  const words = [
+    pending.cpus === undefined ? undefined : cpusText(pending.cpus),
+    pending.memoryMib === undefined ? undefined : `${formatBytes(pending.memoryMib * mib)} memory`,
+    pending.diskBytes === undefined ? undefined : `${formatBytes(pending.diskBytes)} disk`,
+    pending.hostname === undefined ? undefined : `host name ${pending.hostname}`,
+  ];
+  return words.filter((word) => word !== undefined).join(', ');
+}
+
+function stopRuleText({ ttlMs, idleStopMs, expiresAt }: VmView): string | undefined {
+  const words = [
+    ttlMs === undefined
+      ? undefined
+      : `running ${formatDuration(ttlMs)}${expiresAt ? ` (at ${expiresAt})` : ''}`,
+    idleStopMs === undefined ? undefined : `being unused for ${formatDuration(idleStopMs)}`,
+  ].filter((word) => word !== undefined);
+  return words.length === 0 ? undefined : words.join(', or ');
+}
+
 /** `2 CPUs, 512 MiB memory, 8 GiB disk` */
 export function sizeText(vm: Pick<VmView, 'cpus' | 'memoryMib' | 'diskBytes'>): string {
-  const cpus = `${vm.cpus} CPU${vm.cpus === 1 ? '' : 's'}`;
-  return `${cpus}, ${formatBytes(vm.memoryMib * mib)} memory, ${formatBytes(vm.diskBytes)} disk`;
+  return `${cpusText(vm.cpus)}, ${formatBytes(vm.memoryMib * mib)} memory, ${formatBytes(vm.diskBytes)} disk`;
+}
+
+function cpusText(count: number): string {
+  return `${count} CPU${count === 1 ? '' : 's'}`;
 }
 
 /** `Finding image 0.1 s, Booting guest 2.4 s`: stages that took no time are left out. */

@@ -32,8 +32,11 @@ export interface EngineContext {
   /** The key pair by which guests know us, made on first use */
   readonly clientKey: () => Promise<ClientKey>;
   readonly driver: () => VmmDriver;
-  /** Control connections of running VMs, by VM id: a VMM serves one client at a time, so there is one to share */
-  readonly controls: Map<string, VmmControl>;
+  /**
+   * Control connections of running VMs, by VM id: a VMM serves one client at a time, so there is one to share.
+   * `vmmControl` is the way to use them.
+   */
+  readonly controls: Map<string, Promise<VmmControl>>;
   /** How guests run on this host: KVM when a guest has booted on it, or the configuration says so */
   readonly acceleration: () => Promise<Acceleration>;
   /** Told when the number of running VMs may have changed: the engine's idle timer looks again */

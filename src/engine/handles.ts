@@ -8,6 +8,13 @@ const schema = z.object({
   process: z.object({ pid: z.int(), startTime: z.string(), bootId: z.string() }),
   acceleration: z.enum(['kvm', 'tcg']),
   driver: z.enum(['qemu']),
+  /** What this start gave the guest; the VM's row says what its next start will. Absent when it cannot be known. */
+  cpus: z.optional(z.int()),
+  memoryMib: z.optional(z.int()),
+  diskBytes: z.optional(z.number()),
+  hostname: z.optional(z.string()),
+  /** When the VM's time to live is over, in milliseconds of the host's monotonic clock; see stop-timers.ts */
+  expiresAtMs: z.optional(z.number()),
   /** Port of the host's loopback that leads to the guest's SSH service */
   sshPort: z.int(),
   /** The guest kernel's boot id; absent until the guest was ready */

@@ -1,5 +1,6 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../errors.ts';
 import { findReadyLine, readHead } from '../host/console.ts';
 import { isAlive, killProcess } from '../host/process.ts';
@@ -14,6 +15,7 @@ import { cleanStaging, removeUnownedImages } from './images/publish-image.ts';
 import { tidyBlobs } from './images/registry/blob-files.ts';
 import { endVmm } from './lifecycle/boot-vm.ts';
 import { deleteVm } from './lifecycle/delete-vm.ts';
+import { matchActivity } from './lifecycle/guest-activity.ts';
 import { stopVm } from './lifecycle/stop-vm.ts';
 import { watchVmm } from './lifecycle/vmm-watch.ts';
 
@@ -29,6 +31,7 @@ export async function reconcile(context: EngineContext): Promise<void> {
       context.log('error', `VM could not be reconciled: ${errorText(error)}`, { vm: vm.id });
     }
   }
+  await matchActivities(context);
   await removeOrphans(context);
   await cleanStaging(context.layout);
   await tidyBlobs(context.layout.blobsDirectory);
@@ -68,6 +71,15 @@ async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {
   }
 }
 
+/** How long an engine that starts waits to hear what its VMs do; a VMM that does not say goes on being asked. */
+const activityTimeoutMs = 2_000;
+
+/** A VM may have been paused or resumed by an engine that died before it had written that down. */
+async function matchActivities(context: EngineContext): Promise<void> {
+  const asked = [...context.controls.keys()].map((id) => matchActivity(context, id));
+  await Promise.race([Promise.all(asked), sleep(activityTimeoutMs, undefined, { ref: false })]);
+}
+
 /** What is true of a VM now: its handle file if that still holds, else what its VMM's command line tells. */
 async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | undefined> {
   const found = context.driver().find(vm.id);
@@ -84,6 +96,8 @@ async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | un
     process: found.process,
     acceleration: found.acceleration,
     driver: context.driver().name,
+    cpus: found.cpus,
+    memoryMib: found.memoryMib,
     sshPort: found.forwards.find((port) => port.guestPort === guestSshPort)?.hostPort ?? 0,
     guestBootId: ready?.bootId,
     phases: ready && { ...ready.phases },

@@ -1,5 +1,6 @@
 import { listVms, resolveVm } from '../state/vms.ts';
 import type { EngineContext } from './context.ts';
+import { controlRoutes } from './control-routes.ts';
 import { imageRoutes } from './image-routes.ts';
 import { kernelRoutes } from './kernel-routes.ts';
 import { createVm } from './lifecycle/create-vm.ts';
@@ -24,6 +25,7 @@ import {
 } from './rpc/vm-methods.ts';
 import { workspaceApply, workspaceExport, workspacePrepare } from './rpc/workspace-methods.ts';
 import { readVmLog } from './vm-logs.ts';
+import { labelled } from './vm-selection.ts';
 import { viewVm, viewVmDetails } from './vm-view.ts';
 import { applyWorkspace } from './workspace/apply-workspace.ts';
 import { exportWorkspaceRoute, prepareWorkspaceRoute } from './workspace/handlers.ts';
@@ -36,7 +38,7 @@ export function routes(context: EngineContext): Route[] {
       const vm = await createVm(context, { ...params, ephemeral: false }, operation);
       return { ...viewVm(context, vm), stages: [...operation.timings()] };
     }),
-    route(vmList, () => listVms(context.db).map((vm) => viewVm(context, vm))),
+    route(vmList, ({ labels }) => labelled(listVms(context.db), labels).map((vm) => viewVm(context, vm))),
     route(vmShow, (params) => viewVmDetails(context, find(params.vm))),
     route(vmStart, async (params, operation) =>
       viewVm(context, await startVm(context, find(params.vm).id, operation)),
@@ -75,6 +77,7 @@ export function routes(context: EngineContext): Route[] {
       execVm(context, { vm: find(params.vm), params, stream }, operation),
     ),
     streamRoute(vmRun, (params, operation, stream) => runVm(context, params, { operation, stream })),
+    ...controlRoutes(context),
     ...imageRoutes(context),
     ...kernelRoutes(context),
     route(workspacePrepare, (params, operation) => prepareWorkspaceRoute(context, params, operation)),

@@ -1,11 +1,13 @@
 import { stat } from 'node:fs/promises';
 import type * as z from 'zod/mini';
 import { getKernel } from '../state/kernels.ts';
+import { monotonicMs } from '../host/clock.ts';
 import { vmPaths } from '../state/layout.ts';
 import type { Vm } from '../state/vms.ts';
 import { listWorkspaces } from '../state/workspaces.ts';
 import type { EngineContext } from './context.ts';
 import { shownKernel } from './images/kernels/find-kernel.ts';
+import type { Handles } from './handles.ts';
 import type { VmView, vmShow } from './rpc/vm-methods.ts';
 
 /** A VM as clients see it. */
@@ -16,9 +18,9 @@ export function viewVm(context: EngineContext, vm: Vm): VmView {
     name: vm.name,
     state: vm.state,
     image: vm.imageName,
-    cpus: vm.cpus,
-    memoryMib: vm.memoryMib,
-    diskBytes: vm.diskBytes,
+    cpus: handles?.cpus ?? vm.cpus,
+    memoryMib: handles?.memoryMib ?? vm.memoryMib,
+    diskBytes: handles?.diskBytes ?? vm.diskBytes,
     network: vm.network,
     createdAt: vm.createdAt,
     startedAt: vm.startedAt,
@@ -27,8 +29,38 @@ export function viewVm(context: EngineContext, vm: Vm): VmView {
     vmm: handles && `${handles.driver} (${handles.acceleration})`,
     sshPort: handles?.sshPort,
     bootId: handles?.guestBootId,
+    labels: { ...vm.labels },
+    ports: vm.ports.map(({ protocol, bind, hostPort, guestPort }) => ({
+      protocol,
+      bind,
+      hostPort,
+      guestPort,
+    })),
+    ttlMs: vm.ttlMs,
+    idleStopMs: vm.idleStopMs,
+    expiresAt: expiryTime(handles),
+    pending: handles && pendingChanges(vm, handles),
     workspaces: listWorkspaces(context.db, vm.id).map(({ hostPath, guestPath }) => ({ hostPath, guestPath })),
   };
+}
+
+/** What the next start of a running VM will change; undefined when nothing. */
+export function pendingChanges(vm: Vm, now: Handles): VmView['pending'] {
+  const changed = <T>(wanted: T, current: T | undefined): T | undefined =>
+    current === undefined || current === wanted ? undefined : wanted;
+  const pending = {
+    cpus: changed(vm.cpus, now.cpus),
+    memoryMib: changed(vm.memoryMib, now.memoryMib),
+    diskBytes: changed(vm.diskBytes, now.diskBytes),
+    hostname: changed(vm.name, now.hostname),
+  };
+  return Object.values(pending).some((value) => value !== undefined) ? pending : undefined;
+}
+
+/** By the clock on the wall, which may be set meanwhile; what counts is the monotonic one. */
+function expiryTime(handles: Handles | undefined): string | undefined {
+  if (handles?.expiresAtMs === undefined) return undefined;
+  return new Date(Date.now() + handles.expiresAtMs - monotonicMs()).toISOString();
 }
 
 /** Everything that `vm show` tells. */

@@ -21,6 +21,8 @@ const schema = z.strictObject({
       cpus: z.optional(z.int().check(z.minimum(1))),
       memory: z.optional(size),
       disk: z.optional(size),
+      /** How long a VM may run without being used before it is stopped, such as "30m" */
+      idle_stop: z.optional(duration),
     }),
   ),
   vmm: z.optional(
@@ -73,6 +75,8 @@ export interface Config {
   readonly cpus?: number;
   readonly memoryBytes?: number;
   readonly diskBytes: number;
+  /** Absent: VMs run as long as they like */
+  readonly idleStopMs?: number;
   readonly vmmDriver: 'auto' | 'qemu';
   readonly accel: 'auto' | 'kvm' | 'tcg';
   readonly qemuProgram: string;
@@ -107,6 +111,7 @@ export function parseConfig(text: string, file: string): Config {
     cpus: vm?.cpus,
     memoryBytes: vm?.memory,
     diskBytes: vm?.disk ?? 8 * gib,
+    idleStopMs: vm?.idle_stop,
     vmmDriver: vmm?.driver ?? 'auto',
     accel: vmm?.accel ?? 'auto',
     qemuProgram: vmm?.qemu ?? 'qemu-system-x86_64',

@@ -75,4 +75,18 @@ export const migrations: readonly string[] = [
    ) STRICT;
    ALTER TABLE vms ADD COLUMN kernel_id TEXT REFERENCES kernels (id);  -- absent: the embedded kernel
    CREATE INDEX vms_by_kernel ON vms (kernel_id);`,
+  // What users say about a VM beyond its size, and the ports of the host that lead into it.
+  `ALTER TABLE vms ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';  -- JSON object of strings
+   ALTER TABLE vms ADD COLUMN ttl_ms INTEGER;                     -- how long it may run after a start
+   ALTER TABLE vms ADD COLUMN idle_stop_ms INTEGER;               -- how long it may run without being used
+   CREATE TABLE published_ports (
+     vm_id TEXT NOT NULL REFERENCES vms (id) ON DELETE CASCADE,
+     protocol TEXT NOT NULL,          -- tcp or udp
+     bind TEXT NOT NULL,              -- IPv4 address of the host, 0.0.0.0 for all
+     host_port INTEGER NOT NULL,
+     guest_port INTEGER NOT NULL,
+     chosen INTEGER NOT NULL,         -- 1: the host's port was ours to choose, so another will do
+     PRIMARY KEY (protocol, host_port, bind)
+   ) STRICT;
+   CREATE INDEX published_ports_by_vm ON published_ports (vm_id);`,
 ];

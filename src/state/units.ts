@@ -46,3 +46,15 @@ export function formatBytes(bytes: number): string {
   const digits = unit === 0 || value >= 100 ? 0 : 1;
   return `${value.toFixed(digits).replace(/\.0$/, '')} ${units[unit]}`;
 }
+
+/** `2h 30m`: what `parseDurationMs` reads, for people. */
+export function formatDuration(milliseconds: number): string {
+  const words: string[] = [];
+  let rest = milliseconds;
+  for (const unit of ['d', 'h', 'm', 's']) {
+    const count = Math.floor(rest / durationUnits[unit]!);
+    if (count > 0) words.push(`${count}${unit}`);
+    rest -= count * durationUnits[unit]!;
+  }
+  return words.length === 0 ? `${milliseconds}ms` : words.join(' ');
+}

@@ -1,5 +1,6 @@
 import { BangerError } from '../errors.ts';
 import type { Database } from './database.ts';
+import { parsePorts, portsColumn, replacePorts, type PublishedPort } from './ports.ts';
 import { statesBefore, type VmState } from './vm-states.ts';
 
 /** What is known of a VM for good. Pids, ports and the like are handles, kept elsewhere. */
@@ -22,6 +23,13 @@ export interface Vm {
   /** Belongs to one `vm run` and is deleted with it */
   readonly ephemeral: boolean;
   readonly controlSocket: string;
+  readonly labels: Labels;
+  /** How long it may run after a start; absent: as long as it likes */
+  readonly ttlMs?: number;
+  /** How long it may run without being used; absent: as long as it likes */
+  readonly idleStopMs?: number;
+  /** In the order of their guest ports */
+  readonly ports: readonly PublishedPort[];
   readonly createdAt: string;
   readonly startedAt?: string;
   readonly stoppedAt?: string;
@@ -29,11 +37,32 @@ export interface Vm {
   readonly lastError?: string;
 }
 
-export type NewVm = Omit<Vm, 'state' | 'startedAt' | 'stoppedAt' | 'lastError'>;
+export type Labels = Readonly<Record<string, string>>;
 
-interface VmRow extends Omit<Vm, 'ephemeral' | 'kernelId' | 'startedAt' | 'stoppedAt' | 'lastError'> {
+export type NewVm = Omit<Vm, 'state' | 'labels' | 'ports' | 'startedAt' | 'stoppedAt' | 'lastError'> & {
+  readonly labels?: Labels;
+  readonly ports?: readonly PublishedPort[];
+};
+
+/** What SQLite has no type for, or `null` where we have nothing. */
+type Encoded =
+  | 'ephemeral'
+  | 'kernelId'
+  | 'labels'
+  | 'ports'
+  | 'ttlMs'
+  | 'idleStopMs'
+  | 'startedAt'
+  | 'stoppedAt'
+  | 'lastError';
+
+interface VmRow extends Omit<Vm, Encoded> {
   readonly ephemeral: number;
   readonly kernelId: string | null;
+  readonly labels: string;
+  readonly ports: string;
+  readonly ttlMs: number | null;
+  readonly idleStopMs: number | null;
   readonly startedAt: string | null;
   readonly stoppedAt: string | null;
   readonly lastError: string | null;
@@ -41,7 +70,8 @@ interface VmRow extends Omit<Vm, 'ephemeral' | 'kernelId' | 'startedAt' | 'stopp
 
 const columns = `id, name, state, image_id AS imageId, image_name AS imageName, kernel_id AS kernelId, cpus, memory_mib AS memoryMib,
   disk_bytes AS diskBytes, network, host_public_key AS hostPublicKey, ephemeral, control_socket AS controlSocket,
-  created_at AS createdAt, started_at AS startedAt, stopped_at AS stoppedAt, last_error AS lastError`;
+  created_at AS createdAt, started_at AS startedAt, stopped_at AS stoppedAt, last_error AS lastError, labels,
+  ttl_ms AS ttlMs, idle_stop_ms AS idleStopMs, ${portsColumn} AS ports`;
 
 /**
  * Reserves name and id for a VM that is about to be made. The database decides who gets a name
@@ -54,20 +84,67 @@ export function insertVm(db: Database, vm: NewVm): Vm {
   if (vm.kernelId !== undefined && !db.prepare('SELECT 1 FROM kernels WHERE id = ?').get(vm.kernelId)) {
     throw new BangerError('busy', 'The kernel was deleted meanwhile', { hint: 'Try again' });
   }
-  const row = db
-    .prepare<[object], VmRow>(
-      `INSERT INTO vms (id, name, state, image_id, image_name, kernel_id, cpus, memory_mib, disk_bytes, network,
-                        host_public_key, ephemeral, control_socket, created_at)
-       VALUES (@id, @name, 'creating', @imageId, @imageName, @kernelId, @cpus, @memoryMib, @diskBytes, @network,
-               @hostPublicKey, @ephemeral, @controlSocket, @createdAt)
-       ON CONFLICT (name) DO NOTHING
-       RETURNING ${columns}`,
-    )
-    .get({ ...vm, kernelId: vm.kernelId ?? null, ephemeral: vm.ephemeral ? 1 : 0 });
-  if (row) return toVm(row);
-  throw new BangerError('already_exists', `There is already a VM named "${vm.name}"`, {
-    hint: `Choose another name, or delete it with: banger vm delete ${vm.name}`,
+  const insert = db.prepare<[object]>(
+    `INSERT INTO vms (id, name, state, image_id, image_name, kernel_id, cpus, memory_mib, disk_bytes, network,
+                      host_public_key, ephemeral, control_socket, labels, ttl_ms, idle_stop_ms, created_at)
+     VALUES (@id, @name, 'creating', @imageId, @imageName, @kernelId, @cpus, @memoryMib, @diskBytes, @network,
+             @hostPublicKey, @ephemeral, @controlSocket, @labels, @ttlMs, @idleStopMs, @createdAt)
+     ON CONFLICT (name) DO NOTHING`,
+  );
+  db.transaction(() => {
+    const { changes } = insert.run({
+      ...vm,
+      ports: undefined,
+      kernelId: vm.kernelId ?? null,
+      ephemeral: vm.ephemeral ? 1 : 0,
+      labels: JSON.stringify(vm.labels ?? {}),
+      ttlMs: vm.ttlMs ?? null,
+      idleStopMs: vm.idleStopMs ?? null,
+    });
+    if (changes === 0) throw nameTaken(vm.name);
+    replacePorts(db, vm.id, vm.ports ?? []);
+  })();
+  return getVm(db, vm.id);
+}
+
+function nameTaken(name: string): BangerError {
+  return new BangerError('already_exists', `There is already a VM named "${name}"`, {
+    hint: `Choose another name, or delete it with: banger vm delete ${name}`,
   });
+}
+
+/** What can be changed about a VM that exists; what is absent stays, and `null` takes away. */
+export interface VmChanges {
+  readonly name?: string;
+  readonly cpus?: number;
+  readonly memoryMib?: number;
+  readonly diskBytes?: number;
+  readonly labels?: Labels;
+  readonly ttlMs?: number | null;
+  readonly idleStopMs?: number | null;
+  readonly ports?: readonly PublishedPort[];
+}
+
+/** Changes all of it or, when name or a port belongs to somebody else (`already_exists`), nothing. */
+export function changeVm(db: Database, id: string, changes: VmChanges): Vm {
+  const assignments: readonly (readonly [string, unknown])[] = [
+    ['name', changes.name],
+    ['cpus', changes.cpus],
+    ['memory_mib', changes.memoryMib],
+    ['disk_bytes', changes.diskBytes],
+    ['labels', changes.labels && JSON.stringify(changes.labels)],
+    ['ttl_ms', changes.ttlMs],
+    ['idle_stop_ms', changes.idleStopMs],
+  ];
+  db.transaction(() => {
+    for (const [column, value] of assignments) {
+      if (value === undefined) continue;
+      const done = db.prepare(`UPDATE OR IGNORE vms SET ${column} = ? WHERE id = ?`).run(value, id);
+      if (done.changes === 0 && column === 'name' && findVm(db, id)) throw nameTaken(String(value));
+    }
+    if (changes.ports) replacePorts(db, id, changes.ports);
+  })();
+  return getVm(db, id);
 }
 
 /**
@@ -97,7 +174,10 @@ export function moveVm(db: Database, id: string, next: VmState, lastError?: stri
 
   const vm = getVm(db, id);
   throw new BangerError('invalid_state', `VM "${vm.name}" is ${vm.state} and cannot go to ${next}`, {
-    hint: `See what it is doing with: banger vm show ${vm.name}`,
+    hint:
+      vm.state === 'paused'
+        ? `Let it go on with: banger vm resume ${vm.name}`
+        : `See what it is doing with: banger vm show ${vm.name}`,
   });
 }
 
@@ -181,6 +261,10 @@ function toVm(row: VmRow): Vm {
     ...row,
     kernelId: row.kernelId ?? undefined,
     ephemeral: row.ephemeral === 1,
+    labels: JSON.parse(row.labels) as Labels,
+    ports: parsePorts(row.ports),
+    ttlMs: row.ttlMs ?? undefined,
+    idleStopMs: row.idleStopMs ?? undefined,
     startedAt: row.startedAt ?? undefined,
     stoppedAt: row.stoppedAt ?? undefined,
     lastError: row.lastError ?? undefined,

@@ -11,6 +11,10 @@ async function run(words: readonly string[], answer: unknown = {}) {
   const talk: string[] = [];
   let exitCode = 0;
   const ask = async (method: { name: string }, params: unknown) => {
+    if (method.name === 'vm.select') {
+      const { references } = params as { references: readonly string[] };
+      return references.map((name) => ({ id: name, name }));
+    }
     calls.push([method.name, params]);
     return answer;
   };
@@ -32,6 +36,26 @@ async function run(words: readonly string[], answer: unknown = {}) {
   await runProgram(cli, words);
   return { params: calls[0]?.[1] as Record<string, unknown>, calls, talk, exitCode };
 }
+
+test('VMs are chosen by name or by label, and a choice is needed', async () => {
+  await expect(run(['vm', 'stop', 'web', '--label', 'app=web'])).rejects.toThrow('not by both');
+  await expect(run(['vm', 'pause'])).rejects.toMatchObject({ code: 'commander.missingArgument' });
+});
+
+test('create turns labels, ports and limits into the words of the contract', async () => {
+  const words = '-l app=web -l empty -p 80 -p 8080:80 -p 0.0.0.0:53:53/udp --ttl 2h --idle-stop off';
+  const { params } = await run(['vm', 'create', ...words.split(' ')], created);
+  expect(params).toMatchObject({
+    labels: { app: 'web', empty: '' },
+    publish: [
+      { protocol: 'tcp', bind: '127.0.0.1', hostPort: undefined, guestPort: 80 },
+      { protocol: 'tcp', bind: '127.0.0.1', hostPort: 8080, guestPort: 80 },
+      { protocol: 'udp', bind: '0.0.0.0', hostPort: 53, guestPort: 53 },
+    ],
+    ttlMs: 7_200_000,
+    idleStopMs: null,
+  });
+});
 
 const created = { name: 'web', state: 'running', cpus: 1, memoryMib: 1, diskBytes: 1, stages: [] };
 const ran = { code: 0, vm: 'swift-otter', removed: true, stages: [] };
@@ -65,6 +89,12 @@ test.each([
   [['vm', 'create', '--cpus', '0']],
   [['vm', 'create', '--memory', 'lots']],
   [['vm', 'create', '--no-such-flag']],
+  [['vm', 'create', '-p', '70000:80']],
+  [['vm', 'create', '-p', 'localhost:80:80']],
+  [['vm', 'create', '-p', '80/sctp']],
+  [['vm', 'create', '--label', '=x']],
+  [['vm', 'create', '--ttl', '10ms']],
+  [['vm', 'list', '--filter', 'colour=red']],
   [['vm', 'strat', 'web']],
   [['vm', 'stop']],
 ])('%j is a usage error', async (words) => {

@@ -9,7 +9,15 @@ import type { Guest } from '../../src/engine/guest.ts';
 import { HandleCache } from '../../src/engine/handles.ts';
 import { createLocks } from '../../src/engine/locks.ts';
 import { OperationRegistry } from '../../src/engine/operations.ts';
-import type { VmmControl, VmmDriver, VmmSpec } from '../../src/host/drivers/driver.ts';
+import {
+  isSameHostPort,
+  loopbackForward,
+  type GuestActivity,
+  type PortForward,
+  type VmmControl,
+  type VmmDriver,
+  type VmmSpec,
+} from '../../src/host/drivers/driver.ts';
 import { ensureClientKey } from '../../src/host/keys.ts';
 import { identifyProcess, isAlive, killProcess, type ProcessIdentity } from '../../src/host/process.ts';
 import { parseConfig } from '../../src/state/config.ts';
@@ -31,6 +39,19 @@ export interface Faults {
   console?: string;
   connect?: Error;
   powerOff?: Error;
+  /** What pausing, resuming and growing a disk run into */
+  control?: Error;
+  addForward?: Error;
+  /** What toolbox programs print */
+  toolboxOutput?: string;
+}
+
+/** The inside of a VMM. */
+export interface FakeMachine {
+  activity: GuestActivity;
+  forwards: PortForward[];
+  diskBytes?: number;
+  readonly listeners: (() => void)[];
 }
 
 export interface FakeEngine {
@@ -40,6 +61,10 @@ export interface FakeEngine {
   /** VMMs alive now, by VM id */
   readonly vmms: ReadonlyMap<string, ProcessIdentity>;
   readonly specs: VmmSpec[];
+  /** What the VMM of each VM would show, by VM id */
+  readonly machines: ReadonlyMap<string, FakeMachine>;
+  /** Toolbox programs that were run in guests */
+  readonly toolboxRuns: readonly (readonly string[])[];
   close(): Promise<void>;
 }
 
@@ -55,6 +80,8 @@ export function fakeEngine(): FakeEngine {
   const faults: Faults = {};
   const vmms = new Map<string, ProcessIdentity>();
   const specs: VmmSpec[] = [];
+  const machines = new Map<string, FakeMachine>();
+  const toolboxRuns: (readonly string[])[] = [];
   addImage();
 
   const driver: VmmDriver = {
@@ -65,6 +92,7 @@ export function fakeEngine(): FakeEngine {
       const child = spawn('sleep', ['600'], { stdio: 'ignore' });
       const identity = identifyProcess(child.pid!)!;
       vmms.set(spec.id, identity);
+      machines.set(spec.id, { activity: 'running', forwards: [...spec.forwards], listeners: [] });
       writeFileSync(spec.consoleLog, faults.console ?? readyLine);
       if (faults.console !== undefined) await killProcess(identity);
       return identity;
@@ -72,13 +100,16 @@ export function fakeEngine(): FakeEngine {
     find: (id) => {
       const process = vmms.get(id);
       if (!process || !isAlive(process)) return undefined;
-      return { process, forwards: [{ hostPort: 4242, guestPort: 1022 }], acceleration: 'tcg' };
+      const { cpus, memoryMib } = specs.findLast((spec) => spec.id === id)!;
+      return { process, forwards: [loopbackForward(4242, 1022)], acceleration: 'tcg', cpus, memoryMib };
     },
     control: (socket) => Promise.resolve(fakeControl(socket)),
   };
 
   function fakeControl(socket: string): VmmControl {
-    const process = [...vmms].find(([id]) => vmPaths(layout, id).controlSocket === socket)?.[1];
+    const id = [...vmms.keys()].find((one) => vmPaths(layout, one).controlSocket === socket)!;
+    const process = vmms.get(id);
+    const machine = machines.get(id)!;
     const closed = new Promise<undefined>((resolve) => {
       const timer = setInterval(() => {
         if (process && isAlive(process)) return;
@@ -86,8 +117,28 @@ export function fakeEngine(): FakeEngine {
         resolve(undefined);
       }, 5);
     });
+    const act = (activity: GuestActivity) => async (): Promise<void> => {
+      if (faults.control) throw faults.control;
+      machine.activity = activity;
+    };
     return {
       pressPowerButton: async () => undefined,
+      pause: act('paused'),
+      resume: act('running'),
+      activity: async () => machine.activity,
+      onActivity: (listener) => void machine.listeners.push(listener),
+      growDisk: async (sizeBytes) => {
+        if (faults.control) throw faults.control;
+        machine.diskBytes = sizeBytes;
+      },
+      forwards: async () => [...machine.forwards],
+      addForward: async (port) => {
+        if (faults.addForward) throw faults.addForward;
+        machine.forwards.push(port);
+      },
+      removeForward: async (port) => {
+        machine.forwards = machine.forwards.filter((one) => !isSameHostPort(one, port));
+      },
       closed,
       close: () => undefined,
     };
@@ -144,7 +195,11 @@ export function fakeEngine(): FakeEngine {
     onVmsChanged: () => undefined,
     guest: async (vm) => {
       if (faults.connect) throw faults.connect;
-      return { powerOff: async () => powerOff(vm.id) } as unknown as Guest;
+      const runToolbox = async (argv: readonly string[]) => {
+        toolboxRuns.push(argv);
+        return { exit: { code: 0 }, stdout: Buffer.from(faults.toolboxOutput ?? ''), stderr: '' };
+      };
+      return { powerOff: async () => powerOff(vm.id), runToolbox } as unknown as Guest;
     },
   };
 
@@ -159,6 +214,8 @@ export function fakeEngine(): FakeEngine {
     log: lines,
     vmms,
     specs,
+    machines,
+    toolboxRuns,
     close: async () => {
       for (const process of vmms.values()) if (isAlive(process)) await killProcess(process);
       db.close();

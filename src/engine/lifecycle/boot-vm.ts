@@ -135,6 +135,10 @@ async function spawnVmm(
     process,
     acceleration: start.acceleration,
     driver: driver.name,
+    cpus: vm.cpus,
+    memoryMib: vm.memoryMib,
+    diskBytes: vm.diskBytes,
+    hostname: vm.name,
     sshPort,
   });
   return process;

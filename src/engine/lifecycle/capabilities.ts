@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { rm, stat } from 'node:fs/promises';
 import { BangerError } from '../../errors.ts';
 import { checkSpace, createOverlayDisk } from '../../host/disks.ts';
-import type { PortForward } from '../../host/drivers/driver.ts';
+import { loopbackForward, type PortForward } from '../../host/drivers/driver.ts';
 import { findFreePort } from '../../host/ports.ts';
 import { getImage } from '../../state/images.ts';
 import { imagePaths, vmPaths } from '../../state/layout.ts';
@@ -12,6 +12,7 @@ import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import type { Operation } from '../operations.ts';
+import { claimPorts } from './published-ports.ts';
 
 /** What a VM is going to be, before it exists. */
 export type PlannedVm = Pick<Vm, 'name' | 'imageId' | 'cpus' | 'memoryMib' | 'diskBytes' | 'network'>;
@@ -87,10 +88,12 @@ const disk: Capability = {
 /** QEMU's own network: the guest reaches out through the host, and only forwarded ports lead in. */
 const userNetwork: Capability = {
   name: 'network',
-  async configureGuest() {
+  async configureGuest(context, vm) {
+    const published = await claimPorts(context, vm);
     return {
       conf: { ADDRESS: '10.0.2.15/24', GATEWAY: '10.0.2.2', DNS: '10.0.2.3' },
-      forwards: [{ hostPort: await findFreePort(), guestPort: guestSshPort }],
+      // Ours first: a user may publish the same port of the guest.
+      forwards: [loopbackForward(await findFreePort(), guestSshPort), ...published],
     };
   },
 };

@@ -4,7 +4,7 @@ import { BangerError } from '../../errors.ts';
 import { syncDirectory, writeFileAtomic } from '../../host/files.ts';
 import { generateHostKey } from '../../host/keys.ts';
 import { vmPaths } from '../../state/layout.ts';
-import { deleteVmRow, insertVm, listVms, moveVm, type NewVm, type Vm } from '../../state/vms.ts';
+import { deleteVmRow, insertVm, listVms, moveVm, type Labels, type NewVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { holdImage } from '../images/hold-image.ts';
@@ -12,6 +12,7 @@ import { chooseKernel } from '../images/kernels/find-kernel.ts';
 import type { Operation } from '../operations.ts';
 import { bootVm } from './boot-vm.ts';
 import { capabilities, cleanUpCapabilities } from './capabilities.ts';
+import { planPorts, type PortRequest } from './published-ports.ts';
 import { withRollback } from './rollback.ts';
 import { generateVmName } from './vm-names.ts';
 import { hostSize, planVmSize } from './vm-spec.ts';
@@ -25,6 +26,11 @@ export interface CreateVmParams {
   readonly cpus?: number;
   readonly memoryMib?: number;
   readonly diskBytes?: number;
+  readonly labels?: Labels;
+  readonly publish?: readonly PortRequest[];
+  readonly ttlMs?: number;
+  /** Absent: as the configuration says; null: never */
+  readonly idleStopMs?: number | null;
   readonly start: boolean;
   /** Belongs to one `vm run` and goes with it, also when the engine dies */
   readonly ephemeral: boolean;
@@ -44,6 +50,7 @@ export async function createVm(
   const imageName = params.image ?? config.image;
   if (params.name !== undefined) refuseTakenName(context, params.name);
   const kernelId = chooseKernel(context.db, params.kernel)?.id;
+  const ports = await planPorts(params.publish ?? []);
   operation.enter('Finding image');
   using held = await holdImage(context, imageName, operation);
   const { image } = held;
@@ -59,6 +66,10 @@ export async function createVm(
     network: 'user',
     hostPublicKey: key.publicLine,
     ephemeral: params.ephemeral,
+    labels: params.labels,
+    ports,
+    ttlMs: params.ttlMs,
+    idleStopMs: params.idleStopMs === undefined ? config.idleStopMs : (params.idleStopMs ?? undefined),
     controlSocket: vmPaths(context.layout, id).controlSocket,
     createdAt: new Date().toISOString(),
   } as const;

@@ -44,11 +44,15 @@ export async function execVm(
 /** Throws unless the VM's guest can be talked to. */
 export function requireRunning(vm: Vm): void {
   if (vm.state === 'running') return;
-  const hint =
-    vm.state === 'stopped'
-      ? `Start it with: banger vm start ${vm.name}`
-      : `See what it is doing with: banger vm show ${vm.name}`;
-  throw new BangerError('invalid_state', `VM "${vm.name}" is ${vm.state}, not running`, { hint });
+  throw new BangerError('invalid_state', `VM "${vm.name}" is ${vm.state}, not running`, {
+    hint: runningHint(vm),
+  });
+}
+
+function runningHint({ state, name }: Vm): string {
+  if (state === 'stopped') return `Start it with: banger vm start ${name}`;
+  if (state === 'paused') return `Let it go on with: banger vm resume ${name}`;
+  return `See what it is doing with: banger vm show ${name}`;
 }
 
 /** The working tree that was sent last, else what the image's config says, else the home directory (absent). */

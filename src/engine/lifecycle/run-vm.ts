@@ -7,18 +7,12 @@ import type { EngineStream } from '../rpc/frame-stream.ts';
 import type { RunSummary } from '../rpc/vm-methods.ts';
 import { checkTree } from '../workspace/inspect-tree.ts';
 import { prepareWorkspace } from '../workspace/prepare-workspace.ts';
-import { createVm } from './create-vm.ts';
+import { createVm, type CreateVmParams } from './create-vm.ts';
 import { deleteVm } from './delete-vm.ts';
 import { execVm, type ExecParams } from './exec-vm.ts';
 import { savePatch } from './save-patch.ts';
 
-export interface RunParams extends ExecParams {
-  readonly name?: string;
-  readonly image?: string;
-  readonly kernel?: string;
-  readonly cpus?: number;
-  readonly memoryMib?: number;
-  readonly diskBytes?: number;
+export interface RunParams extends ExecParams, Omit<CreateVmParams, 'start' | 'ephemeral'> {
   readonly path?: string;
   readonly includeUntracked: boolean;
   readonly remove: boolean;

@@ -5,6 +5,7 @@ import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import type { Operation } from '../operations.ts';
 import { endVmm } from './boot-vm.ts';
+import { vmmControl, wakeGuest } from './guest-activity.ts';
 import { hasVmm, settleVm } from './settle-vm.ts';
 
 export interface StoppedVm {
@@ -33,6 +34,7 @@ export async function stopVm(
     if (vm.state === 'stopped') return { vm, flushed: true };
     return whileStopping(context, vm, async () => {
       operation.enter('Flushing disks');
+      await wakeGuest(context, vm);
       const flushed = await flushAndPowerOff(context, vm);
       await failpoint('guest asked');
 
@@ -94,7 +96,7 @@ async function flushAndPowerOff(context: EngineContext, vm: Vm): Promise<boolean
     context.log('warn', `guest could not be asked to power off: ${errorText(error)}`, { vm: vm.id });
   }
   try {
-    await context.controls.get(vm.id)?.pressPowerButton();
+    await (await vmmControl(context, vm)).pressPowerButton();
   } catch (error) {
     context.log('warn', `power button could not be pressed: ${errorText(error)}`, { vm: vm.id });
   }

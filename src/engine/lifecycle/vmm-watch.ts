@@ -1,15 +1,19 @@
 import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../../errors.ts';
-import type { GuestEnd } from '../../host/drivers/driver.ts';
-import { isAlive, killProcess, waitForExit } from '../../host/process.ts';
+import type { GuestEnd, VmmControl } from '../../host/drivers/driver.ts';
+import { isAlive, waitForExit } from '../../host/process.ts';
 import { vmPaths } from '../../state/layout.ts';
 import { findVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { withoutLocks } from '../locks.ts';
 import { readVmLog } from '../vm-logs.ts';
+import { matchActivity } from './guest-activity.ts';
 
-/** After its control connection has closed, a VMM that still lives is given this long. */
+/** After its control connection has closed, a VMM is given this long to end. */
 const exitTimeoutMs = 5_000;
+/** Then it is connected to again, and if that cannot be, again after this long. */
+const reopenMs = 10_000;
 
 /**
  * Notices when a running VM's VMM ends by itself: guest powered off, panic, killed from outside. The state is
@@ -26,22 +30,20 @@ export function watchVmm(context: EngineContext, vm: Vm): void {
 async function follow(context: EngineContext, vm: Vm): Promise<void> {
   const process = context.handles.get(vm.id)?.process;
   if (!process) return;
-  const control = await context
-    .driver()
-    .control(vm.controlSocket)
-    .catch(() => undefined);
-  if (control) context.controls.set(vm.id, control);
-  const end = await control?.closed;
-  if (control && context.controls.get(vm.id) === control) context.controls.delete(vm.id);
-  // Without a control connection (its socket is gone, say) the process itself is all there is to look at.
-  while (!control && isAlive(process)) await waitForExit(process, exitTimeoutMs);
-  await waitForExit(process, exitTimeoutMs);
+  let end: GuestEnd | undefined;
+  while (isAlive(process)) {
+    const control = await openControl(context, vm);
+    end = await control?.closed;
+    if (await waitForExit(process, exitTimeoutMs)) break;
+    // A VMM that lives on has lost its connection only. It holds the guest's unwritten data, so it is not ended.
+    context.log('warn', 'the control connection to a VMM was lost', { vm: vm.id });
+    if (!control) await sleep(reopenMs);
+  }
 
   await context.locks.vm.run(vm.id, new AbortController().signal, async () => {
     const current = context.handles.get(vm.id)?.process;
     const isSame = current?.pid === process.pid && current.startTime === process.startTime;
     if (!isSame) return;
-    if (isAlive(process)) await killProcess(process);
     context.guests.drop(vm.id);
     await context.handles.clear(vm.id);
     const state = findVm(context.db, vm.id)?.state;
@@ -51,6 +53,24 @@ async function follow(context: EngineContext, vm: Vm): Promise<void> {
     context.log('info', `VM ended by itself: ${reason ?? 'powered off from inside'}`, { vm: vm.id });
     context.onVmsChanged();
   });
+}
+
+async function openControl(context: EngineContext, vm: Vm): Promise<VmmControl | undefined> {
+  const opening = context.driver().control(vm.controlSocket);
+  context.controls.set(vm.id, opening);
+  const forget = (): void => {
+    if (context.controls.get(vm.id) === opening) context.controls.delete(vm.id);
+  };
+  try {
+    const control = await opening;
+    control.onActivity(() => void withoutLocks(() => matchActivity(context, vm.id)));
+    void control.closed.then(forget);
+    return control;
+  } catch (error) {
+    context.log('warn', `the VMM's control socket does not answer: ${errorText(error)}`, { vm: vm.id });
+    forget();
+    return undefined;
+  }
 }
 
 /** Undefined for a plain power-off from inside, which is nobody's error. */

@@ -2,6 +2,47 @@ import * as z from 'zod/mini';
 import { vmStates } from '../../state/vm-states.ts';
 import { method, streamMethod } from './method.ts';
 
+const labelKey = z
+  .string()
+  .check(
+    z.regex(
+      /^[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$/,
+      'a label is 1 to 128 of letters, digits, ".", "_", "/" and "-", and begins and ends with a letter or digit',
+    ),
+  );
+const labelValue = z
+  .string()
+  .check(z.regex(/^\P{Cc}{0,1024}$/u, 'the value of a label is at most 1024 printable characters'));
+export const labels = z
+  .record(labelKey, labelValue)
+  .check(z.refine((all) => Object.keys(all).length <= 64, 'a VM has at most 64 labels'));
+
+/** VMs with this label, whatever its value unless one is given */
+export const labelSelector = z.object({ key: labelKey, value: z.optional(labelValue) });
+export type LabelSelector = z.output<typeof labelSelector>;
+
+const port = z.int().check(z.minimum(1), z.maximum(65_535));
+export const protocol = z.enum(['tcp', 'udp']);
+const publishedPort = z.object({
+  protocol,
+  /** Address of the host; 0.0.0.0 means all */
+  bind: z.string(),
+  hostPort: z.int(),
+  guestPort: z.int(),
+});
+
+/** A port to publish. */
+export const portRequest = z.object({
+  protocol: z._default(protocol, 'tcp'),
+  bind: z._default(z.ipv4(), '127.0.0.1'),
+  /** Absent: any that is free */
+  hostPort: z.optional(port),
+  guestPort: port,
+});
+
+/** A time after which a running VM is stopped, in milliseconds. Unused or running: the caller says what it counts. */
+export const stopAfterMs = z.int().check(z.minimum(1_000), z.maximum(10 * 365 * 86_400_000));
+
 /** A VM as clients see it. Host paths and process ids stay inside the engine. */
 export const vmView = z.object({
   id: z.string(),
@@ -23,6 +64,22 @@ export const vmView = z.object({
   sshPort: z.optional(z.int()),
   /** The guest kernel's boot id, while it runs: the same as long as it was not rebooted */
   bootId: z.optional(z.string()),
+  labels,
+  ports: z.array(publishedPort),
+  /** How long it may run after a start, and being unused */
+  ttlMs: z.optional(z.int()),
+  idleStopMs: z.optional(z.int()),
+  /** When it will be stopped unless something changes, while it runs and has a time to live */
+  expiresAt: z.optional(z.string()),
+  /** What was changed while it ran and applies from its next start on; the fields themselves say what holds now */
+  pending: z.optional(
+    z.object({
+      cpus: z.optional(z.int()),
+      memoryMib: z.optional(z.int()),
+      diskBytes: z.optional(z.number()),
+      hostname: z.optional(z.string()),
+    }),
+  ),
   workspaces: z.array(z.object({ hostPath: z.string(), guestPath: z.string() })),
 });
 export type VmView = z.output<typeof vmView>;
@@ -37,7 +94,7 @@ export const vmName = z
     ),
   );
 
-const reference = z.string().check(z.minLength(1));
+export const reference = z.string().check(z.minLength(1));
 const stageTimings = z.array(z.object({ stage: z.string(), seconds: z.number() }));
 
 const vmSpec = {
@@ -49,6 +106,11 @@ const vmSpec = {
   cpus: z.optional(z.int().check(z.minimum(1))),
   memoryMib: z.optional(z.int().check(z.minimum(1))),
   diskBytes: z.optional(z.int().check(z.minimum(1))),
+  labels: z._default(labels, {}),
+  publish: z._default(z.array(portRequest), []),
+  ttlMs: z.optional(stopAfterMs),
+  /** Absent: as the configuration says; null: never */
+  idleStopMs: z.optional(z.nullable(stopAfterMs)),
 };
 
 /** Creates a VM and, unless asked not to, boots it until its guest is ready. */
@@ -61,7 +123,11 @@ export const vmCreate = method(
   }),
 );
 
-export const vmList = method('vm.list', z.object({}), z.array(vmView));
+export const vmList = method(
+  'vm.list',
+  z.object({ labels: z._default(z.array(labelSelector), []) }),
+  z.array(vmView),
+);
 
 export const vmShow = method(
   'vm.show',

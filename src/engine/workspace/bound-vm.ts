@@ -5,6 +5,7 @@ import type { Database } from '../../state/database.ts';
 import { findVm, getVm, resolveVm, type Vm } from '../../state/vms.ts';
 import { findWorkspacesByHostPath, listWorkspaces, type Workspace } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
+import { requireRunning } from '../lifecycle/exec-vm.ts';
 
 /** A VM and the working tree that is in it. */
 export interface BoundVm {
@@ -59,10 +60,8 @@ export async function awaitRunningVm(
   signal: AbortSignal,
 ): Promise<Vm> {
   const vm = await locks.vm.run(id, signal, async () => getVm(db, id));
-  if (vm.state === 'running') return vm;
-  throw new BangerError('invalid_state', `VM "${vm.name}" is ${vm.state}`, {
-    hint: `Start it with: banger vm start ${vm.name}`,
-  });
+  requireRunning(vm);
+  return vm;
 }
 
 function onlyWorkspace(db: Database, vm: Vm): BoundVm {

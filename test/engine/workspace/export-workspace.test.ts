@@ -148,7 +148,7 @@ test('a VM that does not run is named, with the command that starts it', async (
   moveVm(fixture.context.db, vmId, 'stopped');
   await expect(fixture.export()).rejects.toMatchObject({
     code: 'invalid_state',
-    message: 'VM "web" is stopped',
+    message: 'VM "web" is stopped, not running',
     hint: 'Start it with: banger vm start web',
   });
 });

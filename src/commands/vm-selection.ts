@@ -1,0 +1,92 @@
+import type { Command } from 'commander';
+import { BangerError } from '../errors.ts';
+import { vmSelect } from '../engine/rpc/vm-control-methods.ts';
+import type { Cli } from './cli.ts';
+import { collectFilter, collectSelector, type LabelSelector } from './label-options.ts';
+import { UsageError } from './usage-error.ts';
+
+/** What the user said about which VMs are meant. */
+export interface VmSelection {
+  readonly label?: readonly LabelSelector[];
+  readonly filter?: readonly LabelSelector[];
+}
+
+/** Lets a command take VMs by name, or by `--label` (also written `--filter label=…`). */
+export function addVmSelection(command: Command): Command {
+  return addLabelFilter(command.argument('[vm...]', 'names or ids'));
+}
+
+export function addLabelFilter(command: Command): Command {
+  return addFilter(
+    command.option(
+      '-l, --label <key[=value]>',
+      'VMs with this label; several mean all of them (repeatable)',
+      collectSelector,
+    ),
+  );
+}
+
+export function addFilter(command: Command): Command {
+  return command.option(
+    '--filter <label=key[=value]>',
+    'the same as docker writes it (repeatable)',
+    collectFilter,
+  );
+}
+
+/** Labels in the two ways of writing them. */
+export function labelsOf({ label = [], filter = [] }: VmSelection): LabelSelector[] {
+  return [...label, ...filter];
+}
+
+/**
+ * Does the same to all VMs that are meant: found at one moment, each once, in order, side by side. Those that are
+ * missing or fail are told, and do not keep the others from it. Results chosen by label are always a list.
+ */
+export async function forEachVm<T>(
+  cli: Cli,
+  chosen: { readonly vms: readonly string[]; readonly options: VmSelection; readonly command: Command },
+  action: (vm: string) => Promise<T>,
+  text: (value: T) => string,
+): Promise<void> {
+  const labels = requireChoice(chosen);
+  // Nothing to agree on about one: its verb finds it.
+  if (chosen.vms.length === 1) return cli.forEach(chosen.vms, action, text);
+  const found = await cli.call(vmSelect, { references: [...chosen.vms], labels });
+  const missing = new Map<string, BangerError>();
+  const ids = found.map((one, index) => {
+    if ('id' in one) return one.id;
+    const { code, message, hint } = one.error;
+    missing.set(`missing ${index}`, new BangerError(code, message, { hint }));
+    return `missing ${index}`;
+  });
+  await cli.forEach(
+    ids,
+    async (id) => {
+      const error = missing.get(id);
+      if (error) throw error;
+      return action(id);
+    },
+    text,
+    { alwaysList: true },
+  );
+}
+
+/** The labels of a choice, which are empty when names were given. Throws unless it is one of the two. */
+export function requireChoice(chosen: {
+  readonly vms: readonly string[];
+  readonly options: VmSelection;
+  readonly command: Command;
+}): LabelSelector[] {
+  const labels = labelsOf(chosen.options);
+  if (chosen.vms.length === 0 && labels.length === 0) {
+    chosen.command.error("error: missing required argument 'vm'", {
+      code: 'commander.missingArgument',
+      exitCode: 2,
+    });
+  }
+  if (chosen.vms.length > 0 && labels.length > 0) {
+    throw new UsageError('VMs are chosen by name or by label, not by both', 'Give one of them');
+  }
+  return labels;
+}

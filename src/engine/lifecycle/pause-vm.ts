@@ -1,0 +1,69 @@
+import { BangerError, errorText } from '../../errors.ts';
+import { getVm, moveVm, type Vm } from '../../state/vms.ts';
+import type { EngineContext } from '../context.ts';
+import type { Operation } from '../operations.ts';
+import { requireRunning } from './exec-vm.ts';
+import { vmmControl } from './guest-activity.ts';
+import { withRollback } from './rollback.ts';
+
+/**
+ * Makes a running VM's processors stand still, keeping its memory. Programs in it, and connections to it, wait. One
+ * that is paused already is left alone.
+ */
+export async function pauseVm(context: EngineContext, id: string, operation: Operation): Promise<Vm> {
+  return context.locks.vm.run(id, operation.signal, async () => {
+    const vm = getVm(context.db, id);
+    if (vm.state === 'paused') return vm;
+    requireRunning(vm);
+    return withRollback(operation, context.log, async (run) => {
+      await run({
+        stage: 'Pausing VMM',
+        apply: async () => (await vmmControl(context, vm)).pause(),
+        undo: async () => (await vmmControl(context, vm)).resume(),
+      });
+      return run({ stage: 'Recording pause', apply: () => moveVm(context.db, id, 'paused') });
+    });
+  });
+}
+
+/** Lets a paused VM go on, with the host's time on its clock. One that runs is left alone. */
+export async function resumeVm(context: EngineContext, id: string, operation: Operation): Promise<Vm> {
+  const resumed = await context.locks.vm.run(id, operation.signal, async () => {
+    const vm = getVm(context.db, id);
+    if (vm.state === 'running') return vm;
+    if (vm.state !== 'paused') {
+      throw new BangerError('invalid_state', `VM "${vm.name}" is ${vm.state}, not paused`, {
+        hint: vm.state === 'stopped' ? `Start it with: banger vm start ${vm.name}` : undefined,
+      });
+    }
+    return withRollback(operation, context.log, async (run) => {
+      await run({
+        stage: 'Resuming VMM',
+        apply: async () => (await vmmControl(context, vm)).resume(),
+        undo: async () => (await vmmControl(context, vm)).pause(),
+      });
+      return run({ stage: 'Recording resume', apply: () => moveVm(context.db, id, 'running') });
+    });
+  });
+  operation.enter('Setting clock');
+  await setGuestClock(context, resumed, operation.signal);
+  return resumed;
+}
+
+/** A guest that does not answer in this time keeps the clock it has. */
+const clockTimeoutMs = 5_000;
+
+/** A guest's clock stands still with its processors. */
+async function setGuestClock(context: EngineContext, vm: Vm, signal: AbortSignal): Promise<void> {
+  const bounded = AbortSignal.any([signal, AbortSignal.timeout(clockTimeoutMs)]);
+  try {
+    const guest = await context.guest(vm, bounded);
+    const { exit, stderr } = await guest.runToolbox(
+      ['date', '-u', '-s', `@${Math.round(Date.now() / 1000)}`],
+      { signal: bounded },
+    );
+    if (exit.code !== 0) throw new Error(stderr.trim());
+  } catch (error) {
+    context.log('warn', `the guest's clock could not be set: ${errorText(error)}`, { vm: vm.id });
+  }
+}
