@@ -5,6 +5,7 @@ import type { Operation } from '../operations.ts';
 import { requireRunning } from './exec-vm.ts';
 import { vmmControl } from './guest-activity.ts';
 import { withRollback } from './rollback.ts';
+import { settleVm } from './settle-vm.ts';
 
 /**
  * Makes a running VM's processors stand still, keeping its memory. Programs in it, and connections to it, wait. One
@@ -12,7 +13,7 @@ import { withRollback } from './rollback.ts';
  */
 export async function pauseVm(context: EngineContext, id: string, operation: Operation): Promise<Vm> {
   return context.locks.vm.run(id, operation.signal, async () => {
-    const vm = getVm(context.db, id);
+    const vm = await settleVm(context, getVm(context.db, id), operation);
     if (vm.state === 'paused') return vm;
     requireRunning(vm);
     return withRollback(operation, context.log, async (run) => {
@@ -29,7 +30,7 @@ export async function pauseVm(context: EngineContext, id: string, operation: Ope
 /** Lets a paused VM go on, with the host's time on its clock. One that runs is left alone. */
 export async function resumeVm(context: EngineContext, id: string, operation: Operation): Promise<Vm> {
   const resumed = await context.locks.vm.run(id, operation.signal, async () => {
-    const vm = getVm(context.db, id);
+    const vm = await settleVm(context, getVm(context.db, id), operation);
     if (vm.state === 'running') return vm;
     if (vm.state !== 'paused') {
       throw new BangerError('invalid_state', `VM "${vm.name}" is ${vm.state}, not paused`, {

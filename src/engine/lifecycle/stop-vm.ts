@@ -73,7 +73,7 @@ async function whileStopping<T>(context: EngineContext, vm: Vm, stop: () => Prom
     return await stop();
   } catch (error) {
     try {
-      if (hasVmm(context, vm)) moveVm(context.db, vm.id, vm.state);
+      if (hasVmm(context, vm)) moveVm(context.db, vm.id, 'running');
       else {
         moveVm(context.db, vm.id, 'stopped', errorText(error));
         await context.handles.clear(vm.id);
