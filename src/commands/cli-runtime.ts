@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { BangerError, errorText } from '../errors.ts';
 import type { EngineGone, RpcClient } from '../engine/rpc/client.ts';
 import type { ConnectOptions } from '../engine/rpc/connect.ts';
@@ -6,6 +7,7 @@ import type { Method, ParamsOf, ResultOf, StreamMethod } from '../engine/rpc/met
 import { attachStream, type GuestExit, type LocalStreams, type ProgramTerminal } from './attach.ts';
 import type { Cli } from './cli.ts';
 import { printable } from './printable.ts';
+import type { TransferEnds } from './transfer.ts';
 import { jsonProgress, lineProgress, spinnerProgress, type ProgressView } from './progress.ts';
 
 export interface CliInput {
@@ -76,6 +78,33 @@ export class CliRuntime implements Cli {
       restore();
       this.showProgress(undefined);
     }
+  }
+
+  async transfer<M extends StreamMethod>(
+    method: M,
+    params: ParamsOf<M>,
+    ends: TransferEnds,
+  ): Promise<GuestExit> {
+    const client = await this.#connect();
+    const { carry } = await import('./transfer.ts');
+    client.onProgress((event) => this.showProgress(event));
+    const restore = this.#cancelOnInterrupt(client, () => ends.onAbandoned?.());
+    try {
+      return await carry(await client.stream(method, params), ends);
+    } finally {
+      restore();
+      client.close();
+      this.showProgress(undefined);
+    }
+  }
+
+  standardInput(): { readonly stream: Readable; readonly isTerminal: boolean } {
+    const { stdin } = this.#input.streams;
+    return { stream: stdin, isTerminal: stdin.isTTY };
+  }
+
+  get printsToTerminal(): boolean {
+    return this.#input.streams.stdout.isTTY;
   }
 
   programTerminal(): ProgramTerminal | undefined {
@@ -179,14 +208,7 @@ export class CliRuntime implements Cli {
     afterwards: () => Promise<void> = () => Promise.resolve(),
   ): Promise<ResultOf<M>> {
     client.onProgress((event) => this.showProgress(event));
-    let isCancelling = false;
-    const restore = this.#input.onInterrupt(() => {
-      if (isCancelling) return false;
-      isCancelling = true;
-      this.say('Cancelling (Ctrl-C again to leave at once)');
-      client.cancel();
-      return true;
-    });
+    const restore = this.#cancelOnInterrupt(client, () => undefined);
     try {
       const answer = await client.call(method, params);
       await afterwards();
@@ -198,6 +220,21 @@ export class CliRuntime implements Cli {
       client.close();
       this.showProgress(undefined);
     }
+  }
+
+  /** The first Ctrl-C cancels what the engine does, the second one leaves. Returns how to stop that. */
+  #cancelOnInterrupt(client: RpcClient, leave: () => void): () => void {
+    let isCancelling = false;
+    return this.#input.onInterrupt(() => {
+      if (isCancelling) {
+        leave();
+        return false;
+      }
+      isCancelling = true;
+      this.say('Cancelling (Ctrl-C again to leave at once)');
+      client.cancel();
+      return true;
+    });
   }
 
   #progressView(): ProgressView {

@@ -1,4 +1,6 @@
+import type { Readable } from 'node:stream';
 import type { GuestExit, ProgramTerminal } from './attach.ts';
+import type { TransferEnds } from './transfer.ts';
 import type { ProgressEvent } from '../engine/rpc/messages.ts';
 import type { Method, ParamsOf, ResultOf, StreamMethod } from '../engine/rpc/method.ts';
 
@@ -14,6 +16,12 @@ export interface Cli {
   callLast<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined>;
   /** Connects stdin, stdout and stderr to a program in a guest until it ends; returns the engine's exit frame */
   attach<M extends StreamMethod>(method: M, params: ParamsOf<M>): Promise<GuestExit>;
+  /** Carries data to or from the engine until it is done, showing progress; Ctrl-C cancels it */
+  transfer<M extends StreamMethod>(method: M, params: ParamsOf<M>, ends: TransferEnds): Promise<GuestExit>;
+  /** Standard input, for commands that read a file from it; `isTerminal` when nobody has redirected it */
+  standardInput(): { readonly stream: Readable; readonly isTerminal: boolean };
+  /** True when standard output is a terminal, which binary data would disturb */
+  readonly printsToTerminal: boolean;
   /** The user's terminal as the guest's program shall see it; undefined when stdin or stdout is not one */
   programTerminal(): ProgramTerminal | undefined;
   /** Prints a result: as JSON under `--json`, else the text (nothing when empty). A final newline is added when missing. */

@@ -49,6 +49,7 @@ const groups: Readonly<Record<string, Group>> = {
     commands: {
       pull: async ({ cli }) => (await import('./image-pull.ts')).imagePullCommand(cli),
       import: async ({ cli }) => (await import('./image-import.ts')).imageImportCommand(cli),
+      export: async ({ cli }) => (await import('./image-export.ts')).imageExportCommand(cli),
       tag: async ({ cli }) => (await import('./image-tag.ts')).imageTagCommand(cli),
       rename: async ({ cli }) => (await import('./image-rename.ts')).imageRenameCommand(cli),
       list: async ({ cli }) => (await import('./image-list.ts')).imageListCommand(cli),

@@ -13,6 +13,7 @@ import { pruneImages } from './images/prune-images.ts';
 import {
   imageCatalog,
   imageDelete,
+  imageExport,
   imageImport,
   imageList,
   imagePull,
@@ -21,13 +22,17 @@ import {
   imageTag,
 } from './rpc/image-methods.ts';
 import { imagePrune } from './rpc/image-prune-methods.ts';
-import { route, type Route } from './rpc/server.ts';
+import { route, streamRoute, type Route } from './rpc/server.ts';
 
 /** Every method about images, one entry each. */
 export function imageRoutes(context: EngineContext): Route[] {
   return [
     route(imagePull, (params, operation) => pullImageRoute(context, params, operation)),
     route(imageImport, (params, operation) => importImageRoute(context, params, operation)),
+    streamRoute(imageExport, async (params, operation, stream) => {
+      const { exportImage } = await import('./images/export/export-image.ts');
+      return exportImage(context, params, { operation, stream });
+    }),
     route(imageTag, (params, operation) => tagImageRoute(context, params, operation)),
     route(imageRename, (params, operation) => renameImageRoute(context, params, operation)),
     route(imageList, (params) => listImagesRoute(context, params)),

@@ -29,7 +29,11 @@ export function route<M extends Method>(
 /** Binds a stream method. The handler runs until the stream is over; what it returns goes out as the exit frame. */
 export function streamRoute<M extends StreamMethod>(
   method: M,
-  handle: (params: ParsedParams<M>, operation: TimedOperation, stream: EngineStream) => Promise<StreamExit>,
+  handle: (
+    params: ParsedParams<M>,
+    operation: TimedOperation,
+    stream: EngineStream,
+  ) => Promise<StreamExit | object>,
 ): Route {
   return {
     method,
