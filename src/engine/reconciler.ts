@@ -13,7 +13,7 @@ import type { Handles } from './handles.ts';
 import { removeUnownedKernels } from './images/kernels/publish-kernel.ts';
 import { cleanStaging, removeUnownedImages } from './images/publish-image.ts';
 import { tidyBlobs } from './images/registry/blob-files.ts';
-import { endVmm } from './lifecycle/boot-vm.ts';
+import { endVmm, forgetVmm } from './lifecycle/boot-vm.ts';
 import { deleteVm } from './lifecycle/delete-vm.ts';
 import { matchActivity } from './lifecycle/guest-activity.ts';
 import { stopVm } from './lifecycle/stop-vm.ts';
@@ -41,7 +41,7 @@ export async function reconcile(context: EngineContext): Promise<void> {
 
 async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {
   const handles = await findHandles(context, vm);
-  if (!handles) await context.handles.clear(vm.id);
+  if (!handles) await forgetVmm(context, vm);
   const hasWork = listWorkspaces(context.db, vm.id).length > 0;
   // What a run changed in its working tree is nowhere else: its VM is the user's now.
   if (vm.ephemeral && hasWork) setEphemeral(context.db, vm.id, false);

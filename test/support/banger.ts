@@ -31,7 +31,7 @@ export interface Banger extends AsyncDisposable {
   readonly home: string;
   /** Program and arguments that run it */
   readonly argv: readonly [string, ...string[]];
-  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly env: Record<string, string | undefined>;
   /** Runs it to its end, whatever that is */
   run(args: readonly string[], options?: RunOptions): Promise<Ran>;
   /** Runs it and returns stdout without trailing newline; throws with everything said unless it exits with 0 */
@@ -48,16 +48,18 @@ export interface Banger extends AsyncDisposable {
 const smallVms = '[vm]\nmemory = "256M"\n\n[vmm]\naccel = "auto"\n';
 
 /** BANGER_TEST_BINARY may name another build, or `bin/banger.ts`. */
-export function programArgv(): [string, ...string[]] {
-  const program = resolve(process.env['BANGER_TEST_BINARY'] ?? 'dist/banger');
+export function programArgv(
+  name = process.env['BANGER_TEST_BINARY'] ?? 'dist/banger',
+): [string, ...string[]] {
+  const program = resolve(name);
   if (!existsSync(program)) throw new Error(`${program} does not exist. Make it with: npm run build`);
   return program.endsWith('.ts') ? [process.execPath, program] : [program];
 }
 
-/** `home` may name a directory that is there already. */
-export function openBanger(home = makeShortTempDirectory()): Banger {
-  const argv = programArgv();
-  const env = { ...process.env, BANGER_HOME: home, TERM: 'dumb', NODE_OPTIONS: undefined };
+/** `home` may name a directory that is there already, `program` another one than tests use. */
+export function openBanger(home = makeShortTempDirectory(), program?: string): Banger {
+  const argv = programArgv(program);
+  const env: Banger['env'] = { ...process.env, BANGER_HOME: home, TERM: 'dumb', NODE_OPTIONS: undefined };
   const configure = (toml: string): void => writeFileSync(join(home, 'config.toml'), toml);
   configure(smallVms);
 

@@ -1,5 +1,5 @@
 import { appendFile, chmod, copyFile, mkdir, readFile, rm } from 'node:fs/promises';
-import { abortError, BangerError } from '../../errors.ts';
+import { abortError, BangerError, errorText } from '../../errors.ts';
 import { waitForReady, type GuestReady } from '../../host/console.ts';
 import { cpioArchive } from '../../host/cpio.ts';
 import { isAlive, killProcess, type ProcessIdentity } from '../../host/process.ts';
@@ -85,6 +85,15 @@ export async function endVmm(context: EngineContext, vm: Vm): Promise<void> {
   const found = context.driver().find(vm.id)?.process;
   if (found) await killProcess(found);
   await failpoint('VMM ended');
+  await forgetVmm(context, vm);
+}
+
+/** Removes what a VMM that is gone has left: its socket, when it could not do so itself, and its handles. */
+export async function forgetVmm(context: EngineContext, vm: Vm): Promise<void> {
+  // One that cannot be removed harms nobody but who deletes the VM, and is told of it then.
+  await rm(vm.controlSocket, { force: true }).catch((error: unknown) =>
+    context.log('warn', `control socket was left: ${errorText(error)}`, { vm: vm.id }),
+  );
   await context.handles.clear(vm.id);
 }
 

@@ -2,7 +2,7 @@ import { isAlive } from '../../host/process.ts';
 import { moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
-import { endVmm } from './boot-vm.ts';
+import { endVmm, forgetVmm } from './boot-vm.ts';
 
 /**
  * Makes a VM's row true before a verb relies on it, and returns it. The VM's lock is held by the caller, so that
@@ -18,7 +18,7 @@ export async function settleVm(context: EngineContext, vm: Vm, operation: Operat
     case 'stopping':
       // What its guest has not written yet must not go with it.
       if (hasVmm(context, vm)) return moveVm(context.db, vm.id, 'running');
-      await context.handles.clear(vm.id);
+      await forgetVmm(context, vm);
       return moveVm(context.db, vm.id, 'stopped', vm.lastError);
     case 'starting':
       operation.enter('Ending what was left of its VMM');

@@ -4,7 +4,7 @@ import { getVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import type { Operation } from '../operations.ts';
-import { endVmm } from './boot-vm.ts';
+import { endVmm, forgetVmm } from './boot-vm.ts';
 import { vmmControl, wakeGuest } from './guest-activity.ts';
 import { hasVmm, settleVm } from './settle-vm.ts';
 
@@ -76,7 +76,7 @@ async function whileStopping<T>(context: EngineContext, vm: Vm, stop: () => Prom
       if (hasVmm(context, vm)) moveVm(context.db, vm.id, 'running');
       else {
         moveVm(context.db, vm.id, 'stopped', errorText(error));
-        await context.handles.clear(vm.id);
+        await forgetVmm(context, vm);
       }
     } catch (second) {
       // The next verb on this VM finds it so, and settles it.

@@ -8,6 +8,7 @@ import { findVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { withoutLocks } from '../locks.ts';
 import { readVmLog } from '../vm-logs.ts';
+import { forgetVmm } from './boot-vm.ts';
 import { matchActivity } from './guest-activity.ts';
 
 /** After its control connection has closed, a VMM is given this long to end. */
@@ -45,7 +46,7 @@ async function follow(context: EngineContext, vm: Vm): Promise<void> {
     const isSame = current?.pid === process.pid && current.startTime === process.startTime;
     if (!isSame) return;
     context.guests.drop(vm.id);
-    await context.handles.clear(vm.id);
+    await forgetVmm(context, vm);
     const state = findVm(context.db, vm.id)?.state;
     if (state !== 'running' && state !== 'paused') return;
     const reason = await reasonText(context, vm, end);

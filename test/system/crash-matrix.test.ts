@@ -1,0 +1,180 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { imagePull } from '../../src/engine/rpc/image-methods.ts';
+import type { Method, ParamsOf } from '../../src/engine/rpc/method.ts';
+import {
+  vmCreate,
+  vmDelete,
+  vmKill,
+  vmRestart,
+  vmShow,
+  vmStart,
+  vmStop,
+} from '../../src/engine/rpc/vm-methods.ts';
+import { workspacePrepare } from '../../src/engine/rpc/workspace-methods.ts';
+import { openCrashLab, type CrashLab } from '../support/crash-lab.ts';
+import { crashEverywhere, matrixTable, type MatrixRow, type Scenario } from '../support/crash-matrix.ts';
+import { createRepo, type GitRepo } from '../support/git-repo.ts';
+import { HostWorld } from '../support/host-world.ts';
+import { putImage, startRegistry, type FakeRegistry } from '../support/registry.ts';
+import { file, tarOf } from '../support/tar-builder.ts';
+
+/** Two at a time, each with an engine of its own: boots under emulation take a core each. */
+const lanes = [0, 1].map(() => openCrashLab());
+const rows: MatrixRow[] = [];
+let registry: FakeRegistry;
+
+/** What the user had made before: a VM that runs, one that everything is done to, both with a file in them. */
+beforeAll(async () => {
+  registry = await startRegistry();
+  await Promise.all(
+    lanes.map(async (lab) => {
+      for (const name of ['keeper', 'web']) {
+        await lab.call(vmCreate, { name });
+        await lab.banger.guest(name, `echo ${name} > /root/kept`);
+      }
+    }),
+  );
+});
+
+afterAll(async () => {
+  process.stdout.write(`\n${matrixTable(rows)}\n\n`);
+  for (const lab of lanes) await lab[Symbol.asyncDispose]();
+  await registry[Symbol.asyncDispose]();
+});
+
+test.concurrent.each([
+  [0, lane0],
+  [1, lane1],
+] as const)('lane %i', { timeout: 900_000 }, async (index, scenarios) => {
+  const lab = lanes[index]!;
+  const world = new HostWorld(lab.layout, lab.banger.home);
+  const keeper = await lab.call(vmShow, { vm: 'keeper' });
+  const mine: MatrixRow[] = [];
+  for (const scenario of scenarios(lab, world)) {
+    for await (const row of crashEverywhere(lab, world, scenario)) {
+      rows.push(row);
+      mine.push(row);
+      process.stdout.write(`${JSON.stringify(row)}\n`);
+    }
+    // Whatever was done to others, nothing was done to this one.
+    expect(await lab.call(vmShow, { vm: 'keeper' })).toMatchObject({
+      state: 'running',
+      bootId: keeper.bootId,
+    });
+    expect(await lab.banger.guest('keeper', 'cat /root/kept')).toBe('keeper');
+  }
+  expect(mine.filter((row) => row.trouble.length > 0)).toEqual([]);
+});
+
+function lane0(lab: CrashLab, world: HostWorld): Scenario[] {
+  const { call } = lab;
+  const noNew = async (): Promise<void> => {
+    if (world.state('new') !== undefined) await call(vmDelete, { vm: 'new' });
+  };
+  const create = (arm: () => void): Promise<unknown> => {
+    arm();
+    return call(vmCreate, { name: 'new' });
+  };
+  /** All of it or nothing */
+  const created = async (): Promise<string> => {
+    if (world.state('new') === undefined) return 'there is no VM';
+    expect(await lab.banger.guest('new', 'echo up')).toBe('up');
+    return 'it runs';
+  };
+  return [
+    { name: 'vm create', ready: noNew, act: create, outcome: created },
+    {
+      name: 'vm create, taken back',
+      ready: noNew,
+      act: create,
+      provoked: { failpoints: 'vm.create/Connecting:after=error', after: 'vm.create/Connecting:after' },
+      outcome: created,
+    },
+    {
+      name: 'vm delete',
+      ready: async () => {
+        if (world.state('new') === undefined) await call(vmCreate, { name: 'new' });
+        await call(vmStart, { vm: 'new' });
+      },
+      act: acting(lab, vmDelete, { vm: 'new' }),
+      outcome: created,
+    },
+    pulling(lab, world),
+  ];
+}
+
+function lane1(lab: CrashLab, world: HostWorld): Scenario[] {
+  const { call } = lab;
+  const isStopped = async (): Promise<void> => void (await call(vmStop, { vm: 'web' }));
+  /** What was written before is still there, whatever happened since */
+  const isRunning = async (): Promise<void> => {
+    await call(vmStart, { vm: 'web' });
+    expect(await lab.banger.guest('web', 'cat /root/kept')).toBe('web');
+  };
+  const state = async (): Promise<string> => `it is ${world.state('web')}`;
+  return [
+    { name: 'vm stop', ready: isRunning, act: acting(lab, vmStop, { vm: 'web' }), outcome: state },
+    { name: 'vm kill', ready: isRunning, act: acting(lab, vmKill, { vm: 'web' }), outcome: state },
+    { name: 'vm start', ready: isStopped, act: acting(lab, vmStart, { vm: 'web' }), outcome: state },
+    { name: 'vm restart', ready: isRunning, act: acting(lab, vmRestart, { vm: 'web' }), outcome: state },
+    preparing(lab),
+  ];
+}
+
+function pulling(lab: CrashLab, world: HostWorld): Scenario {
+  let count = 0;
+  const name = (): string => `${registry.host}/test:v${count}`;
+  return {
+    name: 'image pull',
+    // Another image each time: one that is here already would not be fetched.
+    ready: async () => {
+      count++;
+      const layer = tarOf([file('etc/version', `${count}`), file('blob', 'x'.repeat(300_000))]);
+      putImage(registry, 'test', { tag: `v${count}`, layers: [layer.toString('latin1')] });
+    },
+    act: (arm) => acting(lab, imagePull, { reference: name() })(arm),
+    outcome: async () => {
+      const was = world.imageNames().includes(name()) ? 'the image is there' : 'there is no image';
+      const kept = world.partialBlobs().length > 0 ? ', a part of its download is kept' : '';
+      await lab.call(imagePull, { reference: name() });
+      expect(world.partialBlobs()).toEqual([]);
+      return `${was}${kept}`;
+    },
+  };
+}
+
+function preparing(lab: CrashLab): Scenario {
+  let repo: GitRepo | undefined;
+  let count = 0;
+  const path = join(lab.banger.home, 'tree');
+  const text = (): string => `version ${count}\n`;
+  let before: Record<string, string>;
+  return {
+    name: 'workspace prepare',
+    ready: async () => {
+      await lab.call(vmStart, { vm: 'web' });
+      repo ??= createRepo(path);
+      if (count === 0) repo.write('file', text());
+      if (count === 0) repo.commit('one');
+      await lab.call(workspacePrepare, { path, vm: 'web', overwrite: true });
+      count++;
+      repo.write('file', text());
+      before = repo.snapshot();
+    },
+    act: acting(lab, workspacePrepare, { path, vm: 'web' }),
+    outcome: async () => {
+      expect(repo!.snapshot()).toEqual(before);
+      const found = await lab.banger.guest('web', 'cat /root/tree/file');
+      expect([`version ${count - 1}`, `version ${count}`]).toContain(found);
+      return found === `version ${count}` ? 'the new tree is there' : 'the old tree is there';
+    },
+  };
+}
+
+function acting<M extends Method>(lab: CrashLab, method: M, params: ParamsOf<M>): Scenario['act'] {
+  return (arm) => {
+    arm();
+    return lab.call(method, params);
+  };
+}
