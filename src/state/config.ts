@@ -56,6 +56,8 @@ const schema = z.strictObject({
         mirrors: z.optional(z.array(z.string())),
         /** Speak plain HTTP. Registries on loopback do so without being asked. */
         insecure: z.optional(z.boolean()),
+        /** Absolute path of a PEM file with the authorities to trust for this host, besides the host's own */
+        ca: z.optional(z.string().check(z.regex(/^\//, 'is not an absolute path'))),
       }),
     ),
   ),
@@ -64,6 +66,8 @@ const schema = z.strictObject({
 export interface RegistryConfig {
   readonly mirrors: readonly string[];
   readonly insecure: boolean;
+  /** Path of a PEM file; absent: only what the host trusts */
+  readonly ca?: string;
 }
 
 /** The configuration with its defaults filled in. */
@@ -120,7 +124,7 @@ export function parseConfig(text: string, file: string): Config {
     registries: Object.fromEntries(
       Object.entries(registries ?? {}).map(([host, entry]) => [
         host,
-        { mirrors: entry.mirrors ?? [], insecure: entry.insecure ?? false },
+        { mirrors: entry.mirrors ?? [], insecure: entry.insecure ?? false, ca: entry.ca },
       ]),
     ),
   };

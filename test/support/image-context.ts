@@ -39,7 +39,7 @@ export function imageContext(
     imageTools: {
       convert: concatenate,
       credentials: () => Promise.resolve(undefined),
-      transport: createTransport(),
+      transport: createTransport({ env: {}, certificates: () => undefined }),
       retryDelayMs: 1,
       ...options.tools,
     },

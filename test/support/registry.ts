@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 
 /** One request as the registry saw it. */
@@ -35,14 +36,17 @@ export const mediaTypes = {
   layer: 'application/vnd.oci.image.layer.v1.tar',
 } as const;
 
-export async function startRegistry(): Promise<FakeRegistry> {
+/** With `tls` it speaks HTTPS. */
+export async function startRegistry(
+  options: { readonly tls?: { readonly cert: string; readonly key: string } } = {},
+): Promise<FakeRegistry> {
   const requests: SeenRequest[] = [];
   const blobs = new Map<string, Buffer>();
   const manifests = new Map<string, { bytes: Buffer; mediaType: string }>();
   const misbehaviours: Misbehaviour[] = [];
-  const server = createServer((request, response) => {
+  const listener = (request: IncomingMessage, response: ServerResponse): void =>
     void handle(request, response).catch(() => response.destroy());
-  });
+  const server = options.tls ? createTlsServer(options.tls, listener) : createServer(listener);
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const chunks: Buffer[] = [];

@@ -8,6 +8,7 @@ import { dockerCredentials, type FindCredentials } from './registry/docker-auth.
 import type { ConvertOptions, ConvertResult } from './layers/layers.ts';
 import { Leases } from './leases.ts';
 import { SharedWork } from './shared-work.ts';
+import { hostCertificates } from './registry/host-certificates.ts';
 import { createTransport, type Transport } from './registry/transport.ts';
 
 export type ConvertLayers = (options: ConvertOptions) => Promise<ConvertResult>;
@@ -61,7 +62,10 @@ function productionTools(context: ImagesContext): ImageTools {
       return convertInThread(options, threadScript('conversion'));
     },
     credentials: dockerCredentials({ env: process.env, home: homedir(), exec, log: context.log }),
-    transport: createTransport(),
+    transport: createTransport({
+      env: process.env,
+      certificates: hostCertificates(() => context.config().registries),
+    }),
     retryDelayMs,
   };
 }

@@ -25,7 +25,7 @@ export function endpointsOf(
   const host = registry === 'docker.io' ? hubHost : registry;
   const base = URL.parse(`https://${host}`);
   if (!base) throw new BangerError('invalid_argument', `"${registry}" is not a registry host`);
-  const isInsecure = isLoopback(base.hostname) || (registries[registry]?.insecure ?? false);
+  const isInsecure = takesAnything(base, registries[registry]);
   return [...mirrors, { name: registry, isMirror: false, isInsecure, base }];
 }
 
@@ -41,9 +41,13 @@ function mirrorEndpoint(text: string, registries: Readonly<Record<string, Regist
     );
   }
   base.pathname = base.pathname.replace(/\/+$/, '');
-  const isInsecure =
-    base.protocol === 'http:' || isLoopback(base.hostname) || (registries[base.host]?.insecure ?? false);
+  const isInsecure = base.protocol === 'http:' || takesAnything(base, registries[base.host]);
   return { name: base.host, isMirror: true, isInsecure, base };
+}
+
+/** Whoever names a CA wants it to be checked, also on loopback. */
+function takesAnything(base: URL, config: RegistryConfig | undefined): boolean {
+  return config?.insecure === true || (isLoopback(base.hostname) && config?.ca === undefined);
 }
 
 /**

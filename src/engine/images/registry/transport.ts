@@ -1,7 +1,10 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
-import { abortError, BangerError, errnoOf } from '../../../errors.ts';
+import { abortError, BangerError, errnoOf, errorText } from '../../../errors.ts';
+import type { FindCertificates, HostCertificates } from './host-certificates.ts';
+import { proxyFor } from './proxy-choice.ts';
 
 export interface HttpRequest {
   readonly method?: 'GET' | 'POST';
@@ -27,23 +30,36 @@ export type Transport = (url: URL, request: HttpRequest) => Promise<HttpResponse
 const connectTimeoutMs = 10_000;
 const idleTimeoutMs = 30_000;
 
+export interface TransportInput {
+  /** Proxies, and `SSL_CERT_FILE` */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly certificates: FindCertificates;
+}
+
 /**
- * Makes a transport that honours `https_proxy`, `http_proxy` and `no_proxy`, and trusts the host's
- * certificates besides those that Node brings, as companies put their own there.
+ * Makes a transport that goes through the proxy of the environment, and trusts the host's certificates besides those
+ * that Node brings, as companies put their own there.
  */
-export function createTransport(): Transport {
+export function createTransport({ env, certificates }: TransportInput): Transport {
   // Loaded and made on first use: most engines never pull.
-  let verified: Promise<Dispatcher> | undefined;
-  let insecure: Promise<Dispatcher> | undefined;
+  const dispatchers = new Map<string, Promise<Dispatcher>>();
+  const dispatcherFor = (url: URL, isInsecure: boolean): Promise<Dispatcher> => {
+    const own = isInsecure ? undefined : certificates(url.host);
+    const proxy = isInsecure ? undefined : proxyFor(url, env);
+    const key = isInsecure ? 'insecure' : `${proxy?.href ?? ''} ${own ? `${url.host} ${own.version}` : ''}`;
+    const known = dispatchers.get(key);
+    if (known) return known;
+    const made = isInsecure ? insecureDispatcher() : verifiedDispatcher(proxy, tlsOptions(env, own));
+    dispatchers.set(key, made);
+    made.catch(() => dispatchers.delete(key));
+    return made;
+  };
 
   return async (url, request) => {
     const undici = await import('undici');
-    const dispatcher = await (request.isInsecure
-      ? (insecure ??= insecureDispatcher())
-      : (verified ??= verifiedDispatcher()));
     try {
       const response = await undici.request(url, {
-        dispatcher,
+        dispatcher: await dispatcherFor(url, request.isInsecure),
         method: request.method ?? 'GET',
         headers: { 'user-agent': 'banger', ...request.headers },
         body: request.body,
@@ -63,10 +79,13 @@ export function createTransport(): Transport {
   };
 }
 
-async function verifiedDispatcher(): Promise<Dispatcher> {
-  const { EnvHttpProxyAgent } = await import('undici');
-  const tls = { timeout: connectTimeoutMs, secureContext: trustedContext() };
-  return new EnvHttpProxyAgent({ connect: tls, requestTls: tls, proxyTls: tls });
+async function verifiedDispatcher(
+  proxy: URL | undefined,
+  tls: { readonly timeout: number; readonly secureContext: SecureContext },
+): Promise<Dispatcher> {
+  const { Agent, ProxyAgent } = await import('undici');
+  if (!proxy) return new Agent({ connect: tls });
+  return new ProxyAgent({ uri: proxy.href, requestTls: tls, proxyTls: tls });
 }
 
 async function insecureDispatcher(): Promise<Dispatcher> {
@@ -74,8 +93,21 @@ async function insecureDispatcher(): Promise<Dispatcher> {
   return new Agent({ connect: { timeout: connectTimeoutMs, rejectUnauthorized: false } });
 }
 
-function trustedContext(): SecureContext {
-  return createSecureContext({ ca: [...getCACertificates('default'), ...getCACertificates('system')] });
+function tlsOptions(
+  env: TransportInput['env'],
+  own: HostCertificates | undefined,
+): { readonly timeout: number; readonly secureContext: SecureContext } {
+  const file = env['SSL_CERT_FILE'];
+  const secureContext = createSecureContext({
+    ca: [
+      ...getCACertificates('default'),
+      ...getCACertificates('system'),
+      ...(file && existsSync(file) ? [readFileSync(file, 'utf8')] : []),
+      ...(own?.ca ?? []),
+    ],
+    ...own?.client,
+  });
+  return { timeout: connectTimeoutMs, secureContext };
 }
 
 /** A connection that broke, or that never came about. */
@@ -142,10 +174,26 @@ export function connectionError(error: unknown, host: string, signal: AbortSigna
         cause: error,
       });
   }
+  const proxyStatus = /Proxy (?:response|Authentication Required) \((\d+)\)/.exec(errorText(error))?.[1];
+  if (proxyStatus !== undefined) {
+    const what = proxyStatus === '407' ? 'wants a login' : `answers with status ${proxyStatus}`;
+    return new ConnectionError(`The proxy on the way to registry "${host}" ${what}`, {
+      isTransient: false,
+      hint: 'Check https_proxy (http://USER:PASSWORD@HOST:PORT) and no_proxy, then end the engine, which keeps its environment: banger engine stop',
+      cause: error,
+    });
+  }
+  if (code === 'UND_ERR_HEADERS_OVERFLOW' || code === 'HPE_HEADER_OVERFLOW') {
+    return new ConnectionError(`${registry} sends headers of more than 16 KiB`, {
+      isTransient: false,
+      hint: `Check that "${host}" is a container registry`,
+      cause: error,
+    });
+  }
   if (isCertificateCode(code)) {
     return new ConnectionError(`The certificate of registry "${host}" is not trusted: ${code}`, {
       isTransient: false,
-      hint: `Install its CA on this host, or allow it without TLS checks in the config: [registries."${host}"] insecure = true`,
+      hint: `Name its CA in the config: [registries."${host}"] ca = "/path/to/ca.pem"; or allow it without checks: insecure = true`,
       cause: error,
     });
   }
