@@ -3,12 +3,7 @@ import { open } from 'node:fs/promises';
 import { BangerError } from '../../../errors.ts';
 import type { Operation } from '../../operations.ts';
 import { checkForeignAddress, isLoopback } from '../registry/registry-trust.ts';
-import {
-  ConnectionError,
-  createTransport,
-  type HttpResponse,
-  type Transport,
-} from '../registry/transport.ts';
+import { ConnectionError, type HttpResponse, type Transport } from '../registry/transport.ts';
 
 /** A file on a server, whose content is known in advance. */
 export interface Download {
@@ -51,9 +46,8 @@ export function parseDownload(text: string, sha256?: string): Download {
  */
 export async function downloadFile(
   download: Download,
-  path: string,
+  { path, transport }: { readonly path: string; readonly transport: Transport },
   operation: Operation,
-  transport: Transport = createTransport(),
 ): Promise<void> {
   const file = await open(path, 'wx', 0o600);
   try {

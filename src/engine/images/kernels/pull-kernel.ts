@@ -3,6 +3,7 @@ import { BangerError } from '../../../errors.ts';
 import type { Kernel } from '../../../state/kernels.ts';
 import type { ImageContext } from '../../context.ts';
 import type { Operation } from '../../operations.ts';
+import { imageServices } from '../image-services.ts';
 import { withStaging } from '../image-staging.ts';
 import { downloadFile, parseDownload, type Download } from './download-file.ts';
 import { importKernel } from './import-kernel.ts';
@@ -28,14 +29,15 @@ export async function pullKernel(
   const { downloads, name } = planPull(context, request);
   if (name !== undefined) parseKernelName(name);
   const [main, modules] = downloads;
+  const { transport } = imageServices(context).tools;
   return withStaging(context.layout, async (staging) => {
     operation.enter('Downloading kernel');
     const path = join(staging, fileName('kernel', main));
-    await downloadFile(main, path, operation);
+    await downloadFile(main, { path, transport }, operation);
     const modulesPath = modules && join(staging, fileName('modules', modules));
     if (modules && modulesPath !== undefined) {
       operation.enter('Downloading modules');
-      await downloadFile(modules, modulesPath, operation);
+      await downloadFile(modules, { path: modulesPath, transport }, operation);
     }
     const origin = `${main.url.href}#sha256=${main.sha256}`;
     return importKernel(context, { path, modulesPath, name, source: 'pull', origin }, operation);
