@@ -26,7 +26,7 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
       '-w, --workdir <dir>',
       'directory in the guest (default: the workspace, else what the image says)',
     )
-    .option('-u, --user <user>', 'user in the guest (default: root)')
+    .option('-u, --user <user>', "user in the guest (default: the image's; root when the VM has a workspace)")
     .addHelpText('after', '\nExample:\n  banger vm exec web -- uname -a')
     .action(async (vm: string, argv: string[], options: ExecOptions) => {
       const exit = await cli.attach(vmExec, {

@@ -14,6 +14,7 @@ interface RunOptions extends VmSpecOptions {
   readonly keep?: boolean;
   readonly env?: Record<string, string>;
   readonly workdir?: string;
+  readonly entrypoint?: boolean;
   readonly user?: string;
   readonly includeUntracked?: boolean;
 }
@@ -25,6 +26,7 @@ What the command changed in the working tree is saved as a patch before a VM is 
 Examples:
   banger vm run . -- npm test            one command in this working tree
   banger vm run --image alpine           a shell in a new VM
+  banger vm run --image app --entrypoint what the image is made to run
   banger vm run . --keep -- make         keep the VM to look around`;
 
 export function vmRunCommand(cli: Cli, env: Readonly<Record<string, string | undefined>>): Command {
@@ -44,7 +46,11 @@ export function vmRunCommand(cli: Cli, env: Readonly<Record<string, string | und
       collectEnv(env),
     )
     .option('-w, --workdir <dir>', 'directory in the guest (default: the working tree)')
-    .option('-u, --user <user>', 'user in the guest (default: root)')
+    .option(
+      '-u, --user <user>',
+      "user in the guest (default: the image's; root with a working tree or a shell)",
+    )
+    .option('--entrypoint', "run the image's own program; what follows -- are its arguments")
     .option('--include-untracked', 'send untracked files too; ignored ones stay')
     .addHelpText('after', help)
     .action(async (path: string | undefined, argv: string[], options: RunOptions) => {
@@ -87,7 +93,8 @@ async function runInNewVm(cli: Cli, words: RunWords, options: RunOptions): Promi
   if (options.rm && options.keep) {
     throw new UsageError('--rm and --keep contradict each other', 'Give one of them');
   }
-  const isThrowAway = words.argv !== undefined && options.name === undefined;
+  const runsProgram = words.argv !== undefined || options.entrypoint === true;
+  const isThrowAway = runsProgram && options.name === undefined;
   const remove = options.rm ?? (options.keep ? false : isThrowAway);
   const exit = await cli.attach(vmRun, {
     ...vmSpecParams(options),
@@ -96,6 +103,7 @@ async function runInNewVm(cli: Cli, words: RunWords, options: RunOptions): Promi
     env: options.env ?? {},
     workingDirectory: options.workdir,
     user: options.user,
+    entrypoint: options.entrypoint ?? false,
     includeUntracked: options.includeUntracked ?? false,
     terminal: cli.programTerminal(),
     remove,

@@ -13,6 +13,7 @@ import { guestSshPort } from '../guest-pool.ts';
 import { kernelFiles } from '../images/kernels/find-kernel.ts';
 import type { Operation } from '../operations.ts';
 import { capabilities, type GuestSetup } from './capabilities.ts';
+import { imageEnvironment } from './image-program.ts';
 import type { RunStep } from './rollback.ts';
 
 /** Generous: an emulated guest on a busy host takes many times what it needs alone. */
@@ -161,7 +162,11 @@ async function writeInitrd(context: EngineContext, vm: Vm, setup: GuestSetup): P
   const mine = cpioArchive([
     { path: '/etc/banger/vm.conf', content: assignments(setup.conf ?? {}), mode: 0o600 },
     { path: '/etc/banger/host_key', content: await readFile(paths.hostKey), mode: 0o600 },
-    { path: '/etc/banger/env', content: exports(image.config.env), mode: 0o600 },
+    {
+      path: '/etc/banger/env',
+      content: exports(imageEnvironment(vm.imageName, image.config.env)),
+      mode: 0o600,
+    },
     { path: '/root/.ssh/authorized_keys', content: `${key.publicLine}\n`, mode: 0o600 },
   ]);
   // One that a killed engine left half made may be read-only, as what it was copied from.
@@ -182,9 +187,8 @@ function assignments(values: Readonly<Record<string, string>>): string {
  * Variables of the image's config, as its own programs would find them. Left out: names a shell cannot have, and
  * IFS, which would change how our own scripts read.
  */
-function exports(env: readonly string[]): string {
-  return env
-    .map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)] as const)
+function exports(variables: ReadonlyMap<string, string>): string {
+  return [...variables]
     .filter(([name]) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && name !== 'IFS')
     .map(([name, value]) => `export ${name}=${value === '' ? "''" : shellQuote([value])}\n`)
     .join('');

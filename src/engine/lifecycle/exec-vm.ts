@@ -7,6 +7,7 @@ import type { EngineContext } from '../context.ts';
 import type { GuestExecOptions, GuestExit, GuestProcess } from '../guest.ts';
 import type { Operation } from '../operations.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
+import { planProgram } from './image-program.ts';
 
 export interface ExecParams {
   /** Absent: the image's login shell */
@@ -14,6 +15,8 @@ export interface ExecParams {
   readonly env: Readonly<Record<string, string>>;
   readonly workingDirectory?: string;
   readonly user?: string;
+  /** Run the image's own entrypoint; `argv` are arguments for it then */
+  readonly entrypoint?: boolean;
   readonly terminal?: { readonly term: string; readonly columns: number; readonly rows: number };
 }
 
@@ -28,16 +31,22 @@ export async function execVm(
 ): Promise<GuestExit> {
   const { vm, params, stream } = request;
   requireRunning(vm);
+  const program = planProgram(
+    params,
+    { name: vm.imageName, config: getImage(context.db, vm.imageId).config },
+    // The working tree that was sent last.
+    listWorkspaces(context.db, vm.id)[0]?.guestPath,
+  );
   const guest = await context.guest(vm, operation.signal);
   const options: GuestExecOptions = {
     env: params.env,
-    user: params.user,
+    user: program.user,
     terminal: params.terminal,
-    workingDirectory: params.workingDirectory ?? defaultDirectory(context, vm),
-    fallBackToHome: params.workingDirectory === undefined,
+    workingDirectory: program.workingDirectory,
+    fallBackToHome: program.fallBackToHome,
     signal: operation.signal,
   };
-  const process = params.argv ? await guest.spawn(params.argv, options) : await guest.shell(options);
+  const process = program.argv ? await guest.spawn(program.argv, options) : await guest.shell(options);
   return bridge(process, stream, operation.signal);
 }
 
@@ -53,12 +62,6 @@ function runningHint({ state, name }: Vm): string {
   if (state === 'stopped') return `Start it with: banger vm start ${name}`;
   if (state === 'paused') return `Let it go on with: banger vm resume ${name}`;
   return `See what it is doing with: banger vm show ${name}`;
-}
-
-/** The working tree that was sent last, else what the image's config says, else the home directory (absent). */
-function defaultDirectory(context: EngineContext, vm: Vm): string | undefined {
-  const workspace = listWorkspaces(context.db, vm.id)[0];
-  return workspace?.guestPath ?? getImage(context.db, vm.imageId).config.workingDirectory;
 }
 
 /** How far a client's standard input may run ahead of the program that reads it. */

@@ -222,6 +222,8 @@ export const vmRun = streamMethod(
     /** Working tree to send, absolute */
     path: z.optional(z.string().check(z.regex(/^\//))),
     includeUntracked: z._default(z.boolean(), false),
+    /** Run the image's own entrypoint; `argv` are arguments for it then */
+    entrypoint: z._default(z.boolean(), false),
     /** Delete the VM when the program has ended */
     remove: z.boolean(),
   }),
