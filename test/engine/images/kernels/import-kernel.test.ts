@@ -1,0 +1,189 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import type { ImageContext } from '../../../../src/engine/context.ts';
+import { chooseDefaultKernel, deleteKernel } from '../../../../src/engine/images/kernels/delete-kernel.ts';
+import { chooseKernel, kernelFiles } from '../../../../src/engine/images/kernels/find-kernel.ts';
+import { importKernel } from '../../../../src/engine/images/kernels/import-kernel.ts';
+import { removeUnownedKernels } from '../../../../src/engine/images/kernels/publish-kernel.ts';
+import { listKernels, type Kernel } from '../../../../src/state/kernels.ts';
+import { imageContext, recordedOperation } from '../../../support/image-context.ts';
+import { bzImage, compressors, cpioFiles, kernelPackage, tinyKernel } from '../../../support/kernels.ts';
+
+const never = new AbortController().signal;
+
+function world(): ImageContext & { readonly directory: string; file(name: string, bytes: Buffer): string } {
+  const context = imageContext();
+  onTestFinished(() => context[Symbol.dispose]());
+  const file = (name: string, bytes: Buffer): string => {
+    const path = join(context.directory, name);
+    writeFileSync(path, bytes);
+    return path;
+  };
+  return Object.assign(context, { file });
+}
+
+function load(
+  context: ImageContext,
+  path: string,
+  more: { name?: string; modulesPath?: string } = {},
+): Promise<Kernel> {
+  const request = {
+    path,
+    modulesPath: more.modulesPath,
+    name: more.name,
+    source: 'import' as const,
+    origin: path,
+  };
+  return importKernel(context, request, recordedOperation());
+}
+
+/** What is on the host of kernels, and what is left of attempts. */
+function remains({ layout }: ImageContext): string[] {
+  const names = (directory: string): string[] => (existsSync(directory) ? readdirSync(directory) : []);
+  return [...names(layout.kernelsDirectory), ...names(layout.imageStagingDirectory)];
+}
+
+const debian = kernelPackage();
+if ('missing' in debian) process.stderr.write(`import of Debian's package is skipped: ${debian.missing}\n`);
+
+test.skipIf('missing' in debian)(
+  "Debian's package gives the kernel and the modules that the build embeds",
+  { timeout: 120_000 },
+  async () => {
+    const context = world();
+    const kernel = await load(context, 'path' in debian ? debian.path : '');
+    expect(kernel).toMatchObject({ format: 'elf', warnings: [], names: [kernel.version] });
+    const files = await kernelFiles(context, kernel.id);
+    const embedded = cpioFiles(readFileSync(resolve('dist/assets/modules.cpio')));
+    const imported = cpioFiles(readFileSync(files.modules));
+    expect([...imported.keys()].toSorted()).toEqual([...embedded.keys()].toSorted());
+    for (const [name, content] of embedded) expect(imported.get(name)!.equals(content), name).toBe(true);
+  },
+);
+
+test.each(Object.keys(compressors) as (keyof typeof compressors)[])(
+  'a bzImage packed with %s is unpacked',
+  async (name) => {
+    const context = world();
+    const elf = tinyKernel();
+    const image = bzImage(compressors[name](elf), { unpackedBytes: elf.length, isGzip: name === 'gzip' });
+    const kernel = await load(context, context.file('vmlinuz', image));
+    expect(kernel).toMatchObject({ version: '6.1.0-test', format: 'elf', names: ['6.1.0-test'] });
+    expect(readFileSync((await kernelFiles(context, kernel.id)).kernel).equals(elf)).toBe(true);
+  },
+);
+
+test('a kernel without the entry point for VMs boots as the bzImage it came in', async () => {
+  const context = world();
+  const elf = tinyKernel({ hasPvh: false });
+  const image = bzImage(compressors.zstd(elf), { unpackedBytes: elf.length });
+  const kernel = await load(context, context.file('vmlinuz', image));
+  expect(kernel.format).toBe('bzimage');
+  expect(readFileSync((await kernelFiles(context, kernel.id)).kernel).equals(image)).toBe(true);
+  await expect(load(context, context.file('vmlinux', elf), { name: 'bare' })).rejects.toThrow('CONFIG_PVH');
+});
+
+const elf = tinyKernel();
+const packed = compressors.lz4(elf);
+test.each([
+  [
+    'a length beyond the file',
+    bzImage(packed, { unpackedBytes: elf.length, payloadLength: 0x7fffffff }),
+    'truncated or damaged',
+  ],
+  [
+    'a header that is cut off',
+    bzImage(packed, { unpackedBytes: elf.length }).subarray(0, 0x210),
+    'header is cut off',
+  ],
+  [
+    'more than the kernel says it needs',
+    bzImage(packed, { unpackedBytes: elf.length, initBytes: 100 }),
+    'asks for 100',
+  ],
+  ['more than it says', bzImage(packed, { unpackedBytes: 50 }), 'unpacks to more than 50 bytes'],
+  ['less than it says', bzImage(packed, { unpackedBytes: elf.length + 9 }), 'instead of'],
+  [
+    'a bomb',
+    bzImage(compressors.lz4(Buffer.alloc(32 * 1024 ** 2)), { unpackedBytes: 1000 }),
+    'unpacks to more than',
+  ],
+  ['lzma', bzImage(Buffer.from([0x5d, 0, 0, 1, 2, 3, 4, 5]), { unpackedBytes: 9 }), 'compressed with lzma'],
+  ['nothing known', bzImage(Buffer.from('whatever this is'), { unpackedBytes: 9 }), 'unknown way'],
+  ['segments beyond the file', elf.with(72, 0xff).with(79, 0x7f), 'truncated'],
+  ['another processor', elf.with(18, 183), 'is a kernel for arm64'],
+  ['32 bits', elf.with(4, 1), 'not a kernel of 64 bits'],
+  ['no version', tinyKernel({ version: '%s' }), 'does not say "Linux version"'],
+  ['no drivers', tinyKernel({ texts: ['ext4'] }), 'has no virtio_pci, virtio_blk, virtio_net built in'],
+  ['a text', Buffer.from('#!/bin/sh\n'), 'is not a Linux kernel'],
+  ['an empty file', Buffer.alloc(0), 'is not a Linux kernel'],
+  [
+    'a damaged package',
+    Buffer.from('!<arch>\ndebian-binary   0           0     0     100644  99999999999`\n'),
+    'damaged Debian package',
+  ],
+])('%s is refused, and nothing is left', async (_, bytes, why) => {
+  const context = world();
+  const path = context.file('kernel', Buffer.from(bytes));
+  await expect(load(context, path, { name: 'x' })).rejects.toMatchObject({
+    code: 'invalid_argument',
+    message: expect.stringContaining(why),
+  });
+  expect(remains(context)).toEqual(['.staging'].filter((name) => remains(context).includes(name)));
+  expect(listKernels(context.db)).toEqual([]);
+});
+
+test('modules of another kernel are refused by version', async () => {
+  const context = world();
+  const modulesPath = join(context.directory, 'lib/modules/6.2.0');
+  mkdirSync(join(modulesPath, 'kernel'), { recursive: true });
+  const path = context.file('vmlinux', elf);
+  await expect(load(context, path, { modulesPath: context.directory })).rejects.toThrow(
+    'no modules of Linux 6.1.0-test',
+  );
+});
+
+test('of two that race to one name one wins, and the other leaves nothing', async () => {
+  const context = world();
+  const paths = ['6.1.0-one', '6.1.0-two'].map((version) => context.file(version, tinyKernel({ version })));
+  const settled = await Promise.allSettled(paths.map((path) => load(context, path, { name: 'mine' })));
+  expect(settled.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
+  expect(settled.find(({ status }) => status === 'rejected')).toMatchObject({
+    reason: { code: 'already_exists' },
+  });
+  const [kernel] = listKernels(context.db);
+  expect(remains(context)).toEqual([kernel!.id]);
+});
+
+test('the same content under two names is one kernel, and loses its names one by one', async () => {
+  const context = world();
+  const path = context.file('vmlinux', elf);
+  const { id } = await load(context, path, { name: 'one' });
+  expect((await load(context, path, { name: 'two' })).names).toEqual(['one', 'two']);
+  expect(await deleteKernel(context, 'one', never)).toEqual({ untagged: ['one'], deleted: null });
+  expect(await deleteKernel(context, 'two', never)).toEqual({ untagged: ['two'], deleted: id });
+  expect(remains(context)).toEqual([]);
+});
+
+test('the default is not deleted, and the embedded kernel never', async () => {
+  const context = world();
+  await load(context, context.file('vmlinux', elf), { name: 'mine' });
+  await chooseDefaultKernel(context, 'mine', never);
+  expect(chooseKernel(context.db, undefined)?.names).toEqual(['mine']);
+  await expect(deleteKernel(context, 'mine', never)).rejects.toThrow('Kernel "mine" is the default');
+  await expect(deleteKernel(context, 'embedded', never)).rejects.toThrow('cannot be deleted');
+  await chooseDefaultKernel(context, 'embedded', never);
+  await deleteKernel(context, 'mine', never);
+  await expect(load(context, context.file('again', elf), { name: 'embedded' })).rejects.toThrow(
+    'inside banger',
+  );
+});
+
+test('a directory that no row owns goes when an engine starts', async () => {
+  const context = world();
+  const kernel = await load(context, context.file('vmlinux', elf));
+  mkdirSync(join(context.layout.kernelsDirectory, 'f'.repeat(64)));
+  await removeUnownedKernels(context.layout, context.db);
+  expect(remains(context)).toEqual([kernel.id]);
+});
