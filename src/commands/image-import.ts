@@ -1,19 +1,22 @@
 import { basename, resolve } from 'node:path';
 import { Command } from 'commander';
-import { imageImport } from '../engine/rpc/image-methods.ts';
+import { imageImport, imageImportStream, imageView, type ImageView } from '../engine/rpc/image-methods.ts';
 import type { Cli } from './cli.ts';
 import { readyText } from './image-text.ts';
+import { UsageError } from './usage-error.ts';
 
 export function imageImportCommand(cli: Cli): Command {
   return new Command('import')
     .description('Make an image of a file: a rootfs tar, a docker save archive, or an OCI layout')
-    .argument('<path>', 'file (plain, gzip or zstd) or OCI layout directory')
-    .option('--name <name>', 'name of the image (default: from the file name)')
+    .argument('<path>', 'file (plain, gzip or zstd), OCI layout directory, or - for standard input')
+    .option('--name <name>', 'name of the image (default: from the file name; needed with -)')
     .addHelpText(
       'after',
-      '\nExample:\n  docker save app | gzip > app.tar.gz && banger image import app.tar.gz',
+      '\nExample:\n  docker save app | gzip > app.tar.gz && banger image import app.tar.gz' +
+        '\n  docker export box | banger image import - --name box',
     )
     .action(async (path: string, options: { readonly name?: string }) => {
+      if (path === '-') return cli.print(await importInput(cli, options.name), readyText);
       const absolute = resolve(cli.cwd, path);
       const image = await cli.call(imageImport, {
         path: absolute,
@@ -21,6 +24,21 @@ export function imageImportCommand(cli: Cli): Command {
       });
       cli.print(image, readyText);
     });
+}
+
+async function importInput(cli: Cli, name: string | undefined): Promise<ImageView> {
+  if (name === undefined)
+    throw new UsageError(
+      'Standard input has no name',
+      'Give the image one: banger image import - --name NAME',
+    );
+  const { stream, isTerminal } = cli.standardInput();
+  if (isTerminal)
+    throw new UsageError(
+      'Standard input is a terminal',
+      'Redirect it: banger image import - --name NAME < FILE',
+    );
+  return imageView.parse(await cli.transfer(imageImportStream, { name }, { input: stream }));
 }
 
 /** A valid name as close to the file's as can be: `My Image-1.2.tar.gz` becomes `my-image-1.2`. */

@@ -9,12 +9,14 @@ import {
   showImageRoute,
   tagImageRoute,
 } from './images/handlers.ts';
+import { toImageView } from './images/image-views.ts';
 import { pruneImages } from './images/prune-images.ts';
 import {
   imageCatalog,
   imageDelete,
   imageExport,
   imageImport,
+  imageImportStream,
   imageList,
   imagePull,
   imageRename,
@@ -29,6 +31,10 @@ export function imageRoutes(context: EngineContext): Route[] {
   return [
     route(imagePull, (params, operation) => pullImageRoute(context, params, operation)),
     route(imageImport, (params, operation) => importImageRoute(context, params, operation)),
+    streamRoute(imageImportStream, async ({ name }, operation, stream) => {
+      const { importStream } = await import('./images/import-stream.ts');
+      return toImageView(context.db, await importStream(context, name, { operation, stream }));
+    }),
     streamRoute(imageExport, async (params, operation, stream) => {
       const { exportImage } = await import('./images/export/export-image.ts');
       return exportImage(context, params, { operation, stream });

@@ -49,20 +49,6 @@ const hostPath = z.string().check(z.regex(/^\//));
 /** Fetches an image and makes it bootable. Long-running; two pulls of one reference share the work. */
 export const imagePull = method('image.pull', z.object({ reference }), imageView);
 
-/** Makes an image of a bundle, which `image.bundle` wrote: a file here, or one behind a URL. */
-export const imagePullBundle = method(
-  'image.pull-bundle',
-  z.object({
-    /** Absolute path, or URL */
-    source: reference,
-    /** Hex hash that the whole bundle must have; a URL needs one */
-    sha256: z.optional(z.string().check(z.regex(/^[0-9a-f]{64}$/, 'is not a SHA-256 in hex'))),
-    /** Absent: the names it was bundled with */
-    name: z.optional(reference),
-  }),
-  imageView,
-);
-
 /** Makes an image of a file on the host: a rootfs tar, a `docker save` archive, an OCI layout (directory or tar). */
 export const imageImport = method('image.import', z.object({ path: hostPath, name: reference }), imageView);
 
@@ -85,25 +71,6 @@ export const exportSummary = z.object({
   original: z.boolean(),
   layers: z.int(),
 });
-
-/** Sends an image with its filesystem as it is, in stdout frames. The exit frame is a `bundleSummary`. */
-export const imageBundle = streamMethod('image.bundle', z.object({ reference }));
-
-export const bundleSummary = z.object({
-  /** Hex hash of all that was sent */
-  sha256: z.string(),
-  sizeBytes: z.number(),
-});
-
-/** Makes an image of an ext4 filesystem that stays where it is, and stays the user's. */
-export const imageRegister = method(
-  'image.register',
-  z.object({ path: hostPath, name: reference }),
-  imageView,
-);
-
-/** Copies a registered image's filesystem to where banger keeps its own; its names lead there afterwards. */
-export const imagePromote = method('image.promote', z.object({ reference }), imageView);
 
 /** Gives an image one more name. A name that led elsewhere moves, as with docker. */
 export const imageTag = method('image.tag', z.object({ reference, name: reference }), imageView);
