@@ -1,5 +1,5 @@
 import { mkdir, statfs } from 'node:fs/promises';
-import { abortError } from '../../errors.ts';
+import { abortError, BangerError } from '../../errors.ts';
 import type { Image } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
 import { buildImage } from './build-image.ts';
@@ -8,7 +8,7 @@ import { imageServices, type ImagesContext } from './image-services.ts';
 import { noSpace, withStaging } from './image-staging.ts';
 import { LayerDownloads } from './registry/layer-downloads.ts';
 import { LayerProgress } from './registry/layer-progress.ts';
-import { guestPlatform, type Descriptor } from './registry/manifest.ts';
+import { guestPlatform, refused, type Descriptor } from './registry/manifest.ts';
 import { nameImage } from './publish-image.ts';
 import { canonicalName, familiarName, parseReference, type Reference } from './reference.ts';
 import { Registry } from './registry/registry.ts';
@@ -125,11 +125,22 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
     );
   } catch (error) {
     fail(error);
-    throw operation.signal.aborted ? abortError(operation.signal) : failure?.error;
+    if (operation.signal.aborted) throw abortError(operation.signal);
+    throw blamed(failure?.error, familiarName(name));
   } finally {
     // A download must not outlive the pull, unless another pull waits for it too.
     await downloads.settled();
   }
+}
+
+/** What the converter finds wrong is the image's fault: it knows layer and entry, but not what the user asked for. */
+function blamed(error: unknown, image: string): unknown {
+  const isOfLayer = error instanceof BangerError && error.code === 'invalid_argument' && !error.hint;
+  if (!isOfLayer) return error;
+  return refused(
+    image,
+    error.message.replace(/^[A-Z]/, (letter) => letter.toLowerCase()),
+  );
 }
 
 /** Layers are converted one after the other, so whatever comes before the current one is done. */
