@@ -116,7 +116,12 @@ interface ImageManifest {
 export function putImage(
   registry: FakeRegistry,
   repository: string,
-  options: { tag?: string; layers?: readonly (string | Buffer)[]; architecture?: string; env?: readonly string[] } = {},
+  options: {
+    tag?: string;
+    layers?: readonly (string | Buffer)[];
+    architecture?: string;
+    env?: readonly string[];
+  } = {},
 ): FakeImage {
   const { tag = 'latest', layers = ['layer one', 'layer two'], env = [] } = options;
   const layerDigests = layers.map((layer) => registry.putBlob(layer));
