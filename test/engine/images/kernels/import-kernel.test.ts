@@ -130,7 +130,7 @@ test.each([
     code: 'invalid_argument',
     message: expect.stringContaining(why),
   });
-  expect(remains(context)).toEqual(['.staging'].filter((name) => remains(context).includes(name)));
+  expect(remains(context)).toEqual([]);
   expect(listKernels(context.db)).toEqual([]);
 });
 
