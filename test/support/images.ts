@@ -68,6 +68,13 @@ export async function scratchTar(): Promise<string> {
   });
 }
 
+/** The same as the image `test` of an OCI layout. */
+export async function scratchLayout(): Promise<string> {
+  return cached('scratch-layout', ['1', 'busybox-static'], async (layout) =>
+    packLayout(layout, [await scratchTar()]),
+  );
+}
+
 async function packTar(root: string, tar: string, names: readonly string[] = ['.']): Promise<void> {
   await program('tar', ['-C', root, '--owner=0', '--group=0', '--numeric-owner', '-cf', tar, ...names]);
   rmSync(root, { recursive: true });

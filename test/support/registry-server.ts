@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { connect, createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ended, until } from './banger.ts';
@@ -14,7 +14,15 @@ export interface RegistryServer extends AsyncDisposable {
   push(layout: string, name: string): Promise<void>;
 }
 
-export async function startRegistryServer(): Promise<RegistryServer> {
+export interface RegistryServerOptions {
+  /** PEM files; without them it speaks plain HTTP */
+  readonly tls?: { readonly cert: string; readonly key: string };
+  /** `user:password` that everybody must come with, and its line for htpasswd */
+  readonly login?: { readonly text: string; readonly htpasswd: string };
+}
+
+export async function startRegistryServer(options: RegistryServerOptions = {}): Promise<RegistryServer> {
+  const { tls, login } = options;
   const directory = mkdtempSync(join(tmpdir(), 'bt-registry-'));
   const host = `127.0.0.1:${await freePort()}`;
   const config = join(directory, 'config.yml');
@@ -24,16 +32,15 @@ export async function startRegistryServer(): Promise<RegistryServer> {
       'version: 0.1',
       'log: { level: error, accesslog: { disabled: true } }',
       `storage: { filesystem: { rootdirectory: "${directory}/data" } }`,
-      `http: { addr: "${host}" }`,
+      tls
+        ? `http: { addr: "${host}", tls: { certificate: "${tls.cert}", key: "${tls.key}" } }`
+        : `http: { addr: "${host}" }`,
+      ...(login ? [`auth: { htpasswd: { realm: test, path: "${directory}/htpasswd" } }`] : []),
     ].join('\n'),
   );
+  if (login) writeFileSync(join(directory, 'htpasswd'), `${login.htpasswd}\n`);
   const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' });
-  await until('docker-registry answers', () =>
-    fetch(`http://${host}/v2/`).then(
-      (response) => response.ok,
-      () => false,
-    ),
-  );
+  await until('docker-registry answers', () => answers(host));
   return {
     host,
     async push(layout, name) {
@@ -42,6 +49,7 @@ export async function startRegistryServer(): Promise<RegistryServer> {
         '--insecure-policy',
         'copy',
         '--dest-tls-verify=false',
+        ...(login ? ['--dest-creds', login.text] : []),
         `oci:${layout}:test`,
         target,
       ]);
@@ -52,6 +60,15 @@ export async function startRegistryServer(): Promise<RegistryServer> {
       rmSync(directory, { recursive: true, force: true });
     },
   };
+}
+
+async function answers(host: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const [address, port] = host.split(':');
+    const socket = connect(Number(port), address);
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
 }
 
 /** A port that nobody listens on. Somebody may take it before it is used; on loopback that is rare enough. */
