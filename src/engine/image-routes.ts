@@ -18,7 +18,9 @@ import {
   imageImport,
   imageImportStream,
   imageList,
+  imagePromote,
   imagePull,
+  imageRegister,
   imageRename,
   imageShow,
   imageTag,
@@ -38,6 +40,14 @@ export function imageRoutes(context: EngineContext): Route[] {
     streamRoute(imageExport, async (params, operation, stream) => {
       const { exportImage } = await import('./images/export/export-image.ts');
       return exportImage(context, params, { operation, stream });
+    }),
+    route(imageRegister, async (params, operation) => {
+      const { registerImage } = await import('./images/register-image.ts');
+      return toImageView(context.db, await registerImage(context, params, operation));
+    }),
+    route(imagePromote, async ({ reference }, operation) => {
+      const { promoteImage } = await import('./images/promote-image.ts');
+      return toImageView(context.db, await promoteImage(context, reference, operation));
     }),
     route(imageTag, (params, operation) => tagImageRoute(context, params, operation)),
     route(imageRename, (params, operation) => renameImageRoute(context, params, operation)),

@@ -5,12 +5,13 @@ import { checkSpace, createOverlayDisk } from '../../host/disks.ts';
 import { loopbackForward, type PortForward } from '../../host/drivers/driver.ts';
 import { findFreePort } from '../../host/ports.ts';
 import { getImage } from '../../state/images.ts';
-import { imagePaths, vmPaths } from '../../state/layout.ts';
+import { vmPaths } from '../../state/layout.ts';
 import { formatBytes } from '../../state/units.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { guestSshPort } from '../guest-pool.ts';
+import { rootfsFile } from '../images/rootfs-file.ts';
 import type { Operation } from '../operations.ts';
 import { claimPorts } from './published-ports.ts';
 
@@ -59,7 +60,7 @@ const disk: Capability = {
     );
   },
   async prepareHost(context, vm, operation) {
-    const backing = imagePaths(context.layout, vm.imageId).rootfs;
+    const backing = await rootfsFile(context, getImage(context.db, vm.imageId));
     const { disk: path } = vmPaths(context.layout, vm.id);
     await createOverlayDisk(context.exec, {
       backing,
@@ -70,7 +71,7 @@ const disk: Capability = {
   },
   async configureGuest(context, vm) {
     const { disk: path } = vmPaths(context.layout, vm.id);
-    const rootfs = imagePaths(context.layout, vm.imageId).rootfs;
+    const rootfs = await rootfsFile(context, getImage(context.db, vm.imageId));
     const { size } = await stat(rootfs).catch((cause: unknown) => {
       throw new BangerError(
         'invalid_state',

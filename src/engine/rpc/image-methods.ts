@@ -72,6 +72,16 @@ export const exportSummary = z.object({
   layers: z.int(),
 });
 
+/** Makes an image of an ext4 filesystem that stays where it is, and stays the user's. */
+export const imageRegister = method(
+  'image.register',
+  z.object({ path: hostPath, name: reference }),
+  imageView,
+);
+
+/** Copies a registered image's filesystem to where banger keeps its own; its names lead there afterwards. */
+export const imagePromote = method('image.promote', z.object({ reference }), imageView);
+
 /** Gives an image one more name. A name that led elsewhere moves, as with docker. */
 export const imageTag = method('image.tag', z.object({ reference, name: reference }), imageView);
 
