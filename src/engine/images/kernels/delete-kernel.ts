@@ -11,6 +11,7 @@ import {
 } from '../../../state/kernels.ts';
 import { kernelPaths } from '../../../state/layout.ts';
 import type { ImageContext } from '../../context.ts';
+import { failpoint } from '../../failpoints.ts';
 import { discardPath } from '../image-staging.ts';
 import { publishKey } from '../publish-image.ts';
 import { chooseKernel, shownKernel } from './find-kernel.ts';
@@ -65,6 +66,7 @@ async function forget({ db, layout }: ImageContext, kernel: Kernel, discarded: s
   // The row goes first, because only the database knows of a VM that is just being created. A directory without a
   // row is removed when the next engine starts.
   deleteKernelRow(db, kernel.id);
+  await failpoint('kernel forgotten');
   const { directory } = kernelPaths(layout, kernel.id);
   await mkdir(layout.imageStagingDirectory, { recursive: true, mode: 0o700 });
   if (existsSync(directory)) await rename(directory, discarded);

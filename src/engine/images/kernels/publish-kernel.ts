@@ -7,6 +7,7 @@ import type { Database } from '../../../state/database.ts';
 import { findKernel, insertKernel, listKernels, type Kernel } from '../../../state/kernels.ts';
 import { kernelPaths, type KernelPaths, type Layout } from '../../../state/layout.ts';
 import type { ImageContext } from '../../context.ts';
+import { failpoint } from '../../failpoints.ts';
 import { discardPath } from '../image-staging.ts';
 import { publishKey } from '../publish-image.ts';
 
@@ -34,6 +35,7 @@ export async function publishKernel(
   // Outside the lock, since flushing takes its time.
   for (const path of [paths.vmlinux, paths.bzImage, paths.modules, paths.manifest]) await syncFile(path);
   await syncDirectory(paths.directory);
+  await failpoint('kernel synced');
 
   return context.locks.publish.run(publishKey, signal, async () => {
     const { directory } = kernelPaths(layout, kernel.id);
@@ -46,6 +48,7 @@ export async function publishKernel(
       await syncDirectory(layout.kernelsDirectory);
     }
     try {
+      await failpoint('kernel in place');
       return insertKernel(db, kernel, name);
     } catch (error) {
       if (!findKernel(db, kernel.id)) await rm(directory, { recursive: true, force: true });

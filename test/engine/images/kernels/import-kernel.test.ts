@@ -6,8 +6,10 @@ import { chooseDefaultKernel, deleteKernel } from '../../../../src/engine/images
 import { chooseKernel, kernelFiles } from '../../../../src/engine/images/kernels/find-kernel.ts';
 import { importKernel } from '../../../../src/engine/images/kernels/import-kernel.ts';
 import { removeUnownedKernels } from '../../../../src/engine/images/kernels/publish-kernel.ts';
+import type { Operation } from '../../../../src/engine/operations.ts';
 import { listKernels, type Kernel } from '../../../../src/state/kernels.ts';
 import { imageContext, recordedOperation } from '../../../support/image-context.ts';
+import { pointsOf, runWith } from '../../../support/vm-world.ts';
 import { bzImage, compressors, cpioFiles, kernelPackage, tinyKernel } from '../../../support/kernels.ts';
 
 const never = new AbortController().signal;
@@ -21,6 +23,15 @@ function world(): ImageContext & { readonly directory: string; file(name: string
     return path;
   };
   return Object.assign(context, { file });
+}
+
+function importOf(context: ReturnType<typeof world>, operation: Operation): Promise<Kernel> {
+  const path = context.file('vmlinux', tinyKernel());
+  return importKernel(
+    context,
+    { path, modulesPath: undefined, name: 'x', source: 'import', origin: path },
+    operation,
+  );
 }
 
 function load(
@@ -155,6 +166,28 @@ test('of two that race to one name one wins, and the other leaves nothing', asyn
   const [kernel] = listKernels(context.db);
   expect(remains(context)).toEqual([kernel!.id]);
 });
+
+test.each(['error', 'enospc', 'eacces'] as const)(
+  'an import that fails by %s at any of its points leaves nothing',
+  async (failure) => {
+    const points = await pointsOf('kernel.import', (operation) => {
+      const context = world();
+      return importOf(context, operation);
+    });
+    expect(points).toContain('kernel.import/kernel in place');
+    for (const point of points.filter((name) => !name.endsWith('staging removed'))) {
+      const context = world();
+      const failing = runWith(
+        'kernel.import',
+        (name) => (name === point ? failure : undefined),
+        (operation) => importOf(context, operation),
+      );
+      await expect(failing, point).rejects.toThrow();
+      expect(remains(context), point).toEqual([]);
+      expect(listKernels(context.db), point).toEqual([]);
+    }
+  },
+);
 
 test('the same content under two names is one kernel, and loses its names one by one', async () => {
   const context = world();
