@@ -1,6 +1,8 @@
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { imagePull } from '../../src/engine/rpc/image-methods.ts';
+import { vmPause, vmResume } from '../../src/engine/rpc/vm-control-methods.ts';
 import type { Method, ParamsOf } from '../../src/engine/rpc/method.ts';
 import {
   vmCreate,
@@ -101,6 +103,18 @@ function lane0(lab: CrashLab, world: HostWorld): Scenario[] {
       outcome: created,
     },
     pulling(lab, world),
+    {
+      name: 'start of the next engine',
+      ready: noNew,
+      act: async (arm) => {
+        lab.arm('vm.create/Connecting:after=kill');
+        await call(vmCreate, { name: 'new' }).catch(() => undefined);
+        arm();
+        await lab.quietEngine();
+      },
+      outcome: created,
+    },
+    running(lab, world),
   ];
 }
 
@@ -118,6 +132,29 @@ function lane1(lab: CrashLab, world: HostWorld): Scenario[] {
     { name: 'vm kill', ready: isRunning, act: acting(lab, vmKill, { vm: 'web' }), outcome: state },
     { name: 'vm start', ready: isStopped, act: acting(lab, vmStart, { vm: 'web' }), outcome: state },
     { name: 'vm restart', ready: isRunning, act: acting(lab, vmRestart, { vm: 'web' }), outcome: state },
+    {
+      name: 'end of a stop by the next engine',
+      ready: isRunning,
+      act: async (arm) => {
+        lab.arm('vm.stop/Flushing disks:before=kill');
+        await call(vmStop, { vm: 'web' }).catch(() => undefined);
+        arm();
+        await lab.quietEngine();
+      },
+      outcome: state,
+    },
+    {
+      name: 'vm pause',
+      ready: async () => void (await call(vmResume, { vm: 'web' })),
+      act: acting(lab, vmPause, { vm: 'web' }),
+      outcome: state,
+    },
+    {
+      name: 'vm resume',
+      ready: async () => void (await call(vmPause, { vm: 'web' })),
+      act: acting(lab, vmResume, { vm: 'web' }),
+      outcome: state,
+    },
     preparing(lab),
   ];
 }
@@ -170,6 +207,51 @@ function preparing(lab: CrashLab): Scenario {
       return found === `version ${count}` ? 'the new tree is there' : 'the old tree is there';
     },
   };
+}
+
+/** What a program changed is in a patch on the host, or still in its VM: never nowhere. */
+function running(lab: CrashLab, world: HostWorld): Scenario {
+  const path = join(lab.banger.home, 'job-tree');
+  const patches = (): number => namesIn(lab.layout.patchesDirectory).length;
+  let repo: GitRepo | undefined;
+  let patchesBefore = 0;
+  return {
+    name: 'vm run',
+    ready: async () => {
+      if (world.state('job') !== undefined) await lab.call(vmDelete, { vm: 'job' });
+      if (!repo) {
+        repo = createRepo(path);
+        repo.write('file', 'sent\n');
+        repo.commit('one');
+      }
+      patchesBefore = patches();
+    },
+    act: (arm) => {
+      arm();
+      const change = ['sh', '-c', 'echo changed > file'];
+      return lab.banger.run(['vm', 'run', path, '--rm', '--name', 'job', '--', ...change]);
+    },
+    provoked: { failpoints: '', after: 'vm.run/Connecting:after' },
+    outcome: async (point) => {
+      const hasRun = /Looking for|deleting|Deleting|removed|ended/.test(point);
+      if (patches() > patchesBefore) return 'there is a patch';
+      if (world.state('job') === undefined) {
+        expect(hasRun).toBe(false);
+        return 'there is no VM';
+      }
+      const found = await lab.banger.guest('job', 'cat /root/job-tree/file');
+      if (hasRun) expect(found).toBe('changed');
+      return `the VM is kept, with what was ${found}`;
+    },
+  };
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
 }
 
 function acting<M extends Method>(lab: CrashLab, method: M, params: ParamsOf<M>): Scenario['act'] {

@@ -190,6 +190,8 @@ function findQemu(id: string): FoundVmm | undefined {
     const identity = identifyProcess(pid);
     const argv = identity && commandLine(pid);
     if (!argv || !isOurs(pid)) continue;
+    // Somebody's editor or grep may have been given the same words, but not in this place.
+    if (argv[1] !== '-name' || argv[2] !== processName(id) || !argv.includes('-nodefaults')) continue;
     const after = (option: string): string => argv[argv.indexOf(option) + 1] ?? '';
     return {
       process: identity,

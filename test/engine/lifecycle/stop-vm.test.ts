@@ -92,3 +92,39 @@ test('when something of it cannot be removed, the row stays for the reconciler, 
   await deleteVm(engine.context, vm.id, operation());
   expect(findVm(engine.context.db, vm.id)).toBeUndefined();
 });
+
+test('of two starts at once, one boots the VM, and the other reports it', async () => {
+  await stop();
+  const [one, other] = await Promise.all([
+    startVm(engine.context, vm.id, operation()),
+    startVm(engine.context, vm.id, operation()),
+  ]);
+  expect([one.state, other.state]).toEqual(['running', 'running']);
+  expect(engine.specs).toHaveLength(2);
+  expect([...engine.vmms.values()].filter(isAlive)).toHaveLength(1);
+});
+
+test('what is asked of one VM at once is done one after the other, in the order it was asked', async () => {
+  const ended: string[] = [];
+  const note = (what: string) => () => void ended.push(what);
+  await Promise.all([
+    stop().then(note('stop')),
+    startVm(engine.context, vm.id, operation()).then(note('start')),
+    killVm(engine.context, vm.id, operation()).then(note('kill')),
+    deleteVm(engine.context, vm.id, operation()).then(note('delete')),
+  ]);
+  expect(ended).toEqual(['stop', 'start', 'kill', 'delete']);
+  expect(findVm(engine.context.db, vm.id)).toBeUndefined();
+});
+
+test('whoever waits for a VM can be cancelled, and the verb under way goes on', async () => {
+  const gate = Promise.withResolvers<'tcg'>();
+  await stop();
+  const first = startVm({ ...engine.context, acceleration: () => gate.promise }, vm.id, operation());
+  const { operation: waiting, cancel } = fakeOperation();
+  const second = deleteVm(engine.context, vm.id, waiting);
+  cancel();
+  await expect(second).rejects.toMatchObject({ code: 'cancelled' });
+  gate.resolve('tcg');
+  expect((await first).state).toBe('running');
+});

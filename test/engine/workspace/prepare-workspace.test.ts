@@ -1,6 +1,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { WorkspaceContext } from '../../../src/engine/context.ts';
+import type { Guest } from '../../../src/engine/guest.ts';
 import { findWorkspacesByHostPath } from '../../../src/state/workspaces.ts';
 import { createFixture, vmId, type Fixture } from './workspace-fixture.ts';
 
@@ -164,4 +166,31 @@ test('while a tree is being sent, the lock of its VM is free', async () => {
   fixture.repo.commit('first');
   await fixture.prepare();
   expect(wasTaken).toBe(false);
+});
+
+test('whoever wants the VM does not wait for an upload to it', async () => {
+  const uploading = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  const { guest } = fixture.context;
+  const slowGuest: WorkspaceContext['guest'] = async (...args) => {
+    const real = await guest(...args);
+    const runToolbox: Guest['runToolbox'] = async (argv, options) => {
+      if (argv.some((word) => word.includes('tar -x'))) {
+        uploading.resolve();
+        await gate.promise;
+      }
+      return real.runToolbox(argv, options);
+    };
+    return { ...real, runToolbox };
+  };
+  Object.assign(fixture.context, { guest: slowGuest });
+  fixture.repo.write('file', 'text\n');
+  fixture.repo.commit('one');
+  const preparing = fixture.prepare();
+  await uploading.promise;
+  // It is all that stop and delete wait for.
+  const never = new AbortController().signal;
+  expect(await fixture.context.locks.vm.run(vmId, never, async () => 'free')).toBe('free');
+  gate.resolve();
+  await preparing;
 });

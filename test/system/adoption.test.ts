@@ -1,0 +1,88 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { vmCreate, vmKill, vmShow, vmStart } from '../../src/engine/rpc/vm-methods.ts';
+import type { Handles } from '../../src/engine/handles.ts';
+import { identifyProcess, isAlive, killProcess } from '../../src/host/process.ts';
+import { vmPaths } from '../../src/state/layout.ts';
+import { killEngine, openCrashLab } from '../support/crash-lab.ts';
+
+const lab = openCrashLab();
+const decoys: ChildProcess[] = [];
+let id: string;
+let file: string;
+
+beforeAll(async () => {
+  ({ id } = await lab.call(vmCreate, { name: 'web' }));
+  file = vmPaths(lab.layout, id).handles;
+});
+afterAll(async () => {
+  for (const decoy of decoys) decoy.kill('SIGKILL');
+  await lab[Symbol.asyncDispose]();
+});
+
+const readHandles = (): Handles => JSON.parse(readFileSync(file, 'utf8')) as Handles;
+const writeHandles = (handles: object): void => writeFileSync(file, JSON.stringify(handles));
+
+/** A process that is none of ours, though its command line names the VM, as an editor's or a grep's may. */
+async function startDecoy(): Promise<{ pid: number; startTime: string; bootId: string }> {
+  const words = ['-e', 'setInterval(() => {}, 1e6)', '--', '-name', `banger-${id}`, '-nodefaults'];
+  const decoy = spawn(process.execPath, words, { stdio: 'ignore' });
+  decoys.push(decoy);
+  await once(decoy, 'spawn');
+  return identifyProcess(decoy.pid!)!;
+}
+
+const damages: [string, (right: Handles) => unknown][] = [
+  ['missing', () => rmSync(file)],
+  ['cut short', () => truncateSync(file, 40)],
+  ['empty', () => truncateSync(file)],
+  ['of another form', () => writeHandles({ process: 'me' })],
+  [
+    'of a pid that another process has now',
+    async (right) => {
+      const { pid } = await startDecoy();
+      writeHandles({ ...right, process: { ...right.process, pid } });
+    },
+  ],
+  ['of another process altogether', async (right) => writeHandles({ ...right, process: await startDecoy() })],
+  [
+    'of another boot of the host',
+    (right) => writeHandles({ ...right, process: { ...right.process, bootId: 'another' } }),
+  ],
+];
+
+test.each(damages)('a VM whose handle file is %s is adopted as it runs', async (_, damage) => {
+  const before = await lab.call(vmShow, { vm: 'web' });
+  const right = readHandles();
+  await killEngine(await lab.quietEngine());
+  await damage(right);
+
+  expect(await lab.call(vmShow, { vm: 'web' })).toMatchObject({ state: 'running', bootId: before.bootId });
+  expect(readHandles()).toMatchObject({ process: right.process, sshPort: right.sshPort });
+  expect(await lab.banger.guest('web', 'cat /proc/sys/kernel/random/boot_id')).toBe(before.bootId);
+});
+
+test('what only looks like a VMM is neither adopted nor ended, also when the VM is killed', async () => {
+  const right = readHandles();
+  await lab.call(vmKill, { vm: 'web' });
+  expect(isAlive(right.process)).toBe(false);
+  expect(decoys.length).toBeGreaterThan(0);
+  for (const decoy of decoys) expect(identifyProcess(decoy.pid!)).toBeDefined();
+});
+
+test('after a reboot of the host, what was left of VMs is gone, and they start again', async () => {
+  await lab.call(vmStart, { vm: 'web' });
+  const right = readHandles();
+  await lab.banger.guest('web', 'echo kept > /root/kept && sync');
+  await killEngine(await lab.quietEngine());
+  await killProcess(right.process);
+  const decoy = await startDecoy();
+  writeHandles({ ...right, process: { ...decoy, bootId: 'before' } });
+
+  expect(await lab.call(vmShow, { vm: 'web' })).toMatchObject({ state: 'stopped' });
+  expect(isAlive(decoy)).toBe(true);
+  await lab.call(vmStart, { vm: 'web' });
+  expect(await lab.banger.guest('web', 'cat /root/kept')).toBe('kept');
+});
