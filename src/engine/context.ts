@@ -11,6 +11,7 @@ import type { Guest } from './guest.ts';
 import type { GuestPool } from './guest-pool.ts';
 import type { HandleCache } from './handles.ts';
 import type { EngineLocks } from './locks.ts';
+import type { Capability } from './lifecycle/capabilities.ts';
 import type { Log } from './log.ts';
 import type { OperationRegistry } from './operations.ts';
 
@@ -27,6 +28,8 @@ export interface EngineContext {
   /** The configuration as the file says now; throws when it is wrong */
   readonly config: () => Config;
   readonly handles: HandleCache;
+  /** Features that touch host and guest, in the order in which they are set up */
+  readonly capabilities: readonly Capability[];
   /** Connections to guests; `guest` below is the way to use them */
   readonly guests: Pick<GuestPool, 'drop' | 'closeAll'>;
   /** The key pair by which guests know us, made on first use */

@@ -20,6 +20,7 @@ import type { Failpoints } from './failpoints.ts';
 import { GuestPool } from './guest-pool.ts';
 import { HandleCache } from './handles.ts';
 import { IdleTimer } from './idle-timer.ts';
+import { builtInCapabilities } from './lifecycle/capabilities.ts';
 import { createLocks } from './locks.ts';
 import { openLog, type Log } from './log.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
@@ -138,6 +139,7 @@ function createContext(
     assets,
     config,
     handles,
+    capabilities: builtInCapabilities,
     guests,
     clientKey,
     driver: () => qemuDriver(config().qemuProgram),

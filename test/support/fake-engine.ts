@@ -7,6 +7,7 @@ import type { EngineContext } from '../../src/engine/context.ts';
 import { EventBus } from '../../src/engine/events.ts';
 import type { Guest } from '../../src/engine/guest.ts';
 import { HandleCache } from '../../src/engine/handles.ts';
+import { builtInCapabilities } from '../../src/engine/lifecycle/capabilities.ts';
 import { createLocks } from '../../src/engine/locks.ts';
 import { OperationRegistry } from '../../src/engine/operations.ts';
 import {
@@ -186,6 +187,7 @@ export function fakeEngine(): FakeEngine {
       },
     },
     config: () => parseConfig('[vm]\nimage = "test"\nmemory = "128M"\n', 'config.toml'),
+    capabilities: builtInCapabilities,
     handles: new HandleCache((id) => vmPaths(layout, id).handles),
     clientKey: () => ensureClientKey(layout.clientKey),
     guests: { drop: () => undefined, closeAll: () => undefined },

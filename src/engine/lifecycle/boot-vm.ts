@@ -12,7 +12,7 @@ import { failpoint } from '../failpoints.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import { kernelFiles } from '../images/kernels/find-kernel.ts';
 import type { Operation } from '../operations.ts';
-import { capabilities, type GuestSetup } from './capabilities.ts';
+import type { GuestSetup } from './capabilities.ts';
 import { imageEnvironment } from './image-program.ts';
 import type { RunStep } from './rollback.ts';
 
@@ -69,7 +69,7 @@ export async function bootVm(
       await rememberBoot(context, vm, ready);
       await context.guest(vm, operation.signal);
       await failpoint('guest connected');
-      for (const capability of capabilities) await capability.afterStart?.(context, vm, operation);
+      for (const capability of context.capabilities) await capability.afterStart?.(context, vm, operation);
       // The last moment at which a cancelled boot is still taken back.
       if (operation.signal.aborted) throw abortError(operation.signal);
     },
@@ -103,7 +103,7 @@ async function collectSetup(context: EngineContext, vm: Vm): Promise<Required<Gu
   let conf: Record<string, string> = { HOSTNAME: vm.name, VM_ID: vm.id, FIRST_BOOT: isFirst ? '1' : '' };
   let disk = '';
   const forwards = [];
-  for (const capability of capabilities) {
+  for (const capability of context.capabilities) {
     const setup = await capability.configureGuest?.(context, vm);
     conf = { ...conf, ...setup?.conf };
     disk = setup?.disk ?? disk;

@@ -111,12 +111,12 @@ const directory: Capability = {
 };
 
 /** In the order in which they are set up. */
-export const capabilities: readonly Capability[] = [directory, disk, userNetwork];
+export const builtInCapabilities: readonly Capability[] = [directory, disk, userNetwork];
 
 /** Runs every capability's clean-up, last made first, whatever the others do; their errors are joined. */
 export async function cleanUpCapabilities(context: EngineContext, vm: Vm): Promise<void> {
   const errors: unknown[] = [];
-  for (const capability of [...capabilities].reverse()) {
+  for (const capability of [...context.capabilities].reverse()) {
     try {
       await capability.cleanUp?.(context, vm);
       if (capability.cleanUp) await failpoint(`${capability.name} removed`);

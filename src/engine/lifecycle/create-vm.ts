@@ -11,7 +11,7 @@ import { holdImage } from '../images/hold-image.ts';
 import { chooseKernel } from '../images/kernels/find-kernel.ts';
 import type { Operation } from '../operations.ts';
 import { bootVm } from './boot-vm.ts';
-import { capabilities, cleanUpCapabilities } from './capabilities.ts';
+import { cleanUpCapabilities } from './capabilities.ts';
 import { planPorts, type PortRequest } from './published-ports.ts';
 import { withRollback } from './rollback.ts';
 import { generateVmName } from './vm-names.ts';
@@ -73,7 +73,7 @@ export async function createVm(
     controlSocket: vmPaths(context.layout, id).controlSocket,
     createdAt: new Date().toISOString(),
   } as const;
-  for (const capability of capabilities)
+  for (const capability of context.capabilities)
     await capability.preflight?.(context, { ...planned, name: params.name ?? id });
 
   // Awaited here: the image is held until the VM's row holds it.
@@ -97,7 +97,7 @@ export async function createVm(
           await mkdir(paths.directory, { recursive: true, mode: 0o700 });
           await failpoint('directory made');
           await writeFileAtomic(paths.hostKey, key.dropbear, 0o600);
-          for (const capability of capabilities) {
+          for (const capability of context.capabilities) {
             await capability.prepareHost?.(context, vm, operation);
             if (capability.prepareHost) await failpoint(`${capability.name} prepared`);
           }
