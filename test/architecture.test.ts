@@ -26,7 +26,12 @@ const importRules: readonly { readonly files: string; readonly mayImport: readon
   },
   {
     files: 'src/engine/rpc/',
-    mayImport: ['src/engine/operations.ts', 'src/host/process.ts', 'src/state/vm-states.ts'],
+    mayImport: [
+      'src/engine/operations.ts',
+      'src/engine/progress.ts',
+      'src/host/process.ts',
+      'src/state/vm-states.ts',
+    ],
   },
   { files: 'src/engine/', mayImport: ['src/host/', 'src/state/'] },
   { files: 'src/host/', mayImport: [] },

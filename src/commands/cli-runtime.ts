@@ -36,6 +36,49 @@ export class CliRuntime implements Cli {
     return this.#request(await this.#connect(), method, params);
   }
 
+  async detach<M extends Method>(method: M, params: ParamsOf<M>): Promise<string> {
+    const client = await this.#connect();
+    try {
+      return await client.detach(method, params);
+    } finally {
+      client.close();
+    }
+  }
+
+  async follow<M extends StreamMethod>(
+    method: M,
+    params: ParamsOf<M>,
+    onData: (bytes: Buffer) => Promise<void>,
+  ): Promise<void> {
+    const client = await this.#connect();
+    const stream = await client.stream(method, params);
+    let isEnough = false;
+    const restore = this.#input.onInterrupt(() => {
+      if (isEnough) return false;
+      isEnough = true;
+      client.cancel();
+      return true;
+    });
+    let written = Promise.resolve();
+    stream.onFrame((frame) => {
+      if (frame.type !== 'stdout') return;
+      stream.pause();
+      written = written.then(() => onData(frame.payload)).finally(() => stream.resume());
+      written.catch(() => client.close());
+    });
+    try {
+      await stream.ended;
+      await written;
+    } catch (error) {
+      await written;
+      if (!isEnough) throw error;
+      this.exitWith(130);
+    } finally {
+      restore();
+      client.close();
+    }
+  }
+
   async callIfRunning<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined> {
     const client = await this.#findEngine();
     return client && this.#request(client, method, params);

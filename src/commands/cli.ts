@@ -10,6 +10,14 @@ export interface Cli {
   readonly json: boolean;
   /** Calls the engine, starting it when needed, and shows progress until the answer is there */
   call<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M>>;
+  /** Starts something that goes on without us, and returns its operation's id once it has begun */
+  detach<M extends Method>(method: M, params: ParamsOf<M>): Promise<string>;
+  /** Hands on what a stream tells, piece by piece, until it ends or the user has had enough (exit code 130) */
+  follow<M extends StreamMethod>(
+    method: M,
+    params: ParamsOf<M>,
+    onData: (bytes: Buffer) => Promise<void>,
+  ): Promise<void>;
   /** Like `call`, but never starts an engine: undefined when none is running */
   callIfRunning<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined>;
   /** Asks a running engine for something that ends it, and returns when it has ended; undefined when none is running */

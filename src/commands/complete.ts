@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { imageList } from '../engine/rpc/image-methods.ts';
 import { kernelList } from '../engine/rpc/kernel-methods.ts';
+import { operationList } from '../engine/rpc/operation-methods.ts';
 import { vmList } from '../engine/rpc/vm-methods.ts';
 import type { Cli } from './cli.ts';
 
@@ -34,8 +35,13 @@ export async function completeWords(program: Command, cli: Cli, words: readonly 
   if (argument?.argChoices) return [...argument.argChoices];
   if (previous === '--vm' || argument?.name() === 'vm') return vmNames(cli);
   if (argument?.name() === 'image') return imageNames(cli);
+  if (argument?.name() === 'operation') return operationIds(cli);
   if (argument?.name() === 'kernel') return kernelNames(cli);
   return [];
+}
+
+async function operationIds(cli: Cli): Promise<string[]> {
+  return ((await cli.callIfRunning(operationList, {})) ?? []).map((operation) => operation.id);
 }
 
 async function vmNames(cli: Cli): Promise<string[]> {

@@ -81,6 +81,15 @@ const groups: Readonly<Record<string, Group>> = {
       apply: async ({ cli }) => (await import('./workspace-apply.ts')).workspaceApplyCommand(cli),
     },
   },
+  operation: {
+    description: 'Look at what the engine is doing, follow it, or cancel it',
+    commands: {
+      list: async ({ cli }) => (await import('./operation-list.ts')).operationListCommand(cli),
+      show: async ({ cli }) => (await import('./operation-show.ts')).operationShowCommand(cli),
+      watch: async ({ cli }) => (await import('./operation-watch.ts')).operationWatchCommand(cli),
+      cancel: async ({ cli }) => (await import('./operation-cancel.ts')).operationCancelCommand(cli),
+    },
+  },
   engine: {
     description: 'Look at the background process, or end it',
     commands: {
@@ -92,6 +101,7 @@ const groups: Readonly<Record<string, Group>> = {
 
 const topLevel: Readonly<Record<string, Load>> = {
   ps: async ({ cli }) => (await import('./vm-list.ts')).vmListCommand(cli, 'ps'),
+  events: async ({ cli }) => (await import('./events.ts')).eventsCommand(cli),
   doctor: async ({ cli, doctor }) => (await import('./doctor.ts')).doctorCommand(cli, doctor),
   version: async ({ cli, build }) => (await import('./version.ts')).versionCommand(cli, build),
   completion: async ({ cli }) => (await import('./completion.ts')).completionCommand(cli),
@@ -148,6 +158,7 @@ async function buildGroup(
     .enablePositionalOptions()
     .addOption(jsonOption());
   if (name === 'workspace') command.alias('ws');
+  if (name === 'operation') command.alias('op');
   command.addHelpText(
     'after',
     `\nMore about one of them:\n  banger ${name} ${Object.keys(group.commands)[0]} --help`,

@@ -23,6 +23,7 @@ import { IdleTimer } from './idle-timer.ts';
 import { builtInCapabilities } from './lifecycle/capabilities.ts';
 import { createLocks } from './locks.ts';
 import { openLog, type Log } from './log.ts';
+import { operationEvent } from './operation-routes.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
 import { reconcile } from './reconciler.ts';
 import { routes } from './routes.ts';
@@ -132,7 +133,7 @@ function createContext(
     layout,
     db,
     locks: createLocks(),
-    operations: new OperationRegistry(input.failpoints),
+    operations: new OperationRegistry(input.failpoints, (view) => events.publish(operationEvent(view))),
     events,
     log,
     exec,
@@ -234,7 +235,7 @@ async function listen(
     ],
     hello: (clientBuild) => {
       const isOther = clientBuild !== build.buildId;
-      const leaving = control.stop.signal.aborted || (isOther && context.operations.runningCount === 0);
+      const leaving = control.stop.signal.aborted || (isOther && work(context).length === 0);
       if (leaving) leave('a client of another build came');
       return {
         protocol: protocolVersion,
@@ -279,7 +280,7 @@ function countRunning(context: EngineContext): number {
 
 /** What is under way is cancelled, and given time to undo itself: the next engine would have to. */
 async function cancelOperations(context: EngineContext, log: Log): Promise<void> {
-  for (const operation of work(context)) context.operations.cancel(operation.id);
+  context.operations.cancelAll();
   const deadline = performance.now() + undoTimeoutMs;
   while (context.operations.runningCount > 0 && performance.now() < deadline) await sleep(lockPollMs);
   if (context.operations.runningCount > 0)

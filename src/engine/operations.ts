@@ -1,39 +1,9 @@
-import { BangerError, errorText } from '../errors.ts';
-import { failpointNow, withFailpoints, type Failpoints } from './failpoints.ts';
+import { BangerError, type ErrorCode } from '../errors.ts';
+import { withFailpoints, type Failpoints } from './failpoints.ts';
+import type { Progress } from './progress.ts';
+import { RunningOperation } from './running-operation.ts';
 
-/** What a client shows while it waits. */
-export interface Progress {
-  readonly stage: string;
-  readonly detail?: string;
-  /** Work done so far and in total, in the same unit; total is absent while unknown */
-  readonly done?: number;
-  readonly total?: number;
-  readonly unit?: 'bytes' | 'files';
-  /** Things that are worked on side by side, always all of them and in the same order */
-  readonly parts?: readonly ProgressPart[];
-}
-
-/** What happens to a part, in the order in which it happens; one that was there before skips the download. */
-export const partStates = [
-  'waiting',
-  'verifying',
-  'downloading',
-  'downloaded',
-  'cached',
-  'converting',
-  'done',
-] as const;
-export type PartState = (typeof partStates)[number];
-
-/** One of several things that an operation works on side by side, such as a layer. */
-export interface ProgressPart {
-  /** Short, and different from the others' */
-  readonly name: string;
-  readonly state: PartState;
-  /** Bytes, of what the state says is being done; total is absent while unknown */
-  readonly done?: number;
-  readonly total?: number;
-}
+export type { Progress, ProgressPart, PartState } from './progress.ts';
 
 /** Seconds, rounded to milliseconds, that a finished stage took. */
 export interface StageTiming {
@@ -51,6 +21,10 @@ export interface Operation {
   enter(stage: string): void;
   /** Says how far the current stage is. Cheap: listeners are told at most every 100 ms, of what was said last. */
   progress(progress: Omit<Progress, 'stage'>): void;
+  /** Says what it is about, when that was not known at its start */
+  about?(subject: string): void;
+  /** Says that a step was taken back: whoever cancelled is told */
+  undid?(step: string): void;
 }
 
 /** The same operation for work that must finish, whoever has gone: clean-up is not cancelled with what it cleans up. */
@@ -61,6 +35,8 @@ export function uncancellable(operation: Operation, signal = new AbortController
     signal,
     enter: (stage) => operation.enter(stage),
     progress: (progress) => operation.progress(progress),
+    about: (subject) => operation.about?.(subject),
+    undid: (step) => operation.undid?.(step),
   };
 }
 
@@ -79,63 +55,95 @@ export interface OperationView {
   readonly subject?: string;
   readonly state: OperationState;
   readonly progress?: Progress;
-  readonly stages: readonly StageTiming[];
+  /** In order; of one that runs, the last is under way */
+  readonly stages: StageTiming[];
   readonly startedAt: string;
   readonly finishedAt?: string;
-  readonly error?: string;
+  /** From its start to its end, or until now */
+  readonly seconds: number;
+  readonly error?: { readonly code: ErrorCode; readonly message: string; readonly hint?: string };
+  /** Steps that were taken back because it failed or was cancelled, in that order */
+  readonly undone: string[];
 }
 
-type Listener = (progress: Progress) => void;
+export type ProgressListener = (progress: Progress) => void;
 
-/** How many finished operations are remembered. */
-const keepFinished = 50;
-const progressIntervalMs = 100;
+export interface NewOperation {
+  readonly kind: string;
+  readonly subject?: string;
+  readonly signal: AbortSignal;
+  readonly onProgress?: ProgressListener;
+  /** A short question, or somebody who only watches: not listed, nobody waits for its end */
+  readonly isQuestion?: boolean;
+}
+
+/** How many finished operations are remembered, how many of one kind (a script may run thousands of `exec`), and for how long. */
+const keepFinished = 100;
+const keepFinishedOfKind = 20;
+const keepFinishedMs = 60 * 60 * 1000;
 
 /** Every operation under way, and the last ones that finished. */
 export class OperationRegistry {
   readonly #running = new Map<string, RunningOperation>();
-  readonly #finished: OperationView[] = [];
+  readonly #questions = new Set<RunningOperation>();
+  #finished: OperationView[] = [];
   readonly #idleWaiters = new Set<() => void>();
   readonly #failpoints: Failpoints | undefined;
+  readonly #onChange: (view: OperationView) => void;
   #counter = 0;
 
-  constructor(failpoints?: Failpoints) {
+  /** `onChange` hears of each operation, questions aside, when it starts and when it has ended. */
+  constructor(failpoints?: Failpoints, onChange: (view: OperationView) => void = () => undefined) {
     this.#failpoints = failpoints;
+    this.#onChange = onChange;
   }
 
+  /** Everything under way, questions included */
   get runningCount(): number {
-    return this.#running.size;
+    return this.#running.size + this.#questions.size;
   }
 
   /** Runs a task as an operation; it stays listed for a while afterwards. */
-  async run<T>(
-    what: { kind: string; subject?: string; signal: AbortSignal; onProgress?: Listener },
-    task: (operation: TimedOperation) => Promise<T>,
-  ): Promise<T> {
+  async run<T>(what: NewOperation, task: (operation: TimedOperation) => Promise<T>): Promise<T> {
     const id = `op-${process.pid.toString(36)}-${(++this.#counter).toString(36)}`;
     const operation = new RunningOperation(id, what);
+    if (what.isQuestion) return this.#ask(operation, task);
     this.#running.set(id, operation);
-    let state: OperationState = 'failed';
-    let message: string | undefined;
+    this.#onChange(operation.view());
     try {
       const result = await withFailpoints(this.#failpoints, operation, () => task(operation));
-      state = 'done';
+      this.#finish(operation, operation.end());
       return result;
     } catch (error) {
-      message = errorText(error);
-      if (error instanceof BangerError && error.code === 'cancelled') state = 'cancelled';
+      this.#finish(operation, operation.end(error));
       throw error;
-    } finally {
-      this.#running.delete(id);
-      this.#finished.push(operation.view(state, message));
-      if (this.#finished.length > keepFinished) this.#finished.shift();
-      if (this.#running.size === 0) for (const waiter of this.#idleWaiters) waiter();
     }
   }
 
   /** Running ones first, then finished ones, each oldest first. */
   list(): OperationView[] {
-    return [...[...this.#running.values()].map((operation) => operation.view('running')), ...this.#finished];
+    this.#forgetOld();
+    return [...[...this.#running.values()].map((operation) => operation.view()), ...this.#finished];
+  }
+
+  /** The operation with this id, or an unambiguous beginning of it. */
+  get(reference: string): OperationView {
+    const all = this.list();
+    const matches = all.filter(({ id }) => id === reference);
+    if (matches.length === 0) matches.push(...all.filter(({ id }) => id.startsWith(reference)));
+    if (matches.length === 1) return matches[0]!;
+    if (matches.length > 1) {
+      throw new BangerError(
+        'invalid_argument',
+        `"${reference}" could be any of ${matches.length} operations`,
+        {
+          hint: 'Give the whole id; list operations with: banger operation list',
+        },
+      );
+    }
+    throw new BangerError('not_found', `There is no operation "${reference}"`, {
+      hint: 'Finished ones are forgotten after an hour, and when the engine ends. List operations with: banger operation list',
+    });
   }
 
   /** Cancels what is under way; false when there is no such operation any more. */
@@ -145,98 +153,59 @@ export class OperationRegistry {
     return operation !== undefined;
   }
 
+  /** Cancels everything, questions included. */
+  cancelAll(): void {
+    for (const operation of [...this.#running.values(), ...this.#questions]) operation.cancel();
+  }
+
+  /**
+   * Follows an operation to its end and returns how it ended. The listener hears of its stages as the one who
+   * started it does, beginning with the current one. Rejects when the signal fires; the operation goes on.
+   */
+  async watch(
+    id: string,
+    signal: AbortSignal,
+    listener: ProgressListener = () => undefined,
+  ): Promise<OperationView> {
+    const operation = this.#running.get(id);
+    if (!operation) return this.get(id);
+    await operation.follow(listener, signal);
+    return this.get(id);
+  }
+
   /** Calls back whenever the last running operation ends. Returns how to stop that. */
   onIdle(callback: () => void): () => void {
     this.#idleWaiters.add(callback);
     return () => this.#idleWaiters.delete(callback);
   }
-}
 
-class RunningOperation implements TimedOperation {
-  readonly id: string;
-  readonly kind: string;
-  readonly signal: AbortSignal;
-  readonly #subject: string | undefined;
-  readonly #listener: Listener | undefined;
-  readonly #cancel = new AbortController();
-  readonly #startedAt = new Date();
-  readonly #stages: StageTiming[] = [];
-  #progress: Progress | undefined;
-  #stageStart = performance.now();
-  #lastTold = 0;
-  /** Set while listeners have yet to hear what was said last */
-  #telling: NodeJS.Timeout | undefined;
-
-  constructor(
-    id: string,
-    what: { kind: string; subject?: string; signal: AbortSignal; onProgress?: Listener },
-  ) {
-    this.id = id;
-    this.kind = what.kind;
-    this.#subject = what.subject;
-    this.#listener = what.onProgress;
-    this.signal = AbortSignal.any([what.signal, this.#cancel.signal]);
-  }
-
-  enter(stage: string): void {
-    this.#closeStage();
-    this.#progress = { stage };
-    this.#tell();
-    // What a stage begins with is worth showing at once.
-    this.#lastTold = 0;
-    failpointNow(`${stage}:before`);
-  }
-
-  progress(progress: Omit<Progress, 'stage'>): void {
-    this.#progress = { stage: this.#progress?.stage ?? this.kind, ...progress };
-    const waitMs = progressIntervalMs - (performance.now() - this.#lastTold);
-    if (waitMs <= 0) this.#tell();
-    else this.#telling ??= setTimeout(() => this.#tell(), waitMs).unref();
-  }
-
-  #tell(): void {
-    clearTimeout(this.#telling);
-    this.#telling = undefined;
-    this.#lastTold = performance.now();
-    if (this.#progress) this.#listener?.(this.#progress);
-  }
-
-  timings(): readonly StageTiming[] {
-    const now = performance.now();
-    const current = this.#progress && {
-      stage: this.#progress.stage,
-      seconds: Math.round(now - this.#stageStart) / 1000,
-    };
-    return current ? [...this.#stages, current] : [...this.#stages];
-  }
-
-  cancel(): void {
-    this.#cancel.abort(new BangerError('cancelled', 'Cancelled'));
-  }
-
-  view(state: OperationState, error?: string): OperationView {
-    if (state !== 'running') this.#closeStage();
-    return {
-      id: this.id,
-      kind: this.kind,
-      subject: this.#subject,
-      state,
-      progress: state === 'running' ? this.#progress : undefined,
-      stages: [...this.#stages],
-      startedAt: this.#startedAt.toISOString(),
-      finishedAt: state === 'running' ? undefined : new Date().toISOString(),
-      error,
-    };
-  }
-
-  #closeStage(): void {
-    // How a stage ended is part of the story.
-    if (this.#telling) this.#tell();
-    const now = performance.now();
-    if (this.#progress) {
-      this.#stages.push({ stage: this.#progress.stage, seconds: Math.round(now - this.#stageStart) / 1000 });
-      this.#progress = undefined;
+  async #ask<T>(operation: RunningOperation, task: (operation: TimedOperation) => Promise<T>): Promise<T> {
+    this.#questions.add(operation);
+    try {
+      return await task(operation);
+    } finally {
+      this.#questions.delete(operation);
+      this.#tellIdle();
     }
-    this.#stageStart = now;
+  }
+
+  #finish(operation: RunningOperation, view: OperationView): void {
+    this.#running.delete(operation.id);
+    this.#finished.push(view);
+    const same = this.#finished.filter(({ kind }) => kind === view.kind);
+    if (same.length > keepFinishedOfKind) this.#finished.splice(this.#finished.indexOf(same[0]!), 1);
+    if (this.#finished.length > keepFinished) this.#finished.shift();
+    operation.tellEnd();
+    this.#onChange(view);
+    this.#tellIdle();
+  }
+
+  #forgetOld(): void {
+    const oldest = Date.now() - keepFinishedMs;
+    this.#finished = this.#finished.filter(({ finishedAt }) => Date.parse(finishedAt!) >= oldest);
+  }
+
+  #tellIdle(): void {
+    if (this.runningCount === 0) for (const waiter of this.#idleWaiters) waiter();
   }
 }

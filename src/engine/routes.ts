@@ -1,3 +1,5 @@
+import { eventRoutes } from './event-routes.ts';
+import { operationRoutes } from './operation-routes.ts';
 import { listVms, resolveVm } from '../state/vms.ts';
 import type { EngineContext } from './context.ts';
 import { controlRoutes } from './control-routes.ts';
@@ -83,5 +85,7 @@ export function routes(context: EngineContext): Route[] {
     route(workspacePrepare, (params, operation) => prepareWorkspaceRoute(context, params, operation)),
     route(workspaceExport, (params, operation) => exportWorkspaceRoute(context, params, operation)),
     route(workspaceApply, (params, operation) => applyWorkspace(context, params, operation)),
+    ...operationRoutes(context),
+    ...eventRoutes(context),
   ];
 }

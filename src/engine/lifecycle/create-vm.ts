@@ -90,6 +90,7 @@ export async function createVm(
         undo: () => deleteVmRow(context.db, id),
       });
 
+      operation.about?.(vm.name);
       await run({
         stage: 'Creating disk',
         apply: async () => {

@@ -40,24 +40,26 @@ export async function withRollback<T>(
       return result;
     });
   } catch (error) {
-    await unwind(begun, { operation: operation.id, error, log });
+    await unwind(begun, { operation, error, log });
     throw error;
   }
 }
 
 async function unwind(
   begun: readonly Step<unknown>[],
-  { operation, error: reason, log }: { operation: string; error: unknown; log: Log },
+  { operation, error: reason, log }: { operation: Operation; error: unknown; log: Log },
 ): Promise<void> {
   let isClean = true;
   for (const [index, step] of [...begun.entries()].reverse()) {
     if (index === 0 && !isClean) return;
     try {
-      if (step.undo) await failpoint(`${step.stage}:undo`);
-      await step.undo?.(reason);
+      if (!step.undo) continue;
+      await failpoint(`${step.stage}:undo`);
+      await step.undo(reason);
+      operation.undid?.(step.stage);
     } catch (error) {
       isClean = false;
-      log('error', `undo failed: ${step.stage}: ${errorText(error)}`, { operation });
+      log('error', `undo failed: ${step.stage}: ${errorText(error)}`, { operation: operation.id });
     }
   }
 }

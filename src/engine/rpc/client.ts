@@ -3,6 +3,7 @@ import { BangerError } from '../../errors.ts';
 import { encodeFrame, FrameReader, type Frame, type FrameType } from './frames.ts';
 import { encodeLine, LineReader } from './lines.ts';
 import {
+  detachedResult,
   fromWireError,
   helloResult,
   progressEvent,
@@ -90,6 +91,12 @@ export class RpcClient {
     return method.result.parse(answer) as ResultOf<M>;
   }
 
+  /** Starts a method that goes on without us, and returns its operation's id. */
+  async detach<M extends Method>(method: M, params: ParamsOf<M>): Promise<string> {
+    const answer = await this.#request(method.name, params, { detach: true });
+    return detachedResult.parse(answer).operation;
+  }
+
   /** Calls a stream method: from now on the connection carries frames. */
   async stream<M extends StreamMethod>(method: M, params: ParamsOf<M>): Promise<ClientStream> {
     await this.hello;
@@ -107,12 +114,12 @@ export class RpcClient {
     this.#socket.destroy();
   }
 
-  #request(name: string, params: unknown): Promise<unknown> {
+  #request(name: string, params: unknown, extra: { detach?: true } = {}): Promise<unknown> {
     if (this.#closed) return Promise.reject(new EngineGone('The engine hung up'));
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject });
-      this.#socket.write(encodeLine({ jsonrpc: '2.0', id, method: name, params }));
+      this.#socket.write(encodeLine({ jsonrpc: '2.0', id, method: name, params, ...extra }));
     });
   }
 

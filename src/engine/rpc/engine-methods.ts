@@ -1,7 +1,7 @@
 import * as z from 'zod/mini';
-import { method } from './method.ts';
+import { question } from './method.ts';
 
-export const engineStatus = method(
+export const engineStatus = question(
   'engine.status',
   z.object({}),
   z.object({
@@ -18,8 +18,8 @@ export const engineStatus = method(
   }),
 );
 
-/** Ends the engine; VMs go on running. Refused (`busy`) while operations are under way, unless they are to be cancelled. */
-export const engineStop = method(
+/** Ends the engine (asked twice, it ends once); VMs go on running. Refused (`busy`) while operations are under way, unless they are to be cancelled. */
+export const engineStop = question(
   'engine.stop',
   z.object({ force: z._default(z.boolean(), false) }),
   z.object({ pid: z.int() }),

@@ -1,5 +1,5 @@
 import * as z from 'zod/mini';
-import { method, streamMethod } from './method.ts';
+import { method, question, streamMethod } from './method.ts';
 
 /** An image as clients see it. Host paths stay inside the engine. */
 export const imageView = z.object({
@@ -88,8 +88,8 @@ export const imageTag = method('image.tag', z.object({ reference, name: referenc
 /** Replaces a name of an image by another. */
 export const imageRename = method('image.rename', z.object({ reference, name: reference }), imageView);
 
-export const imageList = method('image.list', z.object({}), z.array(imageView));
-export const imageShow = method('image.show', z.object({ reference }), imageDetails);
+export const imageList = question('image.list', z.object({}), z.array(imageView));
+export const imageShow = question('image.show', z.object({ reference }), imageDetails);
 
 /** The short names that banger knows, and what they stand for. */
 export const imageCatalog = method(

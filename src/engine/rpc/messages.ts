@@ -1,6 +1,6 @@
 import * as z from 'zod/mini';
 import { BangerError, errorCodes } from '../../errors.ts';
-import { partStates } from '../operations.ts';
+import { partStates } from '../progress.ts';
 
 // Parsing happens once per message; compiling validators would cost a short-lived client more than it saves.
 z.config({ jitless: true });
@@ -52,13 +52,15 @@ export const progressEvent = z.object({
   total: z.optional(z.number()),
   unit: z.optional(z.enum(['bytes', 'files'])),
   parts: z.optional(
-    z.array(
-      z.object({
-        name: z.string(),
-        state: z.enum(partStates),
-        done: z.optional(z.number()),
-        total: z.optional(z.number()),
-      }),
+    z.readonly(
+      z.array(
+        z.object({
+          name: z.string(),
+          state: z.enum(partStates),
+          done: z.optional(z.number()),
+          total: z.optional(z.number()),
+        }),
+      ),
     ),
   ),
 });
@@ -80,7 +82,12 @@ export const clientMessage = z.object({
   id: z.int(),
   method: z.string(),
   params: z.unknown(),
+  /** Answer with the operation's id as soon as it has begun, and go on without whoever asked */
+  detach: z.optional(z.boolean()),
 });
+
+/** The answer to a detached request. */
+export const detachedResult = z.object({ operation: z.string() });
 
 /** JSON-RPC's number for "application error"; the real code travels in `data`. */
 const applicationError = -32000;

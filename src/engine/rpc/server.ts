@@ -143,7 +143,7 @@ class Connection {
   #dispatch(line: unknown): void {
     const message = clientMessage.safeParse(line);
     if (!message.success) throw new BangerError('invalid_argument', 'RPC message is not a request');
-    const { id, method: name, params } = message.data;
+    const { id, method: name, params, detach = false } = message.data;
     if (!this.#greeted) return this.#greet(id, name, params);
 
     const entry = this.#routes.get(name);
@@ -156,7 +156,8 @@ class Connection {
       this.#lines.stop();
       this.#stream = new FrameStream(this.#socket);
     }
-    void this.#answer(id, entry, params);
+    const isDetached = detach && !('stream' in entry.method);
+    void (isDetached ? this.#detach(id, entry, params) : this.#answer(id, entry, params));
   }
 
   #greet(id: number, name: string, params: unknown): void {
@@ -184,6 +185,7 @@ class Connection {
         {
           kind: entry.method.name,
           subject: entry.subject(params),
+          isQuestion: entry.method.isQuestion,
           signal: this.#gone.signal,
           onProgress: (progress) => {
             // A client that does not read gets its answer some day; what happened before that would only pile up.
@@ -205,6 +207,41 @@ class Connection {
       const wire = toWireError(error, operationId);
       if (stream) await stream.finish('failure', wire);
       else this.#write({ jsonrpc: '2.0', id, error: wire });
+    } finally {
+      this.#answering--;
+      if (this.#gone.signal.aborted && this.#answering === 0) this.#socket.end();
+    }
+  }
+
+  /**
+   * Answers with the operation's id when it has begun to do something, and with the error when it ends before that.
+   * It goes on without whoever asked.
+   */
+  async #detach(id: number, entry: Route, rawParams: unknown): Promise<void> {
+    let operationId: string | undefined;
+    this.#answering++;
+    try {
+      const params = parseParams(entry, rawParams);
+      const begun = Promise.withResolvers<void>();
+      const work = this.#options.operations.run(
+        {
+          kind: entry.method.name,
+          subject: entry.subject(params),
+          signal: new AbortController().signal,
+          onProgress: () => begun.resolve(),
+        },
+        (operation) => {
+          operationId = operation.id;
+          return entry.handle(params, operation, unusedStream);
+        },
+      );
+      work.catch((error: unknown) => {
+        if (!(error instanceof BangerError)) this.#options.onError(error, operationId ?? entry.method.name);
+      });
+      await Promise.race([work, begun.promise]);
+      this.#write({ jsonrpc: '2.0', id, result: { operation: operationId } });
+    } catch (error) {
+      this.#write({ jsonrpc: '2.0', id, error: toWireError(error, operationId) });
     } finally {
       this.#answering--;
       if (this.#gone.signal.aborted && this.#answering === 0) this.#socket.end();

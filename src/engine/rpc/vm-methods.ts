@@ -1,6 +1,6 @@
 import * as z from 'zod/mini';
 import { vmStates } from '../../state/vm-states.ts';
-import { method, streamMethod } from './method.ts';
+import { method, question, streamMethod } from './method.ts';
 
 const labelKey = z
   .string()
@@ -123,13 +123,13 @@ export const vmCreate = method(
   }),
 );
 
-export const vmList = method(
+export const vmList = question(
   'vm.list',
   z.object({ labels: z._default(z.array(labelSelector), []) }),
   z.array(vmView),
 );
 
-export const vmShow = method(
+export const vmShow = question(
   'vm.show',
   z.object({ vm: reference }),
   z.extend(vmView, {
@@ -176,7 +176,7 @@ export const vmDelete = method(
 );
 
 /** A part of one of a VM's logs: its end, or what came after an offset. */
-export const vmLogs = method(
+export const vmLogs = question(
   'vm.logs',
   z.object({
     vm: reference,

@@ -2,6 +2,7 @@ import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import * as z from 'zod/mini';
 import { BangerError } from '../../../src/errors.ts';
@@ -38,6 +39,7 @@ beforeEach(async () => {
       throw new Error('a bug');
     }),
     route(waiting, async (_, operation) => {
+      operation.enter('Waiting');
       await new Promise<void>((resolve) => operation.signal.addEventListener('abort', () => resolve()));
       finished.resolve();
       throw new BangerError('cancelled', 'Cancelled');
@@ -181,4 +183,41 @@ test('whoever does not say hello, or no JSON, is hung up on', async () => {
     await closed;
   }
   expect(await (await dial()).call(double, { value: 1 })).toEqual({ value: 2 });
+});
+
+test('a detached call is answered when it has begun, and goes on when the client has gone', async () => {
+  const client = await dial();
+  expect(await client.detach(waiting, {})).toMatch(/^op-/);
+  client.close();
+  await expect(Promise.race([undone, setImmediate('still running')])).resolves.toBe('still running');
+  const other = await dial();
+  await expect(other.detach(failing, { kind: 'known' })).rejects.toMatchObject({ code: 'busy' });
+  other.close();
+});
+
+test('frames and lines of impossible length end that connection, and no other', async () => {
+  const hello = {
+    jsonrpc: '2.0',
+    id: 1,
+    method: 'hello',
+    params: { protocol: protocolVersion, build: 'build-a', version: '1' },
+  };
+  const request = { jsonrpc: '2.0', id: 2, method: 'test.upper', params: {} };
+  const begin = `${JSON.stringify(hello)}\n`;
+  const attacks: Buffer[] = [
+    Buffer.from(`${begin}${JSON.stringify(request)}\n\0\xff\xff\xff\xff`, 'latin1'),
+    Buffer.from(`${begin}${JSON.stringify(request)}\n\x7f\0\0\0\x01x`, 'latin1'),
+    Buffer.concat([Buffer.from(begin), Buffer.alloc(17 * 1024 * 1024, 'x')]),
+  ];
+  for (const bytes of attacks) {
+    const socket = connect(join(directory, 'engine.sock'));
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.on('error', () => undefined);
+    socket.resume();
+    socket.write(bytes);
+    await closed;
+  }
+  const client = await dial();
+  expect(await client.call(double, { value: 2 })).toEqual({ value: 4 });
+  client.close();
 });
