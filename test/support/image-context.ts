@@ -61,7 +61,7 @@ export const concatenate: ConvertLayers = async ({ layers, destination, signal }
   const content = Buffer.concat(parts);
   await writeFile(destination, content);
   return {
-    sizeBytes: 8192,
+    sizeBytes: content.length,
     contentBytes: content.length,
     entries: layers.length,
     diffIds: layers.map(

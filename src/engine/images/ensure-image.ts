@@ -21,7 +21,7 @@ export async function ensureImage(
   // Somebody removed its files behind our back. What came from a registry can come again.
   const [name] = image.names;
   if (image.source === 'pull' && name !== undefined) return pullImage(context, name, operation);
-  throw new BangerError('invalid_state', `The files of image "${shownImage(image)}" are gone`, {
+  throw new BangerError('invalid_state', `The files of image "${shownImage(image)}" are gone or cut off`, {
     hint: `Import it again, or forget it with: banger image delete ${shownImage(image)}`,
   });
 }

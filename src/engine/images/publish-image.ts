@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { chmod, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../errors.ts';
@@ -90,10 +90,15 @@ export async function nameImage(
   });
 }
 
-/** True when an image has both its row and its filesystem. */
+/**
+ * True when an image has both its row and its filesystem. One of another size was cut off or written to: it counts as
+ * gone. A file of the user's is checked where it is used.
+ */
 export function isPresent({ layout, db }: Pick<ImageContext, 'layout' | 'db'>, id: string): boolean {
   const image = findImageById(db, id);
-  return image !== undefined && existsSync(image.external?.path ?? imagePaths(layout, id).rootfs);
+  if (!image) return false;
+  if (image.external) return existsSync(image.external.path);
+  return statSync(imagePaths(layout, id).rootfs, { throwIfNoEntry: false })?.size === image.sizeBytes;
 }
 
 /** Removes images that were under construction when an engine died. Only for the start of an engine. */

@@ -148,6 +148,19 @@ test('an image whose files are gone is pulled again', async () => {
   expect(existsSync(imagePaths(context.layout, id).rootfs)).toBe(true);
 });
 
+test('an image whose filesystem was cut off is not used: it is pulled again', async () => {
+  await using registry = await startRegistry();
+  using context = imageContext();
+  const { id } = putImage(registry, 'app');
+  const name = `${registry.host}/app`;
+  await ensureImage(context, name, recordedOperation());
+  const { rootfs } = imagePaths(context.layout, id);
+  const whole = readFileSync(rootfs, 'utf8');
+  writeFileSync(rootfs, whole.slice(1));
+  await ensureImage(context, name, recordedOperation());
+  expect(readFileSync(rootfs, 'utf8')).toBe(whole);
+});
+
 test('what a dead engine left is removed, and nothing else', async () => {
   using context = imageContext();
   await addImage(context, 'docker.io/library/a:latest', one);
