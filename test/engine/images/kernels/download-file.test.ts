@@ -1,0 +1,76 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { downloadFile, parseDownload } from '../../../../src/engine/images/kernels/download-file.ts';
+import { createTransport } from '../../../../src/engine/images/registry/transport.ts';
+import { recordedOperation } from '../../../support/image-context.ts';
+
+const content = Buffer.alloc(300_000, 'kernel ');
+const sha256 = createHash('sha256').update(content).digest('hex');
+
+/** Fetches from a server that answers as told, and returns what arrived. */
+async function fetched(answer: RequestListener): Promise<Buffer> {
+  const directory = mkdtempSync(join(tmpdir(), 'banger-download-'));
+  const server = createServer(answer);
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  onTestFinished(() => {
+    server.close();
+    rmSync(directory, { recursive: true });
+  });
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/kernel`;
+  const path = join(directory, 'kernel');
+  const transport = createTransport({ env: {}, certificates: () => undefined });
+  await downloadFile(parseDownload(`${url}#sha256=${sha256}`), { path, transport }, recordedOperation());
+  return readFileSync(path);
+}
+
+test('a connection that breaks is taken up where it broke', async () => {
+  const ranges: (string | undefined)[] = [];
+  const bytes = await fetched((request, response) => {
+    ranges.push(request.headers.range);
+    const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    const headers = { 'content-length': content.length - from };
+    if (from === 0) {
+      response.writeHead(200, headers);
+      response.write(content.subarray(0, 100_000), () => setImmediate(() => response.destroy()));
+    } else {
+      response.writeHead(206, {
+        ...headers,
+        'content-range': `bytes ${from}-${content.length - 1}/${content.length}`,
+      });
+      response.end(content.subarray(from));
+    }
+  });
+  expect(bytes.equals(content)).toBe(true);
+  expect(ranges).toHaveLength(2);
+});
+
+test('what does not have the hash is refused', async () => {
+  await expect(fetched((_, response) => response.end('another kernel'))).rejects.toThrow('has the SHA-256');
+});
+
+test('redirects end, and an answer that is no file is told', async () => {
+  await expect(fetched((_, response) => response.writeHead(302, { location: '/on' }).end())).rejects.toThrow(
+    'redirects more than 5 times',
+  );
+  await expect(fetched((_, response) => response.writeHead(404).end())).rejects.toThrow(
+    'answered 404 for "/kernel"',
+  );
+  await expect(
+    fetched((_, response) => response.writeHead(302, { location: 'http://169.254.169.254/latest' }).end()),
+  ).rejects.toThrow('on the local link');
+});
+
+test.each([
+  ['ftp://a.example/k', 'not an http or https address'],
+  ['https://user:secret@a.example/k', 'has a password in it'],
+  ['https://a.example/k', 'No hash is given'],
+  ['https://a.example/k#sha256=abc', '"abc" is not a SHA-256'],
+])('the address %s is refused', (text, why) => {
+  expect(() => parseDownload(text)).toThrow(why);
+  expect(() => parseDownload(text)).not.toThrow('secret');
+});
