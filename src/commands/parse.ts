@@ -44,6 +44,11 @@ export function parseStopAfterOrOff(text: string): number {
   return ['off', 'none', '0'].includes(text) ? 0 : parseStopAfter(text);
 }
 
+/** Collects the values of an option that may be given several times. */
+export function collectWord(word: string, collected: readonly string[] = []): string[] {
+  return [...collected, word];
+}
+
 /** Collects `--env NAME=value`; a bare NAME takes the value from our own environment, as with docker. */
 export function collectEnv(
   ownEnv: Readonly<Record<string, string | undefined>>,

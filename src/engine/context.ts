@@ -5,15 +5,14 @@ import type { ClientKey } from '../host/keys.ts';
 import type { Config } from '../state/config.ts';
 import type { Database } from '../state/database.ts';
 import type { Layout } from '../state/layout.ts';
-import type { Vm } from '../state/vms.ts';
 import type { EventBus } from './events.ts';
-import type { Guest } from './guest.ts';
 import type { GuestPool } from './guest-pool.ts';
 import type { HandleCache } from './handles.ts';
 import type { EngineLocks } from './locks.ts';
 import type { Capability } from './lifecycle/capabilities.ts';
 import type { Log } from './log.ts';
 import type { OperationRegistry } from './operations.ts';
+import type { StopTimers } from './stop-timers.ts';
 
 /** What every part of the engine works with. Made once in `main.ts`; tests make their own. */
 export interface EngineContext {
@@ -31,7 +30,9 @@ export interface EngineContext {
   /** Features that touch host and guest, in the order in which they are set up */
   readonly capabilities: readonly Capability[];
   /** Connections to guests; `guest` below is the way to use them */
-  readonly guests: Pick<GuestPool, 'drop' | 'closeAll'>;
+  readonly guests: Pick<GuestPool, 'drop' | 'closeAll' | 'activity'>;
+  /** Stops VMs whose time is over */
+  readonly stopTimers: StopTimers;
   /** The key pair by which guests know us, made on first use */
   readonly clientKey: () => Promise<ClientKey>;
   readonly driver: () => VmmDriver;
@@ -45,7 +46,7 @@ export interface EngineContext {
   /** Told when the number of running VMs may have changed: the engine's idle timer looks again */
   readonly onVmsChanged: () => void;
   /** The way into a running VM; throws `invalid_state` when it is not running, `guest_unreachable` when it does not answer */
-  readonly guest: (vm: Vm, signal: AbortSignal) => Promise<Guest>;
+  readonly guest: GuestPool['guest'];
 }
 
 /** What work on images needs of the engine. */

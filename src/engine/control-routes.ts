@@ -1,8 +1,12 @@
 import { resolveVm } from '../state/vms.ts';
 import type { EngineContext } from './context.ts';
+import { signalVm } from './lifecycle/kill-vm.ts';
 import { pauseVm, resumeVm } from './lifecycle/pause-vm.ts';
+import { pruneVms } from './lifecycle/prune-vms.ts';
+import { setVm } from './lifecycle/set-vm.ts';
+import { waitForVm } from './lifecycle/wait-vm.ts';
 import { route, type Route } from './rpc/server.ts';
-import { vmPause, vmResume, vmSelect } from './rpc/vm-control-methods.ts';
+import { vmKill, vmPause, vmPrune, vmResume, vmSelect, vmSet, vmWait } from './rpc/vm-control-methods.ts';
 import { selectVms } from './vm-selection.ts';
 import { viewVm } from './vm-view.ts';
 
@@ -14,6 +18,15 @@ export function controlRoutes(context: EngineContext): Route[] {
     route(vmPause, async ({ vm }, operation) =>
       viewVm(context, await pauseVm(context, find(vm).id, operation)),
     ),
+    route(vmSet, async ({ vm, ...params }, operation) => {
+      const done = await setVm(context, { id: find(vm).id, params }, operation);
+      return { ...viewVm(context, done.vm), applied: [...done.applied], atNextStart: [...done.atNextStart] };
+    }),
+    route(vmKill, async ({ vm, signal }, operation) =>
+      viewVm(context, await signalVm(context, { id: find(vm).id, signal }, operation)),
+    ),
+    route(vmWait, (params, operation) => waitForVm(context, params, operation)),
+    route(vmPrune, (params, operation) => pruneVms(context, params, operation)),
     route(vmResume, async ({ vm }, operation) =>
       viewVm(context, await resumeVm(context, find(vm).id, operation)),
     ),

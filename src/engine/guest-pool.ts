@@ -1,8 +1,9 @@
 import { abortError, BangerError } from '../errors.ts';
 import type { ClientKey } from '../host/keys.ts';
+import { monotonicMs } from '../host/clock.ts';
 import { SshConnection } from '../host/ssh.ts';
 import type { Vm } from '../state/vms.ts';
-import { ConnectionPool } from './connection-pool.ts';
+import { ConnectionPool, type Lease } from './connection-pool.ts';
 import type { Guest } from './guest.ts';
 import type { HandleCache } from './handles.ts';
 import { sshGuest } from './ssh-guest.ts';
@@ -13,6 +14,7 @@ export const guestSshPort = 1022;
 /** Open SSH connections to running VMs, made when first needed and again after they were lost. */
 export class GuestPool {
   readonly #pools = new Map<string, ConnectionPool>();
+  readonly #uses = new Map<string, { running: number; lastUsedMs: number }>();
   readonly #handles: HandleCache;
   readonly #key: () => Promise<ClientKey>;
 
@@ -22,7 +24,12 @@ export class GuestPool {
   }
 
   /** The way into a running VM. Throws `invalid_state` when it is not running, `guest_unreachable` when it does not answer. */
-  async guest(vm: Vm, signal: AbortSignal): Promise<Guest> {
+  async guest(
+    vm: Vm,
+    signal: AbortSignal,
+    /** `isWatching`: looking at a VM is not using it */
+    options: { readonly isWatching?: boolean } = {},
+  ): Promise<Guest> {
     const handles = this.#handles.get(vm.id);
     if (!handles) {
       throw new BangerError('invalid_state', `VM "${vm.name}" is not running`, {
@@ -36,13 +43,38 @@ export class GuestPool {
     }
     await orAborted(pool.warm(), signal);
     const lease = pool;
-    return sshGuest(() => lease.take());
+    return sshGuest(
+      options.isWatching ? () => lease.take() : async () => this.#inUse(vm.id, await lease.take()),
+    );
+  }
+
+  /** Whether a program runs in a VM on somebody's behalf, and when (monotonic clock) one did last. */
+  activity(id: string): { readonly isBusy: boolean; readonly lastUsedMs: number } {
+    const use = this.#uses.get(id);
+    return { isBusy: (use?.running ?? 0) > 0, lastUsedMs: use?.lastUsedMs ?? 0 };
+  }
+
+  #inUse(id: string, lease: Lease): Lease {
+    const use = this.#uses.get(id) ?? { running: 0, lastUsedMs: 0 };
+    this.#uses.set(id, use);
+    use.running++;
+    let isReleased = false;
+    const release = (isReusable: boolean): void => {
+      if (!isReleased) {
+        isReleased = true;
+        use.running--;
+        use.lastUsedMs = monotonicMs();
+      }
+      lease.release(isReusable);
+    };
+    return { connection: lease.connection, release };
   }
 
   /** Closes a VM's connections, because its VMM is gone or going. */
   drop(id: string): void {
     this.#pools.get(id)?.close();
     this.#pools.delete(id);
+    this.#uses.delete(id);
   }
 
   closeAll(): void {

@@ -31,6 +31,7 @@ import type { BuildIdentity } from './rpc/client.ts';
 import { engineStatus, engineStop } from './rpc/engine-methods.ts';
 import { protocolVersion } from './rpc/messages.ts';
 import { route, serveRpc, type RpcServer } from './rpc/server.ts';
+import { StopTimers } from './stop-timers.ts';
 
 export interface EngineInput {
   readonly layout: Layout;
@@ -91,6 +92,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   server.close();
   await cancelOperations(context, log);
   server.hangUp();
+  context.stopTimers.close();
   context.guests.closeAll();
   db.close();
   lock.close();
@@ -129,7 +131,7 @@ function createContext(
   const config = () => loadConfig(layout.configFile);
   const events = new EventBus((error) => log('error', `event listener: ${errorText(error)}`));
   watchRows(db, (change) => events.publish(change));
-  return {
+  const context: EngineContext = {
     layout,
     db,
     locks: createLocks(),
@@ -147,8 +149,10 @@ function createContext(
     controls: new Map(),
     acceleration: accelerationOnce(input),
     onVmsChanged: input.onVmsChanged,
-    guest: (vm, signal) => guests.guest(vm, signal),
+    guest: (vm, signal, options) => guests.guest(vm, signal, options),
+    stopTimers: new StopTimers(() => context),
   };
+  return context;
 }
 
 /** A file that became wrong meanwhile must not end the engine: what it said last holds. */

@@ -10,13 +10,12 @@ import { deleteVm } from './lifecycle/delete-vm.ts';
 import { execVm } from './lifecycle/exec-vm.ts';
 import { runVm } from './lifecycle/run-vm.ts';
 import { startVm } from './lifecycle/start-vm.ts';
-import { killVm, stopVm } from './lifecycle/stop-vm.ts';
+import { stopVm } from './lifecycle/stop-vm.ts';
 import { route, streamRoute, type Route } from './rpc/server.ts';
 import {
   vmCreate,
   vmDelete,
   vmExec,
-  vmKill,
   vmList,
   vmLogs,
   vmRestart,
@@ -58,9 +57,6 @@ export function routes(context: EngineContext): Route[] {
       const { flushed } = await stopVm(context, { id, timeoutMs: params.timeoutMs }, operation);
       return { ...viewVm(context, await startVm(context, id, operation)), flushed };
     }),
-    route(vmKill, async (params, operation) =>
-      viewVm(context, await killVm(context, find(params.vm).id, operation)),
-    ),
     route(vmDelete, async (params, operation) => {
       const { id, name } = find(params.vm);
       await deleteVm(context, id, operation);

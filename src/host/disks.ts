@@ -1,4 +1,4 @@
-import { statfs } from 'node:fs/promises';
+import { open, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BangerError } from '../errors.ts';
 import type { Exec } from './exec.ts';
@@ -33,6 +33,24 @@ export async function createOverlayDisk(
     ],
     { signal: options.signal },
   );
+}
+
+/** Makes the disk of a VM that does not run larger. One that is large enough is left alone. */
+export async function growOverlayDisk(exec: Exec, path: string, sizeBytes: number): Promise<void> {
+  if ((await virtualSize(path)) >= sizeBytes) return;
+  await exec(['qemu-img', 'resize', '-q', '-f', 'qcow2', path, String(sizeBytes)]);
+}
+
+/** Bytes 24 to 31 of a qcow2 file, as its specification has it. */
+async function virtualSize(path: string): Promise<number> {
+  const file = await open(path, 'r');
+  try {
+    const header = Buffer.alloc(32);
+    await file.read(header, 0, header.length, 0);
+    return Number(header.readBigUInt64BE(24));
+  } finally {
+    await file.close();
+  }
 }
 
 /** Room a VM must find to be worth starting: its first minutes write logs and caches. */

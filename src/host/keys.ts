@@ -40,10 +40,18 @@ export interface ClientKey {
 export async function ensureClientKey(path: string): Promise<ClientKey> {
   const existing = await readIfPresent(path);
   if (existing !== undefined) return parseClientKey(existing);
-  const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment: 'banger' });
+  const pair = generateClientKey();
   await writeFileAtomic(`${path}.pub`, `${pair.public}\n`, 0o644);
   await writeFileAtomic(path, pair.private, 0o600);
   return { privatePem: pair.private, publicLine: pair.public };
+}
+
+/** Some of the keys that ssh2 1.17.0 makes it cannot read itself ("Malformed OpenSSH private key"): those are made again. */
+function generateClientKey(): { readonly private: string; readonly public: string } {
+  for (;;) {
+    const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment: 'banger' });
+    if (!(ssh2.utils.parseKey(pair.private) instanceof Error)) return pair;
+  }
 }
 
 function parseClientKey(privatePem: string): ClientKey {

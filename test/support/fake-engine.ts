@@ -21,6 +21,7 @@ import {
 } from '../../src/host/drivers/driver.ts';
 import { ensureClientKey } from '../../src/host/keys.ts';
 import { identifyProcess, isAlive, killProcess, type ProcessIdentity } from '../../src/host/process.ts';
+import { StopTimers } from '../../src/engine/stop-timers.ts';
 import { parseConfig } from '../../src/state/config.ts';
 import { openDatabase } from '../../src/state/database.ts';
 import { insertImage, setImageName } from '../../src/state/images.ts';
@@ -45,6 +46,8 @@ export interface Faults {
   addForward?: Error;
   /** What toolbox programs print */
   toolboxOutput?: string;
+  /** Somebody runs a program in every guest */
+  isBusy?: boolean;
 }
 
 /** The inside of a VMM. */
@@ -190,7 +193,12 @@ export function fakeEngine(): FakeEngine {
     capabilities: builtInCapabilities,
     handles: new HandleCache((id) => vmPaths(layout, id).handles),
     clientKey: () => ensureClientKey(layout.clientKey),
-    guests: { drop: () => undefined, closeAll: () => undefined },
+    guests: {
+      drop: () => undefined,
+      closeAll: () => undefined,
+      activity: () => ({ isBusy: faults.isBusy ?? false, lastUsedMs: 0 }),
+    },
+    stopTimers: new StopTimers(() => context),
     driver: () => driver,
     controls: new Map(),
     acceleration: async () => 'tcg',
@@ -219,6 +227,7 @@ export function fakeEngine(): FakeEngine {
     machines,
     toolboxRuns,
     close: async () => {
+      context.stopTimers.close();
       for (const process of vmms.values()) if (isAlive(process)) await killProcess(process);
       db.close();
       rmSync(root, { recursive: true, force: true });

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { rm, stat } from 'node:fs/promises';
 import { BangerError } from '../../errors.ts';
-import { checkSpace, createOverlayDisk } from '../../host/disks.ts';
+import { checkSpace, createOverlayDisk, growOverlayDisk } from '../../host/disks.ts';
 import { loopbackForward, type PortForward } from '../../host/drivers/driver.ts';
 import { findFreePort } from '../../host/ports.ts';
 import { getImage } from '../../state/images.ts';
@@ -79,6 +79,8 @@ const disk: Capability = {
         { cause },
       );
     });
+    // A `set` that was cut short may have recorded more than it made.
+    await growOverlayDisk(context.exec, path, vm.diskBytes);
     return { disk: path, conf: { ROOT_DEVICE: '/dev/vda', GROW: vm.diskBytes > size ? '1' : '' } };
   },
   async cleanUp(context, vm) {

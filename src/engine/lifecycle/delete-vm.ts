@@ -12,13 +12,16 @@ import { cleanUpCapabilities } from './capabilities.ts';
  * The row goes last: if anything cannot be removed, it stays in `deleting`, and the reconciler tries again.
  */
 export async function deleteVm(context: EngineContext, id: string, operation: Operation): Promise<void> {
-  await context.locks.vm.run(id, operation.signal, async () => {
-    if (!findVm(context.db, id)) return;
-    operation.enter('Deleting VM');
-    const vm = moveVm(context.db, id, 'deleting');
-    await failpoint('row deleting');
-    await endVmm(context, vm);
-    await cleanUpCapabilities(context, vm);
-    deleteVmRow(context.db, id);
-  });
+  await context.locks.vm.run(id, operation.signal, () => deleteHeldVm(context, id, operation));
+}
+
+/** The same, for whoever holds the VM's lock. */
+export async function deleteHeldVm(context: EngineContext, id: string, operation: Operation): Promise<void> {
+  if (!findVm(context.db, id)) return;
+  operation.enter('Deleting VM');
+  const vm = moveVm(context.db, id, 'deleting');
+  await failpoint('row deleting');
+  await endVmm(context, vm);
+  await cleanUpCapabilities(context, vm);
+  deleteVmRow(context.db, id);
 }

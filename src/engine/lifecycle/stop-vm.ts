@@ -25,13 +25,19 @@ const reachTimeoutMs = 5_000;
  */
 export async function stopVm(
   context: EngineContext,
-  request: { readonly id: string; readonly timeoutMs: number },
+  request: {
+    readonly id: string;
+    readonly timeoutMs: number;
+    /** For a stop nobody asked for: why, said once the lock is held; undefined when the VM is to go on after all */
+    readonly because?: () => string | undefined;
+  },
   operation: Operation,
 ): Promise<StoppedVm> {
   const { id, timeoutMs } = request;
   return context.locks.vm.run(id, operation.signal, async () => {
     const vm = await settleVm(context, getVm(context.db, id), operation);
-    if (vm.state === 'stopped') return { vm, flushed: true };
+    const why = request.because?.();
+    if (vm.state === 'stopped' || (request.because && why === undefined)) return { vm, flushed: true };
     return whileStopping(context, vm, async () => {
       operation.enter('Flushing disks');
       await wakeGuest(context, vm);
@@ -46,28 +52,15 @@ export async function stopVm(
       // A guest that ended by itself has run its own shutdown, which flushes.
       const isSafe = flushed || ended;
       const reason = isSafe
-        ? undefined
+        ? why
         : 'The guest did not answer and was killed; what it had not written is lost';
       return { vm: moveVm(context.db, id, 'stopped', reason), flushed: isSafe };
     });
   });
 }
 
-/** Ends the VMM at once; what the guest has not written is lost. A stopped VM is left alone. */
-export async function killVm(context: EngineContext, id: string, operation: Operation): Promise<Vm> {
-  return context.locks.vm.run(id, operation.signal, async () => {
-    const vm = await settleVm(context, getVm(context.db, id), operation);
-    if (vm.state === 'stopped') return vm;
-    return whileStopping(context, vm, async () => {
-      operation.enter('Killing VMM');
-      await endVmm(context, vm);
-      return moveVm(context.db, id, 'stopped');
-    });
-  });
-}
-
 /** Runs a stop. One that fails leaves the row saying what is true: the VM runs still, or it does not. */
-async function whileStopping<T>(context: EngineContext, vm: Vm, stop: () => Promise<T>): Promise<T> {
+export async function whileStopping<T>(context: EngineContext, vm: Vm, stop: () => Promise<T>): Promise<T> {
   moveVm(context.db, vm.id, 'stopping');
   try {
     return await stop();
@@ -87,7 +80,7 @@ async function whileStopping<T>(context: EngineContext, vm: Vm, stop: () => Prom
 }
 
 /** True when the guest said that its disks are flushed. Else the power button was pressed, for what it is worth. */
-async function flushAndPowerOff(context: EngineContext, vm: Vm): Promise<boolean> {
+export async function flushAndPowerOff(context: EngineContext, vm: Vm): Promise<boolean> {
   try {
     const guest = await context.guest(vm, AbortSignal.timeout(reachTimeoutMs));
     await guest.powerOff(new AbortController().signal);

@@ -31,6 +31,7 @@ export function watchVmm(context: EngineContext, vm: Vm): void {
 async function follow(context: EngineContext, vm: Vm): Promise<void> {
   const process = context.handles.get(vm.id)?.process;
   if (!process) return;
+  void context.stopTimers.watch(vm);
   let end: GuestEnd | undefined;
   while (isAlive(process)) {
     const control = await openControl(context, vm);

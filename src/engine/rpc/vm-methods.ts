@@ -165,9 +165,6 @@ export const vmRestart = method(
   stopped,
 );
 
-/** Ends the VMM at once; what the guest has not written is lost. */
-export const vmKill = method('vm.kill', z.object({ vm: reference }), vmView);
-
 /** Stops a VM, if it runs, and removes it with its disk. */
 export const vmDelete = method(
   'vm.delete',

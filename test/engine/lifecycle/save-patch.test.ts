@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { savePatch } from '../../../src/engine/lifecycle/save-patch.ts';
-import { killVm } from '../../../src/engine/lifecycle/stop-vm.ts';
+import { killVm } from '../../../src/engine/lifecycle/kill-vm.ts';
 import type { Vm } from '../../../src/state/vms.ts';
 import { saveWorkspace } from '../../../src/state/workspaces.ts';
 import { fakeEngine, type FakeEngine } from '../../support/fake-engine.ts';

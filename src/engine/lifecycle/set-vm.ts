@@ -1,0 +1,178 @@
+import { BangerError, errorText } from '../../errors.ts';
+import { growOverlayDisk } from '../../host/disks.ts';
+import type { PublishedPort } from '../../state/ports.ts';
+import { vmPaths } from '../../state/layout.ts';
+import { formatBytes } from '../../state/units.ts';
+import { changeVm, getVm, type Vm, type VmChanges } from '../../state/vms.ts';
+import type { EngineContext } from '../context.ts';
+import type { Operation } from '../operations.ts';
+import { vmmControl } from './guest-activity.ts';
+import { growGuestFilesystem, setGuestHostname } from './guest-settings.ts';
+import { matchForwards, planPorts, type PortRequest } from './published-ports.ts';
+import { withRollback } from './rollback.ts';
+import { settleVm } from './settle-vm.ts';
+import { hostSize, planVmSize } from './vm-spec.ts';
+
+export interface SetVmParams extends Omit<VmChanges, 'ports'> {
+  readonly removeLabels: readonly string[];
+  readonly publish: readonly PortRequest[];
+  readonly unpublish: readonly Pick<PublishedPort, 'protocol' | 'hostPort'>[];
+}
+
+export interface SetVm {
+  readonly vm: Vm;
+  readonly applied: readonly string[];
+  readonly atNextStart: readonly string[];
+}
+
+/**
+ * Changes a VM: its row first, then what runs. A step that fails takes all of it back, except that what the guest
+ * itself cannot do now (another host name, a larger filesystem) waits for its next start, as processors and memory do.
+ */
+export async function setVm(
+  context: EngineContext,
+  request: { readonly id: string; readonly params: SetVmParams },
+  operation: Operation,
+): Promise<SetVm> {
+  const { id, params } = request;
+  return context.locks.vm.run(id, operation.signal, async () => {
+    const before = await settleVm(context, getVm(context.db, id), operation);
+    if (before.state === 'creating' || before.state === 'deleting') throw notNow(before);
+    const changes = await planChanges(context, before, params);
+    return withRollback(operation, context.log, async (run) => {
+      await run({
+        stage: 'Recording changes',
+        apply: () => changeVm(context.db, id, changes),
+        undo: () => void changeVm(context.db, id, rowOf(before)),
+      });
+      const vm = getVm(context.db, id);
+      const live = before.state === 'stopped' ? undefined : before.state;
+      if (changes.ports && live) {
+        await run({
+          stage: 'Publishing ports',
+          apply: () => matchForwards(context, vm),
+          undo: () => matchForwards(context, before),
+        });
+      }
+      if (changes.diskBytes !== undefined) {
+        await run({ stage: 'Growing disk', apply: () => growDisk(context, vm, live !== undefined) });
+      }
+      if (live) await run({ stage: 'Telling the guest', apply: () => tellGuest(context, vm, operation) });
+      await context.stopTimers.change(vm, changes.ttlMs !== undefined);
+      return { vm: getVm(context.db, id), ...outcome(context, vm, changes) };
+    });
+  });
+}
+
+function notNow(vm: Vm): BangerError {
+  return new BangerError('invalid_state', `VM "${vm.name}" is ${vm.state} and cannot be changed`, {
+    hint: `See what it is doing with: banger vm show ${vm.name}`,
+  });
+}
+
+/** What is asked for and differs from what is; refuses what cannot be, before anything is touched. */
+async function planChanges(context: EngineContext, vm: Vm, params: SetVmParams): Promise<VmChanges> {
+  const { cpus = vm.cpus, memoryMib = vm.memoryMib, diskBytes = vm.diskBytes } = params;
+  planVmSize({ cpus, memoryMib, diskBytes }, context.config(), hostSize());
+  if (diskBytes < vm.diskBytes) {
+    throw new BangerError(
+      'invalid_argument',
+      `The disk of VM "${vm.name}" has ${formatBytes(vm.diskBytes)} and cannot become smaller: what is at its end would be lost`,
+      { hint: 'Make a smaller VM, and copy what you need into it: banger vm create --disk …' },
+    );
+  }
+  const labels: Record<string, string> = { ...vm.labels, ...params.labels };
+  for (const key of params.removeLabels) delete labels[key];
+  const isRelabelled = params.removeLabels.length > 0 || Object.keys(params.labels ?? {}).length > 0;
+  const isRepublished = params.publish.length > 0 || params.unpublish.length > 0;
+  return {
+    name: params.name,
+    cpus: params.cpus,
+    memoryMib: params.memoryMib,
+    diskBytes: params.diskBytes,
+    labels: isRelabelled ? labels : undefined,
+    ttlMs: params.ttlMs,
+    idleStopMs: params.idleStopMs,
+    ports: isRepublished ? await planPublished(vm, params) : undefined,
+  };
+}
+
+async function planPublished(vm: Vm, { publish, unpublish }: SetVmParams): Promise<readonly PublishedPort[]> {
+  const isSame = (one: (typeof unpublish)[number], port: PublishedPort): boolean =>
+    one.protocol === port.protocol && one.hostPort === port.hostPort;
+  for (const one of unpublish) {
+    if (vm.ports.some((port) => isSame(one, port))) continue;
+    throw new BangerError(
+      'not_found',
+      `VM "${vm.name}" has not published port ${one.hostPort}/${one.protocol}`,
+      { hint: `See its ports with: banger vm show ${vm.name}` },
+    );
+  }
+  const kept = vm.ports.filter((port) => !unpublish.some((one) => isSame(one, port)));
+  // One that is published already as asked stays: its port is taken by ourselves.
+  const added = publish.filter(
+    (asked) =>
+      !kept.some(
+        (port) =>
+          isSame({ ...asked, hostPort: asked.hostPort ?? 0 }, port) && port.guestPort === asked.guestPort,
+      ),
+  );
+  return [...kept, ...(await planPorts(added))];
+}
+
+/** A row's changeable part, to go back to. */
+function rowOf(vm: Vm): VmChanges {
+  const { name, cpus, memoryMib, diskBytes, labels, ports } = vm;
+  return {
+    name,
+    cpus,
+    memoryMib,
+    diskBytes,
+    labels,
+    ports,
+    ttlMs: vm.ttlMs ?? null,
+    idleStopMs: vm.idleStopMs ?? null,
+  };
+}
+
+async function growDisk(context: EngineContext, vm: Vm, isLive: boolean): Promise<void> {
+  if (isLive) return (await vmmControl(context, vm)).growDisk(vm.diskBytes);
+  await growOverlayDisk(context.exec, vmPaths(context.layout, vm.id).disk, vm.diskBytes);
+}
+
+/** What the guest has to do itself; what it does not do now, its next start does. */
+async function tellGuest(context: EngineContext, vm: Vm, operation: Operation): Promise<void> {
+  const now = context.handles.get(vm.id);
+  if (!now || vm.state !== 'running') return;
+  const told = { ...now };
+  try {
+    if (now.hostname !== vm.name) {
+      await setGuestHostname(context, vm, operation.signal);
+      told.hostname = vm.name;
+    }
+    if (now.diskBytes !== vm.diskBytes) {
+      await growGuestFilesystem(context, vm, operation.signal);
+      told.diskBytes = vm.diskBytes;
+    }
+  } catch (error) {
+    context.log('warn', `the guest could not be changed now: ${errorText(error)}`, { vm: vm.id });
+  }
+  await context.handles.set(vm.id, told);
+}
+
+/** Which of the changes hold now, and which wait. */
+function outcome(context: EngineContext, vm: Vm, changes: VmChanges): Pick<SetVm, 'applied' | 'atNextStart'> {
+  const now = context.handles.get(vm.id);
+  const waits: Readonly<Record<string, boolean>> = {
+    cpus: now?.cpus !== undefined && now.cpus !== vm.cpus,
+    memoryMib: now?.memoryMib !== undefined && now.memoryMib !== vm.memoryMib,
+    diskBytes: now !== undefined && now.diskBytes !== vm.diskBytes,
+  };
+  const changed = Object.entries(changes).filter(([, value]) => value !== undefined);
+  const keys = changed.map(([key]) => key);
+  const isNameLate = changes.name !== undefined && now !== undefined && now.hostname !== vm.name;
+  return {
+    applied: keys.filter((key) => !waits[key]),
+    atNextStart: [...keys.filter((key) => waits[key]), ...(isNameLate ? ['hostname'] : [])],
+  };
+}
