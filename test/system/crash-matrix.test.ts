@@ -2,17 +2,9 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { imagePull } from '../../src/engine/rpc/image-methods.ts';
-import { vmPause, vmResume } from '../../src/engine/rpc/vm-control-methods.ts';
+import { vmKill, vmPause, vmResume } from '../../src/engine/rpc/vm-control-methods.ts';
 import type { Method, ParamsOf } from '../../src/engine/rpc/method.ts';
-import {
-  vmCreate,
-  vmDelete,
-  vmKill,
-  vmRestart,
-  vmShow,
-  vmStart,
-  vmStop,
-} from '../../src/engine/rpc/vm-methods.ts';
+import { vmCreate, vmDelete, vmRestart, vmShow, vmStart, vmStop } from '../../src/engine/rpc/vm-methods.ts';
 import { workspacePrepare } from '../../src/engine/rpc/workspace-methods.ts';
 import { openCrashLab, type CrashLab } from '../support/crash-lab.ts';
 import { crashEverywhere, matrixTable, type MatrixRow, type Scenario } from '../support/crash-matrix.ts';
