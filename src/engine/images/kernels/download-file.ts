@@ -3,7 +3,12 @@ import { open } from 'node:fs/promises';
 import { BangerError } from '../../../errors.ts';
 import type { Operation } from '../../operations.ts';
 import { checkForeignAddress, isLoopback } from '../registry/registry-trust.ts';
-import { ConnectionError, type HttpResponse, type Transport } from '../registry/transport.ts';
+import {
+  connectionError,
+  ConnectionError,
+  type HttpResponse,
+  type Transport,
+} from '../registry/transport.ts';
 
 /** A file on a server, whose content is known in advance. */
 export interface Download {
@@ -71,7 +76,7 @@ export async function downloadFile(
         }
         break;
       } catch (error) {
-        const known = aboutServer(error, download.url);
+        const known = aboutServer(connectionError(error, download.url.host, operation.signal), download.url);
         const mayTryAgain = known instanceof ConnectionError && known.isTransient && attempt < attempts;
         if (operation.signal.aborted || !mayTryAgain) throw known;
       }
