@@ -5,6 +5,8 @@ const bufferSize = 1024 * 1024;
 /** Full buffers that may wait for the disk before `ready` makes the producer wait too. */
 const maxWaiting = 4;
 const zeros = Buffer.alloc(64 * 1024);
+/** Shorter holes are written: a write that goes on costs less than two */
+const minHoleBytes = 32 * 1024;
 
 /**
  * A sparse file written at any position. Neighbouring writes are joined into
@@ -16,6 +18,8 @@ export class BlockFile {
   #buffer = Buffer.allocUnsafe(bufferSize);
   #start = 0;
   #filled = 0;
+  /** Nothing was put from here on: it reads as zeros */
+  #end = 0;
   #spare: Buffer<ArrayBuffer>[] = [];
   #waiting = 0;
   #tail: Promise<void> = Promise.resolve();
@@ -33,6 +37,8 @@ export class BlockFile {
 
   /** Copies `data`, to be written at `position`. Call `ready` between puts. */
   put(position: number, data: Uint8Array): void {
+    if (position >= this.#end && isLongHole(data)) return;
+    this.#end = Math.max(this.#end, position + data.length);
     for (let done = 0; done < data.length;) {
       const at = position + done;
       if (this.#filled === bufferSize || this.#start + this.#filled !== at) this.#submit();
@@ -125,4 +131,14 @@ export class BlockFile {
     }
     return error;
   }
+}
+
+/** Zeros, and enough of them that leaving them out is worth a write that ends there. */
+function isLongHole(data: Uint8Array): boolean {
+  if (data.length < minHoleBytes || data[0] !== 0) return false;
+  for (let from = 0; from < data.length; from += zeros.length) {
+    const part = data.subarray(from, from + zeros.length);
+    if (zeros.compare(part, 0, part.length, 0, part.length) !== 0) return false;
+  }
+  return true;
 }

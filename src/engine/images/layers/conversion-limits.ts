@@ -8,6 +8,10 @@ export interface ConversionLimits {
   readonly streamBytes: number;
   /** Logical size of one file, holes included; ext4 ends at 16 TiB */
   readonly fileBytes: number;
+  /** Uncompressed bytes per compressed one, in a layer of more than `expansionFreeBytes`: real contents stay below 10 */
+  readonly expansion: number;
+  /** A layer may unpack to this much whatever its size: a file of zeros is no attack yet */
+  readonly expansionFreeBytes: number;
   /** Names, link targets and extended attributes, which are held in memory */
   readonly metadataBytes: number;
 }
@@ -16,6 +20,8 @@ export const defaultLimits: ConversionLimits = {
   entries: 2_000_000,
   streamBytes: 512 * 2 ** 30,
   fileBytes: 2 ** 44 - 4096,
+  expansion: 200,
+  expansionFreeBytes: 8 * 2 ** 30,
   metadataBytes: 512 * 2 ** 20,
 };
 
@@ -40,6 +46,14 @@ export class ConversionBudget {
     }
     if (fileBytes > limits.fileBytes)
       throw new LayerRefusal(`has ${fileBytes} bytes, more than a file can have`);
+  }
+
+  /** Checks a layer that unpacked to `bytes` from `compressedBytes` so far. */
+  checkExpansion(bytes: number, compressedBytes: number): void {
+    const { expansion, expansionFreeBytes } = this.limits;
+    if (bytes > expansionFreeBytes && bytes > expansion * compressedBytes) {
+      throw new LayerRefusal(`unpacks to more than ${expansion} times its compressed size`);
+    }
   }
 
   addStreamBytes(count: number): void {

@@ -121,7 +121,7 @@ async function applyLayer(
   context: LayerContext,
 ): Promise<string> {
   const hash = createHash('sha256');
-  const reader = new TarReader(metered(uncompressed(layer.open()), hash, context));
+  const reader = new TarReader(metered(layer.open(), hash, context));
   const { budget } = context;
   const turns = new Turns();
   try {
@@ -152,17 +152,33 @@ async function applyLayer(
   return diffId;
 }
 
-/** Hashes and counts the bytes of a layer as they pass, and stops them when the operation is cancelled. */
+/** Unpacks a layer, hashing and counting its bytes as they pass, and stops when the operation is cancelled. */
 async function* metered(
   source: AsyncIterable<Buffer>,
   hash: Hash,
   context: LayerContext,
 ): AsyncGenerator<Buffer> {
-  for await (const chunk of source) {
-    if (context.options.signal.aborted) throw abortError(context.options.signal);
+  const { budget, options } = context;
+  let compressed = 0;
+  let bytes = 0;
+  const counted = counting(source, (count) => (compressed += count));
+  for await (const chunk of uncompressed(counted)) {
+    if (options.signal.aborted) throw abortError(options.signal);
     hash.update(chunk);
-    context.budget.addStreamBytes(chunk.length);
+    bytes += chunk.length;
+    budget.addStreamBytes(chunk.length);
+    budget.checkExpansion(bytes, compressed);
     reportProgress(context);
+    yield chunk;
+  }
+}
+
+async function* counting(
+  source: AsyncIterable<Buffer>,
+  count: (bytes: number) => void,
+): AsyncGenerator<Buffer> {
+  for await (const chunk of source) {
+    count(chunk.length);
     yield chunk;
   }
 }

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
@@ -268,6 +268,28 @@ test('caps stop what is meant to exhaust the host', async () => {
     'has 5000 bytes',
   );
   expect(await failure([many], { limits: { metadataBytes: 5 } })).toContain('names and attributes');
+});
+
+test('a layer that unpacks to far more than it is gets refused, one of a few zeros does not', async () => {
+  const limits = { expansion: 200, expansionFreeBytes: 2 ** 20 };
+  const bomb = gzipSync(tarOf([file('zeros', Buffer.alloc(8 * 2 ** 20))]));
+  expect(await failure([bomb], { limits })).toBe(
+    'Entry "zeros" of layer "test" unpacks to more than 200 times its compressed size',
+  );
+  using temp = tempDirectory();
+  const zeros = gzipSync(tarOf([file('zeros', Buffer.alloc(2 ** 19))]));
+  expectClean((await convert(temp.path, [zeros], { limits })).image);
+});
+
+test('long zeros take no room on the disk, and read as zeros', async () => {
+  using temp = tempDirectory();
+  const data = Buffer.alloc(8 * 2 ** 20);
+  data.write('begin');
+  data.write('end', data.length - 3);
+  const { image } = await convert(temp.path, [[file('zeros', data), file('after', 'a')]]);
+  expectClean(image);
+  expect(statSync(image).blocks * 512).toBeLessThan(4 * 2 ** 20);
+  expect(debugfs(image, 'cat zeros')).toBe(data.toString('latin1'));
 });
 
 test('attributes that do not fit a block are refused with the entry they came with', async () => {
