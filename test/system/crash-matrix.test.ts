@@ -118,6 +118,10 @@ function lane1(lab: CrashLab, world: HostWorld): Scenario[] {
     await call(vmStart, { vm: 'web' });
     expect(await lab.banger.guest('web', 'cat /root/kept')).toBe('web');
   };
+  const isUp = async (): Promise<void> => {
+    if (world.state('web') === 'stopped') await call(vmStart, { vm: 'web' });
+    await call(vmResume, { vm: 'web' });
+  };
   const state = async (): Promise<string> => `it is ${world.state('web')}`;
   return [
     { name: 'vm stop', ready: isRunning, act: acting(lab, vmStop, { vm: 'web' }), outcome: state },
@@ -137,17 +141,20 @@ function lane1(lab: CrashLab, world: HostWorld): Scenario[] {
     },
     {
       name: 'vm pause',
-      ready: async () => void (await call(vmResume, { vm: 'web' })),
+      ready: isUp,
       act: acting(lab, vmPause, { vm: 'web' }),
       outcome: state,
     },
     {
       name: 'vm resume',
-      ready: async () => void (await call(vmPause, { vm: 'web' })),
+      ready: async () => {
+        await isUp();
+        await call(vmPause, { vm: 'web' });
+      },
       act: acting(lab, vmResume, { vm: 'web' }),
       outcome: state,
     },
-    preparing(lab),
+    preparing(lab, world),
   ];
 }
 
@@ -173,7 +180,7 @@ function pulling(lab: CrashLab, world: HostWorld): Scenario {
   };
 }
 
-function preparing(lab: CrashLab): Scenario {
+function preparing(lab: CrashLab, world: HostWorld): Scenario {
   let repo: GitRepo | undefined;
   let count = 0;
   const path = join(lab.banger.home, 'tree');
@@ -182,6 +189,7 @@ function preparing(lab: CrashLab): Scenario {
   return {
     name: 'workspace prepare',
     ready: async () => {
+      if (world.state('web') === 'paused') await lab.call(vmResume, { vm: 'web' });
       await lab.call(vmStart, { vm: 'web' });
       repo ??= createRepo(path);
       if (count === 0) repo.write('file', text());
