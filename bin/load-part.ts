@@ -1,5 +1,5 @@
-import { getRawAsset } from 'node:sea';
 import { Script } from 'node:vm';
+import { attachmentsOf, ownExecutable } from '../src/host/attachments.ts';
 
 type Main = (exports: object, require: (name: string) => object, module: object, __dirname: string) => void;
 
@@ -11,9 +11,10 @@ type Main = (exports: object, require: (name: string) => object, module: object,
  * only. V8 compiles as usual when the cache is not to its liking, which `--jitless` and its kind can bring about.
  */
 export function loadPart(name: string): object {
+  const attachments = attachmentsOf(ownExecutable);
   // Plain ASCII, as esbuild writes it: nothing to decode.
-  const source = Buffer.from(getRawAsset(`${name}.cjs`)).toString('latin1');
-  const cachedData = Buffer.from(getRawAsset(`${name}.cache`));
+  const source = attachments.bytes(`${name}.cjs`).toString('latin1');
+  const cachedData = attachments.bytes(`${name}.cache`);
   const script = new Script(source, { filename: `${name}.cjs`, cachedData });
   const module = { exports: {} };
   const main = script.runInThisContext() as Main;

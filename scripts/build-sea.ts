@@ -19,6 +19,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { Script } from 'node:vm';
 import { build, type Plugin } from 'esbuild';
 import { assetNames, type AssetName } from '../src/host/assets.ts';
+import { attachFiles } from '../src/host/attachments.ts';
 
 const require = createRequire(import.meta.url);
 const root = resolve(import.meta.dirname, '..');
@@ -61,7 +62,8 @@ async function main(cache: string): Promise<void> {
     const executable = join(directory, 'banger');
     copyFileSync(strippedNode(work), executable);
     writeProgram(directory, program, info);
-    inject(executable, writeBlob(directory, assets));
+    inject(executable, writeBlob(directory));
+    attachFiles(executable, { ...assets, ...scriptPaths(directory) });
     chmodSync(executable, 0o755);
     smokeTest(executable, info.version);
     moveInto(executable, output);
@@ -252,14 +254,16 @@ function writeProgram(directory: string, program: Program, info: BuildInfo): voi
   }
 }
 
-function writeBlob(directory: string, assets: AssetPaths): string {
+/** What `bin/load-part.ts` reads. */
+function scriptPaths(directory: string): Record<string, string> {
+  const names = partNames.flatMap((name) => [`${name}.cjs`, `${name}.cache`]);
+  return Object.fromEntries(names.map((name) => [name, join(directory, name)]));
+}
+
+function writeBlob(directory: string): string {
   const config = join(directory, 'config.json');
   const output = join(directory, 'blob');
-  const own = [
-    'build.json',
-    ...partNames.flatMap((name) => [`${name}.cjs`, `${name}.cache`]),
-    ...threadNames.map((name) => `${name}.cjs`),
-  ];
+  const own = ['build.json', ...threadNames.map((name) => `${name}.cjs`)];
   writeFileSync(
     config,
     JSON.stringify({
@@ -271,7 +275,7 @@ function writeBlob(directory: string, assets: AssetPaths): string {
       execArgv: ['--no-warnings'],
       // A NODE_OPTIONS of the user's is meant for their programs and would break this one.
       execArgvExtension: 'none',
-      assets: { ...assets, ...Object.fromEntries(own.map((name) => [name, join(directory, name)])) },
+      assets: Object.fromEntries(own.map((name) => [name, join(directory, name)])),
     }),
   );
   runNode(['--experimental-sea-config', config]);

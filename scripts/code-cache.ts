@@ -2,11 +2,13 @@
  * Runs the parts of the executable, and writes down for each what V8 has compiled until then. Called by
  * build-sea.ts, in a process of its own, with the directory that holds `cli.cjs`, `engine.cjs` and `build.json`.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Script } from 'node:vm';
+import { assetNames } from '../src/host/assets.ts';
+import { attachFiles, ownExecutable } from '../src/host/attachments.ts';
 import { resolveLayout } from '../src/state/layout.ts';
 
 /** What people run all day. Only that: every command pays for the size of the cache. */
@@ -29,8 +31,12 @@ async function main(directory: string, assets: string): Promise<void> {
   const home = mkdtempSync(join(tmpdir(), 'banger-build-'));
   process.env['BANGER_HOME'] = home;
   try {
-    const engine = load('engine', directory, assets);
-    const cli = load('cli', directory, assets);
+    attachFiles(
+      join(directory, 'attached'),
+      Object.fromEntries(assetNames.map((name) => [name, join(assets, name)])),
+    );
+    const engine = load('engine', directory);
+    const cli = load('cli', directory);
     const running = engine.exports['startEngine']!();
     await Promise.race([running, socketIn(home)]);
     for (const words of commands) await run(cli, words);
@@ -46,15 +52,19 @@ async function main(directory: string, assets: string): Promise<void> {
 }
 
 /** As `bin/load-part.ts` does it, except that this process is no single executable. */
-function load(name: string, directory: string, assets: string): Part {
+function load(name: string, directory: string): Part {
   const sea = {
     isSea: () => true,
-    getAsset: (asset: string) =>
-      readFileSync(join(asset === 'build.json' ? directory : assets, asset), 'utf8'),
-    getRawAsset: (asset: string) => new Uint8Array(readFileSync(join(assets, asset))).buffer,
+    getAsset: (asset: string) => readFileSync(join(directory, asset), 'utf8'),
+  };
+  const files = join(directory, 'attached');
+  const fs = {
+    ...process.getBuiltinModule('node:fs'),
+    openSync: (path: string, flags: string, mode?: number) =>
+      openSync(path === ownExecutable ? files : path, flags, mode),
   };
   const requireBuiltin = (builtin: string): unknown =>
-    builtin === 'node:sea' ? sea : process.getBuiltinModule(builtin);
+    builtin === 'node:sea' ? sea : builtin === 'node:fs' ? fs : process.getBuiltinModule(builtin);
   const script = new Script(readFileSync(join(directory, `${name}.cjs`), 'latin1'), {
     filename: `${name}.cjs`,
   });

@@ -14,6 +14,7 @@ import { loadConfig } from '../state/config.ts';
 import { openDatabase, takeEngineLock, type Database, type SqliteAddon } from '../state/database.ts';
 import { vmPaths, type Layout } from '../state/layout.ts';
 import { watchRows } from '../state/row-changes.ts';
+import { forgetAllocatorEnv } from './allocator-env.ts';
 import type { EngineContext } from './context.ts';
 import { EventBus } from './events.ts';
 import type { Failpoints } from './failpoints.ts';
@@ -26,6 +27,7 @@ import { openLog, type Log } from './log.ts';
 import { operationEvent } from './operation-routes.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
 import { reconcile } from './reconciler.ts';
+import { MemoryRest } from './rest.ts';
 import { routes } from './routes.ts';
 import type { BuildIdentity } from './rpc/client.ts';
 import { engineStatus, engineStop } from './rpc/engine-methods.ts';
@@ -57,6 +59,7 @@ const undoTimeoutMs = 30_000;
 export async function runEngine(input: EngineInput): Promise<void> {
   closeInheritedDescriptors();
   process.umask(0o077);
+  forgetAllocatorEnv(process.env);
   const { layout, build } = input;
   await mkdir(layout.stateDirectory, { recursive: true, mode: 0o700 });
   ensurePrivateDirectory(layout.runtimeDirectory);
@@ -82,6 +85,8 @@ export async function runEngine(input: EngineInput): Promise<void> {
     isIdle: () => context.operations.runningCount === 0 && countRunning(context) === 0,
   });
   context.operations.onIdle(() => idle.look());
+  const rest = new MemoryRest(() => context.operations.runningCount === 0);
+  context.operations.onIdle(() => rest.look());
 
   await new Promise<void>((resolve) => {
     if (stop.signal.aborted) resolve();
@@ -89,6 +94,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   });
   log('info', 'engine stops', { reason: String(stop.signal.reason) });
   idle.close();
+  rest.close();
   server.close();
   await cancelOperations(context, log);
   server.hangUp();

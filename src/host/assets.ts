@@ -8,10 +8,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { getAsset, getRawAsset, isSea } from 'node:sea';
+import { getAsset, isSea } from 'node:sea';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { BangerError } from '../errors.ts';
+import { attachmentsOf, ownExecutable } from './attachments.ts';
 
 /** What the binary carries, by file name. Names ending in `.zst` are stored compressed. */
 export const assetNames = [
@@ -49,14 +50,9 @@ export function openAssets(cacheDirectory: string): Assets {
   return isSea() ? embeddedAssets(cacheDirectory) : directoryAssets(developmentDirectory(), cacheDirectory);
 }
 
-/** The assets inside the binary. `cacheDirectory` is where they are unpacked to. */
+/** The assets that the binary carries. `cacheDirectory` is where they are unpacked to. */
 export function embeddedAssets(cacheDirectory: string): Assets {
-  return new CachedAssets(buildInfo().buildId, cacheDirectory, {
-    size: (name) => getRawAsset(name).byteLength,
-    text: (name) => getAsset(name, 'utf8'),
-    // A view of the binary itself: read-only memory, so nobody but `copyChunks` gets to see it.
-    chunks: (name) => copyChunks(Buffer.from(getRawAsset(name))),
-  });
+  return new CachedAssets(buildInfo().buildId, cacheDirectory, attachmentsOf(ownExecutable));
 }
 
 /** The assets in a directory, as the build leaves them in `dist/assets`. For development and tests. */
@@ -165,13 +161,6 @@ class CachedAssets implements Assets {
     if (!name.endsWith('.zst')) return this.#source.size(name);
     const manifest = JSON.parse(this.#source.text('manifest.json')) as SizeManifest;
     return manifest.files.find((file) => file.name === name)?.unpackedBytes;
-  }
-}
-
-/** Copies, since whoever wrote into a view of the binary would crash. */
-function* copyChunks(view: Buffer): Iterable<Buffer> {
-  for (let offset = 0; offset < view.length; offset += chunkBytes) {
-    yield Buffer.copyBytesFrom(view, offset, chunkBytes);
   }
 }
 

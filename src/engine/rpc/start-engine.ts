@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import lockfile from 'proper-lockfile';
 import { BangerError, errnoOf, type ErrorCode } from '../../errors.ts';
 import { identifyProcess, isAlive, spawnDetached } from '../../host/process.ts';
+import { allocatorEnv } from '../allocator-env.ts';
 import type { RpcClient } from './client.ts';
 import { connectIfRunning, isOurs, type ConnectOptions } from './connect.ts';
 
@@ -82,7 +83,7 @@ async function ageMs(path: string): Promise<number> {
 async function spawnEngine(options: ConnectOptions): Promise<RpcClient | undefined> {
   const child = await spawnDetached(options.engineArgv, {
     logFile: options.engineLog,
-    env: { ...options.engineEnv },
+    env: { ...options.engineEnv, ...allocatorEnv },
   });
   let exit: string | undefined;
   child.once('exit', (code, signal) => {
