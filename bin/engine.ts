@@ -1,12 +1,14 @@
 import { BangerError, errorText } from '../src/errors.ts';
 import { failpointsFrom } from '../src/engine/failpoints.ts';
 import { runEngine } from '../src/engine/main.ts';
+import { forgetAllocatorEnv } from '../src/engine/rpc/allocator-env.ts';
 import { buildInfo, loadAddon, openAssets } from '../src/host/assets.ts';
 import { ownLayout } from './own-layout.ts';
 
 /** The engine process: everything it needs of the binary, then the engine itself until it is over. */
 export async function startEngine(): Promise<void> {
   process.title = 'banger-engine';
+  forgetAllocatorEnv(process.env);
   const layout = ownLayout();
   const assets = openAssets(layout.assetsDirectory);
   try {

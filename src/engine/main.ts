@@ -14,7 +14,6 @@ import { loadConfig } from '../state/config.ts';
 import { openDatabase, takeEngineLock, type Database, type SqliteAddon } from '../state/database.ts';
 import { vmPaths, type Layout } from '../state/layout.ts';
 import { watchRows } from '../state/row-changes.ts';
-import { forgetAllocatorEnv } from './allocator-env.ts';
 import type { EngineContext } from './context.ts';
 import { EventBus } from './events.ts';
 import type { Failpoints } from './failpoints.ts';
@@ -59,7 +58,6 @@ const undoTimeoutMs = 30_000;
 export async function runEngine(input: EngineInput): Promise<void> {
   closeInheritedDescriptors();
   process.umask(0o077);
-  forgetAllocatorEnv(process.env);
   const { layout, build } = input;
   await mkdir(layout.stateDirectory, { recursive: true, mode: 0o700 });
   ensurePrivateDirectory(layout.runtimeDirectory);

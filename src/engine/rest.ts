@@ -4,7 +4,7 @@ import { runInNewContext } from 'node:vm';
 /** Quiet for this long is rest: somebody who types commands one after the other is not made to wait. */
 const settleMs = 5_000;
 /** Less growth than this since the last time is not worth a collection of some 30 ms. */
-const worthwhileBytes = 4 * 1024 * 1024;
+const worthwhileBytes = 1024 * 1024;
 
 type Collect = (options: { type: 'major'; execution: 'sync'; flavor: 'last-resort' }) => void;
 

@@ -1,4 +1,4 @@
-import { appendFileSync, closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
+import { appendFileSync, closeSync, fstatSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { BangerError } from '../errors.ts';
 
 /**
@@ -29,7 +29,7 @@ export function attachFiles(executable: string, files: Readonly<Record<string, s
   const index: Record<string, Index[string]> = {};
   for (const [name, path] of Object.entries(files)) {
     const content = readFileSync(path);
-    index[name] = { offset: sizeOf(executable), length: content.length };
+    index[name] = { offset: statSync(executable).size, length: content.length };
     appendFileSync(executable, content);
   }
   const encoded = Buffer.from(JSON.stringify(index));
@@ -91,13 +91,4 @@ function readAt(descriptor: number, position: number, length: number): Buffer {
     done += read;
   }
   return buffer;
-}
-
-function sizeOf(path: string): number {
-  const descriptor = openSync(path, 'a');
-  try {
-    return fstatSync(descriptor).size;
-  } finally {
-    closeSync(descriptor);
-  }
 }

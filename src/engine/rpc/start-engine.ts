@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import lockfile from 'proper-lockfile';
 import { BangerError, errnoOf, type ErrorCode } from '../../errors.ts';
 import { identifyProcess, isAlive, spawnDetached } from '../../host/process.ts';
-import { allocatorEnv } from '../allocator-env.ts';
+import { allocatorEnv } from './allocator-env.ts';
 import type { RpcClient } from './client.ts';
 import { connectIfRunning, isOurs, type ConnectOptions } from './connect.ts';
 

@@ -5,7 +5,8 @@
 export const allocatorEnv = {
   MALLOC_ARENA_MAX: '2',
   MALLOC_TRIM_THRESHOLD_: '65536',
-  MALLOC_MMAP_THRESHOLD_: '32768',
+  MALLOC_MMAP_THRESHOLD_: '8192',
+  MALLOC_TOP_PAD_: '0',
 } as const;
 
 /** Programs that the engine starts are not to have its allocator's settings. */
