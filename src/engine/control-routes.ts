@@ -4,9 +4,12 @@ import { signalVm } from './lifecycle/kill-vm.ts';
 import { pauseVm, resumeVm } from './lifecycle/pause-vm.ts';
 import { pruneVms } from './lifecycle/prune-vms.ts';
 import { setVm } from './lifecycle/set-vm.ts';
+import { readVmPorts } from './lifecycle/vm-ports.ts';
+import { readVmStats } from './lifecycle/vm-stats.ts';
 import { waitForVm } from './lifecycle/wait-vm.ts';
 import { route, type Route } from './rpc/server.ts';
 import { vmKill, vmPause, vmPrune, vmResume, vmSelect, vmSet, vmWait } from './rpc/vm-control-methods.ts';
+import { vmPorts, vmStats } from './rpc/vm-stats-methods.ts';
 import { selectVms } from './vm-selection.ts';
 import { viewVm } from './vm-view.ts';
 
@@ -25,6 +28,8 @@ export function controlRoutes(context: EngineContext): Route[] {
     route(vmKill, async ({ vm, signal }, operation) =>
       viewVm(context, await signalVm(context, { id: find(vm).id, signal }, operation)),
     ),
+    route(vmStats, (params, operation) => readVmStats(context, params, operation.signal)),
+    route(vmPorts, ({ vm }, operation) => readVmPorts(context, find(vm), operation.signal)),
     route(vmWait, (params, operation) => waitForVm(context, params, operation)),
     route(vmPrune, (params, operation) => pruneVms(context, params, operation)),
     route(vmResume, async ({ vm }, operation) =>

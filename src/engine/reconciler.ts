@@ -5,7 +5,7 @@ import { errorText } from '../errors.ts';
 import { findReadyLine, readHead } from '../host/console.ts';
 import { isAlive, killProcess } from '../host/process.ts';
 import { vmPaths } from '../state/layout.ts';
-import { listVms, moveVm, setEphemeral, type Vm } from '../state/vms.ts';
+import { findVm, listVms, moveVm, setEphemeral, type Vm } from '../state/vms.ts';
 import { listWorkspaces } from '../state/workspaces.ts';
 import type { EngineContext } from './context.ts';
 import { guestSshPort } from './guest-pool.ts';
@@ -16,6 +16,7 @@ import { tidyBlobs } from './images/registry/blob-files.ts';
 import { endVmm, forgetVmm } from './lifecycle/boot-vm.ts';
 import { deleteVm } from './lifecycle/delete-vm.ts';
 import { matchActivity } from './lifecycle/guest-activity.ts';
+import { matchForwards } from './lifecycle/published-ports.ts';
 import { stopVm } from './lifecycle/stop-vm.ts';
 import { watchVmm } from './lifecycle/vmm-watch.ts';
 
@@ -74,10 +75,24 @@ async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {
 /** How long an engine that starts waits to hear what its VMs do; a VMM that does not say goes on being asked. */
 const activityTimeoutMs = 2_000;
 
-/** A VM may have been paused or resumed by an engine that died before it had written that down. */
+/** An engine may have died after it paused a VM, or before it published a port, and had written that down or not. */
 async function matchActivities(context: EngineContext): Promise<void> {
-  const asked = [...context.controls.keys()].map((id) => matchActivity(context, id));
+  const asked = [...context.controls.keys()].map(async (id) => {
+    await matchActivity(context, id);
+    await matchPorts(context, id);
+  });
   await Promise.race([Promise.all(asked), sleep(activityTimeoutMs, undefined, { ref: false })]);
+}
+
+async function matchPorts(context: EngineContext, id: string): Promise<void> {
+  try {
+    await context.locks.vm.run(id, new AbortController().signal, async () => {
+      const vm = findVm(context.db, id);
+      if (vm?.state === 'running' || vm?.state === 'paused') await matchForwards(context, vm);
+    });
+  } catch (error) {
+    context.log('error', `published ports could not be set right: ${errorText(error)}`, { vm: id });
+  }
 }
 
 /** What is true of a VM now: its handle file if that still holds, else what its VMM's command line tells. */

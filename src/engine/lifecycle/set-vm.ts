@@ -144,7 +144,7 @@ async function growDisk(context: EngineContext, vm: Vm, isLive: boolean): Promis
 async function tellGuest(context: EngineContext, vm: Vm, operation: Operation): Promise<void> {
   const now = context.handles.get(vm.id);
   if (!now || vm.state !== 'running') return;
-  const told = { ...now };
+  const told: { hostname?: string; diskBytes?: number } = {};
   try {
     if (now.hostname !== vm.name) {
       await setGuestHostname(context, vm, operation.signal);
@@ -157,7 +157,8 @@ async function tellGuest(context: EngineContext, vm: Vm, operation: Operation): 
   } catch (error) {
     context.log('warn', `the guest could not be changed now: ${errorText(error)}`, { vm: vm.id });
   }
-  await context.handles.set(vm.id, told);
+  const latest = context.handles.get(vm.id);
+  if (latest && Object.keys(told).length > 0) await context.handles.set(vm.id, { ...latest, ...told });
 }
 
 /** Which of the changes hold now, and which wait. */
