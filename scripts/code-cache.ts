@@ -31,6 +31,8 @@ async function main(directory: string, assets: string): Promise<void> {
   const home = mkdtempSync(join(tmpdir(), 'banger-build-'));
   process.env['BANGER_HOME'] = home;
   try {
+    // There is no executable yet for them to follow.
+    writeFileSync(join(directory, 'attached'), '');
     attachFiles(
       join(directory, 'attached'),
       Object.fromEntries(assetNames.map((name) => [name, join(assets, name)])),
