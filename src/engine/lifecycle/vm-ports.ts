@@ -75,9 +75,9 @@ export function parseListeners(text: string): Omit<Listener, 'published'>[] {
   for (const line of text.split('\n')) {
     const words = line.trim().split(/\s+/);
     const inode = /socket:\[(\d+)\]$/.exec(line)?.[1];
+    const header = /^process (\d{1,10}) (.*)$/.exec(line);
     if (words[0] === 'table') table = words[1] ?? '';
-    else if (words[0] === 'process')
-      owner = { pid: Number(words[1]), process: line.slice(line.indexOf(words[1]!) + words[1]!.length + 1) };
+    else if (header) owner = { pid: Number(header[1]), process: header[2]! };
     else if (inode !== undefined && owner && !owners.has(inode)) owners.set(inode, owner);
     else if (/^\d+:$/.test(words[0]!)) {
       const listener = parseRow(table, words);
@@ -98,6 +98,7 @@ function parseRow(
   const [address = '', port = ''] = (fields[1] ?? '').split(':');
   if (fields[3] !== (protocol === 'udp' ? unconnected : listening)) return undefined;
   const number = Number.parseInt(port, 16);
+  if (!/^(?:[0-9A-F]{8}|[0-9A-F]{32})$/.test(address)) return undefined;
   if (!(number >= 1 && number <= 65_535)) return undefined;
   return { protocol, address: addressText(address), port: number, inode: fields[9] ?? '' };
 }
