@@ -2,10 +2,11 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { imagePull } from '../../src/engine/rpc/image-methods.ts';
-import { vmKill, vmPause, vmResume } from '../../src/engine/rpc/vm-control-methods.ts';
-import type { Method, ParamsOf } from '../../src/engine/rpc/method.ts';
+import { vmKill, vmPause, vmResume, vmSet } from '../../src/engine/rpc/vm-control-methods.ts';
+import type { Method, ParamsOf, ResultOf } from '../../src/engine/rpc/method.ts';
 import { vmCreate, vmDelete, vmRestart, vmShow, vmStart, vmStop } from '../../src/engine/rpc/vm-methods.ts';
 import { workspacePrepare } from '../../src/engine/rpc/workspace-methods.ts';
+import { checkPort, findFreePort } from '../../src/host/ports.ts';
 import { openCrashLab, type CrashLab } from '../support/crash-lab.ts';
 import { crashEverywhere, matrixTable, type MatrixRow, type Scenario } from '../support/crash-matrix.ts';
 import { createRepo, type GitRepo } from '../support/git-repo.ts';
@@ -154,8 +155,48 @@ function lane1(lab: CrashLab, world: HostWorld): Scenario[] {
       act: acting(lab, vmResume, { vm: 'web' }),
       outcome: state,
     },
+    setting(lab),
     preparing(lab, world),
   ];
+}
+
+function setting(lab: CrashLab): Scenario {
+  const { call } = lab;
+  let count = 0;
+  let before: ResultOf<typeof vmShow>;
+  let hostPort: number;
+  const wanted = () => ({
+    vm: 'web',
+    diskBytes: before.diskBytes + 1024 ** 2,
+    labels: { count: String(count) },
+    publish: [{ hostPort, guestPort: 80 }],
+  });
+  return {
+    name: 'vm set',
+    ready: async () => {
+      if ((await call(vmShow, { vm: 'web' })).state === 'paused') await call(vmResume, { vm: 'web' });
+      await call(vmStart, { vm: 'web' });
+      const { ports } = await call(vmShow, { vm: 'web' });
+      await call(vmSet, { vm: 'web', unpublish: ports.map(({ hostPort: port }) => ({ hostPort: port })) });
+      before = await call(vmShow, { vm: 'web' });
+      hostPort = await findFreePort();
+      count++;
+    },
+    act: (arm) => acting(lab, vmSet, wanted())(arm),
+    /** What the row says is what the host does */
+    outcome: async () => {
+      const { labels, ports } = await call(vmShow, { vm: 'web' });
+      const isSet = labels['count'] === String(count);
+      expect(ports.map((port) => port.hostPort)).toEqual(isSet ? [hostPort] : []);
+      const isListening = await checkPort({ protocol: 'tcp', bind: '127.0.0.1', port: hostPort }).then(
+        () => false,
+        () => true,
+      );
+      expect(isListening).toBe(isSet);
+      expect(await call(vmSet, wanted())).toMatchObject({ atNextStart: [], diskBytes: wanted().diskBytes });
+      return isSet ? 'all of it is set' : 'nothing is set';
+    },
+  };
 }
 
 function pulling(lab: CrashLab, world: HostWorld): Scenario {
