@@ -82,7 +82,6 @@ export class StopTimers {
       dues.push({
         at: usedAt + vm.idleStopMs,
         why: `Nobody had used it for ${formatDuration(vm.idleStopMs)}`,
-        isIdle: true,
       });
     }
     return dues.sort((one, other) => one.at - other.at)[0];
