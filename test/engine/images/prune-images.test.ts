@@ -130,15 +130,18 @@ test('a layer that somebody removes between download and conversion is fetched a
   using context = imageContext({
     tools: {
       convert: async (options) => {
-        const { blobsDirectory } = context.layout;
-        while (!existsSync(blobPath(blobsDirectory, sha256('two')))) await new Promise(setImmediate);
-        for (const name of readdirSync(blobsDirectory)) rmSync(join(blobsDirectory, name));
+        const blobs = ['one', 'two'].map((layer) => blobPath(context.layout.blobsDirectory, sha256(layer)));
+        // Both under their final names: a download that is renamed just now could not be removed.
+        while (!blobs.every((path) => existsSync(path))) await new Promise(setImmediate);
+        for (const path of blobs) rmSync(path);
         return concatenate(options);
       },
     },
   });
   const { id } = putImage(registry, 'app', { layers: ['one', 'two'] });
   expect((await pull(context, registry, 'app')).id).toBe(id);
+  const fetches = registry.requests.filter(({ path }) => path.endsWith(sha256('two')));
+  expect(fetches.length).toBe(2);
 });
 
 test('holding an image that is removed at that very moment brings it again', async () => {
