@@ -21,11 +21,23 @@ export interface ExternalFile {
   readonly inode: string;
 }
 
+/** How it is told that a filesystem of ours is still what was published, besides its size. */
+export interface RootfsMark {
+  /** Nanoseconds since 1970, in decimal */
+  readonly mtimeNs: string;
+  /** Inode number, in decimal */
+  readonly inode: string;
+  /** Hex SHA-256 over parts of the content; see rootfs-mark.ts */
+  readonly sample: string;
+}
+
 export interface Image {
   readonly id: string;
   readonly source: 'pull' | 'import' | 'embedded' | 'bundle' | 'register';
   /** Where its filesystem is, when that is a file of the user's; absent when it is ours */
   readonly external?: ExternalFile;
+  /** Absent for a file of the user's, and for images of earlier versions until they are used */
+  readonly rootfs?: RootfsMark;
   readonly digest?: string;
   readonly sizeBytes: number;
   readonly contentBytes: number;
@@ -50,12 +62,13 @@ interface ImageRow {
   readonly hasShell: number;
   readonly createdAt: string;
   readonly external: string | null;
+  readonly rootfs: string | null;
   readonly names: string;
 }
 
 const select = `
   SELECT id, source, digest, size_bytes AS sizeBytes, content_bytes AS contentBytes, config, layers,
-         os_release AS osRelease, has_shell AS hasShell, created_at AS createdAt, external,
+         os_release AS osRelease, has_shell AS hasShell, created_at AS createdAt, external, rootfs,
          (SELECT json_group_array(name) FROM (SELECT name FROM image_names WHERE image_id = images.id ORDER BY name)) AS names
   FROM images`;
 
@@ -63,9 +76,9 @@ const select = `
 export function insertImage(db: Database, image: Omit<Image, 'names'>): void {
   db.prepare(
     `INSERT INTO images (id, source, digest, size_bytes, content_bytes, config, layers, os_release, has_shell, created_at,
-                         external)
+                         external, rootfs)
      VALUES (@id, @source, @digest, @sizeBytes, @contentBytes, @config, @layers, @osRelease, @hasShell, @createdAt,
-             @external)
+             @external, @rootfs)
      ON CONFLICT (id) DO NOTHING`,
   ).run({
     ...image,
@@ -75,7 +88,21 @@ export function insertImage(db: Database, image: Omit<Image, 'names'>): void {
     osRelease: JSON.stringify(image.osRelease),
     hasShell: image.hasShell ? 1 : 0,
     external: image.external ? JSON.stringify(image.external) : null,
+    rootfs: image.rootfs ? JSON.stringify(image.rootfs) : null,
   });
+}
+
+/** Records how an image's filesystem is known from now on. */
+export function setImageRootfs(
+  db: Database,
+  id: string,
+  { sizeBytes, rootfs }: Pick<Image, 'sizeBytes' | 'rootfs'>,
+): void {
+  db.prepare('UPDATE images SET size_bytes = ?, rootfs = ? WHERE id = ?').run(
+    sizeBytes,
+    rootfs ? JSON.stringify(rootfs) : null,
+    id,
+  );
 }
 
 /** Points a name at an image. A name that pointed elsewhere moves, as a tag does. */
@@ -164,6 +191,7 @@ function toImage(row: ImageRow): Image {
     osRelease: JSON.parse(row.osRelease) as Record<string, string>,
     hasShell: row.hasShell === 1,
     external: row.external === null ? undefined : (JSON.parse(row.external) as ExternalFile),
+    rootfs: row.rootfs === null ? undefined : (JSON.parse(row.rootfs) as RootfsMark),
     names: JSON.parse(row.names) as string[],
   };
 }

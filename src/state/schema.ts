@@ -89,4 +89,6 @@ export const migrations: readonly string[] = [
      PRIMARY KEY (protocol, host_port, bind)
    ) STRICT;
    CREATE INDEX published_ports_by_vm ON published_ports (vm_id);`,
+  // How an image's filesystem is known again: JSON, see RootfsMark. NULL for files of the user's, and until the next use.
+  `ALTER TABLE images ADD COLUMN rootfs TEXT;`,
 ];

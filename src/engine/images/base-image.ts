@@ -22,7 +22,7 @@ export async function ensureBaseImage(context: ImagesContext, operation: Operati
   const id = rootfsImageId([diffId]);
 
   const current = findImageByName(context.db, baseName);
-  if (current?.id === id && isPresent(context, id)) return current;
+  if (current?.id === id && (await isPresent(context, id))) return current;
   return services.pulls.join(baseName, operation, async (shared) => {
     const image =
       (await nameImage(context, { id, name: baseName }, shared.signal)) ??

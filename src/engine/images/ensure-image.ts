@@ -16,12 +16,12 @@ export async function ensureImage(
   if (reference === baseName) return ensureBaseImage(context, operation);
   const image = findImage(context.db, reference, context.config().catalog);
   if (!image) return pullImage(context, reference, operation);
-  if (isPresent(context, image.id)) return image;
+  if (await isPresent(context, image.id)) return image;
 
   // Somebody removed its files behind our back. What came from a registry can come again.
   const [name] = image.names;
   if (image.source === 'pull' && name !== undefined) return pullImage(context, name, operation);
-  throw new BangerError('invalid_state', `The files of image "${shownImage(image)}" are gone or cut off`, {
+  throw new BangerError('invalid_state', `The files of image "${shownImage(image)}" are gone or changed`, {
     hint: `Import it again, or forget it with: banger image delete ${shownImage(image)}`,
   });
 }

@@ -22,7 +22,7 @@ export async function holdImage(
   for (let attempt = 1; attempt <= attempts; attempt++) {
     const image = await ensureImage(context, reference, operation);
     const lease = imageServices(context).leases.images.take([image.id]);
-    if (isPresent(context, image.id)) return { image, [Symbol.dispose]: () => lease[Symbol.dispose]() };
+    if (await isPresent(context, image.id)) return { image, [Symbol.dispose]: () => lease[Symbol.dispose]() };
     lease[Symbol.dispose]();
   }
   throw new BangerError('busy', `Image "${reference}" is removed again and again while it is being used`, {

@@ -54,7 +54,7 @@ export async function promoteImage(
 
 /** The same image without the user's file. */
 function managed(image: Image): Image {
-  return { ...image, external: undefined };
+  return { ...image, external: undefined, rootfs: undefined };
 }
 
 async function contentId(path: string, operation: Operation): Promise<string> {

@@ -1,7 +1,7 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { chmod, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf } from '../../errors.ts';
+import { BangerError, errnoOf } from '../../errors.ts';
 import { syncDirectory } from '../../host/files.ts';
 import type { Database } from '../../state/database.ts';
 import {
@@ -10,14 +10,19 @@ import {
   insertImage,
   listImages,
   setImageName,
+  setImageRootfs,
+  vmsOfImage,
   type Image,
+  type RootfsMark,
 } from '../../state/images.ts';
 import { imagePaths, type Layout } from '../../state/layout.ts';
 import type { ImageContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
+import { shownImage } from './find-image.ts';
 import { discardPath } from './image-staging.ts';
+import { markRootfs, rootfsFate } from './rootfs-mark.ts';
 
-export type NewImage = Omit<Image, 'names' | 'createdAt'>;
+export type NewImage = Omit<Image, 'names' | 'createdAt' | 'rootfs'>;
 
 /** What a name is to lead to. */
 export interface Publication {
@@ -53,11 +58,13 @@ export async function publishImage(
   // Outside the lock: flushing gigabytes takes seconds.
   await syncFile(rootfs);
   await syncDirectory(stagingDirectory);
+  const mark = await markRootfs(rootfs);
   await failpoint('image synced');
 
   return context.locks.publish.run(publishKey, signal, async () => {
     const { layout, db } = context;
-    if (!isPresent(context, image.id)) {
+    if (!(await isPresent(context, image.id))) {
+      checkReplacement(context, image, mark);
       const { directory } = imagePaths(layout, image.id);
       await mkdir(layout.imagesDirectory, { recursive: true, mode: 0o700 });
       // Without its row or without its filesystem, what lies there is of no use to anybody.
@@ -67,13 +74,14 @@ export async function publishImage(
       await syncDirectory(layout.imagesDirectory);
       try {
         await failpoint('image in place');
-        return record(context, publication);
+        return record(context, publication, mark);
       } catch (error) {
         if (!findImageById(db, image.id)) await rm(directory, { recursive: true, force: true });
         throw error;
       }
     }
-    return record(context, publication);
+    setImageName(db, publication.name, image.id);
+    return getImage(db, image.id);
   });
 }
 
@@ -84,21 +92,21 @@ export async function nameImage(
   signal: AbortSignal,
 ): Promise<Image | undefined> {
   return context.locks.publish.run(publishKey, signal, async () => {
-    if (!isPresent(context, id)) return undefined;
+    if (!(await isPresent(context, id))) return undefined;
     setImageName(context.db, name, id);
     return getImage(context.db, id);
   });
 }
 
 /**
- * True when an image has both its row and its filesystem. One of another size was cut off or written to: it counts as
- * gone. A file of the user's is checked where it is used.
+ * True when an image has both its row and its filesystem. One that was cut off or written to counts as gone. A file of
+ * the user's is checked where it is used.
  */
-export function isPresent({ layout, db }: Pick<ImageContext, 'layout' | 'db'>, id: string): boolean {
-  const image = findImageById(db, id);
+export async function isPresent(context: Pick<ImageContext, 'layout' | 'db'>, id: string): Promise<boolean> {
+  const image = findImageById(context.db, id);
   if (!image) return false;
   if (image.external) return existsSync(image.external.path);
-  return statSync(imagePaths(layout, id).rootfs, { throwIfNoEntry: false })?.size === image.sizeBytes;
+  return (await rootfsFate(context, image)) === 'same';
 }
 
 /** Removes images that were under construction when an engine died. Only for the start of an engine. */
@@ -119,9 +127,25 @@ export async function removeUnownedImages(layout: Layout, db: Database): Promise
   }
 }
 
-function record({ db }: ImageContext, { image, name }: Publication): Image {
+/**
+ * Disks of VMs know their image block by block: when its filesystem was lost, only the very same may take its place.
+ * Another version of banger may lay the same files out in another way.
+ */
+function checkReplacement({ db }: ImageContext, { id }: NewImage, mark: RootfsMark): void {
+  const lost = findImageById(db, id);
+  const vms = vmsOfImage(db, id);
+  if (!lost?.rootfs || lost.rootfs.sample === mark.sample || vms.length === 0) return;
+  throw new BangerError(
+    'invalid_state',
+    `The filesystem of image "${shownImage(lost)}" was changed or lost, and what it is now made of differs from what VM ${vms.map((vm) => `"${vm}"`).join(', ')} was made from`,
+    { hint: `Their disks are of no use without it. Delete them first: banger vm delete ${vms.join(' ')}` },
+  );
+}
+
+function record({ db }: ImageContext, { image, name }: Publication, rootfs: RootfsMark): Image {
   db.transaction(() => {
     insertImage(db, { ...image, createdAt: new Date().toISOString() });
+    setImageRootfs(db, image.id, { sizeBytes: image.sizeBytes, rootfs });
     setImageName(db, name, image.id);
   })();
   return getImage(db, image.id);

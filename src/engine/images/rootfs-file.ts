@@ -1,16 +1,21 @@
 import { stat } from 'node:fs/promises';
 import { BangerError, errnoOf } from '../../errors.ts';
 import type { ExternalFile, Image } from '../../state/images.ts';
+import { vmsOfImage } from '../../state/images.ts';
 import { imagePaths } from '../../state/layout.ts';
 import type { ImageContext } from '../context.ts';
-import { shownImage } from './find-image.ts';
+import { baseName, shownImage } from './find-image.ts';
+import { rootfsFate } from './rootfs-mark.ts';
 
 /**
- * Path of an image's filesystem. A registered one is the user's file: one that is not what it was when it was
- * registered is refused, because disks of VMs are written over it block by block.
+ * Path of an image's filesystem. One that is not what it was when it was published or registered is refused, because
+ * disks of VMs are written over it block by block.
  */
-export async function rootfsFile({ layout }: Pick<ImageContext, 'layout'>, image: Image): Promise<string> {
-  if (!image.external) return imagePaths(layout, image.id).rootfs;
+export async function rootfsFile(
+  context: Pick<ImageContext, 'layout' | 'db'>,
+  image: Image,
+): Promise<string> {
+  if (!image.external) return ownRootfs(context, image);
   const { path } = image.external;
   const now = await identify(path).catch((error: unknown) => {
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
@@ -27,6 +32,32 @@ export async function rootfsFile({ layout }: Pick<ImageContext, 'layout'>, image
         : `Put it back, or forget the image: banger image delete ${name}`,
     },
   );
+}
+
+async function ownRootfs(context: Pick<ImageContext, 'layout' | 'db'>, image: Image): Promise<string> {
+  const { rootfs } = imagePaths(context.layout, image.id);
+  const fate = await rootfsFate(context, image);
+  if (fate === 'same') return rootfs;
+  const vms = vmsOfImage(context.db, image.id).map((name) => `"${name}"`);
+  const users =
+    vms.length > 0 ? `, on which VM ${vms.join(', ')} ${vms.length > 1 ? 'stand' : 'stands'}` : '';
+  throw new BangerError(
+    'invalid_state',
+    `The filesystem of image "${shownImage(image)}"${users}, ${fate === 'gone' ? 'is gone' : 'was changed by somebody'}: "${rootfs}"`,
+    { hint: wayBack(image) },
+  );
+}
+
+/** How the same filesystem comes again; VMs made from it go on with it. */
+function wayBack(image: Image): string {
+  const then = 'VMs made from it start again then';
+  const name = shownImage(image);
+  if (image.names.length === 0) {
+    return `Pull or import what it was made of once more (${then}), or delete the VMs: banger vm delete NAME`;
+  }
+  if (image.source === 'pull' || name === baseName)
+    return `Fetch it again: banger image pull ${name} (${then})`;
+  return `Make it again of what it was made of: banger image import FILE --name ${name} (${then})`;
 }
 
 /** What a file of the user's is known by. */

@@ -72,13 +72,7 @@ const disk: Capability = {
   async configureGuest(context, vm) {
     const { disk: path } = vmPaths(context.layout, vm.id);
     const rootfs = await rootfsFile(context, getImage(context.db, vm.imageId));
-    const { size } = await stat(rootfs).catch((cause: unknown) => {
-      throw new BangerError(
-        'invalid_state',
-        `The image of VM "${vm.name}" is gone from the disk: "${rootfs}"`,
-        { cause },
-      );
-    });
+    const { size } = await stat(rootfs);
     // A `set` that was cut short may have recorded more than it made.
     await growOverlayDisk(context.exec, path, vm.diskBytes);
     return { disk: path, conf: { ROOT_DEVICE: '/dev/vda', GROW: vm.diskBytes > size ? '1' : '' } };

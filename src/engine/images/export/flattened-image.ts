@@ -16,7 +16,7 @@ import { ociMediaTypes, type ExportedImage } from './oci-layout.ts';
  * before the contents; nothing is written to disk for it.
  */
 export async function flattenedImage(
-  context: Pick<ImageContext, 'layout'>,
+  context: Pick<ImageContext, 'layout' | 'db'>,
   image: Image,
   operation: Operation,
 ): Promise<ExportedImage> {
