@@ -27,7 +27,7 @@ import {
 import { workspaceApply, workspaceExport, workspacePrepare } from './rpc/workspace-methods.ts';
 import { readVmLog } from './vm-logs.ts';
 import { labelled } from './vm-selection.ts';
-import { viewVm, viewVmDetails } from './vm-view.ts';
+import { viewVm, viewVmDetails, viewVms } from './vm-view.ts';
 import { applyWorkspace } from './workspace/apply-workspace.ts';
 import { exportWorkspaceRoute, prepareWorkspaceRoute } from './workspace/handlers.ts';
 
@@ -39,7 +39,7 @@ export function routes(context: EngineContext): Route[] {
       const vm = await createVm(context, { ...params, ephemeral: false }, operation);
       return { ...viewVm(context, vm), stages: [...operation.timings()] };
     }),
-    route(vmList, ({ labels }) => labelled(listVms(context.db), labels).map((vm) => viewVm(context, vm))),
+    route(vmList, ({ labels }) => viewVms(context, labelled(listVms(context.db), labels))),
     route(vmShow, (params) => viewVmDetails(context, find(params.vm))),
     route(vmStart, async (params, operation) =>
       viewVm(context, await startVm(context, find(params.vm).id, operation)),

@@ -4,14 +4,24 @@ import { getKernel } from '../state/kernels.ts';
 import { monotonicMs } from '../host/clock.ts';
 import { vmPaths } from '../state/layout.ts';
 import type { Vm } from '../state/vms.ts';
-import { listWorkspaces } from '../state/workspaces.ts';
+import { listWorkspaces, workspacesByVm, type Workspace } from '../state/workspaces.ts';
 import type { EngineContext } from './context.ts';
 import { shownKernel } from './images/kernels/find-kernel.ts';
 import type { Handles } from './handles.ts';
 import type { VmView, vmShow } from './rpc/vm-methods.ts';
 
+/** VMs as clients see them. */
+export function viewVms(context: EngineContext, vms: readonly Vm[]): VmView[] {
+  const workspaces = workspacesByVm(context.db);
+  return vms.map((vm) => view(context, vm, workspaces.get(vm.id) ?? []));
+}
+
 /** A VM as clients see it. */
 export function viewVm(context: EngineContext, vm: Vm): VmView {
+  return view(context, vm, listWorkspaces(context.db, vm.id));
+}
+
+function view(context: EngineContext, vm: Vm, workspaces: readonly Workspace[]): VmView {
   const handles = context.handles.get(vm.id);
   return {
     id: vm.id,
@@ -40,7 +50,7 @@ export function viewVm(context: EngineContext, vm: Vm): VmView {
     idleStopMs: vm.idleStopMs,
     expiresAt: expiryTime(handles),
     pending: handles && pendingChanges(vm, handles),
-    workspaces: listWorkspaces(context.db, vm.id).map(({ hostPath, guestPath }) => ({ hostPath, guestPath })),
+    workspaces: workspaces.map(({ hostPath, guestPath }) => ({ hostPath, guestPath })),
   };
 }
 

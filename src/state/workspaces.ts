@@ -43,6 +43,14 @@ export function listWorkspaces(db: Database, vmId: string): Workspace[] {
     .map(toWorkspace);
 }
 
+/** Workspaces of all VMs by VM id, the latest first. */
+export function workspacesByVm(db: Database): Map<string, Workspace[]> {
+  const rows = db
+    .prepare<[], WorkspaceRow>(`SELECT ${columns} FROM workspaces ORDER BY prepared_at DESC`)
+    .all();
+  return Map.groupBy(rows.map(toWorkspace), ({ vmId }) => vmId);
+}
+
 /** Every VM's workspace made from this working tree, the latest first. */
 export function findWorkspacesByHostPath(db: Database, hostPath: string): Workspace[] {
   return db
