@@ -95,10 +95,13 @@ function isStatic(path: string): boolean {
   return !readFileSync(path).subarray(0, 4096).includes('/ld-linux');
 }
 
-async function packLayout(layout: string, layers: readonly string[]): Promise<void> {
+/** Makes an OCI layout with the image `test` of these layers, or puts them on top of the one that it has. */
+export async function packLayout(layout: string, layers: readonly string[]): Promise<void> {
   const image = `${layout}:test`;
-  await program('umoci', ['init', '--layout', layout]);
-  await program('umoci', ['new', '--image', image]);
+  if (!existsSync(layout)) {
+    await program('umoci', ['init', '--layout', layout]);
+    await program('umoci', ['new', '--image', image]);
+  }
   for (const layer of layers) await program('umoci', ['raw', 'add-layer', '--image', image, layer]);
 }
 

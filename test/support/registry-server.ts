@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,10 +19,12 @@ export interface RegistryServerOptions {
   readonly tls?: { readonly cert: string; readonly key: string };
   /** `user:password` that everybody must come with, and its line for htpasswd */
   readonly login?: { readonly text: string; readonly htpasswd: string };
+  /** A new file that gets a line for each request, in the combined log format */
+  readonly accessLog?: string;
 }
 
 export async function startRegistryServer(options: RegistryServerOptions = {}): Promise<RegistryServer> {
-  const { tls, login } = options;
+  const { tls, login, accessLog } = options;
   const directory = mkdtempSync(join(tmpdir(), 'bt-registry-'));
   const host = `127.0.0.1:${await freePort()}`;
   const config = join(directory, 'config.yml');
@@ -30,7 +32,7 @@ export async function startRegistryServer(options: RegistryServerOptions = {}): 
     config,
     [
       'version: 0.1',
-      'log: { level: error, accesslog: { disabled: true } }',
+      `log: { level: error, accesslog: { disabled: ${accessLog === undefined} } }`,
       `storage: { filesystem: { rootdirectory: "${directory}/data" } }`,
       tls
         ? `http: { addr: "${host}", tls: { certificate: "${tls.cert}", key: "${tls.key}" } }`
@@ -39,7 +41,9 @@ export async function startRegistryServer(options: RegistryServerOptions = {}): 
     ].join('\n'),
   );
   if (login) writeFileSync(join(directory, 'htpasswd'), `${login.htpasswd}\n`);
-  const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' });
+  const log = accessLog === undefined ? 'ignore' : openSync(accessLog, 'wx');
+  const child = spawn('docker-registry', ['serve', config], { stdio: ['ignore', log, 'ignore'] });
+  if (typeof log === 'number') closeSync(log);
   await until('docker-registry answers', () => answers(host));
   return {
     host,

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# `banger image pull` from a registry on loopback, beside skopeo, umoci and mkfs.ext4, and beside gunzip alone.
+#
+#   bench/images.sh [ROUNDS]
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+exec "$root/node_modules/.bin/node" "$root/bench/images.ts" "$@"
