@@ -4,6 +4,7 @@ import { vmExec } from '../engine/rpc/vm-methods.ts';
 import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
 import { collectEnv } from './parse.ts';
+import { addLabelFilter, chooseVm, labelsOf, type VmSelection } from './vm-selection.ts';
 
 interface ExecOptions {
   readonly env?: Record<string, string>;
@@ -12,10 +13,10 @@ interface ExecOptions {
 }
 
 export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | undefined>>): Command {
-  return new Command('exec')
+  const command = new Command('exec')
     .description("Run a command in a running VM; its exit code is banger's")
-    .argument('<vm>', 'name or id')
-    .argument('<command...>', 'program and arguments; put -- before them')
+    .argument('[vm]', 'name or id; left out with --label')
+    .argument('[command...]', 'program and arguments; put -- before them')
     .passThroughOptions()
     .option(
       '-e, --env <NAME=value>',
@@ -27,16 +28,28 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
       'directory in the guest (default: the workspace, else what the image says)',
     )
     .option('-u, --user <user>', "user in the guest (default: the image's; root when the VM has a workspace)")
-    .addHelpText('after', '\nExample:\n  banger vm exec web -- uname -a')
-    .action(async (vm: string, argv: string[], options: ExecOptions) => {
+    .addHelpText('after', '\nExample:\n  banger vm exec web -- uname -a');
+  return addLabelFilter(command).action(
+    async (first: string | undefined, rest: string[], options: ExecOptions & VmSelection) => {
+      const isByLabel = labelsOf(options).length > 0;
+      const words = isByLabel && first !== undefined ? [first, ...rest] : rest;
+      const argv = words[0] === '--' ? words.slice(1) : words;
+      const vm = await chooseVm(cli, { vm: isByLabel ? undefined : first, options, command });
+      if (argv.length === 0) {
+        command.error("error: missing required argument 'command'", {
+          code: 'commander.missingArgument',
+          exitCode: 2,
+        });
+      }
       const exit = await cli.attach(vmExec, {
         vm,
-        argv: argv[0] === '--' ? argv.slice(1) : argv,
+        argv,
         env: options.env ?? {},
         workingDirectory: options.workdir,
         user: options.user,
         terminal: cli.programTerminal(),
       });
       cli.exitWith(exitCodeOf(exit, constants.signals));
-    });
+    },
+  );
 }

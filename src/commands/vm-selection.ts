@@ -72,6 +72,23 @@ export async function forEachVm<T>(
   );
 }
 
+/** The one VM that is meant, by name or by a label that no other VM has. */
+export async function chooseVm(
+  cli: Cli,
+  chosen: { readonly vm: string | undefined; readonly options: VmSelection; readonly command: Command },
+): Promise<string> {
+  const { vm, options, command } = chosen;
+  const labels = requireChoice({ vms: vm === undefined ? [] : [vm], options, command });
+  if (vm !== undefined) return vm;
+  const found = (await cli.call(vmSelect, { references: [], labels })).filter((one) => 'id' in one);
+  if (found.length === 1) return found[0]!.name;
+  throw new BangerError(
+    'invalid_argument',
+    `${found.length} VMs have that label: ${found.map(({ name }) => name).join(', ')}`,
+    { hint: 'Name one of them, or give another --label that only it has' },
+  );
+}
+
 /** The labels of a choice, which are empty when names were given. Throws unless it is one of the two. */
 export function requireChoice(chosen: {
   readonly vms: readonly string[];

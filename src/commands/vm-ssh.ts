@@ -3,17 +3,21 @@ import { Command } from 'commander';
 import { vmExec } from '../engine/rpc/vm-methods.ts';
 import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
+import { addLabelFilter, chooseVm, type VmSelection } from './vm-selection.ts';
 
 export function vmSshCommand(cli: Cli): Command {
-  return new Command('ssh')
+  const command = new Command('ssh')
     .alias('shell')
     .description('Open a shell in a running VM')
-    .argument('<vm>', 'name or id')
+    .argument('[vm]', 'name or id; left out with --label')
     .option('-u, --user <user>', 'user in the guest (default: root)')
-    .addHelpText('after', '\nExample:\n  banger vm ssh web')
-    .action(async (vm: string, options: { user?: string }) => {
+    .addHelpText('after', '\nExample:\n  banger vm ssh web');
+  return addLabelFilter(command).action(
+    async (name: string | undefined, options: { user?: string } & VmSelection) => {
+      const vm = await chooseVm(cli, { vm: name, options, command });
       const exit = await cli.attach(vmExec, { vm, user: options.user, terminal: cli.programTerminal() });
       cli.exitWith(exitCodeOf(exit, constants.signals));
       if (cli.programTerminal()) cli.say(`VM ${vm} goes on running. Stop it with: banger vm stop ${vm}`);
-    });
+    },
+  );
 }

@@ -36,7 +36,7 @@ export function vmText(vm: VmView): string {
     ['VMM', vm.vmm],
     ['SSH', vm.sshPort === undefined ? undefined : `root@127.0.0.1 port ${vm.sshPort}`],
     ...vm.ports.map((port): [string, string] => ['Port', portText(port)]),
-    ['Stops after', stopRuleText(vm)],
+    ['Stops', stopRuleText(vm)],
     ['Created', vm.createdAt],
     ['Started', vm.startedAt],
     ...vm.workspaces.map(({ hostPath, guestPath }): [string, string] => [
@@ -74,7 +74,7 @@ function stopRuleText({ ttlMs, idleStopMs, expiresAt }: VmView): string | undefi
       : `running ${formatDuration(ttlMs)}${expiresAt ? ` (at ${expiresAt})` : ''}`,
     idleStopMs === undefined ? undefined : `being unused for ${formatDuration(idleStopMs)}`,
   ].filter((word) => word !== undefined);
-  return words.length === 0 ? undefined : words.join(', or ');
+  return words.length === 0 ? undefined : `after ${words.join(', or ')}`;
 }
 
 /** `2 CPUs, 512 MiB memory, 8 GiB disk` */

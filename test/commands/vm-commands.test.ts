@@ -12,8 +12,13 @@ async function run(words: readonly string[], answer: unknown = {}) {
   let exitCode = 0;
   const ask = async (method: { name: string }, params: unknown) => {
     if (method.name === 'vm.select') {
-      const { references } = params as { references: readonly string[] };
-      return references.map((name) => ({ id: name, name }));
+      const { references, labels } = params as {
+        references: readonly string[];
+        labels: readonly { key: string; value?: string }[];
+      };
+      // As if every VM were labelled with its name, and "all" were on two.
+      const names = labels.flatMap(({ key, value }) => (key === 'all' ? ['one', 'two'] : [value ?? key]));
+      return [...references, ...names].map((name) => ({ id: name, name }));
     }
     calls.push([method.name, params]);
     return answer;
@@ -40,6 +45,23 @@ async function run(words: readonly string[], answer: unknown = {}) {
 test('VMs are chosen by name or by label, and a choice is needed', async () => {
   await expect(run(['vm', 'stop', 'web', '--label', 'app=web'])).rejects.toThrow('not by both');
   await expect(run(['vm', 'pause'])).rejects.toMatchObject({ code: 'commander.missingArgument' });
+});
+
+test('exec and ssh take the one VM that has a label', async () => {
+  const { params } = await run(['vm', 'exec', '-l', 'app=web', '--', 'uname', '-a']);
+  expect(params).toMatchObject({ vm: 'web', argv: ['uname', '-a'] });
+  expect((await run(['vm', 'exec', '--label', 'app=web', 'true'])).params).toMatchObject({
+    vm: 'web',
+    argv: ['true'],
+  });
+  expect((await run(['vm', 'ssh', '-l', 'app=web'])).params).toMatchObject({ vm: 'web' });
+  await expect(run(['vm', 'exec', '-l', 'all', '--', 'true'])).rejects.toThrow(
+    '2 VMs have that label: one, two',
+  );
+  await expect(run(['vm', 'exec', 'web'])).rejects.toMatchObject({ code: 'commander.missingArgument' });
+  await expect(run(['vm', 'exec', '-l', 'app=web'])).rejects.toMatchObject({
+    code: 'commander.missingArgument',
+  });
 });
 
 test('create turns labels, ports and limits into the words of the contract', async () => {

@@ -1,6 +1,6 @@
 import * as z from 'zod/mini';
 import { errorCodes } from '../../errors.ts';
-import { method } from './method.ts';
+import { method, question } from './method.ts';
 import { vmStates } from '../../state/vm-states.ts';
 import {
   labels,
@@ -17,7 +17,7 @@ import {
  * Finds the VMs that several references or labels mean, all of them at one moment. A reference that means none
  * says so in its place, and does not keep the others from being found. A VM that is meant twice is told once.
  */
-export const vmSelect = method(
+export const vmSelect = question(
   'vm.select',
   z.object({
     references: z._default(z.array(reference), []),
@@ -93,7 +93,7 @@ export const vmKill = method(
 export const waitTargets = ['running', 'ready', 'paused', 'stopped', 'deleted'] as const;
 
 /** Waits until a VM is in a state; `ready`: it runs and its guest answers. One that is deleted has stopped, too. */
-export const vmWait = method(
+export const vmWait = question(
   'vm.wait',
   z.object({
     vm: reference,

@@ -1,6 +1,6 @@
 import * as z from 'zod/mini';
 import { vmStates } from '../../state/vm-states.ts';
-import { method } from './method.ts';
+import { question } from './method.ts';
 import { labelSelector, protocol, reference } from './vm-methods.ts';
 
 /** What a VM uses now. Sizes in bytes; what counts up does so since its start. */
@@ -41,7 +41,7 @@ export const vmStatsView = z.object({
 });
 
 /** Measures VMs: those named, else those with all the labels. VMs that are gone are left out. */
-export const vmStats = method(
+export const vmStats = question(
   'vm.stats',
   z.object({
     ids: z.optional(z.array(z.string())),
@@ -51,7 +51,7 @@ export const vmStats = method(
 );
 
 /** What listens in a guest, and where on the host it can be reached. */
-export const vmPorts = method(
+export const vmPorts = question(
   'vm.ports',
   z.object({ vm: reference }),
   z.object({
