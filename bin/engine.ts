@@ -1,4 +1,4 @@
-import { BangerError, errorText } from '../src/errors.ts';
+import { BangerError, errorText, explainHostError } from '../src/errors.ts';
 import { failpointsFrom } from '../src/engine/failpoints.ts';
 import { runEngine } from '../src/engine/main.ts';
 import { forgetAllocatorEnv } from '../src/engine/rpc/allocator-env.ts';
@@ -24,7 +24,10 @@ export async function startEngine(): Promise<void> {
     const { code, message, hint } =
       error instanceof BangerError
         ? error
-        : new BangerError('internal', `The engine failed: ${errorText(error)}`);
+        : (explainHostError(error) ??
+          new BangerError('internal', `The engine failed: ${errorText(error)}`, {
+            hint: `Its log has the details: tail ${layout.engineLog}`,
+          }));
     const stack = error instanceof BangerError || !(error instanceof Error) ? undefined : error.stack;
     const line = { time: new Date().toISOString(), level: 'fatal', message, code, hint, stack };
     process.stderr.write(`${JSON.stringify(line)}\n`);

@@ -47,3 +47,93 @@ export function errnoOf(error: unknown): string | undefined {
 export function abortError(signal: AbortSignal): BangerError {
   return signal.reason instanceof BangerError ? signal.reason : new BangerError('cancelled', 'Cancelled');
 }
+
+/**
+ * What the host refused, in words for the person at the keyboard: a full or failing disk, a closed or read-only
+ * directory, too few descriptors or processes, a database that cannot be used. Undefined for what is no such thing.
+ */
+export function explainHostError(error: unknown): BangerError | undefined {
+  const code = errnoOf(error);
+  if (code === undefined) return undefined;
+  const { path, dest, syscall } = error as { path?: unknown; dest?: unknown; syscall?: unknown };
+  const place = [dest, path].find((value) => typeof value === 'string');
+  const where = place === undefined ? 'a file' : `"${place}"`;
+  const explain = (kind: ErrorCode, message: string, hint: string): BangerError =>
+    new BangerError(kind, message, { hint, cause: error });
+  switch (code) {
+    case 'ENOSPC':
+    case 'SQLITE_FULL':
+      return explain(
+        'host_unsupported',
+        `The disk is full: no space left to write ${code === 'ENOSPC' ? where : 'the database'}`,
+        makeRoom,
+      );
+    case 'EDQUOT':
+      return explain('host_unsupported', `Your disk quota is used up: ${where} cannot be written`, makeRoom);
+    case 'EROFS':
+    case 'SQLITE_READONLY':
+      return explain(
+        'host_unsupported',
+        `${code === 'EROFS' ? where : 'The database'} is on a filesystem that is read-only`,
+        'Make it writable, or choose another place: BANGER_HOME=DIR banger …',
+      );
+    case 'ENOENT':
+      // What Node says of `mkdir -p` where the kernel said EROFS.
+      if (syscall !== 'mkdir') return undefined;
+      return explain(
+        'host_unsupported',
+        `${where} cannot be made: the filesystem is read-only, or takes no directories there`,
+        'Make it writable, or choose another place: BANGER_HOME=DIR banger …',
+      );
+    case 'EACCES':
+    case 'EPERM':
+      if (place === undefined) return undefined;
+      return explain(
+        'host_unsupported',
+        `${where} may not be used by you (${code})`,
+        `See whose it is with: ls -ld ${place as string}`,
+      );
+    case 'EMFILE':
+    case 'ENFILE':
+      return explain(
+        'host_unsupported',
+        `There are too many open files (${code}${typeof syscall === 'string' ? ` at ${syscall}` : ''})`,
+        'Allow more, for the next engine: banger engine stop; ulimit -n 4096',
+      );
+    case 'EAGAIN':
+      if (typeof syscall !== 'string' || !syscall.startsWith('spawn')) return undefined;
+      return explain(
+        'host_unsupported',
+        'The host lets you have no more processes (EAGAIN)',
+        'See the limit with: ulimit -u',
+      );
+    case 'SQLITE_BUSY':
+    case 'SQLITE_LOCKED':
+      return explain(
+        'busy',
+        'The database is held by another program',
+        'Close what reads or copies banger.db, then try again: banger engine status shows where it is',
+      );
+  }
+  if (code === 'EIO' || code.startsWith('SQLITE_IOERR'))
+    return explain(
+      'host_unsupported',
+      `The disk failed at ${place === undefined ? 'the database' : where} (${code})`,
+      'The kernel may say more: dmesg | tail',
+    );
+  if (code.startsWith('SQLITE_CANTOPEN'))
+    return explain(
+      'host_unsupported',
+      `The database cannot be opened (${code})`,
+      'Its directory must be writable and its disk not full; see: banger doctor',
+    );
+  if (code.startsWith('SQLITE_READONLY'))
+    return explain(
+      'host_unsupported',
+      `The database cannot be written (${code})`,
+      'Its files must be there, yours and writable; start afresh with: banger engine stop',
+    );
+  return undefined;
+}
+
+const makeRoom = 'Make room there, for example with: banger image prune --all; banger vm list';

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { BangerError, errorText } from '../errors.ts';
+import { BangerError, errorText, explainHostError } from '../errors.ts';
 import type { EngineGone, RpcClient } from '../engine/rpc/client.ts';
 import type { ConnectOptions } from '../engine/rpc/connect.ts';
 import type { ProgressEvent } from '../engine/rpc/messages.ts';
@@ -227,7 +227,10 @@ export class CliRuntime implements Cli {
   reportError(error: unknown): void {
     this.#view?.clear();
     const { stderr } = this.#input.streams;
-    const known = error instanceof BangerError ? error : new BangerError('internal', errorText(error));
+    const known =
+      error instanceof BangerError
+        ? error
+        : (explainHostError(error) ?? new BangerError('internal', errorText(error)));
     if (this.json) {
       const { code, message, hint } = known;
       stderr.write(`${JSON.stringify({ error: { code, message, hint } })}\n`);

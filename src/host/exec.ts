@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { abortError, BangerError, errnoOf } from '../errors.ts';
+import { abortError, BangerError, errnoOf, explainHostError } from '../errors.ts';
 
 export interface ExecOptions {
   readonly cwd?: string;
@@ -48,8 +48,8 @@ export const exec: Exec = (argv, options = {}) => {
       failure ??= error;
       child.kill('SIGKILL');
       // A grandchild that keeps them open must not keep us waiting.
-      child.stdout!.destroy();
-      child.stderr!.destroy();
+      child.stdout?.destroy();
+      child.stderr?.destroy();
     };
     const collect = (into: Buffer[]) => (chunk: Buffer) => {
       bytes += chunk.length;
@@ -59,8 +59,9 @@ export const exec: Exec = (argv, options = {}) => {
       }
       into.push(chunk);
     };
-    child.stdout!.on('data', collect(stdout));
-    child.stderr!.on('data', collect(stderr));
+    // There are no pipes when the descriptors for them were missing; 'error' is emitted then.
+    child.stdout?.on('data', collect(stdout));
+    child.stderr?.on('data', collect(stderr));
 
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
     const timer = setTimeout(
@@ -96,8 +97,8 @@ export const exec: Exec = (argv, options = {}) => {
 
     if (options.input !== undefined) {
       // A program that does not read all of its input is judged by its exit code, not by our EPIPE.
-      child.stdin!.on('error', () => undefined);
-      child.stdin!.end(options.input);
+      child.stdin?.on('error', () => undefined);
+      child.stdin?.end(options.input);
     }
   });
 };
@@ -109,6 +110,8 @@ function spawnError(program: string, cause: unknown): BangerError {
       cause,
     });
   }
+  const explained = explainHostError(cause);
+  if (explained) return explained;
   return new BangerError(
     'command_failed',
     `"${program}" could not be started: ${errnoOf(cause) ?? String(cause)}`,

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BangerError, errnoOf } from '../errors.ts';
+import { BangerError, errnoOf, explainHostError } from '../errors.ts';
 
 /**
  * Which process, beyond doubt: a pid alone is reused, a pid with its start time is not within one boot.
@@ -109,6 +109,8 @@ export async function spawnDetached(
     });
     return child;
   } catch (cause) {
+    const explained = explainHostError(cause);
+    if (explained) throw explained;
     const missing = errnoOf(cause) === 'ENOENT';
     throw new BangerError(
       missing ? 'host_unsupported' : 'command_failed',

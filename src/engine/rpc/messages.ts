@@ -1,5 +1,5 @@
 import * as z from 'zod/mini';
-import { BangerError, errorCodes } from '../../errors.ts';
+import { BangerError, errorCodes, explainHostError } from '../../errors.ts';
 import { partStates } from '../progress.ts';
 
 // Parsing happens once per message; compiling validators would cost a short-lived client more than it saves.
@@ -92,13 +92,17 @@ export const detachedResult = z.object({ operation: z.string() });
 /** JSON-RPC's number for "application error"; the real code travels in `data`. */
 const applicationError = -32000;
 
-/** The wire form of whatever a handler threw. Only a `BangerError` keeps its words: the rest is ours to fix, and logged. */
+/**
+ * The wire form of whatever a handler threw. Only a `BangerError` keeps its words, and what the
+ * host refused gets some; the rest is ours to fix, and logged.
+ */
 export function toWireError(error: unknown, operation: string | undefined): WireError {
-  if (error instanceof BangerError) {
+  const known = error instanceof BangerError ? error : explainHostError(error);
+  if (known) {
     return {
       code: applicationError,
-      message: error.message,
-      data: { code: error.code, hint: error.hint, operation },
+      message: known.message,
+      data: { code: known.code, hint: known.hint, operation },
     };
   }
   return {

@@ -88,6 +88,8 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
   } finally {
     process.umask(previousMask);
   }
+  // Such as a connection that found no descriptor left: the next one may.
+  server.on('error', (error) => options.onError(error, 'listen'));
   return {
     close: () => void server.close(),
     hangUp: () => {
