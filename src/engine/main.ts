@@ -11,10 +11,16 @@ import { ensureClientKey } from '../host/keys.ts';
 import { cachedKvmProbe } from '../host/kvm-probe.ts';
 import { closeInheritedDescriptors } from '../host/process.ts';
 import { loadConfig } from '../state/config.ts';
-import { openDatabase, takeEngineLock, type Database, type SqliteAddon } from '../state/database.ts';
+import {
+  closeEngineDatabase,
+  openEngineDatabase,
+  type Database,
+  type SqliteAddon,
+} from '../state/database.ts';
 import { vmPaths, type Layout } from '../state/layout.ts';
 import { watchRows } from '../state/row-changes.ts';
 import type { EngineContext } from './context.ts';
+import { waitForLock } from './engine-lock.ts';
 import { EventBus } from './events.ts';
 import type { Failpoints } from './failpoints.ts';
 import { GuestPool } from './guest-pool.ts';
@@ -43,11 +49,9 @@ export interface EngineInput {
   readonly failpoints?: Failpoints;
 }
 
-/** How long a new engine waits for one before it that is on its way out. */
-const lockTimeoutMs = 10_000;
-const lockPollMs = 25;
 /** How long operations have to undo themselves when the engine ends. */
 const undoTimeoutMs = 30_000;
+const undoPollMs = 25;
 
 /**
  * The engine process: takes the state directory, makes world and database agree, and answers until it has been
@@ -68,7 +72,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   loadConfig(layout.configFile);
   const log = await openLog(layout.engineLog);
   log('info', 'engine starts', { pid: process.pid, version: build.version, build: build.buildId });
-  const db = openDatabase(layout.database, input.addon);
+  const db = openEngineDatabase(layout, input.addon);
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort(signal));
   process.on('SIGHUP', () => log('info', 'SIGHUP ignored'));
@@ -98,31 +102,8 @@ export async function runEngine(input: EngineInput): Promise<void> {
   server.hangUp();
   context.stopTimers.close();
   context.guests.closeAll();
-  db.close();
+  closeEngineDatabase(db);
   lock.close();
-}
-
-async function waitForLock(layout: Layout, addon: SqliteAddon): Promise<Database | undefined> {
-  const deadline = performance.now() + lockTimeoutMs;
-  for (;;) {
-    const lock = takeEngineLock(layout.engineLock, addon);
-    if (lock) return lock;
-    // An engine that answers is there to stay, or hands over; one that does not is on its way out.
-    if ((await isListening(layout.engineSocket)) || performance.now() > deadline) return undefined;
-    await sleep(lockPollMs);
-  }
-}
-
-async function isListening(path: string): Promise<boolean> {
-  const { connect } = await import('node:net');
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
-  });
 }
 
 function createContext(
@@ -290,7 +271,7 @@ function countRunning(context: EngineContext): number {
 async function cancelOperations(context: EngineContext, log: Log): Promise<void> {
   context.operations.cancelAll();
   const deadline = performance.now() + undoTimeoutMs;
-  while (context.operations.runningCount > 0 && performance.now() < deadline) await sleep(lockPollMs);
+  while (context.operations.runningCount > 0 && performance.now() < deadline) await sleep(undoPollMs);
   if (context.operations.runningCount > 0)
     log('warn', 'leaving with operations unfinished; the next engine finishes them');
 }

@@ -1,7 +1,15 @@
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import BetterSqlite from 'better-sqlite3';
-import { BangerError } from '../errors.ts';
+import { errorText } from '../errors.ts';
+import {
+  checkDatabase,
+  damagedDatabase,
+  markOpen,
+  refuseLostChanges,
+  unmarkOpen,
+} from './database-checks.ts';
+import type { Layout } from './layout.ts';
 import { migrations } from './schema.ts';
 
 export type Database = BetterSqlite.Database;
@@ -12,23 +20,49 @@ export type SqliteAddon = object | undefined;
 /**
  * Opens the engine's database and brings it to the current version.
  *
- * A database of a newer banger is refused, not guessed at (`invalid_state`). `:memory:` works for tests.
+ * One that is damaged, another program's or a newer banger's is refused (`invalid_state`) and not touched.
+ * `:memory:` works for tests.
  */
 export function openDatabase(path: string, addon?: SqliteAddon): Database {
   const inMemory = path === ':memory:';
   if (!inMemory) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  try {
+    if (!inMemory && existsSync(path)) check(path, addon);
+    return openForWriting(path, addon);
+  } catch (error) {
+    throw damaged(path, error);
+  }
+}
+
+/**
+ * Opens the database of a state directory for the engine that owns it; `closeEngineDatabase` closes it. One whose
+ * last changes are missing is refused as well: VMs may be there that it does not know.
+ */
+export function openEngineDatabase(layout: Layout, addon?: SqliteAddon): Database {
+  refuseLostChanges(layout.database, layout.vmsDirectory);
+  const db = openDatabase(layout.database, addon);
+  markOpen(layout.database);
+  return db;
+}
+
+/** A filesystem that has become read-only leaves it as a killed engine would, for the next one to open. */
+export function closeEngineDatabase(db: Database): void {
+  if (unmarkOpen(db.name)) db.close();
+}
+
+function openForWriting(path: string, addon: SqliteAddon): Database {
   const db = connect(path, addon);
   try {
-    if (!inMemory) chmodSync(path, 0o600);
+    if (path !== ':memory:') chmodSync(path, 0o600);
     db.pragma('journal_mode = WAL');
     db.pragma('synchronous = FULL');
     db.pragma('foreign_keys = ON');
     db.pragma('busy_timeout = 5000');
-    migrate(db, path);
+    migrate(db);
     return db;
   } catch (error) {
     db.close();
-    throw damaged(path, error);
+    throw error;
   }
 }
 
@@ -50,21 +84,14 @@ export function takeEngineLock(path: string, addon?: SqliteAddon): Database | un
   }
 }
 
-function connect(path: string, addon: SqliteAddon): Database {
+function connect(path: string, addon: SqliteAddon, how: { readonly?: boolean } = {}): Database {
   // The addon as an object is what a single executable needs: a path would go through `require`, which it refuses.
-  const options = addon === undefined ? {} : { nativeBinding: addon as unknown as string };
+  const options = addon === undefined ? how : { ...how, nativeBinding: addon as unknown as string };
   return new BetterSqlite(path, options);
 }
 
-function migrate(db: Database, path: string): void {
+function migrate(db: Database): void {
   const version = Number(db.pragma('user_version', { simple: true }));
-  if (version > migrations.length) {
-    throw new BangerError(
-      'invalid_state',
-      `Database "${path}" has version ${version}, and this banger knows versions up to ${migrations.length}`,
-      { hint: 'Use the newer banger that wrote it, or another state directory: BANGER_HOME=DIR banger …' },
-    );
-  }
   for (const [index, migration] of migrations.entries()) {
     if (index < version) continue;
     db.transaction(() => {
@@ -74,13 +101,20 @@ function migrate(db: Database, path: string): void {
   }
 }
 
+/** Looks before anything is written: merely to open a database for writing may change its file. */
+function check(path: string, addon: SqliteAddon): void {
+  const db = connect(path, addon, { readonly: true });
+  try {
+    checkDatabase(db, path, migrations.length);
+  } finally {
+    db.close();
+  }
+}
+
 function damaged(path: string, error: unknown): unknown {
   const code = sqliteCode(error);
   if (code !== 'SQLITE_NOTADB' && !code.startsWith('SQLITE_CORRUPT')) return error;
-  return new BangerError('invalid_state', `Database "${path}" is damaged: ${code}`, {
-    hint: `Nothing was changed. Move it away to start empty: mv ${path} ${path}.damaged`,
-    cause: error,
-  });
+  return damagedDatabase(path, code === 'SQLITE_NOTADB' ? 'it is no database' : errorText(error), error);
 }
 
 function sqliteCode(error: unknown): string {
