@@ -15,7 +15,10 @@ interface PruneOptions {
 export function imagePruneCommand(cli: Cli): Command {
   return new Command('prune')
     .description('Remove images without a name, and downloads that no image needs')
-    .option('-a, --all', 'every image that no VM uses, and every download')
+    .option(
+      '-a, --all',
+      'every image that no VM uses, and every download; exports of images that stay have one layer then',
+    )
     .option('-n, --dry-run', 'only show what would go, what would stay, and why')
     .option('-f, --force', 'do not ask')
     .addHelpText('after', '\nExample:\n  banger image prune --all --dry-run')

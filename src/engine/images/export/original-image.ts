@@ -50,7 +50,7 @@ async function* checkedBlob(path: string, { digest }: Descriptor): AsyncGenerato
   }
   if (`sha256:${hash.digest('hex')}` === digest) return;
   throw new BangerError('invalid_state', `The cached layer "${path}" is damaged`, {
-    hint: `Remove it, then pull the image again: rm ${path}`,
+    hint: `Remove it, then export again; the image then has one layer, made from its filesystem: rm ${path}`,
   });
 }
 
