@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { ConvertLayers, ImagesContext, ImageTools } from '../../src/engine/images/image-services.ts';
+import { defaultPace } from '../../src/engine/images/registry/download-pace.ts';
 import { createTransport } from '../../src/engine/images/registry/transport.ts';
 import { createLocks } from '../../src/engine/locks.ts';
 import type { Operation, Progress } from '../../src/engine/operations.ts';
@@ -41,6 +42,7 @@ export function imageContext(
       credentials: () => Promise.resolve(undefined),
       transport: createTransport({ env: {}, certificates: () => undefined }),
       retryDelayMs: 1,
+      pace: defaultPace,
       ...options.tools,
     },
     logged,

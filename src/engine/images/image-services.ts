@@ -4,6 +4,7 @@ import { exec } from '../../host/exec.ts';
 import type { Database } from '../../state/database.ts';
 import type { Image } from '../../state/images.ts';
 import type { ImageContext } from '../context.ts';
+import { defaultPace, type Pace } from './registry/download-pace.ts';
 import { dockerCredentials, type FindCredentials } from './registry/docker-auth.ts';
 import type { ConvertOptions, ConvertResult } from './layers/layers.ts';
 import { Leases } from './leases.ts';
@@ -19,6 +20,7 @@ export interface ImageTools {
   readonly credentials: FindCredentials;
   readonly transport: Transport;
   readonly retryDelayMs: number;
+  readonly pace: Pace;
 }
 
 /** The engine's context; `imageTools` replaces parts of what touches the world, for tests. */
@@ -67,5 +69,6 @@ function productionTools(context: ImagesContext): ImageTools {
       certificates: hostCertificates(() => context.config().registries),
     }),
     retryDelayMs,
+    pace: defaultPace,
   };
 }

@@ -1,11 +1,12 @@
 import { mkdir, statfs } from 'node:fs/promises';
-import { abortError, BangerError } from '../../errors.ts';
+import { abortError, BangerError, errorText } from '../../errors.ts';
 import type { Image } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
 import { buildImage } from './build-image.ts';
 import { expandShortName } from './catalog.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
 import { noSpace, withStaging } from './image-staging.ts';
+import { trimPartials } from './registry/blob-files.ts';
 import { LayerDownloads } from './registry/layer-downloads.ts';
 import { LayerProgress } from './registry/layer-progress.ts';
 import { guestPlatform, refused, type Descriptor } from './registry/manifest.ts';
@@ -66,6 +67,11 @@ async function pull(context: ImagesContext, reference: Reference, operation: Ope
     );
   } finally {
     lease[Symbol.dispose]();
+    await trimPartials(context.layout.blobsDirectory, {
+      isTaken: (digest) => leases.blobs.isTaken(digest),
+    }).catch((error: unknown) =>
+      context.log('warn', 'unfinished downloads not tidied', { error: errorText(error) }),
+    );
   }
 }
 

@@ -6,7 +6,12 @@ import { holdImage } from '../../../src/engine/images/hold-image.ts';
 import { imageServices, type ImagesContext } from '../../../src/engine/images/image-services.ts';
 import { pruneImages } from '../../../src/engine/images/prune-images.ts';
 import { pullImage } from '../../../src/engine/images/pull-image.ts';
-import { blobPath, tidyBlobs } from '../../../src/engine/images/registry/blob-files.ts';
+import {
+  blobPath,
+  partialBlobPath,
+  tidyBlobs,
+  trimPartials,
+} from '../../../src/engine/images/registry/blob-files.ts';
 import type { PruneItem } from '../../../src/engine/rpc/image-prune-methods.ts';
 import { listImages, type Image } from '../../../src/state/images.ts';
 import { imagePaths } from '../../../src/state/layout.ts';
@@ -199,4 +204,27 @@ test('an engine that starts keeps a young partial download and removes an old on
   expect(readdirSync(blobsDirectory).toSorted()).toEqual(
     [`${sha256('young').slice(7)}.partial`, sha256('whole').slice(7)].toSorted(),
   );
+});
+
+test('unfinished downloads over the limit go, oldest first, but not the youngest and not those in use', async () => {
+  using context = imageContext();
+  const { blobsDirectory } = context.layout;
+  mkdirSync(blobsDirectory, { recursive: true });
+  const contents = ['used', 'oldest', 'old', 'young', 'youngest'];
+  for (const [hour, content] of contents.entries()) {
+    const path = partialBlobPath(blobsDirectory, sha256(content));
+    writeFileSync(path, 'x'.repeat(100));
+    utimesSync(path, hour * 3600, hour * 3600);
+  }
+  const left = (): string[] =>
+    contents.filter((content) => existsSync(partialBlobPath(blobsDirectory, sha256(content))));
+  const trim = (maxBytes: number): Promise<void> =>
+    trimPartials(blobsDirectory, { isTaken: (digest) => digest === sha256('used'), maxBytes });
+  await trim(500);
+  expect(left()).toEqual(contents);
+  await trim(350);
+  expect(left()).toEqual(['used', 'young', 'youngest']);
+  await trim(0);
+  expect(left()).toEqual(['used', 'youngest']);
+  expect(readdirSync(blobsDirectory)).toHaveLength(2);
 });

@@ -6,6 +6,7 @@ import { abortError, BangerError, errnoOf } from '../../../errors.ts';
 import { syncDirectory } from '../../../host/files.ts';
 import { failpoint } from '../../failpoints.ts';
 import { blobPath, partialBlobPath } from './blob-files.ts';
+import { paced, SlowDownloadError, type Pace } from './download-pace.ts';
 import type { Descriptor } from './manifest.ts';
 import type { BlobBody } from './registry.ts';
 import { hexOf } from './resolve-image.ts';
@@ -17,10 +18,9 @@ export interface BlobRequest {
   readonly blob: Descriptor;
   /** Opens the blob where it comes from, from an offset on or from the start */
   readonly source: (from: number, signal: AbortSignal) => Promise<BlobBody>;
-  /** Told when the source sent wrong content; true when it has another place to take it from */
-  readonly onWrong?: () => boolean;
   readonly signal: AbortSignal;
   readonly retryDelayMs: number;
+  readonly pace: Pace;
   /** `done` bytes of the blob have been looked at, or have come, by now */
   readonly onProgress?: (state: BlobState, done: number) => void;
 }
@@ -94,31 +94,37 @@ async function isIntact(path: string, { blob, signal, onProgress }: BlobRequest)
 async function download(file: FileHandle, request: BlobRequest): Promise<void> {
   const { blob, signal } = request;
   let progress = await resume(file, blob.size);
-  let isFresh = progress.offset === 0;
+  // Parts that came at different times may be of different content, and another place may have the right one.
+  let isPatched = progress.offset > 0;
+  let wasRestarted = false;
+  const restart = async (): Promise<void> => {
+    progress = await startOver(file);
+    isPatched = false;
+  };
   for (let fruitless = 0; ;) {
     const before = progress.offset;
+    let part: BlobBody | undefined;
     try {
       request.onProgress?.('downloading', progress.offset);
       if (progress.offset < blob.size || blob.size === 0) {
-        const part = await request.source(progress.offset, signal);
-        if (part.from !== progress.offset) {
-          progress = await startOver(file);
-          isFresh = true;
-        }
+        part = await request.source(progress.offset, signal);
+        if (part.from !== progress.offset) await restart();
         await receive(file, part, progress, request);
       }
       const digest = `sha256:${progress.hash.copy().digest('hex')}`;
       if (digest === blob.digest) return;
-      // The part from an earlier attempt may be what is wrong; what came in one go is not excused.
-      if (isFresh) throw new WrongBlobError(`Blob ${blob.digest} arrived with digest ${digest}`);
-      progress = await startOver(file);
-      isFresh = true;
+      if (!isPatched || wasRestarted) {
+        throw new WrongBlobError(`Blob ${blob.digest} arrived with digest ${digest}`);
+      }
+      await restart();
+      wasRestarted = true;
     } catch (error) {
-      if (error instanceof WrongBlobError && request.onWrong?.()) {
-        progress = await startOver(file);
-        isFresh = true;
+      if (error instanceof WrongBlobError && part?.giveUp('wrong content')) {
+        await restart();
         continue;
       }
+      isPatched = progress.offset > 0;
+      if (error instanceof SlowDownloadError && part?.giveUp('too slow')) continue;
       if (!(error instanceof ConnectionError && error.isTransient)) throw error;
       fruitless = progress.offset > before ? 1 : fruitless + 1;
       if (fruitless === maxFruitlessAttempts) throw error;
@@ -138,9 +144,9 @@ async function receive(
   file: FileHandle,
   part: BlobBody,
   progress: DownloadProgress,
-  { blob, onProgress }: BlobRequest,
+  { blob, pace, onProgress }: BlobRequest,
 ): Promise<void> {
-  for await (const chunk of part.body) {
+  for await (const chunk of paced(part.body, `Blob ${blob.digest}`, pace)) {
     if (progress.offset + chunk.length > blob.size) {
       throw new WrongBlobError(`Blob ${blob.digest} is larger than the ${blob.size} bytes it should have`);
     }

@@ -103,9 +103,9 @@ async function fetchLayer(
       directory: context.layout.blobsDirectory,
       blob,
       source: (from, blobSignal) => registry.blob(blob.digest, from, blobSignal),
-      onWrong: () => registry.giveUpMirror(),
       signal: shared.signal,
       retryDelayMs: tools.retryDelayMs,
+      pace: tools.pace,
       onProgress: (state, done) => shared.progress({ parts: [{ name, state, done }] }),
     }),
   );

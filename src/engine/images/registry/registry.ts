@@ -27,10 +27,14 @@ export interface BlobBody {
   readonly body: AsyncIterable<Buffer>;
   /** Offset of its first byte; 0 when the registry does not do ranges */
   readonly from: number;
+  /** For what is wrong or too slow: true when there is another place to take it from */
+  readonly giveUp: (why: string) => boolean;
 }
 
 interface Connection {
   readonly endpoint: Endpoint;
+  /** The same before it was found out whether it speaks TLS */
+  readonly configured: Endpoint;
   /** Value of the header that the endpoint accepted last */
   authorization?: string;
 }
@@ -52,7 +56,7 @@ export class Registry {
   readonly #options: RegistryOptions;
   readonly #reference: Reference;
   readonly #image: string;
-  readonly #endpoints: Endpoint[];
+  #endpoints: readonly Endpoint[];
   readonly #connections = new Map<Endpoint, Promise<Connection>>();
 
   constructor(reference: Reference, options: RegistryOptions) {
@@ -96,9 +100,10 @@ export class Registry {
       const headers: Record<string, string> = from > 0 ? { range: `bytes=${from}-` } : {};
       const response = await this.#get(connection, { path: `blobs/${digest}`, headers, signal });
       const body = guarded(response, connection.endpoint.name, signal);
-      if (response.status === 200) return { body, from: 0 };
+      const giveUp = (why: string): boolean => this.#giveUpMirror(connection, why);
+      if (response.status === 200) return { body, from: 0, giveUp };
       const start = /^bytes (\d+)-/.exec(response.header('content-range') ?? '')?.[1];
-      if (response.status === 206 && Number(start) === from) return { body, from };
+      if (response.status === 206 && Number(start) === from) return { body, from, giveUp };
       await response.discard();
       // A range that cannot be had is no failure of the blob: begin again.
       if (from > 0 && [206, 416].includes(response.status)) return this.blob(digest, 0, signal);
@@ -106,17 +111,18 @@ export class Registry {
     });
   }
 
-  /** Gives up the mirror that is asked first, because what it sent was wrong; false when there is none left. */
-  giveUpMirror(): boolean {
-    const [first] = this.#endpoints;
-    if (!first?.isMirror) return false;
-    this.#options.log('warn', 'mirror sent wrong content', { mirror: first.name, image: this.#image });
-    this.#endpoints.shift();
+  /** Asks a mirror no more because of what it sends; false when this is the registry itself. */
+  #giveUpMirror({ configured }: Connection, why: string): boolean {
+    if (!configured.isMirror) return false;
+    // Another download may have given it up already.
+    if (!this.#endpoints.includes(configured)) return true;
+    this.#endpoints = this.#endpoints.filter((other) => other !== configured);
+    this.#options.log('warn', 'mirror given up', { mirror: configured.name, image: this.#image, why });
     return true;
   }
 
   async #tryEach<T>(signal: AbortSignal, attempt: (connection: Connection) => Promise<T>): Promise<T> {
-    for (const endpoint of [...this.#endpoints]) {
+    for (const endpoint of this.#endpoints) {
       try {
         return await attempt(await this.#connect(endpoint, signal));
       } catch (error) {
@@ -127,8 +133,8 @@ export class Registry {
           image: this.#image,
           error: errorText(error),
         });
-        // Not asked again for the rest of this pull.
-        this.#endpoints.splice(this.#endpoints.indexOf(endpoint), 1);
+        // Not asked again for the rest of this pull. Another request may have found out first.
+        this.#endpoints = this.#endpoints.filter((other) => other !== endpoint);
       }
     }
     throw new BangerError('internal', `No endpoint for "${this.#image}"`);
@@ -139,6 +145,7 @@ export class Registry {
     if (known) return known;
     const connecting = settleScheme(endpoint, this.#options.transport, signal).then((settled) => ({
       endpoint: settled,
+      configured: endpoint,
     }));
     this.#connections.set(endpoint, connecting);
     connecting.catch(() => this.#connections.delete(endpoint));

@@ -212,7 +212,7 @@ test('a mirror with wrong content is given up for the registry', async () => {
   const config = `[registries."${registry.host}"]\nmirrors = ["http://${mirror.host}"]`;
   const image = await pull(registry, { config });
   expect(image.layers).toEqual(layerDigests);
-  expect(image.logged).toEqual(['mirror sent wrong content']);
+  expect(image.logged).toEqual(['mirror given up']);
 });
 
 test.each<[string, string, (registry: FakeRegistry) => unknown]>([
