@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { vmStop, type vmRestart } from '../engine/rpc/vm-methods.ts';
+import { vmStop, type vmRestart, type VmView } from '../engine/rpc/vm-methods.ts';
 import type { Cli } from './cli.ts';
 import { addVmSelection, forEachVm, type VmSelection } from './vm-selection.ts';
 import { parseDuration } from './parse.ts';
@@ -32,7 +32,7 @@ export function stoppingCommand(
         { vms, options, command },
         async (vm) => {
           const stopped = await cli.call(method, { vm, timeoutMs: options.timeout });
-          if (!stopped.flushed) cli.say(unflushedText(stopped.name));
+          if (!stopped.flushed) cli.say(unflushedText(stopped));
           return stopped;
         },
         (vm) => vm.name,
@@ -40,6 +40,7 @@ export function stoppingCommand(
     );
 }
 
-function unflushedText(name: string): string {
-  return `${name}: the guest did not answer and was killed; what it had not written to its disk is lost`;
+/** One that was started again no longer says why it had ended. */
+function unflushedText({ name, lastError }: VmView): string {
+  return `${name}: ${lastError ?? 'The guest was ended before it had flushed its disks; what it had not written is lost'}`;
 }

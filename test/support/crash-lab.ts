@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { RpcClient } from '../../src/engine/rpc/client.ts';
 import { connectOrStart, type ConnectOptions } from '../../src/engine/rpc/connect.ts';
@@ -60,7 +60,8 @@ export function openCrashLab(): CrashLab {
       writeFileSync(points, failpoints);
       rmSync(`${points}.trace`, { force: true });
     },
-    trace: () => readFileSync(`${points}.trace`, 'utf8').trim().split('\n'),
+    trace: () =>
+      existsSync(`${points}.trace`) ? readFileSync(`${points}.trace`, 'utf8').trim().split('\n') : [],
     quietEngine: () =>
       withClient(async (client) => {
         const isQuiet = async (): Promise<boolean> =>

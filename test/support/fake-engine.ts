@@ -14,6 +14,7 @@ import {
   isSameHostPort,
   loopbackForward,
   type GuestActivity,
+  type GuestEnd,
   type PortForward,
   type VmmControl,
   type VmmDriver,
@@ -44,6 +45,8 @@ export interface Faults {
   /** What pausing, resuming and growing a disk run into */
   control?: Error;
   addForward?: Error;
+  /** What happens when the power button is pressed; nothing without */
+  onPowerButton?: (machine: FakeMachine, vmm: ProcessIdentity) => Promise<void>;
   /** What toolbox programs print */
   toolboxOutput?: string;
   /** Somebody runs a program in every guest */
@@ -55,6 +58,8 @@ export interface FakeMachine {
   activity: GuestActivity;
   forwards: PortForward[];
   diskBytes?: number;
+  /** What its VMM tells when it ends */
+  end?: GuestEnd;
   readonly listeners: (() => void)[];
 }
 
@@ -114,11 +119,11 @@ export function fakeEngine(): FakeEngine {
     const id = [...vmms.keys()].find((one) => vmPaths(layout, one).controlSocket === socket)!;
     const process = vmms.get(id);
     const machine = machines.get(id)!;
-    const closed = new Promise<undefined>((resolve) => {
+    const closed = new Promise<GuestEnd | undefined>((resolve) => {
       const timer = setInterval(() => {
         if (process && isAlive(process)) return;
         clearInterval(timer);
-        resolve(undefined);
+        resolve(machine.end);
       }, 5);
     });
     const act = (activity: GuestActivity) => async (): Promise<void> => {
@@ -126,7 +131,9 @@ export function fakeEngine(): FakeEngine {
       machine.activity = activity;
     };
     return {
-      pressPowerButton: async () => undefined,
+      pressPowerButton: async () => {
+        if (faults.onPowerButton) await faults.onPowerButton(machine, process!);
+      },
       pause: act('paused'),
       resume: act('running'),
       activity: async () => machine.activity,

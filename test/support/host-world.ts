@@ -148,7 +148,7 @@ function isUp(state: string): boolean {
 }
 
 /** Ports of the loopback, and of all addresses, on which somebody listens; see proc_net_tcp. */
-function listeningPorts(): ReadonlySet<number> {
+export function listeningPorts(): ReadonlySet<number> {
   const lines = readFileSync('/proc/net/tcp', 'utf8').trim().split('\n').slice(1);
   const sockets = lines.map((line) => line.trim().split(/\s+/)).filter((fields) => fields[3] === '0A');
   return new Set(sockets.map((fields) => Number.parseInt(fields[1]!.split(':')[1]!, 16)));

@@ -11,6 +11,7 @@ import { openCrashLab, type CrashLab } from '../support/crash-lab.ts';
 import { crashEverywhere, matrixTable, type MatrixRow, type Scenario } from '../support/crash-matrix.ts';
 import { createRepo, type GitRepo } from '../support/git-repo.ts';
 import { HostWorld } from '../support/host-world.ts';
+import { settingRunning, settingStopped } from '../support/set-scenarios.ts';
 import { putImage, startRegistry, type FakeRegistry } from '../support/registry.ts';
 import { file, tarOf } from '../support/tar-builder.ts';
 
@@ -108,6 +109,7 @@ function lane0(lab: CrashLab, world: HostWorld): Scenario[] {
       outcome: created,
     },
     running(lab, world),
+    settingStopped(lab, world),
   ];
 }
 
@@ -128,7 +130,14 @@ function lane1(lab: CrashLab, world: HostWorld): Scenario[] {
     { name: 'vm stop', ready: isRunning, act: acting(lab, vmStop, { vm: 'web' }), outcome: state },
     { name: 'vm kill', ready: isRunning, act: acting(lab, vmKill, { vm: 'web' }), outcome: state },
     { name: 'vm start', ready: isStopped, act: acting(lab, vmStart, { vm: 'web' }), outcome: state },
-    { name: 'vm restart', ready: isRunning, act: acting(lab, vmRestart, { vm: 'web' }), outcome: state },
+    {
+      name: 'vm restart',
+      ready: isRunning,
+      act: acting(lab, vmRestart, { vm: 'web' }),
+      // Its parts are those of stop and start, which come before; what is its own is between them.
+      counts: (point) => /VMM ended|handles removed|Starting VM:|guest connected/.test(point),
+      outcome: state,
+    },
     {
       name: 'end of a stop by the next engine',
       ready: isRunning,
@@ -157,6 +166,7 @@ function lane1(lab: CrashLab, world: HostWorld): Scenario[] {
     },
     setting(lab),
     preparing(lab, world),
+    settingRunning(lab),
   ];
 }
 
@@ -172,7 +182,7 @@ function setting(lab: CrashLab): Scenario {
     publish: [{ hostPort, guestPort: 80 }],
   });
   return {
-    name: 'vm set',
+    name: 'vm set, disk and ports',
     ready: async () => {
       if ((await call(vmShow, { vm: 'web' })).state === 'paused') await call(vmResume, { vm: 'web' });
       await call(vmStart, { vm: 'web' });

@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../../errors.ts';
+import type { GuestEnd } from '../../host/drivers/driver.ts';
 import { waitForExit } from '../../host/process.ts';
 import { getVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
@@ -41,20 +43,18 @@ export async function stopVm(
     return whileStopping(context, vm, async () => {
       operation.enter('Flushing disks');
       await wakeGuest(context, vm);
-      const flushed = await flushAndPowerOff(context, vm);
+      // Told by the VMM as it ends: asked for now, since the connection is forgotten then.
+      const end = (await context.controls.get(id)?.catch(() => undefined))?.closed;
+      const saidFlushed = await flushAndPowerOff(context, vm);
       await failpoint('guest asked');
 
       operation.enter('Powering off');
       const process = context.handles.get(id)?.process ?? context.driver().find(id)?.process;
       const ended = !process || (await waitForExit(process, timeoutMs));
-      if (!ended) context.log('warn', 'VM did not power off in time and was ended', { vm: id, flushed });
+      if (!ended) context.log('warn', 'VM did not power off in time and was ended', { vm: id, saidFlushed });
       await endVmm(context, vm);
-      // A guest that ended by itself has run its own shutdown, which flushes.
-      const isSafe = flushed || ended;
-      const reason = isSafe
-        ? why
-        : 'The guest did not answer and was killed; what it had not written is lost';
-      return { vm: moveVm(context.db, id, 'stopped', reason), flushed: isSafe };
+      const flushed = saidFlushed || (ended && (await hasShutDown(end)));
+      return { vm: moveVm(context.db, id, 'stopped', flushed ? why : lossText(ended)), flushed };
     });
   });
 }
@@ -77,6 +77,25 @@ export async function whileStopping<T>(context: EngineContext, vm: Vm, stop: () 
     }
     throw error;
   }
+}
+
+/** A VMM that has ended has said why just before, and its connection is closed, or is about to be. */
+const lastWordsTimeoutMs = 1_000;
+
+/**
+ * True when the guest has run its own shutdown, which flushes. A VMM that is killed from outside, a crash and a
+ * panic end a process just as well, with nothing written.
+ */
+async function hasShutDown(end: Promise<GuestEnd | undefined> | undefined): Promise<boolean> {
+  const silence = sleep(lastWordsTimeoutMs, undefined, { ref: false });
+  return (await Promise.race([end, silence])) === 'power-off';
+}
+
+function lossText(hasEnded: boolean): string {
+  const what = hasEnded
+    ? 'The VMM ended before the guest had flushed its disks'
+    : 'The guest did not answer and was killed';
+  return `${what}; what it had not written is lost`;
 }
 
 /** True when the guest said that its disks are flushed. Else the power button was pressed, for what it is worth. */

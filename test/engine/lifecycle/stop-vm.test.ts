@@ -37,6 +37,36 @@ test('a guest that does not answer is killed, and the loss is told', async () =>
   expect(isAlive(engine.vmms.get(vm.id)!)).toBe(false);
 });
 
+test('a guest that answers only its power button has flushed, since its own shutdown does', async () => {
+  engine.faults.connect = unreachable;
+  engine.faults.onPowerButton = async (machine, vmm) => {
+    machine.end = 'power-off';
+    await killProcess(vmm);
+  };
+  expect(await stop()).toMatchObject({ flushed: true, vm: { state: 'stopped', lastError: undefined } });
+});
+
+test.each([undefined, 'panic', 'reset'] as const)(
+  'a VMM that ends while its guest is asked to flush (%s) has not flushed, and that is told',
+  async (end) => {
+    engine.faults.connect = unreachable;
+    engine.faults.onPowerButton = async (machine, vmm) => {
+      machine.end = end;
+      await killProcess(vmm);
+    };
+    expect(await stop()).toMatchObject({
+      flushed: false,
+      vm: {
+        state: 'stopped',
+        lastError:
+          'The VMM ended before the guest had flushed its disks; what it had not written is lost',
+      },
+    });
+    delete engine.faults.connect;
+    expect((await startVm(engine.context, vm.id, operation())).state).toBe('running');
+  },
+);
+
 test('stopping twice is stopping once', async () => {
   const [one, other] = await Promise.all([stop(), stop()]);
   expect([one.vm.state, other.vm.state]).toEqual(['stopped', 'stopped']);

@@ -1,0 +1,116 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { vmPause, vmResume } from '../../src/engine/rpc/vm-control-methods.ts';
+import { vmCreate, vmShow, vmStart, vmStop, type VmView } from '../../src/engine/rpc/vm-methods.ts';
+import { vmPaths } from '../../src/state/layout.ts';
+import { until, vmmPids } from '../support/banger.ts';
+import { openCrashLab } from '../support/crash-lab.ts';
+import { HostWorld } from '../support/host-world.ts';
+
+const lab = openCrashLab();
+let id: string;
+let world: HostWorld;
+
+beforeAll(async () => {
+  ({ id } = await lab.call(vmCreate, { name: 'web' }));
+  await lab.banger.guest('web', 'echo kept > /root/kept && sync');
+  world = new HostWorld(lab.layout, lab.banger.home);
+});
+afterAll(() => lab[Symbol.asyncDispose]());
+
+/** What was made before is there whatever was done since. */
+beforeEach(async () => {
+  await lab.call(vmStart, { vm: 'web' });
+  expect(await guest('cat /root/kept')).toBe('kept');
+});
+
+const guest = (script: string): Promise<string> => lab.banger.guest('web', script);
+const show = (): Promise<VmView> => lab.call(vmShow, { vm: 'web' });
+
+/** Does something in the guest that ends it, and does not wait for an answer. */
+const endGuest = (script: string) => lab.banger.run(['vm', 'exec', 'web', '--', 'sh', '-c', script]);
+
+function killVmm(): void {
+  const [pid, ...others] = vmmPids(id, readdirSync('/proc'));
+  expect(others).toEqual([]);
+  process.kill(pid!, 'SIGKILL');
+}
+
+/** Lets the guest's SSH service stand still: it is there, and answers nobody. */
+async function freezeSsh(): Promise<void> {
+  const script =
+    'kill -STOP $(/run/banger/bin/busybox pidof dropbear); echo "ssh stands still" >/dev/console';
+  lab.banger.start(['vm', 'exec', 'web', '--', 'sh', '-c', script]).on('error', () => undefined);
+  const console = () => readFileSync(vmPaths(lab.layout, id).consoleLog, 'latin1');
+  await until('SSH stands still', () => console().includes('ssh stands still'), 30_000);
+}
+
+/** The VM is stopped by itself, and nothing of its VMM is left: process, port, socket, handles. */
+async function stoppedByItself(): Promise<VmView> {
+  await until('the VM is stopped', async () => (await show()).state === 'stopped', 30_000);
+  expect(vmmPids(id, readdirSync('/proc'))).toEqual([]);
+  expect(await world.findTrouble(await lab.quietEngine())).toEqual([]);
+  return show();
+}
+
+/** Begins a verb, and kills the VMM when it has come to a point, where it waits for no longer than that takes. */
+async function killVmmAt(point: string, act: () => Promise<unknown>): Promise<unknown> {
+  lab.arm();
+  const answer = act().catch((error: unknown) => error);
+  await until(`${point} is reached`, () => lab.trace().includes(point), 60_000);
+  killVmm();
+  return answer;
+}
+
+test.each(['running', 'paused'])('a VMM that is killed while its VM is %s', async (state) => {
+  if (state === 'paused') await lab.call(vmPause, { vm: 'web' });
+  killVmm();
+  expect((await stoppedByItself()).lastError).toContain('The VMM ended by itself (killed from outside');
+  await expect(lab.call(vmResume, { vm: 'web' })).rejects.toThrow('is stopped, not paused');
+});
+
+test.each(['vm.start/Booting guest:before', 'vm.start/Connecting:before'])(
+  'a VMM that is killed while its VM is starting, at %s',
+  async (point) => {
+    await lab.call(vmStop, { vm: 'web' });
+    const answer = await killVmmAt(point, () => lab.call(vmStart, { vm: 'web' }));
+    expect(answer).toBeInstanceOf(Error);
+    const { lastError } = await stoppedByItself();
+    expect(lastError).toBe((answer as Error).message);
+    expect(lastError).toMatch(/ended|connection|does not answer/);
+  },
+);
+
+test('a VMM that is killed while its VM is stopping, before the guest has flushed', async () => {
+  // One that answers has flushed within milliseconds.
+  await freezeSsh();
+  const stopping = killVmmAt('vm.stop/Flushing disks:before', () => lab.call(vmStop, { vm: 'web' }));
+  expect(await stopping).toMatchObject({ state: 'stopped', flushed: false });
+  expect((await stoppedByItself()).lastError).toBe(
+    'The VMM ended before the guest had flushed its disks; what it had not written is lost',
+  );
+});
+
+test.each([
+  ['power-off', 'poweroff', undefined],
+  ['reboot', 'reboot', 'The guest rebooted, which ends its VM; start it again with: banger vm start web'],
+  [
+    'kernel panic',
+    'sync; echo c > /proc/sysrq-trigger',
+    "The guest's kernel panicked; its console: banger vm logs web",
+  ],
+])('a guest that ends by its own %s', async (what, script, reason) => {
+  await guest(`echo '${what}' > /root/before-end`);
+  await endGuest(script);
+  expect((await stoppedByItself()).lastError).toBe(reason);
+  await lab.call(vmStart, { vm: 'web' });
+  expect(await guest('cat /root/before-end')).toBe(what);
+});
+
+test('a guest that does not answer is killed after the timeout, and the loss is told', async () => {
+  await freezeSsh();
+  const { code, stdout, stderr } = await lab.banger.run(['vm', 'stop', 'web', '--timeout', '2s', '--json']);
+  expect([code, stderr]).toEqual([0, expect.stringContaining('did not answer and was killed')]);
+  expect(JSON.parse(stdout)).toMatchObject({ state: 'stopped', flushed: false });
+  expect((await stoppedByItself()).lastError).toContain('what it had not written is lost');
+});
