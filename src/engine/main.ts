@@ -24,6 +24,7 @@ import { waitForLock } from './engine-lock.ts';
 import { EventBus } from './events.ts';
 import type { Failpoints } from './failpoints.ts';
 import { GuestPool } from './guest-pool.ts';
+import { explainHostError } from './host-errors.ts';
 import { HandleCache } from './handles.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { builtInCapabilities } from './lifecycle/capabilities.ts';
@@ -120,7 +121,11 @@ function createContext(
     layout,
     db,
     locks: createLocks(),
-    operations: new OperationRegistry(input.failpoints, (view) => events.publish(operationEvent(view))),
+    operations: new OperationRegistry(
+      input.failpoints,
+      (view) => events.publish(operationEvent(view)),
+      (error) => explainHostError(error, layout.stateDirectory),
+    ),
     events,
     log,
     exec,

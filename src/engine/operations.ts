@@ -90,12 +90,21 @@ export class OperationRegistry {
   readonly #idleWaiters = new Set<() => void>();
   readonly #failpoints: Failpoints | undefined;
   readonly #onChange: (view: OperationView) => void;
+  readonly #explain: (error: unknown) => unknown;
   #counter = 0;
 
-  /** `onChange` hears of each operation, questions aside, when it starts and when it has ended. */
-  constructor(failpoints?: Failpoints, onChange: (view: OperationView) => void = () => undefined) {
+  /**
+   * `onChange` hears of each operation, questions aside, when it starts and when it has ended. What an operation
+   * throws goes through `explain` before anybody is told.
+   */
+  constructor(
+    failpoints?: Failpoints,
+    onChange: (view: OperationView) => void = () => undefined,
+    explain: (error: unknown) => unknown = (error) => error,
+  ) {
     this.#failpoints = failpoints;
     this.#onChange = onChange;
+    this.#explain = explain;
   }
 
   /** Everything under way, questions included */
@@ -114,7 +123,8 @@ export class OperationRegistry {
       const result = await withFailpoints(this.#failpoints, operation, () => task(operation));
       this.#finish(operation, operation.end());
       return result;
-    } catch (error) {
+    } catch (thrown) {
+      const error = this.#explain(thrown);
       this.#finish(operation, operation.end(error));
       throw error;
     }
@@ -183,6 +193,8 @@ export class OperationRegistry {
     this.#questions.add(operation);
     try {
       return await task(operation);
+    } catch (error) {
+      throw this.#explain(error);
     } finally {
       this.#questions.delete(operation);
       this.#tellIdle();

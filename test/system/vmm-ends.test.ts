@@ -109,8 +109,7 @@ test.each([
 
 test('a guest that does not answer is killed after the timeout, and the loss is told', async () => {
   await freezeSsh();
-  const { code, stdout, stderr } = await lab.banger.run(['vm', 'stop', 'web', '--timeout', '2s', '--json']);
+  const { code, stderr } = await lab.banger.run(['vm', 'stop', 'web', '--timeout', '2s']);
   expect([code, stderr]).toEqual([0, expect.stringContaining('did not answer and was killed')]);
-  expect(JSON.parse(stdout)).toMatchObject({ state: 'stopped', flushed: false });
   expect((await stoppedByItself()).lastError).toContain('what it had not written is lost');
 });

@@ -58,8 +58,7 @@ test.each([undefined, 'panic', 'reset'] as const)(
       flushed: false,
       vm: {
         state: 'stopped',
-        lastError:
-          'The VMM ended before the guest had flushed its disks; what it had not written is lost',
+        lastError: 'The VMM ended before the guest had flushed its disks; what it had not written is lost',
       },
     });
     delete engine.faults.connect;
