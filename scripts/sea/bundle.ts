@@ -1,0 +1,109 @@
+/** Makes the scripts of the executable: one that decides, parts that it loads, and those of threads. */
+import { basename, join, resolve } from 'node:path';
+import { build, type Plugin } from 'esbuild';
+
+const root = resolve(import.meta.dirname, '../..');
+
+/**
+ * Scripts that the main one loads when it needs them (`bin/load-part.ts`): each starts faster for having nothing of
+ * the other, and has a code cache that running it has made.
+ */
+export const partNames = ['cli', 'engine'] as const;
+type PartName = (typeof partNames)[number];
+
+/** Scripts that run in threads of their own (`threadScript` in `src/host/assets.ts`). */
+export const threadNames = ['conversion'] as const;
+type ThreadName = (typeof threadNames)[number];
+
+export interface Program {
+  readonly main: string;
+  readonly parts: Readonly<Record<PartName, string>>;
+  readonly threads: Readonly<Record<ThreadName, string>>;
+}
+
+/** Bundles all of it; nothing is written. */
+export async function bundleProgram(): Promise<Program> {
+  const parts = partNames.map(async (name) => {
+    const text = await bundle(`bin/${name}.ts`, []);
+    return [name, `(function (exports, require, module, __dirname) {${text}})`] as const;
+  });
+  const threads = threadNames.map(async (name) => [name, await bundle(`bin/${name}.ts`, [])] as const);
+  return {
+    main: await bundle('bin/banger.ts', [partsApart()]),
+    parts: Object.fromEntries(await Promise.all(parts)) as Program['parts'],
+    threads: Object.fromEntries(await Promise.all(threads)) as Program['threads'],
+  };
+}
+
+/** One CommonJS script, in which errors still have their functions' names. */
+async function bundle(entry: string, plugins: readonly Plugin[]): Promise<string> {
+  const result = await build({
+    absWorkingDir: root,
+    entryPoints: [entry],
+    bundle: true,
+    write: false,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node24',
+    minifySyntax: true,
+    minifyWhitespace: true,
+    legalComments: 'none',
+    mainFields: ['module', 'main'],
+    // Read only when run from source.
+    define: { 'import.meta.url': '"file:///"', isRelease: 'true' },
+    // The parts are plain scripts, in which `import()` does not work and `require` does.
+    supported: { 'dynamic-import': false },
+    plugins: [withoutAddons(), withoutSubprocesses(), ...plugins],
+    logLevel: 'warning',
+  });
+  return result.outputFiles[0]!.text;
+}
+
+/** In the main script, importing a part loads it from the assets. */
+function partsApart(): Plugin {
+  return {
+    name: 'parts-apart',
+    setup(context) {
+      const part = new RegExp(`^\\./(${partNames.join('|')})\\.ts$`);
+      context.onResolve({ filter: part }, ({ path }) => ({ path: basename(path, '.ts'), namespace: 'part' }));
+      context.onLoad({ filter: /.*/, namespace: 'part' }, ({ path }) => ({
+        contents: `module.exports = require('./load-part.ts').loadPart('${path}');`,
+        resolveDir: join(root, 'bin'),
+      }));
+    },
+  };
+}
+
+/** Commander can start programs as subcommands. We have none, and the module for it would cost every command 2 ms. */
+function withoutSubprocesses(): Plugin {
+  return {
+    name: 'without-subprocesses',
+    setup(context) {
+      context.onResolve({ filter: /^node:child_process$/ }, ({ importer }) =>
+        importer.includes('/node_modules/commander/')
+          ? { path: 'child_process', namespace: 'empty' }
+          : undefined,
+      );
+      context.onLoad({ filter: /.*/, namespace: 'empty' }, () => ({ contents: 'module.exports = {};' }));
+    },
+  };
+}
+
+/**
+ * Native addons cannot be part of a bundle. ssh2 does without its two (it asks in a `try`),
+ * and better-sqlite3 is handed its own as an object, so none of these modules is ever needed.
+ */
+function withoutAddons(): Plugin {
+  return {
+    name: 'without-addons',
+    setup(context) {
+      context.onResolve({ filter: /(^cpu-features$|\.node$)/ }, ({ path }) => ({
+        path: basename(path),
+        namespace: 'absent',
+      }));
+      context.onLoad({ filter: /.*/, namespace: 'absent' }, ({ path }) => ({
+        contents: `throw Object.assign(new Error('${path} is not part of banger'), { code: 'MODULE_NOT_FOUND' });`,
+      }));
+    },
+  };
+}
