@@ -1,14 +1,66 @@
+import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { imagePull } from '../engine/rpc/image-methods.ts';
+import { imagePullBundle } from '../engine/rpc/image-bundle-methods.ts';
+import { imagePull, type ImageView } from '../engine/rpc/image-methods.ts';
 import type { Cli } from './cli.ts';
 import { readyText } from './image-text.ts';
+import { UsageError } from './usage-error.ts';
+
+interface PullOptions {
+  readonly sha256?: string;
+  readonly name?: string;
+}
+
+const help = `
+What begins with ./, ../ or / or is an address (https://…) is a bundle, as banger image bundle writes it. One from a
+server needs its hash, in the address or beside it: what arrives is used only if it has that hash.
+
+Examples:
+  banger image pull ubuntu:24.04
+  banger image pull ./app.tar.zst --name app
+  banger image pull https://files.example/app.tar.zst#sha256=0123…`;
 
 export function imagePullCommand(cli: Cli): Command {
   return new Command('pull')
-    .description('Fetch images from a registry and make them bootable')
-    .argument('<image...>', 'references such as ubuntu, ghcr.io/owner/name:tag or name@sha256:…')
-    .addHelpText('after', '\nExample:\n  banger image pull ubuntu:24.04')
-    .action((references: string[]) =>
-      cli.forEach(references, (reference) => cli.call(imagePull, { reference }), readyText),
+    .description('Fetch images from a registry and make them bootable, or take them from bundles')
+    .argument('<image...>', 'references such as ubuntu, ghcr.io/owner/name:tag or name@sha256:…, or bundles')
+    .option('--sha256 <hex>', 'hash of the bundle')
+    .option('--name <name>', 'name of the image in the bundle (default: the one it brings)')
+    .addHelpText('after', help)
+    .action((references: string[], options: PullOptions) => {
+      checkOptions(references, options);
+      return cli.forEach(references, (reference) => pull(cli, reference, options), readyText);
+    });
+}
+
+function pull(cli: Cli, reference: string, options: PullOptions): Promise<ImageView> {
+  if (!isBundle(reference)) return cli.call(imagePull, { reference });
+  const source = isAddress(reference) ? reference : resolve(cli.cwd, reference);
+  return cli.call(imagePullBundle, { source, ...options });
+}
+
+function checkOptions(references: readonly string[], { sha256, name }: PullOptions): void {
+  if (sha256 === undefined && name === undefined) return;
+  const [only] = references;
+  const option = name === undefined ? '--sha256' : '--name';
+  if (references.length > 1)
+    throw new UsageError(`${option} is about one bundle`, 'Pull the others with a command of their own');
+  if (only !== undefined && !isBundle(only))
+    throw new UsageError(
+      `${option} is for bundles, and "${only}" is a reference`,
+      name === undefined
+        ? `A reference has its hash behind an @: ${only.replace(/@.*/, '')}@sha256:HEX`
+        : `Give an image another name with: banger image tag ${only} ${name}`,
     );
+  if (sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(sha256))
+    throw new UsageError(`"${sha256}" is not a SHA-256 of 64 hex digits`, 'Get it with: sha256sum FILE');
+}
+
+/** As a shell user tells a file from a name. No reference begins with a dot or a slash, or has a scheme. */
+function isBundle(text: string): boolean {
+  return /^\.{0,2}\//.test(text) || isAddress(text);
+}
+
+function isAddress(text: string): boolean {
+  return /^[a-z][a-z0-9+.-]*:\/\//i.test(text);
 }

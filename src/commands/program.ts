@@ -56,6 +56,7 @@ const groups: Readonly<Record<string, Group>> = {
       pull: async ({ cli }) => (await import('./image-pull.ts')).imagePullCommand(cli),
       import: async ({ cli }) => (await import('./image-import.ts')).imageImportCommand(cli),
       export: async ({ cli }) => (await import('./image-export.ts')).imageExportCommand(cli),
+      bundle: async ({ cli }) => (await import('./image-bundle.ts')).imageBundleCommand(cli),
       register: async ({ cli }) => (await import('./image-register.ts')).imageRegisterCommand(cli),
       promote: async ({ cli }) => (await import('./image-promote.ts')).imagePromoteCommand(cli),
       tag: async ({ cli }) => (await import('./image-tag.ts')).imageTagCommand(cli),

@@ -25,6 +25,7 @@ import {
   imageShow,
   imageTag,
 } from './rpc/image-methods.ts';
+import { imageBundle, imagePullBundle } from './rpc/image-bundle-methods.ts';
 import { imagePrune } from './rpc/image-prune-methods.ts';
 import { route, streamRoute, type Route } from './rpc/server.ts';
 
@@ -40,6 +41,14 @@ export function imageRoutes(context: EngineContext): Route[] {
     streamRoute(imageExport, async (params, operation, stream) => {
       const { exportImage } = await import('./images/export/export-image.ts');
       return exportImage(context, params, { operation, stream });
+    }),
+    streamRoute(imageBundle, async ({ reference }, operation, stream) => {
+      const { bundleImage } = await import('./images/bundle/bundle-image.ts');
+      return bundleImage(context, reference, { operation, stream });
+    }),
+    route(imagePullBundle, async (params, operation) => {
+      const { pullBundle } = await import('./images/bundle/pull-bundle.ts');
+      return toImageView(context.db, await pullBundle(context, params, operation));
     }),
     route(imageRegister, async (params, operation) => {
       const { registerImage } = await import('./images/register-image.ts');

@@ -1,14 +1,15 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { abortError, BangerError } from '../../errors.ts';
-import { deleteImageRow, getImage, moveImageNames, vmsOfImage, type Image } from '../../state/images.ts';
+import type { Image } from '../../state/images.ts';
 import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
+import { sparseMapBytes } from './bundle/bundle-format.ts';
+import { findStretches, readStretches } from './bundle/file-stretches.ts';
 import { getImageByReference, shownImage } from './find-image.ts';
 import { withStaging } from './image-staging.ts';
-import { publishImage, publishKey, stagedRootfs } from './publish-image.ts';
+import { publishImage, stagedRootfs } from './publish-image.ts';
 import { rootfsFile } from './rootfs-file.ts';
 
 /**
@@ -43,12 +44,11 @@ export async function promoteImage(
     await rootfsFile(context, image);
     const id = await contentId(copy, operation);
     operation.enter('Publishing image');
-    await publishImage(context, { stagingDirectory, image: { ...managed(image), id }, name }, signal);
-    return context.locks.publish.run(publishKey, signal, async () => {
-      moveImageNames(context.db, image.id, id);
-      if (vmsOfImage(context.db, image.id).length === 0) deleteImageRow(context.db, image.id);
-      return getImage(context.db, id);
-    });
+    return publishImage(
+      context,
+      { stagingDirectory, image: { ...managed(image), id }, name, replaces: image.id },
+      signal,
+    );
   });
 }
 
@@ -57,15 +57,14 @@ function managed(image: Image): Image {
   return { ...image, external: undefined, rootfs: undefined };
 }
 
+/** Of what is no hole: a filesystem of gigabytes is mostly holes. */
 async function contentId(path: string, operation: Operation): Promise<string> {
   operation.enter('Hashing filesystem');
-  const hash = createHash('sha256').update('rootfs.ext4\n');
-  let done = 0;
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 }) as AsyncIterable<Buffer>) {
+  const { sizeBytes, stretches } = await findStretches(path, operation);
+  const hash = createHash('sha256').update('rootfs.ext4\n').update(sparseMapBytes(sizeBytes, stretches));
+  for await (const chunk of readStretches(path, stretches)) {
     if (operation.signal.aborted) throw abortError(operation.signal);
     hash.update(chunk);
-    done += chunk.length;
-    operation.progress({ done, unit: 'bytes' });
   }
   return hash.digest('hex');
 }

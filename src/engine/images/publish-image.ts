@@ -5,10 +5,13 @@ import { BangerError, errnoOf } from '../../errors.ts';
 import { syncDirectory } from '../../host/files.ts';
 import type { Database } from '../../state/database.ts';
 import {
+  deleteImageRow,
   findImageById,
+  findImageByName,
   getImage,
   insertImage,
   listImages,
+  moveImageNames,
   setImageName,
   setImageRootfs,
   vmsOfImage,
@@ -20,6 +23,7 @@ import type { ImageContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { shownImage } from './find-image.ts';
 import { discardPath } from './image-staging.ts';
+import { familiarName } from './reference.ts';
 import { markRootfs, rootfsFate } from './rootfs-mark.ts';
 
 export type NewImage = Omit<Image, 'names' | 'createdAt' | 'rootfs'>;
@@ -31,6 +35,10 @@ export interface Publication {
   readonly image: NewImage;
   /** Stored name; it moves here when it led elsewhere */
   readonly name: string;
+  /** Refuses to take the name from another image: nobody asked for it, the image brought it along */
+  readonly isNameOffered?: boolean;
+  /** Image whose names all move here; it is forgotten when no VM uses it */
+  readonly replaces?: string;
 }
 
 /** All publishing and deleting is one after the other: it takes milliseconds. */
@@ -80,7 +88,7 @@ export async function publishImage(
         throw error;
       }
     }
-    setImageName(db, publication.name, image.id);
+    db.transaction(() => giveName(db, publication))();
     return getImage(db, image.id);
   });
 }
@@ -142,13 +150,31 @@ function checkReplacement({ db }: ImageContext, { id }: NewImage, mark: RootfsMa
   );
 }
 
-function record({ db }: ImageContext, { image, name }: Publication, rootfs: RootfsMark): Image {
+function record({ db }: ImageContext, publication: Publication, rootfs: RootfsMark): Image {
+  const { image } = publication;
   db.transaction(() => {
     insertImage(db, { ...image, createdAt: new Date().toISOString() });
     setImageRootfs(db, image.id, { sizeBytes: image.sizeBytes, rootfs });
-    setImageName(db, name, image.id);
+    giveName(db, publication);
   })();
   return getImage(db, image.id);
+}
+
+function giveName(db: Database, { image, name, isNameOffered, replaces }: Publication): void {
+  if (isNameOffered) refuseTakenName(db, name, image.id);
+  setImageName(db, name, image.id);
+  if (replaces === undefined) return;
+  moveImageNames(db, replaces, image.id);
+  if (vmsOfImage(db, replaces).length === 0) deleteImageRow(db, replaces);
+}
+
+/** Throws when a name that an image brings along leads to another image. */
+export function refuseTakenName(db: Database, name: string, id?: string): void {
+  const owner = findImageByName(db, name);
+  if (!owner || owner.id === id) return;
+  throw new BangerError('already_exists', `Another image has the name "${familiarName(name)}"`, {
+    hint: 'Give this one a name, or that one on purpose, with: --name NAME',
+  });
 }
 
 async function syncFile(path: string): Promise<void> {

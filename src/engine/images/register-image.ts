@@ -4,8 +4,7 @@ import { BangerError, errnoOf } from '../../errors.ts';
 import { getImage, insertImage, setImageName, type Image } from '../../state/images.ts';
 import type { ImageContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
-import { Ext4Reader } from './ext4-reader/ext4-reader.ts';
-import { readFacts } from './ext4-reader/rootfs-facts.ts';
+import { readFactsOfFile } from './ext4-reader/rootfs-facts.ts';
 import { newName } from './new-name.ts';
 import { publishKey } from './publish-image.ts';
 import { identify, sameFile } from './rootfs-file.ts';
@@ -28,7 +27,7 @@ export async function registerImage(
       hint: 'Register a file that holds an ext4 filesystem, such as: banger image register rootfs.ext4',
     });
   }
-  const facts = await readable(path, () => factsOf(path));
+  const facts = await readable(path, () => readFactsOfFile(path));
   if (!sameFile(await identify(path), external)) {
     throw new BangerError('busy', `"${path}" is being written`, {
       hint: `Try again when nothing writes to it: banger image register ${path} --name ${name}`,
@@ -55,15 +54,6 @@ export async function registerImage(
     })();
     return getImage(context.db, id);
   });
-}
-
-async function factsOf(path: string): ReturnType<typeof readFacts> {
-  const reader = await Ext4Reader.open(path);
-  try {
-    return await readFacts(reader);
-  } finally {
-    await reader.close();
-  }
 }
 
 async function readable<T>(path: string, look: () => Promise<T>): Promise<T> {

@@ -4,6 +4,8 @@ import { endOfTar, memberHeader, padding } from './tar-writer.ts';
 export interface ArchiveMember {
   readonly path: string;
   readonly sizeBytes: number;
+  /** PAX records, such as those of a sparse file */
+  readonly records?: ReadonlyMap<string, Buffer>;
   /** Yields exactly `sizeBytes`, or throws */
   readonly content: () => AsyncIterable<Buffer> | Iterable<Buffer>;
 }
@@ -16,7 +18,7 @@ export function bytesMember(path: string, bytes: Buffer | string): ArchiveMember
 
 /** A tar of plain files, the same bytes every time. */
 export async function* archive(members: readonly ArchiveMember[]): AsyncGenerator<Buffer> {
-  for (const { path, sizeBytes, content } of members) {
+  for (const { path, sizeBytes, records, content } of members) {
     yield memberHeader({
       path,
       type: '0',
@@ -25,6 +27,7 @@ export async function* archive(members: readonly ArchiveMember[]): AsyncGenerato
       gid: 0,
       size: sizeBytes,
       mtime: { seconds: 0, nanoseconds: 0 },
+      records,
     });
     let sent = 0;
     for await (const chunk of content()) {

@@ -1,13 +1,12 @@
 import { abortError } from '../../../errors.ts';
-import type { Image } from '../../../state/images.ts';
 import type { ImageContext } from '../../context.ts';
 import type { Operation } from '../../operations.ts';
 import type { EngineStream } from '../../rpc/frame-stream.ts';
 import type { imageExport, exportSummary } from '../../rpc/image-methods.ts';
 import type { ParsedParams } from '../../rpc/method.ts';
 import type * as z from 'zod/mini';
-import { baseName, getImageByReference, nameMeant } from '../find-image.ts';
-import { ensureBaseImage } from '../base-image.ts';
+import { nameMeant } from '../find-image.ts';
+import { holdPresentImage } from '../hold-image.ts';
 import { digestOf } from '../registry/resolve-image.ts';
 import { archive } from './archive-member.ts';
 import { flattenedImage } from './flattened-image.ts';
@@ -23,18 +22,15 @@ export async function exportImage(
   { reference, format }: ParsedParams<typeof imageExport>,
   { operation, stream }: { readonly operation: Operation; readonly stream: EngineStream },
 ): Promise<z.output<typeof exportSummary>> {
-  const { catalog } = context.config();
-  const image: Image =
-    reference === baseName
-      ? await ensureBaseImage(context, operation)
-      : getImageByReference(context.db, reference, catalog);
+  using held = await holdPresentImage(context, reference, operation);
+  const { image } = held;
   const exported =
     (await originalImage(context.layout, image, { isOci: format === 'oci' })) ??
     (await flattenedImage(context, image, operation));
 
   operation.enter('Exporting image');
   const members = layoutMembers(exported, {
-    name: exportedName(image, nameMeant(image, reference, catalog)),
+    name: exportedName(image, nameMeant(image, reference, context.config().catalog)),
     isDocker: format === 'docker',
   });
   const total = members.reduce((sum, member) => sum + member.sizeBytes, 0);

@@ -1,11 +1,20 @@
 import { parseOsRelease, type RootfsFacts } from '../layers/rootfs-facts.ts';
-import type { Ext4Reader } from './ext4-reader.ts';
+import { Ext4Reader } from './ext4-reader.ts';
 import { findInode } from './walk.ts';
 
 const maxOsReleaseBytes = 64 * 1024;
 
-/** What the engine wants to know of a filesystem that it did not write. */
-export async function readFacts(reader: Ext4Reader): Promise<RootfsFacts> {
+/** What the engine wants to know of a filesystem that it did not write. Throws when it is none that can be read. */
+export async function readFactsOfFile(path: string): Promise<RootfsFacts> {
+  const reader = await Ext4Reader.open(path);
+  try {
+    return await readFacts(reader);
+  } finally {
+    await reader.close();
+  }
+}
+
+async function readFacts(reader: Ext4Reader): Promise<RootfsFacts> {
   const shell = await findInode(reader, '/bin/sh');
   return {
     osRelease: parseOsRelease(

@@ -3,9 +3,9 @@ import { BangerError } from '../../../errors.ts';
 import type { Kernel } from '../../../state/kernels.ts';
 import type { ImageContext } from '../../context.ts';
 import type { Operation } from '../../operations.ts';
+import { downloadFile, parseDownload, type Download, type DownloadUse } from '../download-file.ts';
 import { imageServices } from '../image-services.ts';
 import { withStaging } from '../image-staging.ts';
-import { downloadFile, parseDownload, type Download } from './download-file.ts';
 import { importKernel } from './import-kernel.ts';
 import { parseKernelName } from './kernel-name.ts';
 
@@ -19,6 +19,12 @@ export interface KernelPull {
   /** Absent: the name of the configuration, or the version */
   readonly name?: string;
 }
+
+const use: DownloadUse = {
+  pull: 'banger kernel pull',
+  useFile: 'banger kernel import FILE',
+  maxBytes: 4 * 1024 ** 3,
+};
 
 /** Fetches a kernel and makes it ready to boot. What came is used only if it has the hash that was given. */
 export async function pullKernel(
@@ -49,8 +55,8 @@ function planPull(
   { source, modules, sha256, name }: KernelPull,
 ): { readonly downloads: readonly [Download, Download?]; readonly name: string | undefined } {
   if (source.includes('://')) {
-    const second = modules === undefined ? undefined : parseDownload(modules);
-    return { downloads: [parseDownload(source, sha256), second], name };
+    const second = modules === undefined ? undefined : parseDownload(modules, use);
+    return { downloads: [parseDownload(source, use, sha256), second], name };
   }
   const { kernels } = context.config();
   const [url, modulesUrl] = kernels[source] ?? [];
@@ -66,7 +72,10 @@ function planPull(
   }
   const second = modules ?? modulesUrl;
   return {
-    downloads: [parseDownload(url, sha256), second === undefined ? undefined : parseDownload(second)],
+    downloads: [
+      parseDownload(url, use, sha256),
+      second === undefined ? undefined : parseDownload(second, use),
+    ],
     name: name ?? source,
   };
 }

@@ -5,12 +5,18 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { downloadFile, parseDownload } from '../../../../src/engine/images/kernels/download-file.ts';
-import { createTransport } from '../../../../src/engine/images/registry/transport.ts';
-import { recordedOperation } from '../../../support/image-context.ts';
+import { downloadFile, parseDownload, type DownloadUse } from '../../../src/engine/images/download-file.ts';
+import { createTransport } from '../../../src/engine/images/registry/transport.ts';
+import { recordedOperation } from '../../support/image-context.ts';
 
 const content = Buffer.alloc(300_000, 'kernel ');
 const sha256 = createHash('sha256').update(content).digest('hex');
+
+const use: DownloadUse = {
+  pull: 'banger kernel pull',
+  useFile: 'banger kernel import FILE',
+  maxBytes: 1_000_000,
+};
 
 /** Fetches from a server that answers as told, and returns what arrived. */
 async function fetched(answer: RequestListener): Promise<Buffer> {
@@ -24,7 +30,7 @@ async function fetched(answer: RequestListener): Promise<Buffer> {
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/kernel`;
   const path = join(directory, 'kernel');
   const transport = createTransport({ env: {}, certificates: () => undefined });
-  await downloadFile(parseDownload(`${url}#sha256=${sha256}`), { path, transport }, recordedOperation());
+  await downloadFile(parseDownload(`${url}#sha256=${sha256}`, use), { path, transport }, recordedOperation());
   return readFileSync(path);
 }
 
@@ -53,6 +59,12 @@ test('what does not have the hash is refused', async () => {
   await expect(fetched((_, response) => response.end('another kernel'))).rejects.toThrow('has the SHA-256');
 });
 
+test('a file that does not end is given up', async () => {
+  await expect(fetched((_, response) => response.end(Buffer.alloc(1_000_001)))).rejects.toThrow(
+    'has more than 1000000 bytes',
+  );
+});
+
 test('redirects end, and an answer that is no file is told', async () => {
   await expect(fetched((_, response) => response.writeHead(302, { location: '/on' }).end())).rejects.toThrow(
     'redirects more than 5 times',
@@ -71,6 +83,6 @@ test.each([
   ['https://a.example/k', 'No hash is given'],
   ['https://a.example/k#sha256=abc', '"abc" is not a SHA-256'],
 ])('the address %s is refused', (text, why) => {
-  expect(() => parseDownload(text)).toThrow(why);
-  expect(() => parseDownload(text)).not.toThrow('secret');
+  expect(() => parseDownload(text, use)).toThrow(why);
+  expect(() => parseDownload(text, use)).not.toThrow('secret');
 });

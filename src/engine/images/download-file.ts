@@ -1,47 +1,51 @@
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
-import { BangerError } from '../../../errors.ts';
-import type { Operation } from '../../operations.ts';
-import { checkForeignAddress, isLoopback } from '../registry/registry-trust.ts';
-import {
-  connectionError,
-  ConnectionError,
-  type HttpResponse,
-  type Transport,
-} from '../registry/transport.ts';
+import { BangerError } from '../../errors.ts';
+import type { Operation } from '../operations.ts';
+import { checkForeignAddress, isLoopback } from './registry/registry-trust.ts';
+import { connectionError, ConnectionError, type HttpResponse, type Transport } from './registry/transport.ts';
+
+/** What a file is fetched for: hints name these commands. */
+export interface DownloadUse {
+  /** Command that takes an address, such as `banger kernel pull` */
+  readonly pull: string;
+  /** Command that takes a file, such as `banger kernel import FILE` */
+  readonly useFile: string;
+  readonly maxBytes: number;
+}
 
 /** A file on a server, whose content is known in advance. */
 export interface Download {
   readonly url: URL;
   /** Hex */
   readonly sha256: string;
+  readonly use: DownloadUse;
 }
 
-const maxBytes = 4 * 1024 ** 3;
 const maxRedirects = 5;
 const attempts = 3;
 
 /** Reads `https://…#sha256=HEX`; the hash may also come beside it. Without one nothing is fetched. */
-export function parseDownload(text: string, sha256?: string): Download {
+export function parseDownload(text: string, use: DownloadUse, sha256?: string): Download {
   const url = URL.parse(text);
   if (!url || !['http:', 'https:'].includes(url.protocol))
     throw new BangerError('invalid_argument', 'That is not an http or https address');
   if (url.username || url.password)
     throw new BangerError('invalid_argument', `The address at "${url.host}" has a password in it`, {
-      hint: 'Fetch the file with a tool that keeps passwords, then: banger kernel import FILE',
+      hint: `Fetch the file with a tool that keeps passwords, then: ${use.useFile}`,
     });
   const inAddress = /^#sha256=(.*)$/.exec(url.hash)?.[1];
   const hash = (sha256 ?? inAddress ?? '').toLowerCase();
   url.hash = '';
   if (inAddress !== undefined && inAddress.toLowerCase() !== hash)
     throw new BangerError('invalid_argument', 'The address and --sha256 name different hashes');
-  if (/^[0-9a-f]{64}$/.test(hash)) return { url, sha256: hash };
+  if (/^[0-9a-f]{64}$/.test(hash)) return { url, sha256: hash, use };
   throw new BangerError(
     'invalid_argument',
     hash === ''
       ? `No hash is given for "${url.href}"`
       : `"${hash.slice(0, 80)}" is not a SHA-256 of 64 hex digits`,
-    { hint: `Take it from where the file is announced: banger kernel pull ${url.href} --sha256 HEX` },
+    { hint: `Take it from where the file is announced: ${use.pull} ${url.href} --sha256 HEX` },
   );
 }
 
@@ -68,7 +72,7 @@ export async function downloadFile(
         const left = Number(response.header('content-length') ?? NaN);
         const total = Number.isSafeInteger(left) ? done + left : undefined;
         for await (const chunk of response.body as AsyncIterable<Buffer>) {
-          if (done + chunk.length > maxBytes) throw tooLarge(download);
+          if (done + chunk.length > download.use.maxBytes) throw tooLarge(download);
           await file.write(chunk, 0, chunk.length, done);
           hash.update(chunk);
           done += chunk.length;
@@ -76,7 +80,7 @@ export async function downloadFile(
         }
         break;
       } catch (error) {
-        const known = aboutServer(connectionError(error, download.url.host, operation.signal), download.url);
+        const known = aboutServer(connectionError(error, download.url.host, operation.signal), download);
         const mayTryAgain = known instanceof ConnectionError && known.isTransient && attempt < attempts;
         if (operation.signal.aborted || !mayTryAgain) throw known;
       }
@@ -133,12 +137,12 @@ function checkHash({ url, sha256 }: Download, found: string): void {
   );
 }
 
-function tooLarge({ url }: Download): BangerError {
-  return new BangerError('command_failed', `The file at "${url.href}" has more than ${maxBytes} bytes`);
+function tooLarge({ url, use }: Download): BangerError {
+  return new BangerError('command_failed', `The file at "${url.href}" has more than ${use.maxBytes} bytes`);
 }
 
 /** The transport speaks of registries, which this is not. */
-function aboutServer(error: unknown, url: URL): unknown {
+function aboutServer(error: unknown, { url, use }: Download): unknown {
   if (!(error instanceof BangerError)) return error;
   const message = error.message.replace(/\b[Rr]egistry "/, (word) =>
     word.startsWith('R') ? 'Server "' : 'server "',
@@ -153,6 +157,6 @@ function aboutServer(error: unknown, url: URL): unknown {
     });
   if (message === error.message) return error;
   return new BangerError(error.code, message, {
-    hint: `Fetch it another way, then: banger kernel import FILE (${url.host})`,
+    hint: `Fetch it from "${url.host}" another way, then: ${use.useFile}`,
   });
 }

@@ -1,0 +1,281 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { expect, onTestFinished, test } from 'vitest';
+import { bundleImage } from '../../../../src/engine/images/bundle/bundle-image.ts';
+import { sparseMapBytes } from '../../../../src/engine/images/bundle/bundle-format.ts';
+import { pullBundle, type BundlePull } from '../../../../src/engine/images/bundle/pull-bundle.ts';
+import { deleteImage } from '../../../../src/engine/images/delete-image.ts';
+import { readBundle } from '../../../../src/engine/images/bundle/read-bundle.ts';
+import { defaultLimits } from '../../../../src/engine/images/layers/conversion-limits.ts';
+import { registerImage } from '../../../../src/engine/images/register-image.ts';
+import { tagImage } from '../../../../src/engine/images/tag-image.ts';
+import type { EngineStream } from '../../../../src/engine/rpc/frame-stream.ts';
+import { listImages, type Image } from '../../../../src/state/images.ts';
+import { imagePaths } from '../../../../src/state/layout.ts';
+import { imageContext, recordedOperation } from '../../../support/image-context.ts';
+import { directory, file, symlink, tarOf, type EntrySpec } from '../../../support/tar-builder.ts';
+
+const { signal } = new AbortController();
+
+/** A context with a registered filesystem of 64 MiB, which is mostly holes. */
+async function world() {
+  const context = imageContext();
+  onTestFinished(() => context[Symbol.dispose]());
+  const tree = join(context.directory, 'tree');
+  mkdirSync(join(tree, 'etc'), { recursive: true });
+  writeFileSync(join(tree, 'etc/os-release'), 'PRETTY_NAME="Bundled Linux"\n');
+  writeFileSync(join(tree, 'blob'), Buffer.alloc(3_000_000, 'content '));
+  const ext4 = join(context.directory, 'mine.ext4');
+  execFileSync('mke2fs', ['-q', '-t', 'ext4', '-d', tree, ext4, '64M'], { stdio: 'pipe' });
+  await registerImage(context, { path: ext4, name: 'mine:1' }, recordedOperation());
+  const bundle = await bundleOf(context, 'mine:1');
+  const path = join(context.directory, 'mine.tar.zst');
+  writeFileSync(path, bundle);
+  await deleteImage(context, 'mine:1', signal);
+  return {
+    context,
+    ext4,
+    bundle,
+    path,
+    pull: (more: Partial<BundlePull> = {}) =>
+      pullBundle(context, { source: path, ...more }, recordedOperation()),
+    /** Pulls the same bundle with other bytes */
+    pullBytes: (bytes: Buffer) => {
+      writeFileSync(path, bytes);
+      return pullBundle(context, { source: path }, recordedOperation());
+    },
+  };
+}
+
+async function bundleOf(context: ReturnType<typeof imageContext>, reference: string): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  const stream: EngineStream = {
+    send: async (_type, payload) => void chunks.push(Buffer.from(payload ?? '')),
+    onFrame: () => undefined,
+  };
+  const summary = await bundleImage(context, reference, { operation: recordedOperation(), stream });
+  const bytes = Buffer.concat(chunks);
+  expect(summary.sha256).toBe(sha256(bytes));
+  return bytes;
+}
+
+const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+
+/** Nothing of a refused bundle is left. */
+function expectNothing(context: ReturnType<typeof imageContext>): void {
+  expect(listImages(context.db)).toEqual([]);
+  expect(readdirSync(context.layout.imagesDirectory)).toEqual(['.staging']);
+  expect(readdirSync(context.layout.imageStagingDirectory)).toEqual([]);
+}
+
+test('an image comes back as it left, with an id of its content, and makes the same bundle again', async () => {
+  const { context, ext4, bundle, pull } = await world();
+  const image = await pull({ sha256: sha256(bundle) });
+  expect(image).toMatchObject({
+    source: 'bundle',
+    names: ['docker.io/library/mine:1'],
+    osRelease: { PRETTY_NAME: 'Bundled Linux' },
+    sizeBytes: 64 * 2 ** 20,
+  });
+  const { rootfs } = imagePaths(context.layout, image.id);
+  expect(readFileSync(rootfs).equals(readFileSync(ext4))).toBe(true);
+  expect(statSync(rootfs).blocks * 512).toBeLessThan(16 * 2 ** 20);
+  const again = await bundleOf(context, 'mine:1');
+  expect(again.equals(bundle)).toBe(true);
+  expect((await pull({ name: 'other' })).id).toBe(image.id);
+});
+
+test('GNU tar unpacks a bundle, holes included', async () => {
+  const { context, ext4, path } = await world();
+  const out = join(context.directory, 'out');
+  mkdirSync(out);
+  execFileSync('tar', ['--zstd', '-x', '-f', path, '-C', out]);
+  expect(readdirSync(out).sort()).toEqual(['manifest.json', 'rootfs.ext4']);
+  expect(readFileSync(join(out, 'rootfs.ext4')).equals(readFileSync(ext4))).toBe(true);
+  expect(statSync(join(out, 'rootfs.ext4')).blocks * 512).toBeLessThan(16 * 2 ** 20);
+  expect(JSON.parse(readFileSync(join(out, 'manifest.json'), 'utf8'))).toMatchObject({
+    schemaVersion: 1,
+    name: 'mine:1',
+  });
+});
+
+test('a host that wrote the holes of a file out makes the same bundle of it', async () => {
+  const { context, ext4, bundle } = await world();
+  const bytes = readFileSync(ext4);
+  truncateSync(ext4, 0);
+  writeFileSync(ext4, bytes);
+  await registerImage(context, { path: ext4, name: 'mine:1' }, recordedOperation());
+  expect((await bundleOf(context, 'mine:1')).equals(bundle)).toBe(true);
+});
+
+test('a wrong hash, a truncated file and a damaged one are refused', async () => {
+  const { context, bundle, pull, pullBytes } = await world();
+  await expect(pull({ sha256: '0'.repeat(64) })).rejects.toThrow('has the SHA-256');
+  for (const length of [0, 10, 400, bundle.length >> 1, bundle.length - 5])
+    await expect(pullBytes(bundle.subarray(0, length)), String(length)).rejects.toThrow(
+      '"mine.tar.zst" is no bundle that can be used',
+    );
+  const damaged = Buffer.from(bundle);
+  damaged[bundle.length >> 1]! ^= 0xff;
+  await expect(pullBytes(damaged)).rejects.toThrow('is no bundle that can be used');
+  await expect(pullBytes(Buffer.from('plain text'.repeat(100)))).rejects.toThrow('is not a tar file');
+  expectNothing(context);
+});
+
+test('a bundle does not take a name from another image unless it is told to', async () => {
+  const { context, ext4, pull } = await world();
+  const other = join(context.directory, 'other.ext4');
+  execFileSync('cp', [ext4, other]);
+  await registerImage(context, { path: other, name: 'mine:1' }, recordedOperation());
+  await expect(pull()).rejects.toThrow('Another image has the name "mine:1"');
+  expect(listImages(context.db)).toMatchObject([{ source: 'register', names: [expect.anything()] }]);
+  expect((await pull({ name: 'mine:1' })).source).toBe('bundle');
+});
+
+test('prune and delete leave an image alone while it is bundled', async () => {
+  const { context, pull } = await world();
+  await pull();
+  let refused: unknown;
+  const stream: EngineStream = {
+    send: async () => {
+      refused ??= await deleteImage(context, 'mine:1', signal).catch((error: unknown) => error);
+    },
+    onFrame: () => undefined,
+  };
+  await bundleImage(context, 'mine:1', { operation: recordedOperation(), stream });
+  expect(String(refused)).toContain('is used by work in progress');
+  await tagImage(context, { reference: 'mine:1', name: 'later' }, signal);
+});
+
+interface Forged {
+  readonly name?: string;
+  readonly sha256?: string;
+  readonly sizeBytes?: number;
+  readonly architecture?: string;
+  readonly config?: unknown;
+}
+
+/** A bundle by hand, whose filesystem is one of 2 MiB with a map that is as it should be. */
+function forged(
+  change: Forged = {},
+  members?: (manifest: EntrySpec, rootfs: EntrySpec) => EntrySpec[],
+): Buffer {
+  const data = Buffer.alloc(1 << 20, 'x');
+  const size = 2 << 20;
+  const stored = Buffer.concat([sparseMapBytes(size, [{ offset: 0, length: data.length }]), data]);
+  const manifest = {
+    schemaVersion: 1,
+    kind: 'banger-image',
+    name: 'forged',
+    os: 'linux',
+    architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+    config: { env: [] },
+    rootfs: { sizeBytes: size, storedBytes: stored.length, sha256: sha256(stored) },
+  };
+  const changed = {
+    ...manifest,
+    ...change,
+    rootfs: {
+      ...manifest.rootfs,
+      sha256: change.sha256 ?? manifest.rootfs.sha256,
+      sizeBytes: change.sizeBytes ?? size,
+    },
+  };
+  const entries = [
+    file('manifest.json', JSON.stringify(changed)),
+    file('GNUSparseFile.0/rootfs.ext4', stored, {
+      pax: {
+        'GNU.sparse.major': '1',
+        'GNU.sparse.minor': '0',
+        'GNU.sparse.name': 'rootfs.ext4',
+        'GNU.sparse.realsize': String(change.sizeBytes ?? size),
+      },
+    }),
+  ] as const;
+  return zstdCompressSync(tarOf(members ? members(...entries) : [...entries]));
+}
+
+const hostile: readonly (readonly [string, string, () => Buffer])[] = [
+  ['a filesystem that is none', 'its filesystem is not ext4', () => forged()],
+  ['another hash', '"rootfs.ext4" has the SHA-256', () => forged({ sha256: '1'.repeat(64) })],
+  ['a lying size', '"rootfs.ext4" has', () => forged({ sizeBytes: 2 ** 50 })],
+  ['another machine', 'is made for linux/vax?[2J', () => forged({ architecture: 'vax\u001b[2J' })],
+  ['a config that is none', '"manifest.json" has a wrong "config.env"', () => forged({ config: { env: 1 } })],
+  ['no rootfs', 'ends before the member "rootfs.ext4"', () => forged({}, (manifest) => [manifest])],
+  ['the wrong order', 'is where a bundle has', () => forged({}, (manifest, rootfs) => [rootfs, manifest])],
+  [
+    'an escaping member',
+    'is where a bundle has',
+    () => forged({}, (manifest, rootfs) => [file('../../../tmp/escaped', 'x'), manifest, rootfs]),
+  ],
+  [
+    'a link for a filesystem',
+    'is where a bundle has',
+    () => forged({}, (manifest) => [manifest, symlink('rootfs.ext4', '/etc/passwd')]),
+  ],
+  [
+    'one member too many',
+    'comes too much',
+    () => forged({}, (manifest, rootfs) => [manifest, rootfs, directory('more/')]),
+  ],
+  [
+    'a huge manifest',
+    'has 3000000 bytes',
+    () => forged({}, (_, rootfs) => [file('manifest.json', Buffer.alloc(3_000_000, ' ')), rootfs]),
+  ],
+  [
+    'data behind the end',
+    'has data behind the end',
+    () => Buffer.concat([forged(), zstdCompressSync(Buffer.alloc(4 << 20))]),
+  ],
+];
+
+test.each(hostile)('a bundle with %s is refused, and leaves nothing', async (_, message, bytes) => {
+  const context = imageContext();
+  onTestFinished(() => context[Symbol.dispose]());
+  const path = join(context.directory, 'bad.tar.zst');
+  writeFileSync(path, bytes());
+  const failure = await pullBundle(context, { source: path }, recordedOperation()).then(
+    (image: Image) => image,
+    (error: unknown) => error,
+  );
+  expect(failure).toBeInstanceOf(Error);
+  expect(String(failure)).toContain(message);
+  expect(String(failure)).not.toContain('\u001b');
+  expectNothing(context);
+});
+
+test('the name that a bundle brings must be one that users can give', async () => {
+  const { context, bundle, pullBytes } = await world();
+  for (const name of ['base', 'UPPER case', 'a@sha256:00']) {
+    const tar = zstdDecompressSync(bundle);
+    const manifest = JSON.parse(tar.subarray(512, tar.indexOf(0, 512)).toString()) as object;
+    const rest = tar.subarray(512 + Math.ceil((tar.indexOf(0, 512) - 512) / 512) * 512);
+    const head = tarOf([file('manifest.json', JSON.stringify({ ...manifest, name }))]);
+    const changed = zstdCompressSync(Buffer.concat([head.subarray(0, head.length - 1024), rest]));
+    await expect(pullBytes(changed), name).rejects.toThrow('brings a name that no image can have');
+  }
+  expectNothing(context);
+});
+
+test('a bomb is stopped by what it unpacks to', async () => {
+  const context = imageContext();
+  onTestFinished(() => context[Symbol.dispose]());
+  const path = join(context.directory, 'bomb.tar.zst');
+  writeFileSync(
+    path,
+    zstdCompressSync(tarOf([file('manifest.json', '{}'), file('x', Buffer.alloc(32 << 20))])),
+  );
+  const limits = { ...defaultLimits, streamBytes: 1 << 20 };
+  const rootfs = join(context.directory, 'rootfs');
+  await expect(
+    readBundle(
+      path,
+      { shown: 'bomb.tar.zst', rootfs, limits: { ...limits, expansionFreeBytes: 0 } },
+      recordedOperation(),
+    ),
+  ).rejects.toThrow(/unpacks to more than|over 1048576 bytes/);
+});
