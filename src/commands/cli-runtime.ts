@@ -1,11 +1,18 @@
 import type { Readable } from 'node:stream';
 import { BangerError, errorText, explainHostError } from '../errors.ts';
-import type { EngineGone, RpcClient } from '../engine/rpc/client.ts';
+import type { ClientStream, RpcClient } from '../engine/rpc/client.ts';
 import type { ConnectOptions } from '../engine/rpc/connect.ts';
 import type { ProgressEvent } from '../engine/rpc/messages.ts';
 import type { Method, ParamsOf, ResultOf, StreamMethod } from '../engine/rpc/method.ts';
-import { attachStream, type GuestExit, type LocalStreams, type ProgramTerminal } from './attach.ts';
+import {
+  attachStream,
+  type Attachment,
+  type GuestExit,
+  type LocalStreams,
+  type ProgramTerminal,
+} from './attach.ts';
 import type { Cli } from './cli.ts';
+import { askEngine, dialIfRunning, dialOrStart, type Dial } from './dial-engine.ts';
 import { printable } from './printable.ts';
 import type { TransferEnds } from './transfer.ts';
 import { jsonProgress, lineProgress, spinnerProgress, type ProgressView } from './progress.ts';
@@ -33,16 +40,16 @@ export class CliRuntime implements Cli {
   }
 
   async call<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M>> {
-    return this.#request(await this.#connect(), method, params);
+    return (await this.#request(dialOrStart(this.#input.connect), method, params))!;
   }
 
   async detach<M extends Method>(method: M, params: ParamsOf<M>): Promise<string> {
-    const client = await this.#connect();
-    try {
-      return await client.detach(method, params);
-    } finally {
+    const operation = await askEngine(dialOrStart(this.#input.connect), {}, async (client) => {
+      const id = await client.detach(method, params);
       client.close();
-    }
+      return id;
+    });
+    return operation!;
   }
 
   async follow<M extends StreamMethod>(
@@ -50,8 +57,7 @@ export class CliRuntime implements Cli {
     params: ParamsOf<M>,
     onData: (bytes: Buffer) => Promise<void>,
   ): Promise<void> {
-    const client = await this.#connect();
-    const stream = await client.stream(method, params);
+    const { client, stream } = await this.#open(method, params);
     let isEnough = false;
     const restore = this.#input.onInterrupt(() => {
       if (isEnough) return false;
@@ -80,43 +86,34 @@ export class CliRuntime implements Cli {
   }
 
   async callIfRunning<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined> {
-    const client = await this.#findEngine();
-    return client && this.#request(client, method, params);
+    return this.#request(dialIfRunning(this.#input.connect), method, params);
   }
 
   async callLast<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined> {
-    const client = await this.#findEngine();
-    return client && this.#request(client, method, params, () => client.closed);
-  }
-
-  /** The engine that runs, of whatever build; one that leaves because it is of another counts as gone. */
-  async #findEngine(): Promise<RpcClient | undefined> {
-    const { connectIfRunning, greet } = await import('../engine/rpc/connect.ts');
-    const client = await connectIfRunning(this.#input.connect);
-    if (!client || (await greet(client))) return client;
-    client.close();
-    return undefined;
+    const dial = dialIfRunning(this.#input.connect);
+    return this.#request(dial, method, params, (client) => client.closed);
   }
 
   async attach<M extends StreamMethod>(method: M, params: ParamsOf<M>): Promise<GuestExit> {
-    const client = await this.#connect();
-    const stream = await client.stream(method, params);
-    const attached = attachStream(stream, this.#input.streams, this.programTerminal() !== undefined);
-    client.onProgress((event) => {
+    let attached: Attachment | undefined;
+    const onProgress = (event: ProgressEvent): void => {
       // Once the program runs, the screen is its own; what comes after it is ours again.
       if (event.stage === 'Running') return this.showProgress(undefined);
-      attached.letGo();
+      attached?.letGo();
       this.showProgress(event);
-    });
+    };
+    const { client, stream } = await this.#open(method, params, onProgress);
+    const attachment = attachStream(stream, this.#input.streams, this.programTerminal() !== undefined);
+    attached = attachment;
     let interrupts = 0;
     const restore = this.#input.onInterrupt(() => {
       interrupts++;
-      if (interrupts === 1 && attached.isRunning()) stream.send('signal', 'INT');
+      if (interrupts === 1 && attachment.isRunning()) stream.send('signal', 'INT');
       else client.cancel();
       return interrupts <= 2;
     });
     try {
-      return await attached.ended;
+      return await attachment.ended;
     } finally {
       restore();
       this.showProgress(undefined);
@@ -128,12 +125,11 @@ export class CliRuntime implements Cli {
     params: ParamsOf<M>,
     ends: TransferEnds,
   ): Promise<GuestExit> {
-    const client = await this.#connect();
     const { carry } = await import('./transfer.ts');
-    client.onProgress((event) => this.showProgress(event));
+    const { client, stream } = await this.#open(method, params, (event) => this.showProgress(event));
     const restore = this.#cancelOnInterrupt(client, () => ends.onAbandoned?.());
     try {
-      return await carry(await client.stream(method, params), ends);
+      return await carry(stream, ends);
     } finally {
       restore();
       client.close();
@@ -241,31 +237,38 @@ export class CliRuntime implements Cli {
     if (known.hint) stderr.write(`  ${printable(known.hint)}\n`);
   }
 
-  async #connect(): Promise<RpcClient> {
-    // Sockets and message formats cost milliseconds, and several commands need no engine.
-    const { connectOrStart } = await import('../engine/rpc/connect.ts');
-    return connectOrStart(this.#input.connect);
-  }
-
-  async #request<M extends Method>(
-    client: RpcClient,
+  async #open<M extends StreamMethod>(
     method: M,
     params: ParamsOf<M>,
-    afterwards: () => Promise<void> = () => Promise.resolve(),
-  ): Promise<ResultOf<M>> {
-    client.onProgress((event) => this.showProgress(event));
-    const restore = this.#cancelOnInterrupt(client, () => undefined);
-    try {
-      const answer = await client.call(method, params);
-      await afterwards();
-      return answer;
-    } catch (error) {
-      throw isGone(error) ? (await import('../engine/rpc/client.ts')).lostEngine() : error;
-    } finally {
-      restore();
-      client.close();
-      this.showProgress(undefined);
-    }
+    onProgress: (event: ProgressEvent) => void = () => undefined,
+  ): Promise<{ readonly client: RpcClient; readonly stream: ClientStream }> {
+    const opened = await askEngine(dialOrStart(this.#input.connect), method, async (client) => {
+      client.onProgress(onProgress);
+      return { client, stream: await client.stream(method, params) };
+    });
+    return opened!;
+  }
+
+  /** Undefined when there is no engine. */
+  async #request<M extends Method>(
+    dial: Dial,
+    method: M,
+    params: ParamsOf<M>,
+    afterwards: (client: RpcClient) => Promise<void> = () => Promise.resolve(),
+  ): Promise<ResultOf<M> | undefined> {
+    return askEngine(dial, method, async (client) => {
+      client.onProgress((event) => this.showProgress(event));
+      const restore = this.#cancelOnInterrupt(client, () => undefined);
+      try {
+        const answer = await client.call(method, params);
+        await afterwards(client);
+        return answer;
+      } finally {
+        restore();
+        client.close();
+        this.showProgress(undefined);
+      }
+    });
   }
 
   /** The first Ctrl-C cancels what the engine does, the second one leaves. Returns how to stop that. */
@@ -293,8 +296,4 @@ export class CliRuntime implements Cli {
         : lineProgress(stderr);
     return this.#view;
   }
-}
-
-function isGone(error: unknown): error is EngineGone {
-  return error instanceof Error && error.name === 'EngineGone';
 }

@@ -100,7 +100,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   rest.close();
   server.close();
   await cancelOperations(context, log);
-  server.hangUp();
+  await server.hangUp();
   context.stopTimers.close();
   context.guests.closeAll();
   closeEngineDatabase(db);
@@ -274,7 +274,7 @@ function countRunning(context: EngineContext): number {
 
 /** What is under way is cancelled, and given time to undo itself: the next engine would have to. */
 async function cancelOperations(context: EngineContext, log: Log): Promise<void> {
-  context.operations.cancelAll();
+  context.operations.endAll();
   const deadline = performance.now() + undoTimeoutMs;
   while (context.operations.runningCount > 0 && performance.now() < deadline) await sleep(undoPollMs);
   if (context.operations.runningCount > 0)

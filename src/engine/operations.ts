@@ -163,9 +163,11 @@ export class OperationRegistry {
     return operation !== undefined;
   }
 
-  /** Cancels everything, questions included. */
-  cancelAll(): void {
-    for (const operation of [...this.#running.values(), ...this.#questions]) operation.cancel();
+  /** Cancels everything because the engine ends. Whoever only watched is told so: what is watched may go on. */
+  endAll(): void {
+    for (const operation of this.#running.values())
+      operation.cancel(new BangerError('cancelled', 'Cancelled: the engine was stopped'));
+    for (const question of this.#questions) question.cancel(engineEnded());
   }
 
   /**
@@ -220,4 +222,10 @@ export class OperationRegistry {
   #tellIdle(): void {
     if (this.runningCount === 0) for (const waiter of this.#idleWaiters) waiter();
   }
+}
+
+function engineEnded(): BangerError {
+  return new BangerError('invalid_state', 'The engine ended', {
+    hint: 'VMs are not affected, and the next command starts it again: banger vm list',
+  });
 }

@@ -69,8 +69,8 @@ export class RunningOperation implements TimedOperation {
     return this.#progress ? [...this.#stages, this.#currentStage(this.#progress)] : [...this.#stages];
   }
 
-  cancel(): void {
-    this.#cancel.abort(new BangerError('cancelled', 'Cancelled'));
+  cancel(why = new BangerError('cancelled', 'Cancelled')): void {
+    this.#cancel.abort(why);
   }
 
   /** Tells the current stage and those that follow, until the end. Rejects when the signal fires. */

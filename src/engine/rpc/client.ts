@@ -3,6 +3,7 @@ import { BangerError } from '../../errors.ts';
 import { encodeFrame, FrameReader, type Frame, type FrameType } from './frames.ts';
 import { encodeLine, LineReader } from './lines.ts';
 import {
+  acceptedEvent,
   detachedResult,
   fromWireError,
   helloResult,
@@ -37,20 +38,32 @@ export interface ClientStream {
 /** The engine hung up before it answered: it may be leaving, or it died. */
 export class EngineGone extends Error {
   override readonly name = 'EngineGone';
+  /** False when it cannot have done anything for us: asking again is safe */
+  readonly hadBegun: boolean;
+
+  constructor(hadBegun: boolean) {
+    super('The engine hung up');
+    this.hadBegun = hadBegun;
+  }
+}
+
+interface Call {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+  readonly onAccepted?: () => void;
+  isAccepted: boolean;
 }
 
 /** One connection to the engine. Several calls may be under way at once; a stream takes it over. */
 export class RpcClient {
   readonly #socket: Socket;
   readonly #lines = new LineReader();
-  readonly #pending = new Map<
-    number,
-    { resolve: (value: unknown) => void; reject: (error: Error) => void }
-  >();
+  readonly #pending = new Map<number, Call>();
   #nextId = 1;
   #onProgress: ((event: ProgressEvent) => void) | undefined;
   #frames: ((chunk: Buffer) => void) | undefined;
   #closed = false;
+  #isCancelled = false;
   /** Settles when the connection is closed, as it is when the engine ends */
   readonly closed: Promise<void>;
   readonly hello: Promise<HelloResult>;
@@ -97,16 +110,21 @@ export class RpcClient {
     return detachedResult.parse(answer).operation;
   }
 
-  /** Calls a stream method: from now on the connection carries frames. */
+  /** Calls a stream method: once the engine has accepted it, the connection carries frames. */
   async stream<M extends StreamMethod>(method: M, params: ParamsOf<M>): Promise<ClientStream> {
-    await this.hello;
-    this.#lines.stop();
-    this.#socket.write(encodeLine({ jsonrpc: '2.0', id: this.#nextId++, method: method.name, params }));
-    return this.#upgrade();
+    return new Promise((resolve, reject) => {
+      const onAccepted = (): void => {
+        this.#lines.stop();
+        resolve(this.#upgrade());
+      };
+      // Without the word that it is accepted, there is nothing but an error to come.
+      this.#request(method.name, params, {}, onAccepted).catch(reject);
+    });
   }
 
   /** Asks the engine to cancel what this connection waits for; the answer comes when everything is undone. */
   cancel(): void {
+    this.#isCancelled = true;
     this.#socket.end();
   }
 
@@ -114,19 +132,30 @@ export class RpcClient {
     this.#socket.destroy();
   }
 
-  #request(name: string, params: unknown, extra: { detach?: true } = {}): Promise<unknown> {
-    if (this.#closed) return Promise.reject(new EngineGone('The engine hung up'));
+  #request(
+    name: string,
+    params: unknown,
+    extra: { detach?: true } = {},
+    onAccepted?: () => void,
+  ): Promise<unknown> {
+    if (this.#closed) return Promise.reject(new EngineGone(false));
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject });
+      this.#pending.set(id, { resolve, reject, onAccepted, isAccepted: false });
       this.#socket.write(encodeLine({ jsonrpc: '2.0', id, method: name, params, ...extra }));
     });
+  }
+
+  /** A line may have turned the connection into frames. */
+  #receiveFrames(chunk: Buffer): void {
+    this.#frames?.(chunk);
   }
 
   #receive(chunk: Buffer): void {
     try {
       if (this.#frames) return this.#frames(chunk);
-      this.#lines.push(chunk, (line) => this.#dispatch(line));
+      const rest = this.#lines.push(chunk, (line) => this.#dispatch(line));
+      if (rest) this.#receiveFrames(rest);
     } catch (error) {
       this.#socket.destroy();
       for (const call of this.#pending.values()) call.reject(error as Error);
@@ -138,6 +167,7 @@ export class RpcClient {
     const message = serverMessage.parse(line);
     if (message.id === undefined) {
       if (message.method === 'progress') this.#onProgress?.(progressEvent.parse(message.params));
+      if (message.method === 'accepted') this.#accept(acceptedEvent.parse(message.params).id);
       return;
     }
     const call = this.#pending.get(message.id);
@@ -146,9 +176,20 @@ export class RpcClient {
     else call?.resolve(message.result);
   }
 
+  #accept(id: number): void {
+    const call = this.#pending.get(id);
+    if (!call) return;
+    call.isAccepted = true;
+    if (!call.onAccepted) return;
+    this.#pending.delete(id);
+    call.onAccepted();
+  }
+
   #upgrade(): ClientStream {
     const reader = new FrameReader();
     const ended = Promise.withResolvers<{ code?: number; signal?: string }>();
+    // Whoever called hears of it when it looks.
+    ended.promise.catch(() => undefined);
     const waiting: Frame[] = [];
     let handler: ((frame: Frame) => void) | undefined;
     let isEnded = false;
@@ -185,7 +226,10 @@ export class RpcClient {
 
   #end(): void {
     this.#closed = true;
-    for (const call of this.#pending.values()) call.reject(new EngineGone('The engine hung up'));
+    for (const call of this.#pending.values()) {
+      const isOurWish = this.#isCancelled && !call.isAccepted;
+      call.reject(isOurWish ? new BangerError('cancelled', 'Cancelled') : new EngineGone(call.isAccepted));
+    }
     this.#pending.clear();
   }
 }

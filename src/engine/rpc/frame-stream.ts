@@ -12,6 +12,8 @@ export interface EngineStream {
 
 /** Standard input that a client may send ahead, with some slack for frames under way. */
 const maxWaitingBytes = 4 * 1024 * 1024;
+/** What a frame takes besides its payload: empty ones count too. */
+const frameOverheadBytes = 128;
 
 /** Frames over a socket. Standard input is handed on in order, each piece when the one before is done; the rest at once. */
 export class FrameStream implements EngineStream {
@@ -63,8 +65,8 @@ export class FrameStream implements EngineStream {
   }
 
   #hold(frame: Frame): void {
-    this.#waiting.push(frame);
-    this.#waitingBytes += frame.payload.length;
+    this.#waiting.push({ type: frame.type, payload: withoutItsChunk(frame.payload) });
+    this.#waitingBytes += frame.payload.length + frameOverheadBytes;
     if (this.#waitingBytes > maxWaitingBytes)
       this.#socket.destroy(new Error('A client sent more than it had credit for'));
   }
@@ -73,7 +75,7 @@ export class FrameStream implements EngineStream {
     if (this.#busy || !this.#handler) return;
     const frame = this.#waiting.shift();
     if (!frame) return;
-    this.#waitingBytes -= frame.payload.length;
+    this.#waitingBytes -= frame.payload.length + frameOverheadBytes;
     this.#busy = true;
     void this.#handle(frame).finally(() => {
       this.#busy = false;
@@ -88,4 +90,9 @@ export class FrameStream implements EngineStream {
       this.#socket.destroy(new Error(errorText(error)));
     }
   }
+}
+
+/** A few bytes that wait must not keep the large chunk in memory with which they came. */
+function withoutItsChunk(payload: Buffer): Buffer {
+  return payload.length * 2 < payload.buffer.byteLength ? Buffer.from(payload) : payload;
 }

@@ -1,4 +1,5 @@
 import { BangerError } from '../../errors.ts';
+import { GrowingBuffer } from './growing-buffer.ts';
 
 /**
  * Frames of an upgraded connection: one byte of type, four bytes of length (big endian), payload.
@@ -58,22 +59,32 @@ function header(type: FrameType, length: number): Buffer {
 
 /** Puts frames back together from chunks of any size. */
 export class FrameReader {
-  #pending: Buffer = Buffer.alloc(0);
+  readonly #pending = new GrowingBuffer();
 
   /** Returns the frames completed by this chunk. Throws `invalid_argument` on an unknown type or an oversized frame. */
   push(chunk: Buffer): Frame[] {
-    this.#pending = this.#pending.length === 0 ? chunk : Buffer.concat([this.#pending, chunk]);
-    const frames: Frame[] = [];
-    while (this.#pending.length >= headerBytes) {
-      const type = names.get(this.#pending.readUInt8(0));
-      const length = this.#pending.readUInt32BE(1);
-      if (!type || length > maxFrameBytes) {
-        throw new BangerError('invalid_argument', 'RPC stream is out of step: unknown or oversized frame');
-      }
-      if (this.#pending.length < headerBytes + length) break;
-      frames.push({ type, payload: this.#pending.subarray(headerBytes, headerBytes + length) });
-      this.#pending = this.#pending.subarray(headerBytes + length);
+    let rest = chunk;
+    if (this.#pending.length > 0) {
+      this.#pending.append(chunk);
+      if (this.#pending.length < frameLength(this.#pending.peek())) return [];
+      rest = this.#pending.take();
     }
+    const frames: Frame[] = [];
+    for (let length = frameLength(rest); rest.length >= length; length = frameLength(rest)) {
+      frames.push({ type: names.get(rest[0]!)!, payload: rest.subarray(headerBytes, length) });
+      rest = rest.subarray(length);
+    }
+    this.#pending.append(rest);
     return frames;
   }
+}
+
+/** Bytes of the frame that begins here, as far as that can be told: a header at least. */
+function frameLength(bytes: Buffer): number {
+  if (bytes.length < headerBytes) return headerBytes;
+  const length = bytes.readUInt32BE(1);
+  if (!names.has(bytes[0]!) || length > maxFrameBytes) {
+    throw new BangerError('invalid_argument', 'RPC stream is out of step: unknown or oversized frame');
+  }
+  return headerBytes + length;
 }

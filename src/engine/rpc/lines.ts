@@ -1,4 +1,5 @@
 import { BangerError } from '../../errors.ts';
+import { GrowingBuffer } from './growing-buffer.ts';
 import { maxLineBytes } from './messages.ts';
 
 const newline = 0x0a;
@@ -10,9 +11,19 @@ const newline = 0x0a;
  * lines yet is handed back untouched.
  */
 export class LineReader {
-  #pending: Buffer[] = [];
-  #pendingBytes = 0;
+  readonly #pending = new GrowingBuffer();
+  #maxBytes: number;
   #stopped = false;
+
+  /** `maxBytes`: a longer line is an error */
+  constructor(maxBytes = maxLineBytes) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** Longer lines, or shorter ones, are an error from now on. */
+  allow(maxBytes: number): void {
+    this.#maxBytes = maxBytes;
+  }
 
   /** Feeds a chunk and calls `onLine` for each complete line. Returns bytes that belong to what follows the lines. */
   push(chunk: Buffer, onLine: (line: unknown) => void): Buffer | undefined {
@@ -23,11 +34,9 @@ export class LineReader {
         this.#hold(rest);
         return undefined;
       }
-      const line = Buffer.concat([...this.#pending, rest.subarray(0, end)]);
-      this.#pending = [];
-      this.#pendingBytes = 0;
+      this.#hold(rest.subarray(0, end));
       rest = rest.subarray(end + 1);
-      onLine(parseLine(line));
+      onLine(parseLine(this.#pending.take()));
     }
     return rest;
   }
@@ -38,11 +47,10 @@ export class LineReader {
   }
 
   #hold(bytes: Buffer): void {
-    this.#pendingBytes += bytes.length;
-    if (this.#pendingBytes > maxLineBytes) {
-      throw new BangerError('invalid_argument', `RPC message is longer than ${maxLineBytes} bytes`);
+    if (this.#pending.length + bytes.length > this.#maxBytes) {
+      throw new BangerError('invalid_argument', `RPC message is longer than ${this.#maxBytes} bytes`);
     }
-    if (bytes.length > 0) this.#pending.push(bytes);
+    this.#pending.append(bytes);
   }
 }
 

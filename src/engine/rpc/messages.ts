@@ -66,6 +66,12 @@ export const progressEvent = z.object({
 });
 export type ProgressEvent = z.output<typeof progressEvent>;
 
+/**
+ * Parameters of an `accepted` notification: the request with this id is being worked on. An engine that hangs up
+ * before it has done nothing for the request, which may be asked again.
+ */
+export const acceptedEvent = z.object({ id: z.int() });
+
 /** Any line a server sends: a response, or a notification. */
 export const serverMessage = z.object({
   jsonrpc: z.literal('2.0'),

@@ -1,9 +1,8 @@
 import { createServer, type Socket } from 'node:net';
-import { BangerError } from '../../errors.ts';
 import type { OperationRegistry, TimedOperation } from '../operations.ts';
-import { FrameStream, type EngineStream } from './frame-stream.ts';
-import { encodeLine, LineReader } from './lines.ts';
-import { clientMessage, helloParams, protocolVersion, toWireError, type HelloResult } from './messages.ts';
+import { Connection } from './connection.ts';
+import type { EngineStream } from './frame-stream.ts';
+import type { HelloResult } from './messages.ts';
 import type { Method, ParsedParams, ResultOf, StreamMethod } from './method.ts';
 
 /** One method and the code that answers it. */
@@ -56,29 +55,38 @@ export interface RpcServerOptions {
   readonly hello: (build: string) => HelloResult;
   readonly onError: (error: unknown, operation: string) => void;
   readonly onConnections: (count: number) => void;
+  /** How long a client may take to greet (default: 10 s) */
+  readonly greetTimeoutMs?: number;
 }
 
 export interface RpcServer {
-  /** Takes no more connections; those there are go on */
+  /** Takes no more connections and begins no more requests; what has begun goes on */
   close(): void;
-  /** Ends the connections that are left, for an engine that is about to end */
-  hangUp(): void;
+  /** Ends the connections that are left once their answers are out, for an engine that is about to end */
+  hangUp(): Promise<void>;
 }
+
+/** Clients at a time. Those beyond are hung up on, and ask again. */
+const maxConnections = 1000;
+/** How long a client that does not read may keep an engine from ending. */
+const hangUpTimeoutMs = 1_000;
 
 /** Listens on a Unix socket (mode 0600 from birth) and answers until closed. */
 export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
   const routes = new Map(options.routes.map((entry) => [entry.method.name, entry]));
-  const sockets = new Set<Socket>();
+  const connections = new Map<Socket, Connection>();
   // Half-open: a client that cancels closes its half, and still gets the answer, once everything is undone.
   const server = createServer({ allowHalfOpen: true }, (socket) => {
-    sockets.add(socket);
-    options.onConnections(sockets.size);
+    const connection = new Connection(socket, routes, options);
+    connections.set(socket, connection);
+    options.onConnections(connections.size);
     socket.once('close', () => {
-      sockets.delete(socket);
-      options.onConnections(sockets.size);
+      connections.delete(socket);
+      options.onConnections(connections.size);
     });
-    new Connection(socket, routes, options).start();
+    connection.start();
   });
+  server.maxConnections = maxConnections;
   const previousMask = process.umask(0o177);
   try {
     await new Promise<void>((resolve, reject) => {
@@ -91,178 +99,25 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
   // Such as a connection that found no descriptor left: the next one may.
   server.on('error', (error) => options.onError(error, 'listen'));
   return {
-    close: () => void server.close(),
-    hangUp: () => {
-      for (const socket of sockets) socket.destroy();
+    close: () => {
+      server.close();
+      for (const connection of connections.values()) connection.leave();
+    },
+    hangUp: async () => {
+      await Promise.all([...connections.keys()].map(hangUpOn));
     },
   };
 }
 
-/** One client: lines of JSON-RPC until a stream method turns it into frames. */
-class Connection {
-  readonly #socket: Socket;
-  readonly #routes: ReadonlyMap<string, Route>;
-  readonly #options: RpcServerOptions;
-  readonly #lines = new LineReader();
-  readonly #gone = new AbortController();
-  #greeted = false;
-  #answering = 0;
-  #stream: FrameStream | undefined;
-
-  constructor(socket: Socket, routes: ReadonlyMap<string, Route>, options: RpcServerOptions) {
-    this.#socket = socket;
-    this.#routes = routes;
-    this.#options = options;
-  }
-
-  start(): void {
-    this.#socket.on('data', (chunk) => this.#receive(chunk));
-    // A client that vanished is told by 'close'; its broken pipe is nobody's error.
-    this.#socket.on('error', () => undefined);
-    this.#socket.on('end', () => {
-      this.#gone.abort(new BangerError('cancelled', 'Cancelled'));
-      if (this.#answering === 0) this.#socket.end();
-    });
-    this.#socket.on('close', () => this.#gone.abort(new BangerError('cancelled', 'The client is gone')));
-  }
-
-  #receive(chunk: Buffer): void {
-    try {
-      if (this.#stream) return this.#stream.receive(chunk);
-      const rest = this.#lines.push(chunk, (line) => this.#dispatch(line));
-      if (rest && rest.length > 0) this.#upgraded().receive(rest);
-    } catch (error) {
-      this.#options.onError(error, 'connection');
-      this.#socket.destroy();
-    }
-  }
-
-  #upgraded(): FrameStream {
-    if (!this.#stream) throw new BangerError('invalid_argument', 'RPC stream has not begun');
-    return this.#stream;
-  }
-
-  #dispatch(line: unknown): void {
-    const message = clientMessage.safeParse(line);
-    if (!message.success) throw new BangerError('invalid_argument', 'RPC message is not a request');
-    const { id, method: name, params, detach = false } = message.data;
-    if (!this.#greeted) return this.#greet(id, name, params);
-
-    const entry = this.#routes.get(name);
-    if (!entry) {
-      const error = new BangerError('invalid_argument', `The engine does not know the method "${name}"`);
-      this.#write({ jsonrpc: '2.0', id, error: toWireError(error, undefined) });
-      return;
-    }
-    if ('stream' in entry.method) {
-      this.#lines.stop();
-      this.#stream = new FrameStream(this.#socket);
-    }
-    const isDetached = detach && !('stream' in entry.method);
-    void (isDetached ? this.#detach(id, entry, params) : this.#answer(id, entry, params));
-  }
-
-  #greet(id: number, name: string, params: unknown): void {
-    const hello = helloParams.safeParse(params);
-    if (name !== 'hello' || !hello.success)
-      throw new BangerError('invalid_argument', 'RPC client did not say hello');
-    const result = this.#options.hello(hello.data.build);
-    this.#write({ jsonrpc: '2.0', id, result });
-    if (result.leaving || hello.data.protocol !== protocolVersion) {
-      this.#socket.end();
-      this.#lines.stop();
-      return;
-    }
-    this.#greeted = true;
-  }
-
-  /** Runs one request to its answer. Never throws: what goes wrong becomes the answer. */
-  async #answer(id: number, entry: Route, rawParams: unknown): Promise<void> {
-    let operationId: string | undefined;
-    const stream = this.#stream;
-    this.#answering++;
-    try {
-      const params = parseParams(entry, rawParams);
-      const result = await this.#options.operations.run(
-        {
-          kind: entry.method.name,
-          subject: entry.subject(params),
-          isQuestion: entry.method.isQuestion,
-          signal: this.#gone.signal,
-          onProgress: (progress) => {
-            // A client that does not read gets its answer some day; what happened before that would only pile up.
-            if (this.#socket.writableNeedDrain) return;
-            if (stream) void stream.send('progress', JSON.stringify(progress));
-            else this.#write({ jsonrpc: '2.0', method: 'progress', params: progress });
-          },
-        },
-        (operation) => {
-          operationId = operation.id;
-          return entry.handle(params, operation, stream ?? unusedStream);
-        },
-      );
-      if (stream) await stream.finish('exit', result ?? {});
-      else if ('result' in entry.method)
-        this.#write({ jsonrpc: '2.0', id, result: entry.method.result.parse(result) });
-    } catch (error) {
-      if (!(error instanceof BangerError)) this.#options.onError(error, operationId ?? entry.method.name);
-      const wire = toWireError(error, operationId);
-      if (stream) await stream.finish('failure', wire);
-      else this.#write({ jsonrpc: '2.0', id, error: wire });
-    } finally {
-      this.#answering--;
-      if (this.#gone.signal.aborted && this.#answering === 0) this.#socket.end();
-    }
-  }
-
-  /**
-   * Answers with the operation's id when it has begun to do something, and with the error when it ends before that.
-   * It goes on without whoever asked.
-   */
-  async #detach(id: number, entry: Route, rawParams: unknown): Promise<void> {
-    let operationId: string | undefined;
-    this.#answering++;
-    try {
-      const params = parseParams(entry, rawParams);
-      const begun = Promise.withResolvers<void>();
-      const work = this.#options.operations.run(
-        {
-          kind: entry.method.name,
-          subject: entry.subject(params),
-          signal: new AbortController().signal,
-          onProgress: () => begun.resolve(),
-        },
-        (operation) => {
-          operationId = operation.id;
-          return entry.handle(params, operation, unusedStream);
-        },
-      );
-      work.catch((error: unknown) => {
-        if (!(error instanceof BangerError)) this.#options.onError(error, operationId ?? entry.method.name);
-      });
-      await Promise.race([work, begun.promise]);
-      this.#write({ jsonrpc: '2.0', id, result: { operation: operationId } });
-    } catch (error) {
-      this.#write({ jsonrpc: '2.0', id, error: toWireError(error, operationId) });
-    } finally {
-      this.#answering--;
-      if (this.#gone.signal.aborted && this.#answering === 0) this.#socket.end();
-    }
-  }
-
-  #write(message: object): void {
-    if (!this.#socket.writable) return;
-    this.#socket.write(encodeLine(message));
-  }
-}
-
-function parseParams(entry: Route, raw: unknown): unknown {
-  const parsed = entry.method.params.safeParse(raw);
-  if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map(
-    (issue) => `${issue.path.join('.') || 'parameters'}: ${issue.message}`,
-  );
-  throw new BangerError('invalid_argument', `${entry.method.name}: ${problems.join('; ')}`);
+/** What was written before goes out first. */
+async function hangUpOn(socket: Socket): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, hangUpTimeoutMs);
+  socket.once('close', resolve);
+  socket.end(resolve);
+  await promise;
+  clearTimeout(timer);
+  socket.destroy();
 }
 
 /** VM, image or path that the parameters name, whatever the method. */
@@ -274,10 +129,3 @@ function subjectOf(params: unknown): string | undefined {
   }
   return undefined;
 }
-
-const unusedStream: EngineStream = {
-  send: () => Promise.reject(new Error('This method has no stream')),
-  onFrame: () => {
-    throw new Error('This method has no stream');
-  },
-};
