@@ -34,7 +34,7 @@ beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'banger-floods-'));
   socketPath = join(directory, 'engine.sock');
   errors.length = 0;
-  const untilCancelled = async (signal: AbortSignal): Promise<object> => {
+  const untilCancelled = async (signal: AbortSignal): Promise<Record<string, never>> => {
     await new Promise((resolve) => signal.addEventListener('abort', resolve));
     return {};
   };
