@@ -95,25 +95,25 @@ export class CliRuntime implements Cli {
   }
 
   async attach<M extends StreamMethod>(method: M, params: ParamsOf<M>): Promise<GuestExit> {
-    let attached: Attachment | undefined;
+    let letGo = (): void => undefined;
     const onProgress = (event: ProgressEvent): void => {
       // Once the program runs, the screen is its own; what comes after it is ours again.
       if (event.stage === 'Running') return this.showProgress(undefined);
-      attached?.letGo();
+      letGo();
       this.showProgress(event);
     };
     const { client, stream } = await this.#open(method, params, onProgress);
-    const attachment = attachStream(stream, this.#input.streams, this.programTerminal() !== undefined);
-    attached = attachment;
+    const attached = attachStream(stream, this.#input.streams, this.programTerminal() !== undefined);
+    letGo = () => attached.letGo();
     let interrupts = 0;
     const restore = this.#input.onInterrupt(() => {
       interrupts++;
-      if (interrupts === 1 && attachment.isRunning()) stream.send('signal', 'INT');
+      if (interrupts === 1 && attached.isRunning()) stream.send('signal', 'INT');
       else client.cancel();
       return interrupts <= 2;
     });
     try {
-      return await attachment.ended;
+      return await attached.ended;
     } finally {
       restore();
       this.showProgress(undefined);
