@@ -4,13 +4,7 @@ import type { ClientStream, RpcClient } from '../engine/rpc/client.ts';
 import type { ConnectOptions } from '../engine/rpc/connect.ts';
 import type { ProgressEvent } from '../engine/rpc/messages.ts';
 import type { Method, ParamsOf, ResultOf, StreamMethod } from '../engine/rpc/method.ts';
-import {
-  attachStream,
-  type Attachment,
-  type GuestExit,
-  type LocalStreams,
-  type ProgramTerminal,
-} from './attach.ts';
+import { attachStream, type GuestExit, type LocalStreams, type ProgramTerminal } from './attach.ts';
 import type { Cli } from './cli.ts';
 import { askEngine, dialIfRunning, dialOrStart, type Dial } from './dial-engine.ts';
 import { printable } from './printable.ts';
