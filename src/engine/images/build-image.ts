@@ -43,7 +43,7 @@ export async function buildImage(
 ): Promise<Image> {
   // The image's own directory; the converter's scratch files stay outside.
   const stagingDirectory = join(parts.stagingDirectory, 'image');
-  await mkdir(stagingDirectory, { mode: 0o700 });
+  await mkdir(stagingDirectory, { recursive: true, mode: 0o700 });
   const converted = await imageServices(context).tools.convert({
     layers: parts.layers,
     destination: stagedRootfs(stagingDirectory),

@@ -83,7 +83,7 @@ interface Pull {
   readonly stagingDirectory: string;
 }
 
-/** Layers are converted in order while those above are still on their way. */
+/** Layers are converted in order while they and those above are still on their way. */
 async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: Operation): Promise<Image> {
   const { resolved, name, digest, stagingDirectory } = pull;
   await checkSpace(context.layout.blobsDirectory, resolved.layers);
@@ -111,8 +111,8 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
     progress.tell();
   });
   allDownloaded.catch(fail);
-  try {
-    return await buildImage(
+  const build = (): Promise<Image> =>
+    buildImage(
       context,
       {
         layers: resolved.layers.map((layer, index) => downloads.source(layer, resolved.diffIds[index]!)),
@@ -124,11 +124,21 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
         documents: resolved.documents,
         layerDigests: resolved.layers.map((layer) => layer.digest),
         name,
-        onProgress: conversionProgress(resolved.layers, progress),
-        onConverted: () => allDownloaded,
+        onProgress: conversionProgress(resolved.layers, downloads, progress),
+        onConverted: async () => {
+          await allDownloaded;
+          if (downloads.wereReadInVain) throw new Error('a layer was read that arrived again');
+        },
       },
       inner,
     );
+  try {
+    return await build().catch(async (error: unknown) => {
+      // Bytes that are not the layer's make no sense: the hash says so, and the converter can only say something odd.
+      await downloads.readWhole();
+      if (!downloads.wereReadInVain) throw error;
+      return build();
+    });
   } catch (error) {
     fail(error);
     if (operation.signal.aborted) throw abortError(operation.signal);
@@ -152,6 +162,7 @@ function blamed(error: unknown, image: string): unknown {
 /** Layers are converted one after the other, so whatever comes before the current one is done. */
 function conversionProgress(
   layers: readonly Descriptor[],
+  downloads: LayerDownloads,
   progress: LayerProgress,
 ): (done: { readonly layer: number; readonly bytes: number }) => void {
   let current = -1;
@@ -164,7 +175,9 @@ function conversionProgress(
       bytesBefore = latest;
     }
     latest = bytes;
-    progress.set(layers[layer]!.digest, 'converting', bytes - bytesBefore);
+    // Until then the download is what takes long.
+    if (downloads.isHere(layers[layer]!))
+      progress.set(layers[layer]!.digest, 'converting', bytes - bytesBefore);
   };
 }
 

@@ -3,7 +3,8 @@ import { createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zl
 import { errnoOf } from '../../../errors.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 
-const outputChunkSize = 256 * 1024;
+/** Unpacking goes on in another thread while up to `highWaterMark` bytes wait to be taken. */
+const decoderOptions = { chunkSize: 512 * 1024, highWaterMark: 2 * 2 ** 20 };
 
 /** Formats that are recognised by their first bytes; zstd also by its skippable frames. */
 const signatures = [
@@ -67,7 +68,7 @@ function decompress(format: Format, input: AsyncGenerator<Buffer>): AsyncIterabl
 }
 
 function gunzip(input: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
-  const decoder = createGunzip({ chunkSize: outputChunkSize });
+  const decoder = createGunzip(decoderOptions);
   // An error reaches the reader of the decoder; the callback is only there because it must be.
   pipeline(Readable.from(input), decoder, () => {});
   return decoder;
@@ -80,7 +81,7 @@ function gunzip(input: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
  */
 async function* unzstd(input: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
   for (let rest = await nextChunk(input); rest;) {
-    const decoder = createZstdDecompress({ chunkSize: outputChunkSize });
+    const decoder = createZstdDecompress(decoderOptions);
     const feeding = feed(decoder, rest, input);
     yield* decoder as AsyncIterable<Buffer>;
     rest = await feeding;

@@ -21,7 +21,10 @@ export interface BlobRequest {
   readonly signal: AbortSignal;
   readonly retryDelayMs: number;
   readonly pace: Pace;
-  /** `done` bytes of the blob have been looked at, or have come, by now */
+  /**
+   * `done` bytes of the blob have been looked at, or have come, by now. While it is downloading they can be read in
+   * the partial file; a download that begins again is told with 0 before it writes anything.
+   */
   readonly onProgress?: (state: BlobState, done: number) => void;
 }
 
@@ -100,6 +103,8 @@ async function download(file: FileHandle, request: BlobRequest): Promise<void> {
   const restart = async (): Promise<void> => {
     progress = await startOver(file);
     isPatched = false;
+    // Also when more comes at once than there was: what is there from now on is something else.
+    request.onProgress?.('downloading', 0);
   };
   for (let fruitless = 0; ;) {
     const before = progress.offset;

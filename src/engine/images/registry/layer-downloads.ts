@@ -1,6 +1,5 @@
-import { open, type FileHandle } from 'node:fs/promises';
-import { errnoOf } from '../../../errors.ts';
 import type { Operation, Progress } from '../../operations.ts';
+import { ArrivingBlob } from './arriving-blob.ts';
 import { ensureBlob } from './blobs.ts';
 import { imageServices, type ImagesContext } from '../image-services.ts';
 import type { LayerSource } from '../layers/layers.ts';
@@ -16,7 +15,6 @@ export interface DownloadsInput {
 }
 
 const parallelDownloads = 3;
-const readBytes = 1 << 20;
 
 /**
  * The layers of a pull on their way into the cache, a few at a time, lowest first.
@@ -24,9 +22,8 @@ const readBytes = 1 << 20;
  * A layer that occurs twice is fetched once, and one that another pull is fetching is waited for.
  */
 export class LayerDownloads {
-  readonly #fetch: (blob: Descriptor) => Promise<string>;
-  /** Paths in the cache by digest */
-  readonly #paths: ReadonlyMap<string, Promise<string>>;
+  readonly #fetch: (blob: Descriptor) => Promise<unknown>;
+  readonly #arriving: ReadonlyMap<string, ArrivingBlob>;
   /** Fulfilled when all layers are there; rejected with the first that does not come */
   readonly all: Promise<unknown>;
 
@@ -35,44 +32,54 @@ export class LayerDownloads {
     { resolved, registry, progress }: DownloadsInput,
     operation: Operation,
   ) {
-    this.#fetch = (blob) => fetchLayer(context, { blob, registry, progress }, operation);
-    const unique = [...new Map(resolved.layers.map((layer) => [layer.digest, layer])).values()];
-    const queue = unique.map((blob) => ({ blob, ...Promise.withResolvers<string>() }));
-    this.#paths = new Map(queue.map(({ blob, promise }) => [blob.digest, promise]));
-    this.all = Promise.all(this.#paths.values());
+    const { blobsDirectory } = context.layout;
+    const queue = [...new Map(resolved.layers.map((layer) => [layer.digest, layer])).values()];
+    this.#arriving = new Map(queue.map(({ digest }) => [digest, new ArrivingBlob(blobsDirectory, digest)]));
+    this.#fetch = (blob) => {
+      const arriving = this.#arriving.get(blob.digest)!;
+      return fetchLayer(context, { blob, registry, progress, arriving }, operation);
+    };
+    this.all = this.#whole(() => true);
     const work = async (): Promise<void> => {
       for (let next = queue.shift(); next; next = queue.shift()) {
-        await this.#fetch(next.blob).then(next.resolve, next.reject);
+        const arriving = this.#arriving.get(next.digest)!;
+        await this.#fetch(next).then(
+          () => arriving.complete(),
+          (error: unknown) => arriving.fail(error),
+        );
       }
     };
-    // Never rejects: every outcome goes to the promise of its layer.
+    // Never rejects: every outcome goes to the blob it is about.
     for (let worker = 0; worker < parallelDownloads; worker++) void work();
   }
 
   /** Returns when nothing is on its way any more, however it ended. */
   async settled(): Promise<void> {
-    await Promise.allSettled(this.#paths.values());
+    await Promise.allSettled([...this.#arriving.values()].map((blob) => blob.whole));
   }
 
-  /** A layer for the converter; reading begins as soon as its download is complete. */
+  /** A layer for the converter; reading begins while its download goes on, before anybody knows its hash. */
   source(blob: Descriptor, diffId: string): LayerSource {
-    return { open: () => this.#content(blob), diffId, label: layerName(blob.digest) };
+    const open = (): AsyncIterable<Buffer> => this.#arriving.get(blob.digest)!.read(() => this.#fetch(blob));
+    return { open, diffId, label: layerName(blob.digest) };
   }
 
-  async *#content(blob: Descriptor): AsyncGenerator<Buffer> {
-    const path = await this.#paths.get(blob.digest)!;
-    // Nobody but this engine should touch the cache, but people do empty it.
-    const file = (await openIfThere(path)) ?? (await open(await this.#fetch(blob), 'r'));
-    yield* file.createReadStream({ highWaterMark: readBytes }) as AsyncIterable<Buffer>;
+  isHere({ digest }: Descriptor): boolean {
+    return this.#arriving.get(digest)!.isWhole;
   }
-}
 
-async function openIfThere(path: string): Promise<FileHandle | undefined> {
-  try {
-    return await open(path, 'r');
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return undefined;
-    throw error;
+  /** Waits until the layers that were read so far are complete; rejected when one of them is not what it should be. */
+  async readWhole(): Promise<void> {
+    await this.#whole((blob) => blob.isBeingRead);
+  }
+
+  /** A download began again after some of it had been read: what was made of it has to be made again. */
+  get wereReadInVain(): boolean {
+    return [...this.#arriving.values()].some((blob) => blob.wasReadInVain);
+  }
+
+  async #whole(isWanted: (blob: ArrivingBlob) => boolean): Promise<void> {
+    await Promise.all([...this.#arriving.values()].filter(isWanted).map((blob) => blob.whole));
   }
 }
 
@@ -80,11 +87,12 @@ interface LayerRequest {
   readonly blob: Descriptor;
   readonly registry: Registry;
   readonly progress: LayerProgress;
+  readonly arriving: ArrivingBlob;
 }
 
 async function fetchLayer(
   context: ImagesContext,
-  { blob, registry, progress }: LayerRequest,
+  { blob, registry, progress, arriving }: LayerRequest,
   { id, kind, signal }: Operation,
 ): Promise<string> {
   const { tools, blobs } = imageServices(context);
@@ -94,7 +102,10 @@ async function fetchLayer(
     signal,
     enter: () => undefined,
     progress: ({ parts }: Omit<Progress, 'stage'>) => {
-      for (const { state, done } of parts ?? []) progress.set(blob.digest, state, done);
+      for (const { state, done } of parts ?? []) {
+        if (state === 'downloading') arriving.grow(done ?? 0);
+        progress.set(blob.digest, state, done);
+      }
     },
   };
   const name = layerName(blob.digest);
