@@ -22,6 +22,7 @@ export async function runCommand(words: readonly string[], engineWord: string): 
       socketPath: layout.engineSocket,
       startLock: layout.startLock,
       engineLog: layout.engineLog,
+      engineNote: layout.engineNote,
       build,
       engineArgv,
       engineEnv,

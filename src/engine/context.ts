@@ -41,6 +41,8 @@ export interface EngineContext {
    * `vmmControl` is the way to use them.
    */
   readonly controls: Map<string, Promise<VmmControl>>;
+  /** How VMMs that this engine started have ended, until somebody has told of it; by VM id */
+  readonly vmmSignals: Map<string, NodeJS.Signals>;
   /** How guests run on this host: KVM when a guest has booted on it, or the configuration says so */
   readonly acceleration: () => Promise<Acceleration>;
   /** Told when the number of running VMs may have changed: the engine's idle timer looks again */

@@ -1,4 +1,4 @@
-import { chmod, mkdir, rm } from 'node:fs/promises';
+import { chmod, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText } from '../errors.ts';
@@ -6,7 +6,7 @@ import type { Assets } from '../host/assets.ts';
 import type { Acceleration } from '../host/drivers/driver.ts';
 import { qemuDriver } from '../host/drivers/qemu.ts';
 import { exec } from '../host/exec.ts';
-import { ensurePrivateDirectory } from '../host/files.ts';
+import { ensureOwnDirectory, ensurePrivateDirectory } from '../host/files.ts';
 import { ensureClientKey } from '../host/keys.ts';
 import { cachedKvmProbe } from '../host/kvm-probe.ts';
 import { closeInheritedDescriptors } from '../host/process.ts';
@@ -20,7 +20,6 @@ import {
 import { vmPaths, type Layout } from '../state/layout.ts';
 import { watchRows } from '../state/row-changes.ts';
 import type { EngineContext } from './context.ts';
-import { waitForLock } from './engine-lock.ts';
 import { EventBus } from './events.ts';
 import type { Failpoints } from './failpoints.ts';
 import { GuestPool } from './guest-pool.ts';
@@ -39,6 +38,7 @@ import type { BuildIdentity } from './rpc/client.ts';
 import { engineStatus, engineStop } from './rpc/engine-methods.ts';
 import { protocolVersion } from './rpc/messages.ts';
 import { route, serveRpc, type RpcServer } from './rpc/server.ts';
+import { takeStateDirectory } from './state-directory.ts';
 import { StopTimers } from './stop-timers.ts';
 
 export interface EngineInput {
@@ -64,9 +64,9 @@ export async function runEngine(input: EngineInput): Promise<void> {
   closeInheritedDescriptors();
   process.umask(0o077);
   const { layout, build } = input;
-  await mkdir(layout.stateDirectory, { recursive: true, mode: 0o700 });
+  ensureOwnDirectory(layout.stateDirectory);
   ensurePrivateDirectory(layout.runtimeDirectory);
-  const lock = await waitForLock(layout, input.addon);
+  const lock = await takeStateDirectory(layout, input.addon);
   if (!lock) return;
 
   // A wrong configuration is told at once, by the first command that needs the engine.
@@ -137,6 +137,7 @@ function createContext(
     clientKey,
     driver: () => qemuDriver(config().qemuProgram),
     controls: new Map(),
+    vmmSignals: new Map(),
     acceleration: accelerationOnce(input),
     onVmsChanged: input.onVmsChanged,
     guest: (vm, signal, options) => guests.guest(vm, signal, options),

@@ -3,6 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClientChannel } from 'ssh2';
 import { abortError, BangerError } from '../errors.ts';
+import { giveUpAfter } from '../host/patience.ts';
 import { shellQuote } from '../host/shell-quote.ts';
 import type { Lease } from './connection-pool.ts';
 import type { Guest, GuestExecOptions, GuestExit, GuestOutput, GuestProcess } from './guest.ts';
@@ -182,10 +183,10 @@ function whenFlushed(channel: ClientChannel, signal: AbortSignal): Promise<void>
 async function within<T>(timeoutMs: number, work: Promise<T>, what: string): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
   const error = new BangerError('timeout', `The guest ${what} within ${timeoutMs / 1000} s`);
-  const timer = setTimeout(() => reject(error), timeoutMs);
+  const takeBack = giveUpAfter(timeoutMs, () => reject(error));
   try {
     return await Promise.race([work, promise]);
   } finally {
-    clearTimeout(timer);
+    takeBack();
   }
 }

@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../errors.ts';
+import { Deadline } from './patience.ts';
 
 /** What the guest said when it was ready; seconds since its kernel started, at the end of each phase. */
 export interface GuestReady {
@@ -25,7 +26,7 @@ export async function waitForReady(
   consoleLog: string,
   options: { readonly timeoutMs: number; readonly signal: AbortSignal; readonly hasExited: () => boolean },
 ): Promise<GuestReady> {
-  const deadline = performance.now() + options.timeoutMs;
+  const deadline = new Deadline(options.timeoutMs);
   let text = '';
   let position = 0;
   for (;;) {
@@ -40,7 +41,7 @@ export async function waitForReady(
     if (exited) throw endedEarly(text);
     if (position > maxConsoleBytes)
       throw new BangerError('guest_unreachable', 'The guest flooded its console during boot');
-    if (performance.now() > deadline) {
+    if (deadline.isOver()) {
       throw new BangerError(
         'timeout',
         `The guest was not ready within ${options.timeoutMs / 1000} s${tailOf(text)}`,

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { abortError, BangerError, errnoOf, explainHostError } from '../errors.ts';
+import { giveUpAfter } from './patience.ts';
 
 export interface ExecOptions {
   readonly cwd?: string;
@@ -64,15 +65,13 @@ export const exec: Exec = (argv, options = {}) => {
     child.stderr?.on('data', collect(stderr));
 
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
-    const timer = setTimeout(
-      () =>
-        fail(new BangerError('timeout', `"${argv.join(' ')}" did not finish within ${timeoutMs / 1000} s`)),
-      timeoutMs,
+    const takeBack = giveUpAfter(timeoutMs, () =>
+      fail(new BangerError('timeout', `"${argv.join(' ')}" did not finish within ${timeoutMs / 1000} s`)),
     );
     const onAbort = (): void => fail(abortError(options.signal!));
     options.signal?.addEventListener('abort', onAbort, { once: true });
     const cleanUp = (): void => {
-      clearTimeout(timer);
+      takeBack();
       options.signal?.removeEventListener('abort', onAbort);
     };
 

@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync } from 'node:fs';
+import { lstatSync, mkdirSync, statSync } from 'node:fs';
 import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BangerError } from '../errors.ts';
@@ -41,6 +41,24 @@ export async function syncDirectory(path: string): Promise<void> {
   } finally {
     await directory.close();
   }
+}
+
+/**
+ * Makes sure a directory is there, ours, and that nobody else can write to it. Others may have been let read, and the
+ * path may lead over links: it is one that the user has chosen.
+ */
+export function ensureOwnDirectory(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  const found = statSync(path);
+  const uid = process.getuid!();
+  if (found.uid === uid && (found.mode & 0o022) === 0) return;
+  const isOurs = found.uid === uid;
+  const why = isOurs
+    ? 'can be written to by other users'
+    : `belongs to user ${found.uid}, not to you (${uid})`;
+  throw new BangerError('invalid_state', `"${path}" ${why}`, {
+    hint: isOurs ? `Close it with: chmod go-w ${path}` : 'Choose another place: BANGER_HOME=DIR banger …',
+  });
 }
 
 /**

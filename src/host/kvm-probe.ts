@@ -3,9 +3,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText } from '../errors.ts';
+import { monotonicMs } from './clock.ts';
+import { qemuEnvironment } from './drivers/qemu-environment.ts';
 import { qemuArguments } from './drivers/qemu.ts';
 import type { Exec } from './exec.ts';
 import { writeFileAtomic } from './files.ts';
+import { Deadline } from './patience.ts';
 import { hostBootId, identifyProcess, killProcess, spawnDetached } from './process.ts';
 
 /** Whether KVM works here, and how we know. */
@@ -62,7 +65,7 @@ export async function cachedKvmProbe(input: KvmProbeInput, cacheFile: string): P
   if (remembered) return remembered;
   const verdict = await bootOnKvm(input);
   const key = await cacheKey(input);
-  await writeFileAtomic(cacheFile, JSON.stringify({ key, verdict, time: Date.now() }), 0o600);
+  await writeFileAtomic(cacheFile, JSON.stringify({ key, verdict, monotonicMs: monotonicMs() }), 0o600);
   return verdict;
 }
 
@@ -73,7 +76,7 @@ export async function rememberedVerdict(
 ): Promise<KvmVerdict | undefined> {
   const cached = await readCache(cacheFile);
   if (!cached || cached.key !== (await cacheKey(input))) return undefined;
-  const isStale = !cached.verdict.works && Date.now() - cached.time > refusalHoldsMs;
+  const isStale = !cached.verdict.works && monotonicMs() - cached.monotonicMs > refusalHoldsMs;
   return isStale ? undefined : cached.verdict;
 }
 
@@ -97,13 +100,16 @@ async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
       acceleration: 'kvm',
       kernelWords: ['banger.probe=1'],
     });
-    const child = await spawnDetached([input.qemuProgram, ...argv], { logFile: join(directory, 'vmm') });
+    const child = await spawnDetached([input.qemuProgram, ...argv], {
+      logFile: join(directory, 'vmm'),
+      env: qemuEnvironment(),
+    });
     let isRunning = true;
     child.once('exit', () => {
       isRunning = false;
     });
     const identity = identifyProcess(child.pid!);
-    const deadline = performance.now() + probeTimeoutMs;
+    const deadline = new Deadline(probeTimeoutMs);
     try {
       for (;;) {
         const wasRunning = isRunning;
@@ -113,7 +119,7 @@ async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
           const words = (await readFile(join(directory, 'vmm'), 'utf8')).trim().split('\n').at(-1);
           return { works: false, reason: `opens, but QEMU cannot use it: ${words || 'it ended at once'}` };
         }
-        if (performance.now() > deadline) {
+        if (deadline.isOver()) {
           return {
             works: false,
             reason: `opens, but a guest did not boot on it within ${probeTimeoutMs / 1000} s`,
@@ -141,15 +147,17 @@ interface CachedVerdict {
   /** Host boot and QEMU that it holds for */
   readonly key: string;
   readonly verdict: KvmVerdict;
-  /** Milliseconds since 1970 */
-  readonly time: number;
+  /** When, by the monotonic clock of that boot: setting the time does not prolong it */
+  readonly monotonicMs: number;
 }
 
 /** A cache that cannot be read or makes no sense is no cache. */
 async function readCache(path: string): Promise<CachedVerdict | undefined> {
   try {
     const cached = JSON.parse(await readFile(path, 'utf8')) as CachedVerdict;
-    return typeof cached.verdict?.works === 'boolean' && typeof cached.time === 'number' ? cached : undefined;
+    return typeof cached.verdict?.works === 'boolean' && typeof cached.monotonicMs === 'number'
+      ? cached
+      : undefined;
   } catch {
     return undefined;
   }

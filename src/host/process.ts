@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errnoOf, explainHostError } from '../errors.ts';
+import { Deadline } from './patience.ts';
 
 /**
  * Which process, beyond doubt: a pid alone is reused, a pid with its start time is not within one boot.
@@ -53,9 +54,9 @@ const exitPollMs = 20;
 
 /** Waits until a process is gone; false when it still lives after `timeoutMs`. */
 export async function waitForExit(identity: ProcessIdentity, timeoutMs: number): Promise<boolean> {
-  const deadline = performance.now() + timeoutMs;
+  const deadline = new Deadline(timeoutMs);
   while (isAlive(identity)) {
-    if (performance.now() >= deadline) return false;
+    if (deadline.isOver()) return false;
     await sleep(exitPollMs);
   }
   return true;

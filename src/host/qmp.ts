@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { BangerError } from '../errors.ts';
+import { giveUpAfter } from './patience.ts';
 
 /** Longest message believed from QEMU. */
 const maxMessageBytes = 4 * 1024 * 1024;
@@ -74,18 +75,16 @@ export class QmpClient {
     const id = ++this.#lastId;
     const waiter = Promise.withResolvers<unknown>();
     this.#waiting.set(id, waiter);
-    const timer = setTimeout(
-      () =>
-        waiter.reject(
-          new BangerError('timeout', `QEMU did not answer "${command}" within ${timeoutMs / 1000} s`),
-        ),
-      timeoutMs,
+    const takeBack = giveUpAfter(timeoutMs, () =>
+      waiter.reject(
+        new BangerError('timeout', `QEMU did not answer "${command}" within ${timeoutMs / 1000} s`),
+      ),
     );
     try {
       this.#socket.write(`${JSON.stringify({ execute: command, arguments: parameters, id })}\n`);
       return await waiter.promise;
     } finally {
-      clearTimeout(timer);
+      takeBack();
       this.#waiting.delete(id);
     }
   }

@@ -1,5 +1,6 @@
 import ssh2, { type ClientChannel, type PseudoTtyOptions } from 'ssh2';
 import { abortError, BangerError, errorText } from '../errors.ts';
+import { giveUpAfter } from './patience.ts';
 import { publicKeyBlob, type ClientKey } from './keys.ts';
 
 export interface SshTarget {
@@ -59,6 +60,9 @@ export class SshConnection {
     const connection = new SshConnection(client);
     // Ciphers in JavaScript send a packet in several writes: with Nagle's algorithm each would wait for an ACK.
     client.on('connect', () => client.setNoDelay(true));
+    const takeBack = giveUpAfter(connectTimeoutMs, () =>
+      client.emit('error', new Error(`no handshake within ${connectTimeoutMs / 1000} s`)),
+    );
     try {
       await new Promise<void>((resolve, reject) => {
         if (signal.aborted) throw abortError(signal);
@@ -71,7 +75,8 @@ export class SshConnection {
           port: target.port,
           username: target.user,
           privateKey: target.key.privatePem,
-          readyTimeout: connectTimeoutMs,
+          // Its own timer would fire after a suspension before anything was read.
+          readyTimeout: 0,
           // Set to the one algorithm each that our guest's server was made for: nothing to negotiate down to.
           algorithms: { kex: ['curve25519-sha256'], serverHostKey: ['ssh-ed25519'], compress: ['none'] },
           hostVerifier: (key: Buffer) => key.equals(expected),
@@ -83,6 +88,8 @@ export class SshConnection {
       throw new BangerError('guest_unreachable', `The guest does not answer over SSH: ${errorText(error)}`, {
         cause: error,
       });
+    } finally {
+      takeBack();
     }
     return connection;
   }
@@ -126,13 +133,13 @@ export class SshConnection {
   async settle(): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const lost = (): void => reject(this.lostError());
-    const timer = setTimeout(lost, settleTimeoutMs);
+    const takeBack = giveUpAfter(settleTimeoutMs, lost);
     this.#client.once('close', lost);
     try {
       this.#client.unforwardIn('', 1, () => resolve());
       await promise;
     } finally {
-      clearTimeout(timer);
+      takeBack();
       this.#client.off('close', lost);
     }
   }

@@ -10,6 +10,8 @@ export interface Layout {
   /** Held by a client while it starts an engine, so that fifty clients start one */
   readonly startLock: string;
   readonly engineLog: string;
+  /** Where the last engine says on which host it is, and where it listens */
+  readonly engineNote: string;
   /** Key pair by which guests know us */
   readonly clientKey: string;
   readonly vmsDirectory: string;
@@ -84,6 +86,7 @@ export function resolveLayout({ env, home, uid, temporaryDirectory }: LayoutInpu
     engineLock: join(state, 'engine.lock'),
     startLock: join(state, 'engine-start'),
     engineLog: join(state, 'engine.log'),
+    engineNote: join(state, 'engine.json'),
     clientKey: join(state, 'ssh', 'id_ed25519'),
     vmsDirectory: join(state, 'vms'),
     imagesDirectory: join(state, 'images'),

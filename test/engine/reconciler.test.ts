@@ -26,6 +26,7 @@ const nextEngine = () => ({
   ...engine.context,
   handles: new HandleCache((id) => vmPaths(engine.context.layout, id).handles),
   controls: new Map<string, never>(),
+  vmmSignals: new Map<string, never>(),
 });
 
 const setState = (state: string, extra = '') =>

@@ -38,6 +38,7 @@ export function openCrashLab(): CrashLab {
     socketPath: layout.engineSocket,
     startLock: layout.startLock,
     engineLog: layout.engineLog,
+    engineNote: layout.engineNote,
     build: buildInfo(),
     engineArgv: [process.execPath, program, '__engine'],
     engineEnv: banger.env,

@@ -208,6 +208,7 @@ export function fakeEngine(): FakeEngine {
     stopTimers: new StopTimers(() => context),
     driver: () => driver,
     controls: new Map(),
+    vmmSignals: new Map(),
     acceleration: async () => 'tcg',
     onVmsChanged: () => undefined,
     guest: async (vm) => {

@@ -123,6 +123,7 @@ async function spawnVmm(
 ): Promise<ProcessIdentity> {
   const paths = vmPaths(context.layout, vm.id);
   const driver = context.driver();
+  context.vmmSignals.delete(vm.id);
   const process = await driver.start(
     {
       id: vm.id,
@@ -136,6 +137,9 @@ async function spawnVmm(
       controlSocket: vm.controlSocket,
       forwards: start.setup.forwards,
       acceleration: start.acceleration,
+      onExit: (signal) => {
+        if (signal) context.vmmSignals.set(vm.id, signal);
+      },
     },
     start.signal,
   );

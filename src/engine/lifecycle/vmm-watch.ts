@@ -9,6 +9,7 @@ import type { EngineContext } from '../context.ts';
 import { withoutLocks } from '../locks.ts';
 import { readVmLog } from '../vm-logs.ts';
 import { forgetVmm } from './boot-vm.ts';
+import { countOomKills, vmmDeathText } from './vmm-death.ts';
 import { matchActivity } from './guest-activity.ts';
 
 /** After its control connection has closed, a VMM is given this long to end. */
@@ -32,6 +33,8 @@ async function follow(context: EngineContext, vm: Vm): Promise<void> {
   const process = context.handles.get(vm.id)?.process;
   if (!process) return;
   void context.stopTimers.watch(vm);
+  // Not waited for: who comes next must find the control connection being opened.
+  const counting = countOomKills();
   let end: GuestEnd | undefined;
   while (isAlive(process)) {
     const control = await openControl(context, vm);
@@ -50,7 +53,7 @@ async function follow(context: EngineContext, vm: Vm): Promise<void> {
     await forgetVmm(context, vm);
     const state = findVm(context.db, vm.id)?.state;
     if (state !== 'running' && state !== 'paused') return;
-    const reason = await reasonText(context, vm, end);
+    const reason = await reasonText(context, vm, { end, oomKillsBefore: await counting });
     moveVm(context.db, vm.id, 'stopped', reason);
     context.log('info', `VM ended by itself: ${reason ?? 'powered off from inside'}`, { vm: vm.id });
     context.onVmsChanged();
@@ -79,7 +82,7 @@ async function openControl(context: EngineContext, vm: Vm): Promise<VmmControl |
 async function reasonText(
   context: EngineContext,
   vm: Vm,
-  end: GuestEnd | undefined,
+  { end, oomKillsBefore }: { readonly end: GuestEnd | undefined; readonly oomKillsBefore: number },
 ): Promise<string | undefined> {
   if (end === 'power-off') return undefined;
   if (end === 'reset' && !(await hasPanicked(context, vm))) {
@@ -89,8 +92,12 @@ async function reasonText(
     return `The guest's kernel panicked; its console: banger vm logs ${vm.name}`;
   }
   const words = await readFile(vmPaths(context.layout, vm.id).vmmLog, 'utf8').catch(() => '');
-  const lastLine = words.trim().split('\n').at(-1);
-  return `The VMM ended by itself${lastLine ? `: ${lastLine}` : ' (killed from outside, or crashed)'}`;
+  return vmmDeathText({
+    lastLine: words.trim().split('\n').at(-1) ?? '',
+    signal: context.vmmSignals.get(vm.id),
+    oomKills: (await countOomKills()) - oomKillsBefore,
+    memoryMib: context.handles.get(vm.id)?.memoryMib ?? vm.memoryMib,
+  });
 }
 
 const consoleTailBytes = 64 * 1024;

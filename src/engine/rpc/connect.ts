@@ -1,6 +1,7 @@
 import { lstatSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { BangerError, errnoOf } from '../../errors.ts';
+import { giveUpAfter } from '../../host/patience.ts';
 import { EngineGone, RpcClient, type BuildIdentity } from './client.ts';
 import type { HelloResult } from './messages.ts';
 
@@ -9,6 +10,8 @@ export interface ConnectOptions {
   /** Held while starting an engine, so that fifty clients start one */
   readonly startLock: string;
   readonly engineLog: string;
+  /** Where the engine says where it is; see engine-note.ts */
+  readonly engineNote: string;
   readonly build: BuildIdentity;
   /** Program and arguments that run the engine */
   readonly engineArgv: readonly [string, ...string[]];
@@ -73,7 +76,7 @@ export async function greet(client: RpcClient): Promise<HelloResult | undefined>
   const error = new BangerError('timeout', 'The engine does not answer, though its socket is open', {
     hint: 'It may be suspended or very busy. Find its process with: pgrep -a banger-engine',
   });
-  const timer = setTimeout(() => late.reject(error), helloTimeoutMs);
+  const takeBack = giveUpAfter(helloTimeoutMs, () => late.reject(error));
   try {
     const hello = await Promise.race([client.hello, late.promise]);
     return hello.leaving ? undefined : hello;
@@ -83,6 +86,6 @@ export async function greet(client: RpcClient): Promise<HelloResult | undefined>
     if (error instanceof EngineGone) return undefined;
     throw error;
   } finally {
-    clearTimeout(timer);
+    takeBack();
   }
 }

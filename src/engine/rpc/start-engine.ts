@@ -1,12 +1,13 @@
-import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import lockfile from 'proper-lockfile';
-import { BangerError, errnoOf, type ErrorCode } from '../../errors.ts';
-import { identifyProcess, isAlive, spawnDetached } from '../../host/process.ts';
+import { BangerError, type ErrorCode } from '../../errors.ts';
+import { Deadline } from '../../host/patience.ts';
+import { spawnDetached } from '../../host/process.ts';
 import { allocatorEnv } from './allocator-env.ts';
 import type { RpcClient } from './client.ts';
 import { connectIfRunning, isOurs, type ConnectOptions } from './connect.ts';
+import { isOfThisHost, readEngineNote } from './engine-note.ts';
+import { takeStartLock } from './start-lock.ts';
 
 /** From the first look to an engine that answers. It includes making sense of what an earlier one left. */
 const startTimeoutMs = 30_000;
@@ -14,9 +15,10 @@ const pollMs = 15;
 
 /** A connection to an engine of our build, started by us or by somebody else at the same time. */
 export async function startEngine(options: ConnectOptions): Promise<RpcClient> {
-  const deadline = performance.now() + startTimeoutMs;
-  while (performance.now() < deadline) {
-    const client = (await connectIfRunning(options)) ?? (await spawnOnce(options));
+  const deadline = new Deadline(startTimeoutMs);
+  while (!deadline.isOver()) {
+    const client =
+      (await connectIfRunning(options)) ?? (await connectElsewhere(options)) ?? (await spawnOnce(options));
     if (client && (await isOurs(client, options.build))) return client;
     await sleep(pollMs);
   }
@@ -25,63 +27,28 @@ export async function startEngine(options: ConnectOptions): Promise<RpcClient> {
   });
 }
 
+/** A connection to an engine that was started with other ideas of where sockets belong: by cron, say, or `su`. */
+async function connectElsewhere(options: ConnectOptions): Promise<RpcClient | undefined> {
+  const note = readEngineNote(options.engineNote);
+  if (!note || note.socket === options.socketPath || !isOfThisHost(note)) return undefined;
+  return connectIfRunning({ ...options, socketPath: note.socket });
+}
+
 /** Spawns an engine, or finds somebody doing so. Undefined: look again. */
 async function spawnOnce(options: ConnectOptions): Promise<RpcClient | undefined> {
-  const release = await takeStartLock(options.startLock);
+  const release = takeStartLock(options.startLock);
   if (!release) return undefined;
   try {
     const there = await connectIfRunning(options);
     if (there) return there;
     return await spawnEngine(options);
   } finally {
-    await release();
+    release();
   }
-}
-
-/** Undefined while somebody else, who lives, is starting an engine. */
-async function takeStartLock(path: string): Promise<(() => Promise<void>) | undefined> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const holderFile = `${path}.holder`;
-  try {
-    const release = await lockfile.lock(path, {
-      realpath: false,
-      stale: 10_000,
-      onCompromised: () => undefined,
-    });
-    await writeFile(holderFile, JSON.stringify(identifyProcess(process.pid)), { mode: 0o600 });
-    return async () => {
-      await rm(holderFile, { force: true });
-      await release().catch(() => undefined);
-    };
-  } catch (error) {
-    if (errnoOf(error) !== 'ELOCKED') throw error;
-  }
-  // A holder that was killed must not cost anybody the lock's ten seconds. Should two of us break it at once, two
-  // engines start, and the database lock lets one of them live.
-  const holder = await readFile(holderFile, 'utf8').then(
-    (text) => JSON.parse(text || 'null') as Parameters<typeof isAlive>[0] | null,
-    () => null,
-  );
-  const isForgotten = holder === null && (await ageMs(`${path}.lock`)) > forgottenAfterMs;
-  if (isForgotten || (holder && !isAlive(holder))) {
-    await rm(holderFile, { force: true });
-    await rm(`${path}.lock`, { recursive: true, force: true });
-  }
-  return undefined;
-}
-
-/** A holder writes down who it is at once: one that has not after this long died in between. */
-const forgottenAfterMs = 1_000;
-
-async function ageMs(path: string): Promise<number> {
-  return stat(path).then(
-    (found) => Date.now() - found.mtimeMs,
-    () => 0,
-  );
 }
 
 async function spawnEngine(options: ConnectOptions): Promise<RpcClient | undefined> {
-  const child = await spawnDetached(options.engineArgv, {
+  const child = await spawnDetached(withoutCoreDumps(options.engineArgv), {
     logFile: options.engineLog,
     env: { ...options.engineEnv, ...allocatorEnv },
   });
@@ -90,8 +57,8 @@ async function spawnEngine(options: ConnectOptions): Promise<RpcClient | undefin
     exit = signal ?? String(code);
   });
   child.unref();
-  const deadline = performance.now() + startTimeoutMs;
-  while (performance.now() < deadline) {
+  const deadline = new Deadline(startTimeoutMs);
+  while (!deadline.isOver()) {
     const client = await connectIfRunning(options);
     if (client) return client;
     if (exit === '0') return undefined;
@@ -99,6 +66,14 @@ async function spawnEngine(options: ConnectOptions): Promise<RpcClient | undefin
     await sleep(pollMs);
   }
   return undefined;
+}
+
+/**
+ * Keys and registry passwords are in the engine's memory, and in that of programs it starts: they must not end up in a
+ * file when one of them crashes. Node cannot set limits of its own process.
+ */
+function withoutCoreDumps(argv: ConnectOptions['engineArgv']): [string, ...string[]] {
+  return ['/bin/sh', '-c', 'ulimit -c 0; exec "$@"', 'sh', ...argv];
 }
 
 /** The last thing an engine says when it cannot start, as a line of its log. See bin/engine.ts. */

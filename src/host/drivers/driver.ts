@@ -41,6 +41,8 @@ export interface VmmSpec {
   readonly controlSocket: string;
   readonly forwards: readonly PortForward[];
   readonly acceleration: Acceleration;
+  /** Told when the process ends, if that is while we live; the signal that ended it, such as `SIGKILL` */
+  readonly onExit?: (signal: NodeJS.Signals | undefined) => void;
   /** Words added to the kernel's command line */
   readonly kernelWords?: readonly string[];
 }

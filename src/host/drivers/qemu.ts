@@ -2,6 +2,7 @@ import { statSync } from 'node:fs';
 import { readFile, rename, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../errors.ts';
+import { Deadline } from '../patience.ts';
 import {
   findProcessesByArguments,
   commandLine,
@@ -12,6 +13,7 @@ import {
 } from '../process.ts';
 import { QmpClient } from '../qmp.ts';
 import type { FoundVmm, VmmDriver, VmmSpec } from './driver.ts';
+import { qemuEnvironment } from './qemu-environment.ts';
 import { forwardRule, openQemuControl, parseForwardRules, rootDrive, userNetwork } from './qemu-control.ts';
 
 /** How long QEMU may take from its start to a control socket that answers. */
@@ -56,8 +58,8 @@ function kernelCommandLine(spec: VmmSpec): string {
 export function qemuArguments(spec: VmmSpec): string[] {
   const isKvm = spec.acceleration === 'kvm';
   const machine = isKvm
-    ? ['-M', 'microvm', '-accel', 'kvm', '-cpu', 'host']
-    : ['-M', 'q35', '-bios', 'qboot.rom', '-accel', 'tcg,thread=multi', '-cpu', 'max'];
+    ? ['-M', 'microvm,dump-guest-core=off', '-accel', 'kvm', '-cpu', 'host']
+    : ['-M', 'q35,dump-guest-core=off', '-bios', 'qboot.rom', '-accel', 'tcg,thread=multi', '-cpu', 'max'];
   const bus = isKvm ? 'device' : 'pci';
   const forwards = spec.forwards.map((port) => `,hostfwd=${forwardRule(port)}`).join('');
   const disk = spec.disk
@@ -117,20 +119,24 @@ async function startQemu(program: string, spec: VmmSpec, signal: AbortSignal): P
   await rm(spec.controlSocket, { force: true });
   if (signal.aborted) throw abortError(signal);
 
-  const child = await spawnDetached([program, ...qemuArguments(spec)], { logFile: spec.vmmLog });
+  const child = await spawnDetached([program, ...qemuArguments(spec)], {
+    logFile: spec.vmmLog,
+    env: qemuEnvironment(),
+  });
   let exited: number | NodeJS.Signals | undefined;
   child.once('exit', (code, how) => {
     exited = code ?? how ?? 1;
+    spec.onExit?.(how ?? undefined);
   });
   child.unref();
   const identity = identifyProcess(child.pid!);
   try {
-    const deadline = performance.now() + startTimeoutMs;
+    const deadline = new Deadline(startTimeoutMs);
     for (;;) {
       if (exited !== undefined || identity === undefined) throw await startError(program, spec);
       if (signal.aborted) throw abortError(signal);
       if (await answers(spec.controlSocket)) return identity;
-      if (performance.now() > deadline) {
+      if (deadline.isOver()) {
         throw new BangerError(
           'timeout',
           `QEMU did not open its control socket within ${startTimeoutMs / 1000} s`,

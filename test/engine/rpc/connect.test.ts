@@ -25,6 +25,7 @@ beforeEach(async () => {
     socketPath: join(directory, 'engine.sock'),
     startLock: join(directory, 'start'),
     engineLog: join(directory, 'engine.log'),
+    engineNote: join(directory, 'engine.json'),
     build: { version: '1.0.0', buildId: 'ours' },
     // Stands in for an engine that dies at once.
     engineArgv: ['/bin/sh', '-c', `echo '${lastWords}' >&2; exit 1`],

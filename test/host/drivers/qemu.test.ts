@@ -20,14 +20,14 @@ const valueOf = (argv: readonly string[], option: string) => argv[argv.indexOf(o
 
 test('an emulated guest gets a q35 machine with PCI devices, which has clocks to calibrate against', () => {
   const argv = qemuArguments(spec);
-  expect(valueOf(argv, '-M')).toBe('q35');
+  expect(valueOf(argv, '-M')).toBe('q35,dump-guest-core=off');
   expect(valueOf(argv, '-accel')).toBe('tcg,thread=multi');
   expect(argv).toContain('virtio-blk-pci,drive=root');
 });
 
 test('a guest on KVM gets a microvm with MMIO devices', () => {
   const argv = qemuArguments({ ...spec, acceleration: 'kvm' });
-  expect(valueOf(argv, '-M')).toBe('microvm');
+  expect(valueOf(argv, '-M')).toBe('microvm,dump-guest-core=off');
   expect(argv).toContain('virtio-blk-device,drive=root');
   expect(argv).toContain('virtio-net-device,netdev=net');
 });
