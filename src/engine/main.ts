@@ -14,6 +14,7 @@ import { loadConfig } from '../state/config.ts';
 import {
   closeEngineDatabase,
   openEngineDatabase,
+  reserveRoom,
   type Database,
   type SqliteAddon,
 } from '../state/database.ts';
@@ -53,6 +54,7 @@ export interface EngineInput {
 /** How long operations have to undo themselves when the engine ends. */
 const undoTimeoutMs = 30_000;
 const undoPollMs = 25;
+const reserveDelayMs = 250;
 
 /**
  * The engine process: takes the state directory, makes world and database agree, and answers until it has been
@@ -83,6 +85,8 @@ export async function runEngine(input: EngineInput): Promise<void> {
   const quiet = { kind: 'engine.reconcile', signal: new AbortController().signal };
   await context.operations.run(quiet, () => reconcile(context));
   const server = await listen(context, input, { stop, idle });
+  // Whoever started us has asked something: that comes first.
+  setTimeout(() => takeRoom(db, log), reserveDelayMs).unref();
   idle.start({
     timeoutMs: idleTimeout(context),
     isIdle: () => context.operations.runningCount === 0 && countRunning(context) === 0,
@@ -144,6 +148,14 @@ function createContext(
     stopTimers: new StopTimers(() => context),
   };
   return context;
+}
+
+function takeRoom(db: Database, log: Log): void {
+  try {
+    if (db.open) reserveRoom(db);
+  } catch (error) {
+    log('warn', `no room could be reserved for the database: ${errorText(error)}`);
+  }
 }
 
 /** A file that became wrong meanwhile must not end the engine: what it said last holds. */

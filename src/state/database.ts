@@ -45,6 +45,23 @@ export function openEngineDatabase(layout: Layout, addon?: SqliteAddon): Databas
   return db;
 }
 
+/** Pages of 4 KiB that the log holds before they go to the database: less than what `reserveRoom` takes. */
+const checkpointPages = 64;
+const reserveBytes = 512 * 1024;
+
+/**
+ * Takes room on the disk for what the database has yet to write, in its log and among its free pages. On a disk that
+ * is full, what happens to VMs can still be written down, and deleting one, which makes room, can too.
+ */
+export function reserveRoom(db: Database): void {
+  db.exec('DROP TABLE IF EXISTS reserve; CREATE TABLE reserve (room BLOB)');
+  // A transaction of its own: pages that are freed in the one that takes them are never written.
+  db.prepare('INSERT INTO reserve VALUES (zeroblob(?))').run(reserveBytes);
+  db.exec('DROP TABLE reserve');
+  // From here on the log is overwritten from its beginning.
+  db.pragma('wal_checkpoint(RESTART)');
+}
+
 /** A filesystem that has become read-only leaves it as a killed engine would, for the next one to open. */
 export function closeEngineDatabase(db: Database): void {
   if (unmarkOpen(db.name)) db.close();
@@ -56,6 +73,7 @@ function openForWriting(path: string, addon: SqliteAddon): Database {
     if (path !== ':memory:') chmodSync(path, 0o600);
     db.pragma('journal_mode = WAL');
     db.pragma('synchronous = FULL');
+    db.pragma(`wal_autocheckpoint = ${checkpointPages}`);
     db.pragma('foreign_keys = ON');
     db.pragma('busy_timeout = 5000');
     migrate(db);

@@ -1,5 +1,5 @@
 import { BangerError, errorText } from '../../errors.ts';
-import type { VmmControl } from '../../host/drivers/driver.ts';
+import type { GuestActivity, VmmControl } from '../../host/drivers/driver.ts';
 import { findVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 
@@ -32,7 +32,7 @@ export async function matchActivity(context: EngineContext, id: string): Promise
       if (activity === 'other') return;
       const state = activity === 'running' ? 'running' : 'paused';
       if (state === vm.state) return;
-      moveVm(context.db, id, state, activity === 'disk-full' ? diskFullText(vm) : undefined);
+      moveVm(context.db, id, state, pauseReason(vm, activity));
       context.log('info', `VM is ${state}`, { vm: id, activity });
     } catch (error) {
       context.log('warn', `what a VM does could not be found out: ${errorText(error)}`, { vm: id });
@@ -40,8 +40,13 @@ export async function matchActivity(context: EngineContext, id: string): Promise
   });
 }
 
-function diskFullText(vm: Vm): string {
-  return `The host's disk is full, so the guest was paused at a write. Make room, then: banger vm resume ${vm.name}`;
+/** Why a guest stands still that nobody has paused. */
+function pauseReason(vm: Vm, activity: GuestActivity): string | undefined {
+  if (activity === 'disk-full')
+    return `The host's disk is full, so the guest was paused at a write. Make room, then: banger vm resume ${vm.name}`;
+  if (activity === 'disk-failed')
+    return `The host did not take a write to the VM's disk (a quota, or the disk fails), so the guest was paused. Look at: dmesg; quota. Then: banger vm resume ${vm.name}`;
+  return undefined;
 }
 
 /** Lets a guest that stands still go on, since it cannot flush its disks otherwise. One that runs is left alone. */

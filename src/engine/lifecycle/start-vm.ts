@@ -1,4 +1,4 @@
-import { errorText } from '../../errors.ts';
+import { errorText, explainHostError } from '../../errors.ts';
 import { findVm, getVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
@@ -22,7 +22,7 @@ export async function startVm(context: EngineContext, id: string, operation: Ope
         apply: () => moveVm(context.db, id, 'starting'),
         undo: (error) => {
           if (findVm(context.db, id)?.state === 'starting')
-            moveVm(context.db, id, 'stopped', errorText(error));
+            moveVm(context.db, id, 'stopped', errorText(explainHostError(error) ?? error));
         },
       });
       await bootVm(context, vm, operation, run);

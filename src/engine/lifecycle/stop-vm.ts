@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorText } from '../../errors.ts';
+import { errorText, explainHostError } from '../../errors.ts';
 import type { GuestEnd } from '../../host/drivers/driver.ts';
 import { waitForExit } from '../../host/process.ts';
 import { getVm, moveVm, type Vm } from '../../state/vms.ts';
@@ -68,7 +68,7 @@ export async function whileStopping<T>(context: EngineContext, vm: Vm, stop: () 
     try {
       if (hasVmm(context, vm)) moveVm(context.db, vm.id, 'running');
       else {
-        moveVm(context.db, vm.id, 'stopped', errorText(error));
+        moveVm(context.db, vm.id, 'stopped', errorText(explainHostError(error) ?? error));
         await forgetVmm(context, vm);
       }
     } catch (second) {

@@ -59,8 +59,11 @@ export interface FoundVmm {
   readonly memoryMib: number;
 }
 
-/** What a VMM does with its guest: `disk-full` is a guest that stands still because the host has no room for a write. */
-export type GuestActivity = 'running' | 'paused' | 'disk-full' | 'other';
+/**
+ * What a VMM does with its guest. `disk-full` is a guest that stands still because the host has no room for a write,
+ * `disk-failed` one that does because the host did not take it for another reason: a quota, or a disk that fails.
+ */
+export type GuestActivity = 'running' | 'paused' | 'disk-full' | 'disk-failed' | 'other';
 
 /** A VMM's control connection. Its calls throw `timeout` when the VMM does not answer. */
 export interface VmmControl {

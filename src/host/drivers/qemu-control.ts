@@ -22,7 +22,11 @@ export async function openQemuControl(socket: string): Promise<VmmControl> {
     pressPowerButton: async () => void (await qmp.execute('system_powerdown')),
     pause: async () => void (await qmp.execute('stop')),
     resume: async () => void (await qmp.execute('cont')),
-    activity: async (timeoutMs) => activityOf(await qmp.execute('query-status', undefined, timeoutMs)),
+    activity: async (timeoutMs) => {
+      const activity = activityOf(await qmp.execute('query-status', undefined, timeoutMs));
+      if (activity !== 'disk-failed') return activity;
+      return lacksRoom(await qmp.execute('query-block', undefined, timeoutMs)) ? 'disk-full' : activity;
+    },
     onActivity: (listener) => void activityListeners.add(listener),
     growDisk: async (size) => void (await qmp.execute('block_resize', { device: rootDrive, size })),
     forwards: async () => parseForwardTable(await monitor('info usernet')),
@@ -55,17 +59,24 @@ const guestEnds: Readonly<Record<string, GuestEnd>> = {
   'guest-panic': 'panic',
 };
 
-/** QEMU's RunState values (qapi/run-state.json). It stops a guest by itself when a write finds no room on the host. */
+/** QEMU's RunState values (qapi/run-state.json). It stops a guest by itself when the host does not take a write. */
 const activities: Readonly<Record<string, GuestActivity>> = {
   running: 'running',
   paused: 'paused',
   suspended: 'paused',
-  'io-error': 'disk-full',
+  'io-error': 'disk-failed',
 };
 
 function activityOf(reply: unknown): GuestActivity {
   const { status } = reply as { readonly status?: string };
   return activities[status ?? ''] ?? 'other';
+}
+
+/** True when a drive's last write failed for want of room (BlockDeviceIoStatus in qapi/block-core.json). */
+function lacksRoom(reply: unknown): boolean {
+  return (reply as readonly { readonly 'io-status'?: string }[]).some(
+    (drive) => drive['io-status'] === 'nospace',
+  );
 }
 
 /** A forwarding as QEMU's options and monitor write it. */

@@ -67,7 +67,8 @@ export function qemuArguments(spec: VmmSpec): string[] {
         '-drive',
         `if=none,id=${rootDrive},format=qcow2,cache=writeback,discard=unmap,file=${escapeOption(spec.disk)}`,
         '-device',
-        `virtio-blk-${bus},drive=${rootDrive}`,
+        // A guest that was told of a failed write would give up on its disk: it waits instead, until there is room.
+        `virtio-blk-${bus},drive=${rootDrive},werror=stop,rerror=report`,
       ]
     : [];
   return [

@@ -80,11 +80,14 @@ test.each([
   expect(state()).toBe(real);
 });
 
-test('a guest that QEMU stops because the disk of the host is full is paused, and says why', async () => {
-  machine.activity = 'disk-full';
+test.each([
+  ['disk-full', 'disk is full'],
+  ['disk-failed', 'did not take a write'],
+] as const)('a guest that QEMU stops at a write (%s) is paused, and says why', async (activity, why) => {
+  machine.activity = activity;
   for (const listener of machine.listeners) listener();
   await vi.waitFor(() => expect(state()).toBe('paused'));
-  expect(getVm(engine.context.db, vm.id).lastError).toContain('disk is full');
+  expect(getVm(engine.context.db, vm.id).lastError).toContain(why);
   await resume();
   expect(getVm(engine.context.db, vm.id).lastError).toBeUndefined();
 });

@@ -22,13 +22,13 @@ test('an emulated guest gets a q35 machine with PCI devices, which has clocks to
   const argv = qemuArguments(spec);
   expect(valueOf(argv, '-M')).toBe('q35,dump-guest-core=off');
   expect(valueOf(argv, '-accel')).toBe('tcg,thread=multi');
-  expect(argv).toContain('virtio-blk-pci,drive=root');
+  expect(argv).toContain('virtio-blk-pci,drive=root,werror=stop,rerror=report');
 });
 
 test('a guest on KVM gets a microvm with MMIO devices', () => {
   const argv = qemuArguments({ ...spec, acceleration: 'kvm' });
   expect(valueOf(argv, '-M')).toBe('microvm,dump-guest-core=off');
-  expect(argv).toContain('virtio-blk-device,drive=root');
+  expect(argv).toContain('virtio-blk-device,drive=root,werror=stop,rerror=report');
   expect(argv).toContain('virtio-net-device,netdev=net');
 });
 
