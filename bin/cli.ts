@@ -2,6 +2,7 @@ import { tmpdir } from 'node:os';
 import { UsageError } from '../src/commands/usage-error.ts';
 import { BangerError } from '../src/errors.ts';
 import { buildInfo, openAssets } from '../src/host/assets.ts';
+import { refuseBorrowedHome } from '../src/host/borrowed-home.ts';
 import { ownLayout } from './own-layout.ts';
 
 /** Hidden first word by which shells ask for completions. */
@@ -58,6 +59,13 @@ export async function runCommand(words: readonly string[], engineWord: string): 
       return 0;
     }
     const program = await buildProgram(input, words);
+    program.hook('preAction', () =>
+      refuseBorrowedHome({
+        uid: process.getuid!(),
+        env: process.env,
+        directories: [layout.stateDirectory, layout.cacheDirectory],
+      }),
+    );
     prepareErrors(program);
     await program.parseAsync([...words], { from: 'user' });
     return cli.exitCode;

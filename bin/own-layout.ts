@@ -1,12 +1,25 @@
+import { lstatSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { resolveLayout, type Layout } from '../src/state/layout.ts';
 
 /** Where this user's things are. */
 export function ownLayout(): Layout {
+  const uid = process.getuid!();
+  const runtime = process.env['XDG_RUNTIME_DIR'];
   return resolveLayout({
-    env: process.env,
+    env: { ...process.env, XDG_RUNTIME_DIR: runtime && isOwn(runtime, uid) ? runtime : undefined },
     home: homedir(),
-    uid: process.getuid!(),
+    uid,
     temporaryDirectory: tmpdir(),
   });
+}
+
+/** After `su`, and in containers, XDG_RUNTIME_DIR is another user's, or not there: the temporary directory does. */
+function isOwn(path: string, uid: number): boolean {
+  try {
+    const found = lstatSync(path);
+    return found.isDirectory() && found.uid === uid && (found.mode & 0o022) === 0;
+  } catch {
+    return false;
+  }
 }
