@@ -36,9 +36,13 @@ export const mediaTypes = {
   layer: 'application/vnd.oci.image.layer.v1.tar',
 } as const;
 
-/** With `tls` it speaks HTTPS. */
+/** With `tls` it speaks HTTPS; with `clientCa` only to those who have a certificate of that authority. */
 export async function startRegistry(
-  options: { readonly tls?: { readonly cert: string; readonly key: string } } = {},
+  options: {
+    readonly tls?: { readonly cert: string; readonly key: string };
+    /** PEM */
+    readonly clientCa?: string;
+  } = {},
 ): Promise<FakeRegistry> {
   const requests: SeenRequest[] = [];
   const blobs = new Map<string, Buffer>();
@@ -46,7 +50,9 @@ export async function startRegistry(
   const misbehaviours: Misbehaviour[] = [];
   const listener = (request: IncomingMessage, response: ServerResponse): void =>
     void handle(request, response).catch(() => response.destroy());
-  const server = options.tls ? createTlsServer(options.tls, listener) : createServer(listener);
+  const { tls, clientCa } = options;
+  const client = clientCa === undefined ? {} : { ca: clientCa, requestCert: true, rejectUnauthorized: true };
+  const server = tls ? createTlsServer({ ...tls, ...client }, listener) : createServer(listener);
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const chunks: Buffer[] = [];

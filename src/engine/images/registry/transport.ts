@@ -44,12 +44,12 @@ export function createTransport({ env, certificates }: TransportInput): Transpor
   // Loaded and made on first use: most engines never pull.
   const dispatchers = new Map<string, Promise<Dispatcher>>();
   const dispatcherFor = (url: URL, isInsecure: boolean): Promise<Dispatcher> => {
-    const own = isInsecure ? undefined : certificates(url.host);
+    const own = certificates(url.host);
     const proxy = isInsecure ? undefined : proxyFor(url, env);
-    const key = isInsecure ? 'insecure' : `${proxy?.href ?? ''} ${own ? `${url.host} ${own.version}` : ''}`;
+    const key = `${isInsecure ? 'insecure' : (proxy?.href ?? '')} ${own ? `${url.host} ${own.version}` : ''}`;
     const known = dispatchers.get(key);
     if (known) return known;
-    const made = isInsecure ? insecureDispatcher() : verifiedDispatcher(proxy, tlsOptions(env, own));
+    const made = isInsecure ? insecureDispatcher(own) : verifiedDispatcher(proxy, tlsOptions(env, own));
     dispatchers.set(key, made);
     made.catch(() => dispatchers.delete(key));
     return made;
@@ -88,9 +88,9 @@ async function verifiedDispatcher(
   return new ProxyAgent({ uri: proxy.href, requestTls: tls, proxyTls: tls });
 }
 
-async function insecureDispatcher(): Promise<Dispatcher> {
+async function insecureDispatcher(own: HostCertificates | undefined): Promise<Dispatcher> {
   const { Agent } = await import('undici');
-  return new Agent({ connect: { timeout: connectTimeoutMs, rejectUnauthorized: false } });
+  return new Agent({ connect: { timeout: connectTimeoutMs, rejectUnauthorized: false, ...own?.client } });
 }
 
 function tlsOptions(

@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -93,6 +93,31 @@ test('a CA that is named for a registry on loopback is checked', async () => {
   );
   // Without one, anything goes there, as for docker.
   await pull(`${registry.host}/app`);
+});
+
+test('a registry that asks who we are gets the certificate from where docker has it', async () => {
+  using clients = makeCertificates('DNS:client.test');
+  await using registry = await startRegistry({
+    tls: certificates.pem,
+    clientCa: readFileSync(clients.ca, 'utf8'),
+  });
+  await using proxy = await startProxy(registry.host);
+  const env = { https_proxy: `http://${proxy.host}`, SSL_CERT_FILE: certificates.ca };
+  const { id } = putImage(registry, 'app');
+  for (const [reference, host] of [
+    ['registry.test/app', 'registry.test'],
+    [`${registry.host}/app`, registry.host],
+  ] as const) {
+    await expect(pull(reference, { env })).rejects.toThrow(`The connection to registry "${host}" broke`);
+    expect(registry.requests).toEqual([]);
+    mkdirSync(join(directory, host));
+    copyFileSync(clients.cert, join(directory, host, 'client.cert'));
+    copyFileSync(clients.key, join(directory, host, 'client.key'));
+    const image = await pull(reference, { env });
+    expect(image.id).toBe(id);
+    rmSync(join(directory, host), { recursive: true });
+    registry.requests.length = 0;
+  }
 });
 
 const env = {
