@@ -15,6 +15,7 @@ import {
   imageCatalog,
   imageDelete,
   imageExport,
+  imageExportLayout,
   imageImport,
   imageImportStream,
   imageList,
@@ -41,6 +42,10 @@ export function imageRoutes(context: EngineContext): Route[] {
     streamRoute(imageExport, async (params, operation, stream) => {
       const { exportImage } = await import('./images/export/export-image.ts');
       return exportImage(context, params, { operation, stream });
+    }),
+    route(imageExportLayout, async (params, operation) => {
+      const { exportLayout } = await import('./images/export/export-image.ts');
+      return exportLayout(context, params, operation);
     }),
     streamRoute(imageBundle, async ({ reference }, operation, stream) => {
       const { bundleImage } = await import('./images/bundle/bundle-image.ts');

@@ -70,6 +70,36 @@ test('umoci unpacks an export in the OCI format', async () => {
   expect(readFileSync(join(bundle, 'rootfs/etc/os-release'), 'utf8')).toContain('Tiny Linux');
 });
 
+test('a layout is written as a directory, never into one that holds something', async () => {
+  const layout = join(work, 'directory');
+  const summary = await banger.json<{ digest: string }>(
+    'image',
+    'export',
+    pulled,
+    '--format',
+    'oci-dir',
+    '-o',
+    layout,
+  );
+  expect(await inspect(`oci:${layout}`)).toMatchObject({ Digest: summary.digest, Labels: { l: '2' } });
+  await program('umoci', [
+    'unpack',
+    '--rootless',
+    '--image',
+    `${layout}:test`,
+    join(work, 'directory-bundle'),
+  ]);
+  expect(readFileSync(join(work, 'directory-bundle/rootfs/etc/os-release'), 'utf8')).toContain('Tiny Linux');
+
+  const again = await banger.run(['image', 'export', pulled, '--format', 'oci-dir', '-o', layout]);
+  expect([again.code, again.stderr]).toEqual([1, expect.stringContaining('is not an empty directory')]);
+  const failed = await banger.run(['image', 'export', 'none', '--format', 'oci-dir', '-o', `${layout}-2`]);
+  expect([failed.code, failed.stderr]).toEqual([1, expect.stringContaining('There is no image "none"')]);
+  expect(readdirSync(work).filter((name) => name.includes('directory-2'))).toEqual([]);
+  const unnamed = await banger.run(['image', 'export', pulled, '--format', 'oci-dir']);
+  expect([unnamed.code, unnamed.stderr]).toEqual([2, expect.stringContaining('-o DIRECTORY')]);
+});
+
 test('an imported image gets one layer, is read by skopeo and umoci, and boots when it comes back', async () => {
   await banger.ok(['image', 'import', await busyboxTar(), '--name', 'mine:1']);
   const file = join(work, 'mine.tar');

@@ -72,6 +72,13 @@ export const exportSummary = z.object({
   layers: z.int(),
 });
 
+/** Writes an image as an OCI layout into an empty directory of the host. Whoever made the directory removes it on failure. */
+export const imageExportLayout = method(
+  'image.export-layout',
+  z.object({ reference, directory: hostPath }),
+  exportSummary,
+);
+
 /** Makes an image of an ext4 filesystem that stays where it is, and stays the user's. */
 export const imageRegister = method(
   'image.register',

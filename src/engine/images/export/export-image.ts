@@ -2,16 +2,17 @@ import { abortError } from '../../../errors.ts';
 import type { ImageContext } from '../../context.ts';
 import type { Operation } from '../../operations.ts';
 import type { EngineStream } from '../../rpc/frame-stream.ts';
-import type { imageExport, exportSummary } from '../../rpc/image-methods.ts';
+import type { exportSummary, imageExport, imageExportLayout } from '../../rpc/image-methods.ts';
 import type { ParsedParams } from '../../rpc/method.ts';
 import type * as z from 'zod/mini';
 import { nameMeant } from '../find-image.ts';
 import { holdPresentImage } from '../hold-image.ts';
 import { digestOf } from '../registry/resolve-image.ts';
-import { archive } from './archive-member.ts';
+import { archive, type ArchiveMember } from './archive-member.ts';
 import { flattenedImage } from './flattened-image.ts';
 import { exportedName, layoutMembers } from './oci-layout.ts';
 import { originalImage } from './original-image.ts';
+import { writeMembers } from './write-members.ts';
 
 /**
  * Sends an image as a tar: with its own layers when all of them are cached, else with one layer that is read from
@@ -21,7 +22,33 @@ export async function exportImage(
   context: ImageContext,
   { reference, format }: ParsedParams<typeof imageExport>,
   { operation, stream }: { readonly operation: Operation; readonly stream: EngineStream },
-): Promise<z.output<typeof exportSummary>> {
+): Promise<ExportSummary> {
+  return withMembers(context, { reference, format }, operation, async (members) => {
+    const total = members.reduce((sum, member) => sum + member.sizeBytes, 0);
+    await sendAll(archive(members), { operation, stream, total });
+  });
+}
+
+/** Writes an image as an OCI layout into an empty directory. */
+export async function exportLayout(
+  context: ImageContext,
+  { reference, directory }: ParsedParams<typeof imageExportLayout>,
+  operation: Operation,
+): Promise<ExportSummary> {
+  return withMembers(context, { reference, format: 'oci' }, operation, (members) =>
+    writeMembers(directory, members, operation),
+  );
+}
+
+type ExportSummary = z.output<typeof exportSummary>;
+
+/** Hands over the files that make up an image, which stays while they are read. */
+async function withMembers(
+  context: ImageContext,
+  { reference, format }: ParsedParams<typeof imageExport>,
+  operation: Operation,
+  send: (members: readonly ArchiveMember[]) => Promise<void>,
+): Promise<ExportSummary> {
   using held = await holdPresentImage(context, reference, operation);
   const { image } = held;
   const exported =
@@ -29,12 +56,12 @@ export async function exportImage(
     (await flattenedImage(context, image, operation));
 
   operation.enter('Exporting image');
-  const members = layoutMembers(exported, {
-    name: exportedName(image, nameMeant(image, reference, context.config().catalog)),
-    isDocker: format === 'docker',
-  });
-  const total = members.reduce((sum, member) => sum + member.sizeBytes, 0);
-  await sendAll(archive(members), { operation, stream, total });
+  await send(
+    layoutMembers(exported, {
+      name: exportedName(image, nameMeant(image, reference, context.config().catalog)),
+      isDocker: format === 'docker',
+    }),
+  );
   return {
     digest: digestOf(exported.manifest),
     original: exported.original,
