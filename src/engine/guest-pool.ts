@@ -6,7 +6,7 @@ import type { Vm } from '../state/vms.ts';
 import { ConnectionPool, type Lease } from './connection-pool.ts';
 import type { Guest } from './guest.ts';
 import type { HandleCache } from './handles.ts';
-import { sshGuest } from './ssh-guest.ts';
+import { sshGuest, withWayOut } from './ssh-guest.ts';
 
 /** The port of the guest's SSH service: not 22, which belongs to the image's own. See guest/init. */
 export const guestSshPort = 1022;
@@ -17,10 +17,16 @@ export class GuestPool {
   readonly #uses = new Map<string, { running: number; lastUsedMs: number }>();
   readonly #handles: HandleCache;
   readonly #key: () => Promise<ClientKey>;
+  readonly #isPaused: (id: string) => boolean;
 
-  constructor(handles: HandleCache, key: () => Promise<ClientKey>) {
+  constructor(
+    handles: HandleCache,
+    key: () => Promise<ClientKey>,
+    isPaused: (id: string) => boolean = () => false,
+  ) {
     this.#handles = handles;
     this.#key = key;
+    this.#isPaused = isPaused;
   }
 
   /** The way into a running VM. Throws `invalid_state` when it is not running, `guest_unreachable` when it does not answer. */
@@ -41,10 +47,13 @@ export class GuestPool {
       pool = new ConnectionPool(() => this.#dial(vm, handles.sshPort));
       this.#pools.set(vm.id, pool);
     }
-    await orAborted(pool.warm(), signal);
+    await orAborted(pool.warm(), signal).catch((error: unknown) => {
+      throw withWayOut(error, vm.name);
+    });
     const lease = pool;
     return sshGuest(
       options.isWatching ? () => lease.take() : async () => this.#inUse(vm.id, await lease.take()),
+      vm.name,
     );
   }
 
@@ -88,6 +97,7 @@ export class GuestPool {
       user: 'root',
       key: await this.#key(),
       hostKey: vm.hostPublicKey,
+      isPaused: () => this.#isPaused(vm.id),
     };
     // Under its own time limit only: whoever asked first may give up, and others wait for the same connection.
     return SshConnection.connect(target, new AbortController().signal);

@@ -20,6 +20,7 @@ import {
 } from '../state/database.ts';
 import { vmPaths, type Layout } from '../state/layout.ts';
 import { watchRows } from '../state/row-changes.ts';
+import { findVm } from '../state/vms.ts';
 import type { EngineContext } from './context.ts';
 import { EventBus } from './events.ts';
 import type { Failpoints } from './failpoints.ts';
@@ -117,7 +118,7 @@ function createContext(
   const { layout, db, log, assets } = input;
   const handles = new HandleCache((id) => vmPaths(layout, id).handles);
   const clientKey = once(() => ensureClientKey(layout.clientKey));
-  const guests = new GuestPool(handles, clientKey);
+  const guests = new GuestPool(handles, clientKey, (id) => findVm(db, id)?.state === 'paused');
   const config = () => loadConfig(layout.configFile);
   const events = new EventBus((error) => log('error', `event listener: ${errorText(error)}`));
   watchRows(db, (change) => events.publish(change));

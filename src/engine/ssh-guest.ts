@@ -16,9 +16,10 @@ const maxOutputBytes = 64 * 1024 * 1024;
 
 /**
  * A guest over SSH. Commands are words of the protocol that `guest/enter` understands; it runs the program
- * directly, so that exit codes and signals arrive as they are. `take` gives a connection for one program.
+ * directly, so that exit codes and signals arrive as they are. `take` gives a connection for one program; `name` is
+ * the VM's, for hints.
  */
-export function sshGuest(take: () => Promise<Lease>): Guest {
+export function sshGuest(take: () => Promise<Lease>, name: string): Guest {
   const spawn =
     (verb: string) =>
     async (argv: readonly string[], options: GuestExecOptions = {}) => {
@@ -28,11 +29,11 @@ export function sshGuest(take: () => Promise<Lease>): Guest {
       options.signal?.addEventListener('abort', giveUp, { once: true });
       try {
         return await lease.connection.exec(commandLine(verb, argv, options), terminalOf(options), (channel) =>
-          attach(lease, channel, options.signal),
+          attach(lease, channel, { signal: options.signal, name }),
         );
       } catch (error) {
         lease.release(false);
-        throw options.signal?.aborted ? abortError(options.signal) : error;
+        throw options.signal?.aborted ? abortError(options.signal) : withWayOut(error, name);
       } finally {
         options.signal?.removeEventListener('abort', giveUp);
       }
@@ -52,6 +53,15 @@ export function sshGuest(take: () => Promise<Lease>): Guest {
   };
 }
 
+/** Tells people what they can do about a guest that does not answer. */
+export function withWayOut(error: unknown, name: string): unknown {
+  if (!(error instanceof BangerError) || error.code !== 'guest_unreachable' || error.hint) return error;
+  return new BangerError(error.code, error.message, {
+    hint: `What the guest says: banger vm logs ${name}; end it, by force if need be: banger vm stop ${name}`,
+    cause: error,
+  });
+}
+
 function commandLine(verb: string, argv: readonly string[], options: GuestExecOptions): string {
   if (verb === 'banger-toolbox') return shellQuote([verb, ...argv]);
   const words = [verb];
@@ -67,7 +77,11 @@ function terminalOf(options: GuestExecOptions): { term: string; cols: number; ro
   return terminal && { term: terminal.term, cols: terminal.columns, rows: terminal.rows };
 }
 
-function attach(lease: Lease, channel: ClientChannel, signal: AbortSignal | undefined): GuestProcess {
+function attach(
+  lease: Lease,
+  channel: ClientChannel,
+  { signal, name }: { readonly signal: AbortSignal | undefined; readonly name: string },
+): GuestProcess {
   const exit = new Promise<GuestExit>((resolve, reject) => {
     let ended: GuestExit | undefined;
     channel.on('exit', (code: number | null, signalName?: string) => {
@@ -77,7 +91,7 @@ function attach(lease: Lease, channel: ClientChannel, signal: AbortSignal | unde
       // Without word of its end, the program may still run, and its end would disturb whoever came next.
       lease.release(ended !== undefined);
       if (ended) return resolve(ended);
-      reject(signal?.aborted ? abortError(signal) : lease.connection.lostError());
+      reject(signal?.aborted ? abortError(signal) : withWayOut(lease.connection.lostError(), name));
     });
   });
   // Whoever is interested awaits it; others must not crash the engine by not doing so.

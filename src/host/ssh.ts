@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import ssh2, { type ClientChannel, type PseudoTtyOptions } from 'ssh2';
 import { abortError, BangerError, errorText } from '../errors.ts';
 import { giveUpAfter } from './patience.ts';
@@ -10,11 +11,31 @@ export interface SshTarget {
   readonly key: ClientKey;
   /** The only host key accepted, one line in OpenSSH's format */
   readonly hostKey: string;
+  /** True while the guest stands still because somebody paused it: its silence means nothing then */
+  readonly isPaused?: () => boolean;
 }
 
-const connectTimeoutMs = 30_000;
-/** A server that does not answer for this long is not one to start another program on. */
-const settleTimeoutMs = 10_000;
+/** How long a guest may keep us waiting, in milliseconds. */
+export interface SshPatience {
+  readonly connectMs: number;
+  /** From the request for a program to the word that it was started */
+  readonly startMs: number;
+  /** A server that does not answer for this long is not one to start another program on */
+  readonly settleMs: number;
+  /** How often a guest is asked whether it is there still, while a program runs in it and only then */
+  readonly pulseMs: number;
+  /** How long it may take to answer that. The second time that it does not, it is given up. */
+  readonly pulseAnswerMs: number;
+}
+
+const defaultPatience: SshPatience = {
+  connectMs: 30_000,
+  startMs: 20_000,
+  settleMs: 10_000,
+  pulseMs: 15_000,
+  pulseAnswerMs: 30_000,
+};
+const maxMissedPulses = 2;
 
 /**
  * An open SSH connection to a guest. Channels are opened on it without another handshake, which under
@@ -22,13 +43,17 @@ const settleTimeoutMs = 10_000;
  */
 export class SshConnection {
   readonly #client: ssh2.Client;
+  readonly #patience: SshPatience;
+  readonly #isPaused: () => boolean;
   #isOpen = true;
   #failure: string | undefined;
   /** Settles when the connection has ended, for whatever reason */
   readonly closed: Promise<void>;
 
-  private constructor(client: ssh2.Client) {
+  private constructor(client: ssh2.Client, patience: SshPatience, isPaused: () => boolean) {
     this.#client = client;
+    this.#patience = patience;
+    this.#isPaused = isPaused;
     // Errors come more than once, and late ones after everybody has turned away; each is followed by 'close'.
     client.on('error', (error) => {
       this.#failure ??= error.message;
@@ -54,14 +79,18 @@ export class SshConnection {
   }
 
   /** Connects with strict host key checking. Throws `guest_unreachable` when that does not work. */
-  static async connect(target: SshTarget, signal: AbortSignal): Promise<SshConnection> {
+  static async connect(
+    target: SshTarget,
+    signal: AbortSignal,
+    patience = defaultPatience,
+  ): Promise<SshConnection> {
     const client = new ssh2.Client();
     const expected = publicKeyBlob(target.hostKey);
-    const connection = new SshConnection(client);
+    const connection = new SshConnection(client, patience, target.isPaused ?? (() => false));
     // Ciphers in JavaScript send a packet in several writes: with Nagle's algorithm each would wait for an ACK.
     client.on('connect', () => client.setNoDelay(true));
-    const takeBack = giveUpAfter(connectTimeoutMs, () =>
-      client.emit('error', new Error(`no handshake within ${connectTimeoutMs / 1000} s`)),
+    const takeBack = giveUpAfter(patience.connectMs, () =>
+      client.emit('error', new Error(`no handshake within ${patience.connectMs / 1000} s`)),
     );
     try {
       await new Promise<void>((resolve, reject) => {
@@ -97,6 +126,9 @@ export class SshConnection {
   /**
    * Runs a command line on the guest's side and returns what `attach` makes of the channel. It is called before
    * anything else is read: a short program's end may have arrived together with the word that it was started.
+   *
+   * A program may be silent for as long as it likes, but a guest that is silent altogether is given up, and the
+   * connection closed: `guest_unreachable`.
    */
   exec<T>(
     command: string,
@@ -104,12 +136,22 @@ export class SshConnection {
     attach: (channel: ClientChannel) => T,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
-      const lost = (): void => reject(this.lostError());
+      const { startMs } = this.#patience;
+      const giveUp = (): void => this.#giveUp(`it did not start the program within ${startMs / 1000} s`);
+      const takeBack = giveUpAfter(startMs, giveUp);
+      const lost = (): void => {
+        takeBack();
+        reject(this.lostError());
+      };
       this.#client.once('close', lost);
       try {
         this.#client.exec(command, terminal ? { pty: terminal } : {}, (error, channel) => {
+          takeBack();
           this.#client.off('close', lost);
-          if (!error) return resolve(attach(channel));
+          if (!error) {
+            void this.#watchPulse(channel);
+            return resolve(attach(channel));
+          }
           reject(
             new BangerError('guest_unreachable', `The guest refused a channel: ${error.message}`, {
               cause: error,
@@ -118,6 +160,7 @@ export class SshConnection {
         });
       } catch (error) {
         // ssh2 throws at once when the socket is gone already.
+        takeBack();
         this.#client.off('close', lost);
         reject(
           new BangerError('guest_unreachable', `The connection to the guest was lost: ${errorText(error)}`),
@@ -130,10 +173,10 @@ export class SshConnection {
    * Waits until the server has dealt with everything before: a question whose answer does not matter (taking back a
    * forwarding that nobody asked for) has been round.
    */
-  async settle(): Promise<void> {
+  async settle(timeoutMs = this.#patience.settleMs): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const lost = (): void => reject(this.lostError());
-    const takeBack = giveUpAfter(settleTimeoutMs, lost);
+    const takeBack = giveUpAfter(timeoutMs, lost);
     this.#client.once('close', lost);
     try {
       this.#client.unforwardIn('', 1, () => resolve());
@@ -142,6 +185,30 @@ export class SshConnection {
       takeBack();
       this.#client.off('close', lost);
     }
+  }
+
+  /** Asks now and then whether the guest is there still, until the channel is closed. */
+  async #watchPulse(channel: ClientChannel): Promise<void> {
+    const closed = new AbortController();
+    channel.once('close', () => closed.abort());
+    const { pulseMs, pulseAnswerMs } = this.#patience;
+    // Once is not enough: a guest that was paused, or we ourselves, may just be waking up.
+    for (let missed = 0; missed < maxMissedPulses;) {
+      await sleep(pulseMs, undefined, { signal: closed.signal, ref: false }).catch(() => undefined);
+      if (closed.signal.aborted || !this.#isOpen) return;
+      const isAnswered = await this.settle(pulseAnswerMs).then(
+        () => true,
+        () => false,
+      );
+      missed = isAnswered || this.#isPaused() ? 0 : missed + 1;
+    }
+    if (closed.signal.aborted || !this.#isOpen) return;
+    this.#giveUp(`it has not answered for ${Math.round((maxMissedPulses * pulseAnswerMs) / 1000)} s`);
+  }
+
+  #giveUp(why: string): void {
+    this.#failure ??= why;
+    this.#client.destroy();
   }
 
   /** Sends a signal to a channel's program, such as `INT`. */
