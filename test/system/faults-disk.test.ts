@@ -14,7 +14,13 @@ async function onSmallDisk(
 ): Promise<void> {
   await withSmallDisk(context, size, async (disk) => {
     await using banger = openBanger(makeDirectory(disk.path, 'home'));
-    await work(banger, disk);
+    try {
+      await work(banger, disk);
+    } finally {
+      // What is left is deleted, which takes a disk that can be written to.
+      disk.remount('rw,size=1g');
+      disk.makeRoom();
+    }
   });
 }
 
