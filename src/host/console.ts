@@ -13,6 +13,7 @@ export interface GuestReady {
 }
 
 const pollMs = 10;
+const readBytes = 64 * 1024;
 /** A guest that floods its console before it is ready is not read for ever. */
 const maxConsoleBytes = 16 * 1024 * 1024;
 
@@ -27,7 +28,7 @@ export async function waitForReady(
   options: { readonly timeoutMs: number; readonly signal: AbortSignal; readonly hasExited: () => boolean },
 ): Promise<GuestReady> {
   const deadline = new Deadline(options.timeoutMs);
-  let text = '';
+  const lines = new ConsoleLines();
   let position = 0;
   for (;;) {
     if (options.signal.aborted) throw abortError(options.signal);
@@ -35,19 +36,45 @@ export async function waitForReady(
     const exited = options.hasExited();
     const chunk = await readFrom(consoleLog, position);
     position += chunk.length;
-    text += chunk.toString('latin1');
-    const ready = findReadyLine(text);
+    const ready = lines.push(chunk.toString('latin1'));
     if (ready) return ready;
-    if (exited) throw endedEarly(text);
+    const mayHoldMore = chunk.length === readBytes;
     if (position > maxConsoleBytes)
       throw new BangerError('guest_unreachable', 'The guest flooded its console during boot');
+    if (exited && !mayHoldMore) throw endedEarly(lines);
     if (deadline.isOver()) {
       throw new BangerError(
         'timeout',
-        `The guest was not ready within ${options.timeoutMs / 1000} s${tailOf(text)}`,
+        `The guest was not ready within ${options.timeoutMs / 1000} s${tailOf(lines.end)}`,
       );
     }
-    await sleep(pollMs);
+    if (!mayHoldMore) await sleep(pollMs);
+  }
+}
+
+/** Longer than any line that we look for. */
+const maxLineLength = 2048;
+const endLength = 4096;
+
+/** What is known of a console after each piece of it; the work and the memory for a piece do not grow with the console. */
+class ConsoleLines {
+  /** The last of it */
+  end = '';
+  /** The guest's own words when it gave up */
+  reported: { readonly stage: string; readonly words: string } | undefined;
+  #line = '';
+
+  /** Takes the next piece; returns the ready line once it is whole. */
+  push(text: string): GuestReady | undefined {
+    const fresh = this.#line + text;
+    this.end = (this.end + text).slice(-endLength);
+    const found = /(?:^|\n)banger-error stage=(\S{1,40}) ([^\r\n]{1,500})/.exec(fresh);
+    if (found) this.reported = { stage: found[1]!, words: found[2]! };
+    // From the last line's beginning on, with the newline before it: the rest has been looked at.
+    const last = fresh.slice(Math.max(0, fresh.lastIndexOf('\n')));
+    // A line that long is noise, and so is what follows in it.
+    this.#line = last.length > maxLineLength ? '?' : last;
+    return findReadyLine(fresh);
   }
 }
 
@@ -74,11 +101,13 @@ export function findReadyLine(text: string): GuestReady | undefined {
   };
 }
 
-function endedEarly(text: string): BangerError {
-  const reported = /(?:^|\n)banger-error stage=(\S{1,40}) ([^\r\n]{1,500})/.exec(text);
+function endedEarly({ reported, end }: ConsoleLines): BangerError {
   if (reported)
-    return new BangerError('guest_unreachable', `The guest stopped at "${reported[1]}": ${reported[2]}`);
-  return new BangerError('guest_unreachable', `The guest ended before it was ready${tailOf(text)}`);
+    return new BangerError(
+      'guest_unreachable',
+      `The guest stopped at "${reported.stage}": ${reported.words}`,
+    );
+  return new BangerError('guest_unreachable', `The guest ended before it was ready${tailOf(end)}`);
 }
 
 /** The last lines of a console, made harmless for a terminal. */
@@ -107,7 +136,7 @@ async function readFrom(path: string, position: number): Promise<Buffer> {
   try {
     const file = await open(path, 'r');
     try {
-      const buffer = Buffer.alloc(64 * 1024);
+      const buffer = Buffer.alloc(readBytes);
       const { bytesRead } = await file.read(buffer, 0, buffer.length, position);
       return buffer.subarray(0, bytesRead);
     } finally {

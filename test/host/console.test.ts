@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -37,4 +37,33 @@ test('a guest that reports an error, or ends, is told with its own words', async
   writeFileSync(path, 'one\n\u001b[31mKernel panic\u001b[0m - not syncing\n');
   await expect(wait(true)).rejects.toThrow('its console ends with: one | Kernel panic - not syncing');
   await expect(wait(false)).rejects.toMatchObject({ code: 'timeout' });
+});
+
+test('the ready line is found behind a flood, in lines without end, and cut into pieces anywhere', async () => {
+  const path = join(directory, 'console');
+  const wait = () => waitForReady(path, { timeoutMs: 20_000, signal, hasExited: () => false });
+  for (let shift = 0; shift < line.length + 2; shift += 16) {
+    // Pieces of 64 KiB are read; the line straddles their seam.
+    writeFileSync(path, `${'x'.repeat(3 * 65_536 - shift)}\n${line}\n`);
+    await expect(wait()).resolves.toMatchObject({ bootId: 'abc' });
+  }
+  writeFileSync(path, `${'noise\n'.repeat(2_000_000)}${line}\n`);
+  await expect(wait()).resolves.toMatchObject({ bootId: 'abc' });
+});
+
+test('words in the midst of a line without end are no ready line', async () => {
+  const path = join(directory, 'console');
+  writeFileSync(path, 'x'.repeat(65_536));
+  appendFileSync(path, `${line}\n`);
+  await expect(waitForReady(path, { timeoutMs: 1000, signal, hasExited: () => true })).rejects.toMatchObject({
+    code: 'guest_unreachable',
+  });
+});
+
+test('a guest that floods its console is given up', async () => {
+  const path = join(directory, 'console');
+  writeFileSync(path, Buffer.alloc(17 * 1024 * 1024, 'flood\n'));
+  await expect(waitForReady(path, { timeoutMs: 20_000, signal, hasExited: () => false })).rejects.toThrow(
+    'flooded its console',
+  );
 });
