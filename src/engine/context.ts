@@ -10,6 +10,7 @@ import type { GuestPool } from './guest-pool.ts';
 import type { HandleCache } from './handles.ts';
 import type { EngineLocks } from './locks.ts';
 import type { Capability } from './lifecycle/capabilities.ts';
+import type { LogKeeper } from './log-keeper.ts';
 import type { Log } from './log.ts';
 import type { OperationRegistry } from './operations.ts';
 import type { StopTimers } from './stop-timers.ts';
@@ -22,6 +23,8 @@ export interface EngineContext {
   readonly operations: OperationRegistry;
   readonly events: EventBus;
   readonly log: Log;
+  /** Logs that are cut when they grow too long, and those who read along */
+  readonly logs: LogKeeper;
   readonly exec: Exec;
   readonly assets: Assets;
   /** The configuration as the file says now; throws when it is wrong */

@@ -30,6 +30,8 @@ import { HandleCache } from './handles.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { builtInCapabilities } from './lifecycle/capabilities.ts';
 import { createLocks } from './locks.ts';
+import { keepVmLogs, LogKeeper } from './log-keeper.ts';
+import { lastGood, once } from './once.ts';
 import { openLog, type Log } from './log.ts';
 import { operationEvent } from './operation-routes.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
@@ -74,7 +76,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
 
   // A wrong configuration is told at once, by the first command that needs the engine.
   loadConfig(layout.configFile);
-  const log = await openLog(layout.engineLog);
+  const log = openLog(layout.engineLog);
   log('info', 'engine starts', { pid: process.pid, version: build.version, build: build.buildId });
   const db = openEngineDatabase(layout, input.addon);
   const stop = new AbortController();
@@ -84,12 +86,14 @@ export async function runEngine(input: EngineInput): Promise<void> {
   const idle = new IdleTimer(() => stop.abort('idle'));
   const context = createContext({ ...input, db, log, onVmsChanged: () => idle.look() });
   const quiet = { kind: 'engine.reconcile', signal: new AbortController().signal };
+  context.logs.keep(layout.engineLog);
   await context.operations.run(quiet, () => reconcile(context));
+  keepVmLogs(context);
   const server = await listen(context, input, { stop, idle });
   // Whoever started us has asked something: that comes first.
   setTimeout(() => takeRoom(db, log), reserveDelayMs).unref();
   idle.start({
-    timeoutMs: idleTimeout(context),
+    timeoutMs: lastGood(() => context.config().engineIdleTimeoutMs),
     isIdle: () => context.operations.runningCount === 0 && countRunning(context) === 0,
   });
   context.operations.onIdle(() => idle.look());
@@ -107,6 +111,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   await cancelOperations(context, log);
   await server.hangUp();
   context.stopTimers.close();
+  context.logs.close();
   context.guests.closeAll();
   closeEngineDatabase(db);
   lock.close();
@@ -133,6 +138,7 @@ function createContext(
     ),
     events,
     log,
+    logs: new LogKeeper({ limitBytes: lastGood(() => config().logBytes), log }),
     exec,
     assets,
     config,
@@ -157,29 +163,6 @@ function takeRoom(db: Database, log: Log): void {
   } catch (error) {
     log('warn', `no room could be reserved for the database: ${errorText(error)}`);
   }
-}
-
-/** A file that became wrong meanwhile must not end the engine: what it said last holds. */
-function idleTimeout(context: EngineContext): () => number {
-  let last = context.config().engineIdleTimeoutMs;
-  return () => {
-    try {
-      last = context.config().engineIdleTimeoutMs;
-    } catch {
-      // Told to whoever asks for something that needs the configuration.
-    }
-    return last;
-  };
-}
-
-/** Does something once, for all who ask; a failure is not remembered. */
-function once<T>(work: () => Promise<T>): () => Promise<T> {
-  let result: Promise<T> | undefined;
-  return () => {
-    result ??= work();
-    result.catch(() => (result = undefined));
-    return result;
-  };
 }
 
 /** Asks the boot probe once per engine, and at once when the configuration leaves no choice. */

@@ -2,6 +2,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../errors.ts';
+import { cutOffPath } from '../host/bounded-log.ts';
 import { findReadyLine, readHead } from '../host/console.ts';
 import { isAlive, killProcess } from '../host/process.ts';
 import { vmPaths } from '../state/layout.ts';
@@ -104,9 +105,9 @@ async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | un
     return written;
   }
   if (!found) return undefined;
-  const ready = findReadyLine(
-    await readHead(vmPaths(context.layout, vm.id).consoleLog, readyLineWithinBytes),
-  );
+  const { consoleLog } = vmPaths(context.layout, vm.id);
+  const heads = [cutOffPath(consoleLog), consoleLog].map((path) => readHead(path, readyLineWithinBytes));
+  const ready = findReadyLine((await Promise.all(heads)).join('\n'));
   const handles: Handles = {
     process: found.process,
     acceleration: found.acceleration,

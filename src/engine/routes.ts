@@ -17,15 +17,15 @@ import {
   vmDelete,
   vmExec,
   vmList,
-  vmLogs,
   vmRestart,
   vmRun,
   vmShow,
   vmStart,
   vmStop,
 } from './rpc/vm-methods.ts';
+import { vmLogs } from './rpc/vm-log-methods.ts';
 import { workspaceApply, workspaceExport, workspacePrepare } from './rpc/workspace-methods.ts';
-import { readVmLog } from './vm-logs.ts';
+import { sendVmLog } from './vm-logs.ts';
 import { labelled } from './vm-selection.ts';
 import { viewVm, viewVmDetails, viewVms } from './vm-view.ts';
 import { applyWorkspace } from './workspace/apply-workspace.ts';
@@ -62,14 +62,9 @@ export function routes(context: EngineContext): Route[] {
       await deleteVm(context, id, operation);
       return { id, name };
     }),
-    route(vmLogs, async (params) => {
-      const vm = find(params.vm);
-      const part = await readVmLog(context.layout, { id: vm.id, ...params });
-      return {
-        content: part.content.toString('base64'),
-        nextOffset: part.nextOffset,
-        isRunning: context.handles.get(vm.id) !== undefined,
-      };
+    streamRoute(vmLogs, async ({ vm, ...request }, { signal }, stream) => {
+      await sendVmLog(context, { vm: find(vm), ...request }, { signal, stream });
+      return { code: 0 };
     }),
     streamRoute(vmExec, (params, operation, stream) =>
       execVm(context, { vm: find(params.vm), params, stream }, operation),

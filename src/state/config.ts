@@ -4,6 +4,10 @@ import * as z from 'zod/mini';
 import { BangerError, errnoOf, errorText } from '../errors.ts';
 import { parseDurationMs, parseSizeBytes } from './units.ts';
 
+/** A boot's console must fit. */
+const minLogBytes = 64 * 1024;
+const defaultLogBytes = 8 * 1024 * 1024;
+
 const size = parsedText(parseSizeBytes);
 const duration = parsedText(parseDurationMs);
 
@@ -13,6 +17,10 @@ const schema = z.strictObject({
     z.strictObject({
       /** How long the engine stays without VMs, operations or clients, such as "10m" */
       idle_timeout: z.optional(duration),
+      /** How long a console, a VMM's log and the engine's own may grow before they are cut, such as "8M" */
+      log_size: z.optional(
+        size.check(z.refine((bytes) => bytes >= minLogBytes, `is less than ${minLogBytes / 1024}K`)),
+      ),
     }),
   ),
   vm: z.optional(
@@ -73,6 +81,8 @@ export interface RegistryConfig {
 /** The configuration with its defaults filled in. */
 export interface Config {
   readonly engineIdleTimeoutMs: number;
+  /** A log that is longer is cut */
+  readonly logBytes: number;
   /** Image of VMs that name none */
   readonly image: string;
   /** Absent: decided by the size of the host */
@@ -111,6 +121,7 @@ export function parseConfig(text: string, file: string): Config {
   const { engine, vm, vmm, catalog, kernels, registries } = parsed.data;
   return {
     engineIdleTimeoutMs: engine?.idle_timeout ?? defaultIdleTimeoutMs,
+    logBytes: engine?.log_size ?? defaultLogBytes,
     image: vm?.image ?? 'base',
     cpus: vm?.cpus,
     memoryBytes: vm?.memory,

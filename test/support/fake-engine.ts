@@ -9,6 +9,7 @@ import type { Guest } from '../../src/engine/guest.ts';
 import { HandleCache } from '../../src/engine/handles.ts';
 import { builtInCapabilities } from '../../src/engine/lifecycle/capabilities.ts';
 import { createLocks } from '../../src/engine/locks.ts';
+import { LogKeeper } from '../../src/engine/log-keeper.ts';
 import { OperationRegistry } from '../../src/engine/operations.ts';
 import {
   isSameHostPort,
@@ -184,6 +185,7 @@ export function fakeEngine(): FakeEngine {
     operations: new OperationRegistry(),
     events,
     log,
+    logs: new LogKeeper({ limitBytes: () => 8 * 1024 * 1024, log }),
     exec: async (argv) => {
       if (faults.disk) throw faults.disk;
       if (argv[0] === 'qemu-img') writeFileSync(argv.at(-2)!, 'qcow2');

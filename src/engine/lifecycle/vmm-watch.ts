@@ -1,13 +1,12 @@
-import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../../errors.ts';
 import type { GuestEnd, VmmControl } from '../../host/drivers/driver.ts';
+import { BoundedLog } from '../../host/bounded-log.ts';
 import { isAlive, waitForExit } from '../../host/process.ts';
 import { vmPaths } from '../../state/layout.ts';
 import { findVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { withoutLocks } from '../locks.ts';
-import { readVmLog } from '../vm-logs.ts';
 import { forgetVmm } from './boot-vm.ts';
 import { countOomKills, vmmDeathText } from './vmm-death.ts';
 import { matchActivity } from './guest-activity.ts';
@@ -85,13 +84,13 @@ async function reasonText(
   { end, oomKillsBefore }: { readonly end: GuestEnd | undefined; readonly oomKillsBefore: number },
 ): Promise<string | undefined> {
   if (end === 'power-off') return undefined;
-  if (end === 'reset' && !(await hasPanicked(context, vm))) {
+  if (end === 'reset' && !hasPanicked(context, vm)) {
     return `The guest rebooted, which ends its VM; start it again with: banger vm start ${vm.name}`;
   }
   if (end === 'reset' || end === 'panic') {
     return `The guest's kernel panicked; its console: banger vm logs ${vm.name}`;
   }
-  const words = await readFile(vmPaths(context.layout, vm.id).vmmLog, 'utf8').catch(() => '');
+  const words = new BoundedLog(vmPaths(context.layout, vm.id).vmmLog).tail(vmmTailBytes).toString();
   return vmmDeathText({
     lastLine: words.trim().split('\n').at(-1) ?? '',
     signal: context.vmmSignals.get(vm.id),
@@ -100,14 +99,11 @@ async function reasonText(
   });
 }
 
+const vmmTailBytes = 4096;
 const consoleTailBytes = 64 * 1024;
 
 /** A guest that panics resets itself (panic=-1), so that only its console tells it from one that was rebooted. */
-async function hasPanicked(context: EngineContext, vm: Vm): Promise<boolean> {
-  const { content } = await readVmLog(context.layout, {
-    id: vm.id,
-    source: 'console',
-    maxBytes: consoleTailBytes,
-  });
-  return content.includes('Kernel panic');
+function hasPanicked(context: EngineContext, vm: Vm): boolean {
+  const console = new BoundedLog(vmPaths(context.layout, vm.id).consoleLog);
+  return console.tail(consoleTailBytes).includes('Kernel panic');
 }

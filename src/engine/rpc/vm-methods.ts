@@ -172,25 +172,6 @@ export const vmDelete = method(
   z.object({ id: z.string(), name: z.string() }),
 );
 
-/** A part of one of a VM's logs: its end, or what came after an offset. */
-export const vmLogs = question(
-  'vm.logs',
-  z.object({
-    vm: reference,
-    source: z._default(z.enum(['console', 'vmm']), 'console'),
-    /** From this byte on; absent: the last `maxBytes` */
-    offset: z.optional(z.int().check(z.minimum(0))),
-    maxBytes: z._default(z.int().check(z.minimum(1), z.maximum(1024 * 1024)), 256 * 1024),
-  }),
-  z.object({
-    /** Base64: a guest's console holds any bytes */
-    content: z.string(),
-    /** Where to go on reading */
-    nextOffset: z.int(),
-    isRunning: z.boolean(),
-  }),
-);
-
 const terminal = z.object({
   term: z.string().check(z.maxLength(100)),
   columns: z.int().check(z.minimum(1), z.maximum(10_000)),

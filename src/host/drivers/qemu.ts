@@ -3,6 +3,7 @@ import { readFile, rename, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../errors.ts';
 import { Deadline } from '../patience.ts';
+import { cutOffPath } from '../bounded-log.ts';
 import {
   findProcessesByArguments,
   commandLine,
@@ -16,6 +17,7 @@ import type { FoundVmm, VmmDriver, VmmSpec } from './driver.ts';
 import { qemuEnvironment } from './qemu-environment.ts';
 import { forwardRule, openQemuControl, parseForwardRules, rootDrive, userNetwork } from './qemu-control.ts';
 
+const consoleDevice = 'console';
 /** How long QEMU may take from its start to a control socket that answers. */
 const startTimeoutMs = 15_000;
 const startPollMs = 5;
@@ -90,8 +92,11 @@ export function qemuArguments(spec: VmmSpec): string[] {
     spec.initrd,
     '-append',
     kernelCommandLine(spec),
+    '-chardev',
+    // Appending, so that the log can be cut while QEMU writes to it.
+    `file,id=${consoleDevice},path=${escapeOption(spec.consoleLog)},append=on`,
     '-serial',
-    `file:${spec.consoleLog}`,
+    `chardev:${consoleDevice}`,
     '-qmp',
     `unix:${escapeOption(spec.controlSocket)},server=on,wait=off`,
     ...disk,
@@ -183,10 +188,11 @@ async function startError(program: string, spec: VmmSpec): Promise<BangerError> 
   });
 }
 
-/** A log of the start before is kept as `NAME.1`; older ones go. */
+/** A log of the start before is kept as `NAME.before`; what was cut off it, and older ones, go. */
 async function keepPrevious(path: string): Promise<void> {
+  await rm(cutOffPath(path), { force: true });
   try {
-    await rename(path, `${path}.1`);
+    await rename(path, `${path}.before`);
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw error;
   }
