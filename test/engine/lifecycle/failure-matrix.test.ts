@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { explainHostError } from '../../../src/errors.ts';
 import type { Failure } from '../../../src/engine/failpoints.ts';
 import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
 import { deleteVm } from '../../../src/engine/lifecycle/delete-vm.ts';
@@ -81,7 +82,9 @@ test.each(reversible.flatMap((name) => failures.map((failure) => [name, failure]
       expect(vmWorld(engine), point).toEqual(before);
       expect(engine.log, point).toEqual([]);
       if (id !== '' && point !== 'vm.start/Starting VM:before')
-        expect(getVm(engine.context.db, id).lastError, point).toBe(error!.message);
+        expect(getVm(engine.context.db, id).lastError, point).toBe(
+          (explainHostError(error) ?? error!).message,
+        );
     }
   },
 );
