@@ -50,13 +50,20 @@ export function abortError(signal: AbortSignal): BangerError {
 
 /**
  * What the host refused, in words for the person at the keyboard: a full or failing disk, a closed or read-only
- * directory, too few descriptors or processes, a database that cannot be used. Undefined for what is no such thing.
+ * directory, too few descriptors or processes, a database that cannot be used. Undefined for what is no such thing;
+ * of several errors joined, the first that is one. `directory` is named by errors that do not say which file it was.
  */
-export function explainHostError(error: unknown): BangerError | undefined {
+export function explainHostError(error: unknown, directory?: string): BangerError | undefined {
+  if (error instanceof AggregateError) {
+    const known = error.errors.map((one) =>
+      one instanceof BangerError ? one : explainHostError(one, directory),
+    );
+    return known.find((one) => one !== undefined);
+  }
   const code = errnoOf(error);
   if (code === undefined) return undefined;
   const { path, dest, syscall } = error as { path?: unknown; dest?: unknown; syscall?: unknown };
-  const place = [dest, path].find((value) => typeof value === 'string');
+  const place = [dest, path, directory].find((value) => typeof value === 'string');
   const where = place === undefined ? 'a file' : `"${place}"`;
   const explain = (kind: ErrorCode, message: string, hint: string): BangerError =>
     new BangerError(kind, message, { hint, cause: error });

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { expect, test } from 'vitest';
 import { explainHostError } from '../src/errors.ts';
+import { OperationRegistry } from '../src/engine/operations.ts';
 import { toWireError } from '../src/engine/rpc/messages.ts';
 
 /** As Node and SQLite throw it. */
@@ -33,6 +34,28 @@ test.each([
     message: error!.message,
     data: { hint: error!.hint },
   });
+});
+
+test('of several errors the first that can be explained is, and a file that is not named is in the directory given', () => {
+  const bug = new TypeError('x is not a function');
+  const full = hostError('ENOSPC', {});
+  expect(explainHostError(new AggregateError([bug, full], 'both'), '/home/me/state')?.message).toContain(
+    '"/home/me/state"',
+  );
+  expect(explainHostError(new AggregateError([bug], 'one'), '/home/me/state')).toBeUndefined();
+});
+
+test('whoever asked, and whoever lists operations, is told the same', async () => {
+  const explain = (error: unknown): unknown => explainHostError(error, '/state') ?? error;
+  const registry = new OperationRegistry(undefined, undefined, explain);
+  const signal = new AbortController().signal;
+  const task = () => Promise.reject(hostError('EROFS'));
+  await expect(registry.run({ kind: 'vm.create', signal }, task)).rejects.toMatchObject({
+    code: 'host_unsupported',
+  });
+  expect(registry.list()[0]!.error).toMatchObject({ code: 'host_unsupported' });
+  const question = registry.run({ kind: 'vm.list', signal, isQuestion: true }, task);
+  await expect(question).rejects.toMatchObject({ code: 'host_unsupported' });
 });
 
 test('a rename names the place that it was to reach', () => {

@@ -1,7 +1,7 @@
 import { chmod, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BangerError, errorText } from '../errors.ts';
+import { BangerError, errorText, explainHostError } from '../errors.ts';
 import type { Assets } from '../host/assets.ts';
 import type { Acceleration } from '../host/drivers/driver.ts';
 import { qemuDriver } from '../host/drivers/qemu.ts';
@@ -25,7 +25,6 @@ import type { EngineContext } from './context.ts';
 import { EventBus } from './events.ts';
 import type { Failpoints } from './failpoints.ts';
 import { GuestPool } from './guest-pool.ts';
-import { explainHostError } from './host-errors.ts';
 import { HandleCache } from './handles.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { builtInCapabilities } from './lifecycle/capabilities.ts';
@@ -134,7 +133,7 @@ function createContext(
     operations: new OperationRegistry(
       input.failpoints,
       (view) => events.publish(operationEvent(view)),
-      (error) => explainHostError(error, layout.stateDirectory),
+      (error) => explainHostError(error, layout.stateDirectory) ?? error,
     ),
     events,
     log,
