@@ -96,7 +96,8 @@ function rawGuest(id: string): () => Promise<number> {
     run('qemu-img', ['create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', backing, disk]);
     const changed = argv.map((word, index) => {
       if (argv[index - 1] === '-initrd') return copy;
-      if (argv[index - 1] === '-serial') return `file:${join(home, 'raw-console')}`;
+      if (argv[index - 1] === '-chardev')
+        return word.replace(/path=[^,]*/, `path=${join(home, 'raw-console')}`);
       if (argv[index - 1] === '-qmp') return `unix:${join(home, 'raw-qmp')},server=on,wait=off`;
       if (argv[index - 1] === '-name') return 'raw';
       if (argv[index - 1] === '-drive') return word.replace(/file=.*/, `file=${disk}`);

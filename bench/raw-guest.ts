@@ -60,7 +60,7 @@ export async function bootRaw(recipe: Recipe, directory: string, name: string): 
   const argv = recipe.argv.map((word, index, all) => {
     const option = all[index - 1];
     if (option === '-initrd') return file('initrd');
-    if (option === '-serial') return `file:${file('console')}`;
+    if (option === '-chardev') return word.replace(/path=[^,]*/, `path=${file('console')}`);
     if (option === '-qmp') return `unix:${file('qmp')},server=on,wait=off`;
     if (option === '-name') return `raw-${name}`;
     if (option === '-drive') return word.replace(/file=.*/, `file=${file('disk')}`);

@@ -20,7 +20,7 @@ test('R1: fifty commands at once start one engine, and all are served', async ()
     new Set(['0 []\n ']),
   );
   expect(startsOf(join(banger.home, 'state/engine.log'))).toBe(1);
-  expect(existsSync(join(banger.home, 'state/engine-start'))).toBe(false);
+  expect(existsSync(join(banger.home, 'state/engine-start.lock'))).toBe(false);
 });
 
 test('R3: a socket that a killed engine has left keeps nobody out', async () => {

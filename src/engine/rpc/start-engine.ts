@@ -36,14 +36,14 @@ async function connectElsewhere(options: ConnectOptions): Promise<RpcClient | un
 
 /** Spawns an engine, or finds somebody doing so. Undefined: look again. */
 async function spawnOnce(options: ConnectOptions): Promise<RpcClient | undefined> {
-  const release = takeStartLock(options.startLock);
+  const release = await takeStartLock(options.startLock);
   if (!release) return undefined;
   try {
     const there = await connectIfRunning(options);
     if (there) return there;
     return await spawnEngine(options);
   } finally {
-    release();
+    await release();
   }
 }
 

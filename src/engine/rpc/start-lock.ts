@@ -1,45 +1,58 @@
-import { mkdirSync, readlinkSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdirSync, readlinkSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
+import lockfile from 'proper-lockfile';
 import { errnoOf } from '../../errors.ts';
 import { identifyProcess, isAlive } from '../../host/process.ts';
+
+/** No age makes the lock stale, whatever the clock does: whether its holder lives is what counts. In milliseconds. */
+const never = 40 * 24 * 60 * 60 * 1000;
 
 /**
  * Takes the lock of whoever starts an engine, and returns how to give it back; undefined while somebody else, who
  * lives, has it. It only saves fifty clients from starting fifty engines: that one engine lives is up to the lock of
  * the state directory.
  *
- * The lock is a symbolic link whose target says who holds it: both appear at once, so that a holder that was killed
- * is known at once, without a clock. A lock that one had to keep fresh would be lost by whoever is suspended.
+ * Beside the lock a symbolic link says who holds it, so that a holder that was killed is known at once, without a
+ * clock. A lock that one had to keep fresh would be lost by whoever is suspended.
  */
-export function takeStartLock(path: string): (() => void) | undefined {
+export async function takeStartLock(path: string): Promise<(() => Promise<void>) | undefined> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const options = { realpath: false, stale: never, update: never / 2, onCompromised: () => undefined };
+  const note = `${path}.holder`;
   const mine = describe();
   try {
-    symlinkSync(mine, path);
-    return () => {
-      if (holderOf(path) === mine) rmSync(path, { force: true });
+    const release = await lockfile.lock(path, options);
+    rmSync(note, { recursive: true, force: true });
+    symlinkSync(mine, note);
+    return async () => {
+      // Not ours any more: somebody took us for dead.
+      if (holderOf(note) !== mine) return;
+      rmSync(note, { force: true });
+      await release().catch(() => undefined);
     };
   } catch (error) {
-    if (errnoOf(error) !== 'EEXIST') throw error;
+    if (errnoOf(error) !== 'ELOCKED') throw error;
   }
-  const holder = holderOf(path);
-  if (holder !== undefined && !holds(holder)) breakLock(path, holder);
+  if (isDead(holderOf(note), path)) {
+    // Should two of us break it at once, two engines start, and the lock of the state directory lets one live.
+    rmSync(note, { recursive: true, force: true });
+    rmSync(`${path}.lock`, { recursive: true, force: true });
+  }
   return undefined;
 }
 
-/** Takes away the lock of a dead holder. If a live one has come in between, it gets its lock back. */
-function breakLock(path: string, holder: string): void {
-  const aside = `${path}.${process.pid}`;
-  try {
-    renameSync(path, aside);
-    const taken = holderOf(aside);
-    if (taken !== undefined && taken !== holder) symlinkSync(taken, path);
-  } catch (error) {
-    // Somebody else has broken it, or taken it meanwhile.
-    if (errnoOf(error) !== 'ENOENT' && errnoOf(error) !== 'EEXIST') throw error;
-  } finally {
-    rmSync(aside, { recursive: true, force: true });
+/** When a lock without a note was first seen by this process: its holder notes who it is within a moment. */
+const seenWithoutNote = new Map<string, number>();
+const noteWithinMs = 1_000;
+
+function isDead(holder: string | undefined, path: string): boolean {
+  if (holder !== undefined) {
+    seenWithoutNote.delete(path);
+    return !holds(holder);
   }
+  const since = seenWithoutNote.get(path) ?? performance.now();
+  seenWithoutNote.set(path, since);
+  return performance.now() - since > noteWithinMs;
 }
 
 function describe(): string {

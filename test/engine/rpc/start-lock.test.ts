@@ -1,9 +1,9 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { takeStartLock } from '../../../src/engine/rpc/start-lock.ts';
 import { hostBootId, identifyProcess } from '../../../src/host/process.ts';
 
@@ -16,32 +16,39 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 /** Looks twice, as clients do: the first look breaks what is broken. */
-const takeSoon = (): (() => void) | undefined => takeStartLock(path) ?? takeStartLock(path);
+const takeSoon = async (): ReturnType<typeof takeStartLock> =>
+  (await takeStartLock(path)) ?? (await takeStartLock(path));
 const leftovers = (): string[] => readdirSync(join(directory, 'state'));
 
-test('one at a time has it, and leaves nothing', () => {
-  const release = takeStartLock(path)!;
-  expect(takeSoon()).toBeUndefined();
-  release();
-  takeStartLock(path)!();
+/** A lock as somebody else holds it. */
+function lockedBy(holder: string): void {
+  mkdirSync(`${path}.lock`, { recursive: true });
+  symlinkSync(holder, `${path}.holder`);
+}
+
+test('one at a time has it, and leaves nothing', async () => {
+  const release = (await takeStartLock(path))!;
+  expect(await takeSoon()).toBeUndefined();
+  await release();
+  await (await takeStartLock(path))!();
   expect(leftovers()).toEqual([]);
 });
 
 test('a holder killed with -9 is followed at once', async () => {
   const module = resolve('src/engine/rpc/start-lock.ts');
-  const code = `import(${JSON.stringify(module)}).then(({ takeStartLock }) => {
-    takeStartLock(${JSON.stringify(path)});
+  const code = `import(${JSON.stringify(module)}).then(async ({ takeStartLock }) => {
+    await takeStartLock(${JSON.stringify(path)});
     console.log('held');
     setInterval(() => undefined, 1e6);
   })`;
   const holder = spawn(process.execPath, ['-e', code], { stdio: ['ignore', 'pipe', 'inherit'] });
   await once(holder.stdout, 'data');
-  expect(takeSoon()).toBeUndefined();
+  expect(await takeSoon()).toBeUndefined();
   holder.kill('SIGKILL');
   await once(holder, 'exit');
-  const release = takeSoon();
+  const release = await takeSoon();
   expect(release).toBeDefined();
-  release!();
+  await release!();
   expect(leftovers()).toEqual([]);
 });
 
@@ -50,41 +57,42 @@ test('a holder that has been stopped for however long keeps it: there is no time
   await once(holder, 'spawn');
   holder.kill('SIGSTOP');
   const { pid, startTime, bootId } = identifyProcess(holder.pid!)!;
-  mkdirSync(join(directory, 'state'));
-  symlinkSync(`${pid} ${startTime} ${bootId}`, path);
+  lockedBy(`${pid} ${startTime} ${bootId}`);
   // Older than any clock that jumps by a day would make it.
-  execFileSync('touch', ['-h', '-d', '2 days ago', path]);
-  expect(takeSoon()).toBeUndefined();
-  execFileSync('touch', ['-h', '-d', '2 days', path]);
-  expect(takeSoon()).toBeUndefined();
+  execFileSync('touch', ['-d', '2 days ago', `${path}.lock`]);
+  expect(await takeSoon()).toBeUndefined();
+  execFileSync('touch', ['-d', '2 days', `${path}.lock`]);
+  expect(await takeSoon()).toBeUndefined();
   holder.kill('SIGKILL');
   await once(holder, 'exit');
-  expect(takeSoon()).toBeDefined();
+  const release = await takeSoon();
+  expect(release).toBeDefined();
+  await release!();
 });
 
 test.each([
   ['of a process that has the pid now', () => `${process.pid} 1 ${hostBootId()}`],
   ['of another boot', () => `${process.pid} ${identifyProcess(process.pid)!.startTime} another`],
   ['that makes no sense', () => 'x'],
-])('one %s is broken', (_, target) => {
-  mkdirSync(join(directory, 'state'));
-  symlinkSync(target(), path);
-  expect(takeSoon()).toBeDefined();
+])('one %s is broken', async (_, target) => {
+  lockedBy(target());
+  const release = await takeSoon();
+  expect(release).toBeDefined();
+  await release!();
 });
 
-test('a file or directory in its place does not keep anybody out', () => {
-  mkdirSync(join(directory, 'state'));
-  writeFileSync(path, '');
-  takeSoon()!();
-  mkdirSync(join(path, 'more'), { recursive: true });
-  takeSoon()!();
-  expect(existsSync(path)).toBe(false);
+test('one whose holder died before it could say who it is keeps nobody out for long', async () => {
+  mkdirSync(`${path}.lock`, { recursive: true });
+  expect(await takeSoon()).toBeUndefined();
+  let release: Awaited<ReturnType<typeof takeStartLock>>;
+  await vi.waitFor(async () => expect((release = await takeSoon())).toBeDefined(), { timeout: 10_000 });
+  await release!();
 });
 
-test('the one who gives it back late does not take it from another', () => {
-  const release = takeStartLock(path)!;
-  rmSync(path);
-  symlinkSync('1 somebody else', path);
-  release();
-  expect(leftovers()).toEqual(['engine-start']);
+test('the one who gives it back late does not take it from another', async () => {
+  const release = (await takeStartLock(path))!;
+  rmSync(`${path}.holder`);
+  symlinkSync('1 somebody else', `${path}.holder`);
+  await release();
+  expect(leftovers().sort()).toEqual(['engine-start.holder', 'engine-start.lock']);
 });

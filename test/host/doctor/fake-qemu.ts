@@ -23,7 +23,7 @@ case "$*" in
   *'-qmp stdio') exit 0 ;;
 esac
 while [ $# -gt 0 ]; do
-  [ "$1" != -serial ] || serial=\${2#file:}
+  [ "$1" != -chardev ] || { serial=\${2#*path=}; serial=\${serial%%,*}; }
   shift
 done
 echo $$ >"$0.pid"
@@ -54,7 +54,7 @@ require('node:net')
     client.on('data', (line) => {
       client.write(JSON.stringify({ return: {}, id: JSON.parse(line).id }) + '\\n');
       setTimeout(() => {
-        appendFileSync(after('-serial').replace('file:', ''), ${JSON.stringify(words)});
+        appendFileSync(/path=([^,]*)/.exec(after('-chardev'))[1], ${JSON.stringify(words)});
         process.exit(0);
       }, 50);
     });
