@@ -31,7 +31,8 @@ export function vmPruneCommand(cli: Cli): Command {
         return cli.print(plan, (report) => reportText(report, 'Would delete'));
       if (!options.force) {
         cli.say(reportText(plan, 'Would delete'));
-        if (!(await confirm(cli, `Delete ${countText(plan)} with their disks?`)))
+        const disks = plan.removed.length === 1 ? 'its disk' : 'their disks';
+        if (!(await confirm(cli, `Delete ${countText(plan)} and ${disks}?`)))
           return cli.say('Nothing deleted');
       }
       // Those that were shown, and no others.
