@@ -29,7 +29,9 @@ export class HostWorld {
     this.#home = home;
     this.#topLevel = new Set([...namesIn(layout.stateDirectory), 'patches']);
     const known = this.vms().flatMap((vm) => namesIn(join(layout.vmsDirectory, vm.id)));
-    this.#vmFiles = new Set(known.flatMap((name) => (name.endsWith('.log') ? [name, `${name}.1`] : [name])));
+    this.#vmFiles = new Set(
+      known.flatMap((name) => (name.endsWith('.log') ? [name, `${name}.1`, `${name}.before`] : [name])),
+    );
   }
 
   vms(): VmRow[] {
