@@ -65,7 +65,7 @@ async function killVmmAt(point: string, act: () => Promise<unknown>): Promise<un
 test.each(['running', 'paused'])('a VMM that is killed while its VM is %s', async (state) => {
   if (state === 'paused') await lab.call(vmPause, { vm: 'web' });
   killVmm();
-  expect((await stoppedByItself()).lastError).toContain('The VMM ended by itself (killed from outside');
+  expect((await stoppedByItself()).lastError).toContain('The VMM was killed from outside');
   await expect(lab.call(vmResume, { vm: 'web' })).rejects.toThrow('is stopped, not paused');
 });
 
