@@ -1,5 +1,5 @@
 import type { WorkspaceChange } from '../engine/rpc/workspace-methods.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 interface Changes {
   readonly vm: string;

@@ -4,10 +4,10 @@ import type { ClientStream, RpcClient } from '../engine/rpc/client.ts';
 import type { ConnectOptions } from '../engine/rpc/connect.ts';
 import type { ProgressEvent } from '../engine/rpc/messages.ts';
 import type { Method, ParamsOf, ResultOf, StreamMethod } from '../engine/rpc/method.ts';
+import { printable, printableJson, printableLines } from '../printable.ts';
 import { attachStream, type GuestExit, type LocalStreams, type ProgramTerminal } from './attach.ts';
 import type { Cli } from './cli.ts';
 import { askEngine, dialIfRunning, dialOrStart, type Dial } from './dial-engine.ts';
-import { printable } from './printable.ts';
 import type { TransferEnds } from './transfer.ts';
 import { jsonProgress, lineProgress, spinnerProgress, type ProgressView } from './progress.ts';
 
@@ -151,7 +151,7 @@ export class CliRuntime implements Cli {
   }
 
   print<T>(value: T, text: (value: T) => string): void {
-    const output = this.json ? JSON.stringify(value, undefined, 2) : text(value);
+    const output = this.json ? printableJson(value, 2) : printableLines(text(value));
     if (output === '') return;
     this.#input.streams.stdout.write(output.endsWith('\n') ? output : `${output}\n`);
   }
@@ -165,7 +165,7 @@ export class CliRuntime implements Cli {
   say(line: string): void {
     if (this.json) return;
     this.#view?.clear();
-    this.#input.streams.stderr.write(`${line}\n`);
+    this.#input.streams.stderr.write(`${printableLines(line)}\n`);
   }
 
   async ask(question: string): Promise<boolean | undefined> {
@@ -177,7 +177,7 @@ export class CliRuntime implements Cli {
     const lines = createInterface({ input: stdin, output: stderr, terminal: false });
     const closed = new Promise<string>((resolve) => lines.once('close', () => resolve('')));
     try {
-      const answer = await Promise.race([lines.question(`${question} [y/N] `), closed]);
+      const answer = await Promise.race([lines.question(`${printableLines(question)} [y/N] `), closed]);
       return /^\s*y(es)?\s*$/i.test(answer);
     } finally {
       lines.close();
@@ -223,7 +223,7 @@ export class CliRuntime implements Cli {
         : (explainHostError(error) ?? new BangerError('internal', errorText(error)));
     if (this.json) {
       const { code, message, hint } = known;
-      stderr.write(`${JSON.stringify({ error: { code, message, hint } })}\n`);
+      stderr.write(`${printableJson({ error: { code, message, hint } })}\n`);
       return;
     }
     // Some of it may be a guest's or a registry's words.

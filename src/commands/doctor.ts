@@ -6,7 +6,7 @@ import type { TrialBoot } from '../host/doctor/trial-boot.ts';
 import type { CheckResult, CheckStatus } from '../host/doctor/check.ts';
 import { vmPaths, type Layout } from '../state/layout.ts';
 import type { Cli } from './cli.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 import { renderTable } from './table.ts';
 
 export interface DoctorInput {

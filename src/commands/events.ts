@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { eventStream } from '../engine/rpc/event-methods.ts';
 import { parseDurationMs } from '../state/units.ts';
 import type { Cli } from './cli.ts';
-import { printable } from './printable.ts';
+import { printable, printableJsonText } from '../printable.ts';
 
 const filterKeys = ['type', 'action', 'subject'] as const;
 type Filters = Partial<Record<(typeof filterKeys)[number], string[]>>;
@@ -47,7 +47,9 @@ export function eventsCommand(cli: Cli): Command {
         const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
         rest = lines.pop() ?? '';
         if (lines.length > 0)
-          await cli.write(lines.map((line) => `${cli.json ? line : eventText(line)}\n`).join(''));
+          await cli.write(
+            lines.map((line) => `${cli.json ? printableJsonText(line) : eventText(line)}\n`).join(''),
+          );
       });
     });
 }

@@ -1,12 +1,12 @@
 /* eslint-disable no-control-regex -- control characters are what this file looks for */
+import { obeyedCharacters } from '../printable.ts';
 
 /** Sequences of ECMA-48: control sequences, strings that have their end on the same line, and the short ones. */
 const sequence =
   /\u001b(?:\[[0-?]*[ -/]*[@-~]|[PX^_\]][^\u0007\u001b\n\u009c]*(?:\u0007|\u009c|\u001b\\)|[ -/]*[0-~])/;
 /** What is left of broken sequences, other control characters, and those that reorder text. */
-const character =
-  /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/;
-const harmful = new RegExp(`${sequence.source}|${character.source}`, 'g');
+const character = `(?![\\t\\n\\r])${obeyedCharacters}`;
+const harmful = new RegExp(`${sequence.source}|${character}`, 'g');
 /** Colours and the like: the one kind of sequence that changes nothing but how text looks. */
 const looks = /^\u001b\[[0-9;:]*m$/;
 const begun = /\u001b(?:\[[0-?]*[ -/]*|[PX^_\]][^\u0007\u001b\n\u009c]*\u001b?|[ -/]*)$/;

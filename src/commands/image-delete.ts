@@ -3,7 +3,7 @@ import { imageDelete } from '../engine/rpc/image-methods.ts';
 import type { ResultOf } from '../engine/rpc/method.ts';
 import type { Cli } from './cli.ts';
 import { shortIdLength } from './image-text.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 export function imageDeleteCommand(cli: Cli): Command {
   return new Command('delete')

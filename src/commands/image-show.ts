@@ -3,7 +3,7 @@ import { imageShow, type ImageDetails } from '../engine/rpc/image-methods.ts';
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
 import { imageName } from './image-text.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 export function imageShowCommand(cli: Cli): Command {
   return new Command('show')

@@ -1,6 +1,6 @@
 import type { ImageView } from '../engine/rpc/image-methods.ts';
 import { formatBytes } from '../state/units.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 /** How much of an image's id people see. */
 export const shortIdLength = 12;

@@ -3,7 +3,7 @@ import { kernelDelete } from '../engine/rpc/kernel-methods.ts';
 import type { ResultOf } from '../engine/rpc/method.ts';
 import type { Cli } from './cli.ts';
 import { shortKernelId } from './kernel-text.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 export function kernelDeleteCommand(cli: Cli): Command {
   return new Command('delete')

@@ -3,7 +3,7 @@ import { kernelShow, type KernelDetails } from '../engine/rpc/kernel-methods.ts'
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
 import { kernelName } from './kernel-text.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 export function kernelShowCommand(cli: Cli): Command {
   return new Command('show')

@@ -1,7 +1,7 @@
 import type { KernelView } from '../engine/rpc/kernel-methods.ts';
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 /** How much of a kernel's id people see. */
 export const shortKernelId = 12;

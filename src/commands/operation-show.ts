@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { operationShow, type OperationView } from '../engine/rpc/operation-methods.ts';
 import type { Cli } from './cli.ts';
 import { operationTitle, undoneText } from './operation-text.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 export function operationShowCommand(cli: Cli): Command {
   return new Command('show')

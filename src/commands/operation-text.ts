@@ -1,6 +1,6 @@
 import type { OperationView } from '../engine/rpc/operation-methods.ts';
 import type { Cli } from './cli.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 /** `vm.create web` */
 export function operationTitle({ kind, subject }: Pick<OperationView, 'kind' | 'subject'>): string {

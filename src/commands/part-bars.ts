@@ -1,6 +1,6 @@
 import type { ProgressEvent } from '../engine/rpc/messages.ts';
 import { formatBytes } from '../state/units.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 type Part = NonNullable<ProgressEvent['parts']>[number];
 

@@ -2,7 +2,7 @@ import type { ProgressEvent } from '../engine/rpc/messages.ts';
 import type { Ora } from 'ora';
 import { formatBytes } from '../state/units.ts';
 import { partLines, partNews } from './part-bars.ts';
-import { printable } from './printable.ts';
+import { printable, printableJson } from '../printable.ts';
 
 /** Shows what is being waited for. */
 export interface ProgressView {
@@ -13,7 +13,7 @@ export interface ProgressView {
 
 /** JSON lines, for programs. */
 export function jsonProgress(stderr: NodeJS.WriteStream): ProgressView {
-  return { show: (event) => void stderr.write(`${JSON.stringify(event)}\n`), clear: () => undefined };
+  return { show: (event) => void stderr.write(`${printableJson(event)}\n`), clear: () => undefined };
 }
 
 /** One line for each stage and each part that has come, for logs and pipes. */

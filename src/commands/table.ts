@@ -1,5 +1,5 @@
 import Table from 'cli-table3';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 /**
  * A plain table: two spaces between columns, no lines, as docker and kubectl print it.

@@ -3,7 +3,7 @@ import { logSources, vmLogs } from '../engine/rpc/vm-log-methods.ts';
 import type { Cli } from './cli.ts';
 import { parseTime } from './events.ts';
 import { HarmlessText } from './harmless.ts';
-import { printable } from './printable.ts';
+import { printable, printableJson } from '../printable.ts';
 
 type Source = (typeof logSources)[number];
 
@@ -57,7 +57,7 @@ interface Output {
 
 function outputOf(cli: Cli, vm: string, { source, follow, raw }: LogsOptions): Output {
   if (cli.json && !follow) return asOneValue(vm, source);
-  if (cli.json) return byLine((line) => `${JSON.stringify({ vm, source, ...lineValue(source, line) })}\n`);
+  if (cli.json) return byLine((line) => `${printableJson({ vm, source, ...lineValue(source, line) })}\n`);
   if (source === 'engine') return byLine((line) => `${engineText(line)}\n`);
   if (raw || !cli.printsToTerminal) return { push: (piece) => piece, end: () => '' };
   return new HarmlessText();
@@ -75,7 +75,7 @@ function asOneValue(vm: string, source: Source): Output {
       const text = Buffer.concat(pieces).toString();
       const entries = text.split('\n').filter((line) => line !== '');
       const content = source === 'engine' ? { entries: entries.map((line) => parseEntry(line)) } : { text };
-      return `${JSON.stringify({ vm, source, ...content }, undefined, 2)}\n`;
+      return `${printableJson({ vm, source, ...content }, 2)}\n`;
     },
   };
 }

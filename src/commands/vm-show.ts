@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { vmShow } from '../engine/rpc/vm-methods.ts';
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 import { addVmSelection, forEachVm, type VmSelection } from './vm-selection.ts';
 import { vmText } from './vm-text.ts';
 

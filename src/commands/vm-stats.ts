@@ -5,6 +5,7 @@ import { BangerError } from '../errors.ts';
 import type { ResultOf } from '../engine/rpc/method.ts';
 import { vmStats } from '../engine/rpc/vm-stats-methods.ts';
 import { formatBytes } from '../state/units.ts';
+import { printableJson } from '../printable.ts';
 import type { Cli } from './cli.ts';
 import { renderTable } from './table.ts';
 import { UsageError } from './usage-error.ts';
@@ -54,7 +55,7 @@ async function idsOf(cli: Cli, references: readonly string[]): Promise<string[]>
 }
 
 async function show(cli: Cli, stats: Stats): Promise<void> {
-  if (cli.json) return cli.write(`${JSON.stringify(stats)}\n`);
+  if (cli.json) return cli.write(`${printableJson(stats)}\n`);
   // On a terminal, in place: home, then clear what was below.
   const clear = cli.programTerminal() ? '\u001b[H\u001b[2J' : '';
   await cli.write(`${clear}${statsText(stats)}\n`);

@@ -1,6 +1,6 @@
 import type { VmView } from '../engine/rpc/vm-methods.ts';
 import { formatBytes, formatDuration } from '../state/units.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 const mib = 1024 ** 2;
 

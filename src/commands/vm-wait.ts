@@ -2,7 +2,7 @@ import { Command, Option } from 'commander';
 import { vmWait, waitTargets } from '../engine/rpc/vm-control-methods.ts';
 import type { Cli } from './cli.ts';
 import { parseDuration } from './parse.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 import { addVmSelection, forEachVm, type VmSelection } from './vm-selection.ts';
 
 interface WaitOptions extends VmSelection {

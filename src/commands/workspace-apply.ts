@@ -4,7 +4,7 @@ import type { ResultOf } from '../engine/rpc/method.ts';
 import { workspaceApply, type AppliedChange } from '../engine/rpc/workspace-methods.ts';
 import { changesSummary, statLine } from './changes-text.ts';
 import type { Cli } from './cli.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 interface ApplyOptions {
   readonly vm?: string;

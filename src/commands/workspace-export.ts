@@ -5,7 +5,7 @@ import { BangerError, errnoOf } from '../errors.ts';
 import { workspaceExport } from '../engine/rpc/workspace-methods.ts';
 import { changesSummary, nameLine, statLine } from './changes-text.ts';
 import type { Cli } from './cli.ts';
-import { printable } from './printable.ts';
+import { printable, printableLines } from '../printable.ts';
 
 interface ExportOptions {
   readonly vm?: string;
@@ -38,7 +38,8 @@ export function workspaceExportCommand(cli: Cli): Command {
           (options.stat ? files.map(statLine) : files.map(nameLine)).join('\n'),
         );
       } else if (options.output === undefined) {
-        await cli.write(patch);
+        // On a terminal it is looked at, and a guest wrote it; in a pipe it is applied.
+        await cli.write(cli.printsToTerminal ? printableLines(patch.toString()) : patch);
       }
     });
 }

@@ -4,7 +4,7 @@ import type { ResultOf } from '../engine/rpc/method.ts';
 import { workspacePrepare } from '../engine/rpc/workspace-methods.ts';
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
-import { printable } from './printable.ts';
+import { printable } from '../printable.ts';
 
 interface PrepareOptions {
   readonly vm?: string;

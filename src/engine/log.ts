@@ -1,4 +1,5 @@
 import { createWriteStream } from 'node:fs';
+import { printableJson } from '../printable.ts';
 
 /** Writes one line to the engine's log. Best effort: logging never fails an operation. */
 export type Log = (
@@ -10,7 +11,7 @@ export type Log = (
 /** JSON lines on a stream, one per event, with an RFC 3339 time. */
 export function createLog(write: (line: string) => void): Log {
   return (level, message, fields = {}) => {
-    write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...fields })}\n`);
+    write(`${printableJson({ time: new Date().toISOString(), level, message, ...fields })}\n`);
   };
 }
 

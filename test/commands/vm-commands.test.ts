@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
 import { exitCodeOf } from '../../src/commands/attach.ts';
 import type { Cli } from '../../src/commands/cli.ts';
-import { printable } from '../../src/commands/printable.ts';
 import { ago } from '../../src/commands/vm-text.ts';
 import { runProgram } from '../support/run-program.ts';
 
@@ -188,10 +187,6 @@ test.each([
   [{ signal: 'INT' }, 130],
 ])('a program that ended with %j is exit code %i', (exit, code) => {
   expect(exitCodeOf(exit, { SIGTERM: 15, SIGKILL: 9, SIGINT: 2 })).toBe(code);
-});
-
-test('text from outside cannot move the cursor or turn what follows around', () => {
-  expect(printable('a\u001b[2Jb\u202ec\n')).toBe('a\\x1b[2Jb\\u{202e}c\\x0a');
 });
 
 test.each([
