@@ -3,6 +3,7 @@ import { BangerError, errorText, explainHostError } from '../errors.ts';
 import type { ClientStream, RpcClient } from '../engine/rpc/client.ts';
 import type { ConnectOptions } from '../engine/rpc/connect.ts';
 import type { ProgressEvent } from '../engine/rpc/messages.ts';
+import { noteStage } from '../engine/rpc/note-stage.ts';
 import type { Method, ParamsOf, ResultOf, StreamMethod } from '../engine/rpc/method.ts';
 import { printable, printableJson, printableLines } from '../printable.ts';
 import { attachStream, type GuestExit, type LocalStreams, type ProgramTerminal } from './attach.ts';
@@ -186,7 +187,8 @@ export class CliRuntime implements Cli {
   }
 
   showProgress(event: ProgressEvent | undefined): void {
-    if (event) this.#progressView().show(event);
+    if (event?.stage === noteStage && !this.json) this.say(printable(event.detail ?? ''));
+    else if (event) this.#progressView().show(event);
     else this.#view?.clear();
   }
 

@@ -49,20 +49,6 @@ export function collectWord(word: string, collected: readonly string[] = []): st
   return [...collected, word];
 }
 
-/** Collects `--env NAME=value`; a bare NAME takes the value from our own environment, as with docker. */
-export function collectEnv(
-  ownEnv: Readonly<Record<string, string | undefined>>,
-): (entry: string, collected?: Record<string, string>) => Record<string, string> {
-  return (entry, collected = {}) => {
-    const at = entry.indexOf('=');
-    const name = at < 0 ? entry : entry.slice(0, at);
-    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
-      throw new InvalidArgumentError(`"${name}" cannot be the name of a variable.`);
-    const value = at < 0 ? ownEnv[name] : entry.slice(at + 1);
-    return value === undefined ? collected : { ...collected, [name]: value };
-  };
-}
-
 function orUsage<T>(parse: () => T): T {
   try {
     return parse();

@@ -3,14 +3,18 @@ import { Command } from 'commander';
 import { vmExec } from '../engine/rpc/vm-methods.ts';
 import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
-import { collectEnv } from './parse.ts';
+import { addEnvOptions, readEnvOptions, type EnvOptions } from './env-options.ts';
 import { addLabelFilter, chooseVm, labelsOf, type VmSelection } from './vm-selection.ts';
 
-interface ExecOptions {
-  readonly env?: Record<string, string>;
+interface ExecOptions extends EnvOptions {
   readonly workdir?: string;
   readonly user?: string;
 }
+
+const help = `
+Examples:
+  banger vm exec web -- uname -a
+  banger vm exec --env-file .env -e TOKEN web -- ./deploy     TOKEN as it is set here`;
 
 export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | undefined>>): Command {
   const command = new Command('exec')
@@ -19,21 +23,18 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
     .argument('[command...]', 'program and arguments; put -- before them')
     .passThroughOptions()
     .option(
-      '-e, --env <NAME=value>',
-      'set a variable; NAME alone takes it from here (repeatable)',
-      collectEnv(env),
-    )
-    .option(
       '-w, --workdir <dir>',
       'directory in the guest (default: the workspace, else what the image says)',
     )
     .option('-u, --user <user>', "user in the guest (default: the image's; root when the VM has a workspace)")
-    .addHelpText('after', '\nExample:\n  banger vm exec web -- uname -a');
+    .addHelpText('after', help);
+  addEnvOptions(command);
   return addLabelFilter(command).action(
     async (first: string | undefined, rest: string[], options: ExecOptions & VmSelection) => {
       const isByLabel = labelsOf(options).length > 0;
       const words = isByLabel && first !== undefined ? [first, ...rest] : rest;
       const argv = words[0] === '--' ? words.slice(1) : words;
+      const variables = await readEnvOptions(options, { own: env, cwd: cli.cwd });
       const vm = await chooseVm(cli, { vm: isByLabel ? undefined : first, options, command });
       if (argv.length === 0) {
         command.error("error: missing required argument 'command'", {
@@ -44,7 +45,7 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
       const exit = await cli.attach(vmExec, {
         vm,
         argv,
-        env: options.env ?? {},
+        env: variables,
         workingDirectory: options.workdir,
         user: options.user,
         terminal: cli.programTerminal(),

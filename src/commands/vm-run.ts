@@ -4,15 +4,15 @@ import { Command } from 'commander';
 import { runSummary, vmRun } from '../engine/rpc/vm-methods.ts';
 import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
-import { collectEnv } from './parse.ts';
+import { addEnvOptions, readEnvOptions, type EnvOptions } from './env-options.ts';
 import { UsageError } from './usage-error.ts';
 import { addVmSpecOptions, vmSpecParams, type VmSpecOptions } from './vm-options.ts';
 import { stagesText } from './vm-text.ts';
 
-interface RunOptions extends VmSpecOptions {
+interface RunOptions extends VmSpecOptions, EnvOptions {
   readonly rm?: boolean;
   readonly keep?: boolean;
-  readonly env?: Record<string, string>;
+  readonly detach?: boolean;
   readonly workdir?: string;
   readonly entrypoint?: boolean;
   readonly user?: string;
@@ -26,6 +26,7 @@ What the command changed in the working tree is saved as a patch before a VM is 
 Examples:
   banger vm run . -- npm test            one command in this working tree
   banger vm run --image alpine           a shell in a new VM
+  banger vm run -d . --name web          a VM with this working tree, for banger vm exec and ssh
   banger vm run --image app --entrypoint what the image is made to run
   banger vm run . --keep -- make         keep the VM to look around`;
 
@@ -35,17 +36,16 @@ export function vmRunCommand(cli: Cli, env: Readonly<Record<string, string | und
       'Create a VM, send a git working tree into it, and run a command or a shell there',
     ),
   );
-  return command
+  return addEnvOptions(command)
     .argument('[path]', 'git working tree to send')
     .argument('[command...]', 'program and arguments, after --; a shell when there is none')
     .option('--rm', 'delete the VM afterwards, even one with a name or a shell')
     .option('--keep', 'keep the VM')
+    .option('-d, --detach', 'run nothing: return when the VM is ready, and print its name')
     .option(
-      '-e, --env <NAME=value>',
-      'set a variable; NAME alone takes it from here (repeatable)',
-      collectEnv(env),
+      '-w, --workdir <dir>',
+      'directory in the guest (default: the working tree); a relative one is in that',
     )
-    .option('-w, --workdir <dir>', 'directory in the guest (default: the working tree)')
     .option(
       '-u, --user <user>',
       "user in the guest (default: the image's; root with a working tree or a shell)",
@@ -55,7 +55,12 @@ export function vmRunCommand(cli: Cli, env: Readonly<Record<string, string | und
     .addHelpText('after', help)
     .action(async (path: string | undefined, argv: string[], options: RunOptions) => {
       const words = splitWords(command, path, argv);
-      await runInNewVm(cli, words, options);
+      refuseContradictions(words, options);
+      await runInNewVm(cli, {
+        words,
+        options,
+        env: await readEnvOptions(options, { own: env, cwd: cli.cwd }),
+      });
     });
 }
 
@@ -89,10 +94,47 @@ function rawArguments(command: Command): readonly string[] {
   return (root as Command & { rawArgs: readonly string[] }).rawArgs;
 }
 
-async function runInNewVm(cli: Cli, words: RunWords, options: RunOptions): Promise<void> {
-  if (options.rm && options.keep) {
-    throw new UsageError('--rm and --keep contradict each other', 'Give one of them');
+/** What cannot be meant is refused before there is a VM. */
+function refuseContradictions({ path, argv }: RunWords, options: RunOptions): void {
+  const { rm, keep, detach } = options;
+  if (rm && keep) throw new UsageError('--rm and --keep contradict each other', 'Give one of them');
+  if (options.workdir !== undefined && !options.workdir.startsWith('/') && path === undefined) {
+    throw new UsageError(
+      `"${options.workdir}" is a relative --workdir, and there is no working tree that it could be in`,
+      `Write it from the root: --workdir /${options.workdir}`,
+    );
   }
+  if (!detach) return;
+  if (rm) {
+    throw new UsageError(
+      '--detach and --rm contradict each other: nothing runs that could end, and the VM with it',
+      'Leave out --rm; to have it stopped by itself: --ttl 2h or --idle-stop 30m',
+    );
+  }
+  const extra = argv ? 'a command' : options.entrypoint ? '--entrypoint' : undefined;
+  if (extra) {
+    throw new UsageError(
+      `--detach runs nothing, and ${extra} was given`,
+      `Make the VM first: banger vm run -d --name NAME${path === undefined ? '' : ` ${path}`}; then: banger vm exec NAME -- ${argv?.join(' ') ?? 'COMMAND'}`,
+    );
+  }
+  for (const name of ['user', 'workdir'] as const) {
+    if (options[name] !== undefined) {
+      throw new UsageError(
+        `--detach runs nothing, so that --${name} has no meaning`,
+        `Give it to what runs later: banger vm exec --${name} ${options[name]} NAME -- COMMAND`,
+      );
+    }
+  }
+}
+
+interface RunInput {
+  readonly words: RunWords;
+  readonly options: RunOptions;
+  readonly env: Record<string, string>;
+}
+
+async function runInNewVm(cli: Cli, { words, options, env }: RunInput): Promise<void> {
   const runsProgram = words.argv !== undefined || options.entrypoint === true;
   const isThrowAway = runsProgram && options.name === undefined;
   const remove = options.rm ?? (options.keep ? false : isThrowAway);
@@ -100,12 +142,13 @@ async function runInNewVm(cli: Cli, words: RunWords, options: RunOptions): Promi
     ...vmSpecParams(options),
     path: words.path === undefined ? undefined : resolve(cli.cwd, words.path),
     argv: words.argv === undefined ? undefined : [...words.argv],
-    env: options.env ?? {},
+    env,
     workingDirectory: options.workdir,
     user: options.user,
     entrypoint: options.entrypoint ?? false,
     includeUntracked: options.includeUntracked ?? false,
     terminal: cli.programTerminal(),
+    detach: options.detach ?? false,
     remove,
   });
   const exitCode = exitCodeOf(exit, constants.signals);
@@ -120,6 +163,7 @@ async function runInNewVm(cli: Cli, words: RunWords, options: RunOptions): Promi
       `${files} file${files === 1 ? '' : 's'} changed in the guest. Look: less ${path}; take over: git apply ${path}`,
     );
   }
+  if (options.detach) cli.print(summary, ({ vm }) => vm);
   if (!summary.removed) {
     cli.say(
       `VM ${summary.vm} goes on running. Enter it: banger vm ssh ${summary.vm}; delete it: banger vm delete ${summary.vm}`,

@@ -25,6 +25,8 @@ export interface Operation {
   about?(subject: string): void;
   /** Says that a step was taken back: whoever cancelled is told */
   undid?(step: string): void;
+  /** Says a sentence that the user should read, while it goes on */
+  note?(sentence: string): void;
 }
 
 /** The same operation for work that must finish, whoever has gone: clean-up is not cancelled with what it cleans up. */
@@ -37,6 +39,7 @@ export function uncancellable(operation: Operation, signal = new AbortController
     progress: (progress) => operation.progress(progress),
     about: (subject) => operation.about?.(subject),
     undid: (step) => operation.undid?.(step),
+    note: (sentence) => operation.note?.(sentence),
   };
 }
 

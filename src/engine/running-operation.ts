@@ -1,5 +1,6 @@
 import { abortError, BangerError, errorText } from '../errors.ts';
 import { failpointNow } from './failpoints.ts';
+import { noteStage } from './rpc/note-stage.ts';
 import type {
   NewOperation,
   OperationView,
@@ -63,6 +64,10 @@ export class RunningOperation implements TimedOperation {
   undid(step: string): void {
     this.#undone.push(step);
     for (const listener of this.#listeners) listener({ stage: 'Undone', detail: step });
+  }
+
+  note(sentence: string): void {
+    for (const listener of this.#listeners) listener({ stage: noteStage, detail: sentence });
   }
 
   timings(): readonly StageTiming[] {

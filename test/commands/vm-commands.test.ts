@@ -8,6 +8,7 @@ import { runProgram } from '../support/run-program.ts';
 async function run(words: readonly string[], answer: unknown = {}) {
   const calls: [string, unknown][] = [];
   const talk: string[] = [];
+  const printed: string[] = [];
   let exitCode = 0;
   const ask = async (method: { name: string }, params: unknown) => {
     if (method.name === 'vm.select') {
@@ -28,7 +29,7 @@ async function run(words: readonly string[], answer: unknown = {}) {
     call: ask,
     attach: ask,
     programTerminal: () => undefined,
-    print: () => undefined,
+    print: (value: unknown, text: (value: unknown) => string) => void printed.push(text(value)),
     say: (line: string) => void talk.push(line),
     forEach: async (names: readonly string[], action: (name: string) => Promise<unknown>) => {
       for (const name of names) await action(name);
@@ -38,7 +39,7 @@ async function run(words: readonly string[], answer: unknown = {}) {
     },
   } as unknown as Cli;
   await runProgram(cli, words);
-  return { params: calls[0]?.[1] as Record<string, unknown>, calls, talk, exitCode };
+  return { params: calls[0]?.[1] as Record<string, unknown>, calls, talk, printed, exitCode };
 }
 
 test('VMs are chosen by name or by label, and a choice is needed', async () => {
@@ -142,6 +143,31 @@ test('a command without -- is refused with the line that works', async () => {
   });
 });
 
+test('--detach runs nothing, and prints the name of the VM that stays', async () => {
+  const { params, printed } = await run(['vm', 'run', '-d', '.', '--name', 'web'], {
+    ...ran,
+    removed: false,
+  });
+  expect(params).toMatchObject({ detach: true, remove: false, argv: undefined, path: '/home/me/tree' });
+  expect(printed).toEqual(['swift-otter']);
+});
+
+test.each([
+  [['-d', '--rm'], 'nothing runs that could end'],
+  [['-d', '.', '--', 'make'], 'a command was given'],
+  [['-d', '--entrypoint'], '--entrypoint was given'],
+  [['-d', '-u', 'app'], '--user has no meaning'],
+  [['-d', '.', '-w', 'sub'], '--workdir has no meaning'],
+  [['-w', 'sub', '--', 'ls'], 'no working tree that it could be in'],
+])('run %j is refused before anything is asked of the engine', async (words, why) => {
+  const { calls, error } = await run(['vm', 'run', ...words], ran).then(
+    (done) => ({ calls: done.calls, error: undefined }),
+    (error: unknown) => ({ calls: [], error }),
+  );
+  expect(error).toMatchObject({ code: 'invalid_argument', message: expect.stringContaining(why) as string });
+  expect(calls).toEqual([]);
+});
+
 test('--rm and --keep together are refused', async () => {
   await expect(run(['vm', 'run', '--rm', '--keep'])).rejects.toThrow('contradict');
 });
@@ -152,22 +178,6 @@ test('exec passes everything after the VM on as it is, with or without --', asyn
     argv: ['ls', '-l'],
   });
   expect((await run(['vm', 'exec', 'web', 'ls', '--help'])).params).toMatchObject({ argv: ['ls', '--help'] });
-});
-
-test('a variable without a value is taken from here, and one that is not set here is not sent', async () => {
-  const { params } = await run([
-    'vm',
-    'exec',
-    '-e',
-    'A=1',
-    '-e',
-    'FROM_HERE',
-    '-e',
-    'NOT_SET',
-    'web',
-    'true',
-  ]);
-  expect(params['env']).toEqual({ A: '1', FROM_HERE: 'here' });
 });
 
 test('several VMs are stopped, and one that had to be killed is told', async () => {

@@ -1,3 +1,4 @@
+import { posix } from 'node:path';
 import { BangerError } from '../../errors.ts';
 import type { ImageConfig } from '../../state/images.ts';
 import type { ExecParams } from './exec-vm.ts';
@@ -26,7 +27,8 @@ export function planProgram(
   const { config } = image;
   const argv = params.entrypoint ? entrypointOf(image, params.argv) : params.argv;
   const usesImageUser = argv !== undefined && (workspacePath === undefined || params.entrypoint === true);
-  const directory = params.workingDirectory ?? workspacePath ?? absolute(config.workingDirectory);
+  const directory =
+    inWorkspace(params.workingDirectory, workspacePath) ?? workspacePath ?? absolute(config.workingDirectory);
   const user = params.user ?? (usesImageUser ? config.user : undefined);
   for (const value of [...(argv ?? []), user ?? '', directory ?? ''])
     if (value.includes('\0')) throw refused(image.name, 'a zero byte in it');
@@ -49,6 +51,19 @@ function entrypointOf(
   throw new BangerError('invalid_argument', `Image "${name}" has neither an entrypoint nor a command`, {
     hint: 'Say what to run: banger vm run --image IMAGE -- COMMAND',
   });
+}
+
+/** A relative directory is one in the working tree; without a tree there is nothing that it could be relative to. */
+function inWorkspace(directory: string | undefined, workspacePath: string | undefined): string | undefined {
+  if (directory === undefined || directory.startsWith('/')) return directory;
+  if (workspacePath !== undefined) return posix.join(workspacePath, directory);
+  throw new BangerError(
+    'invalid_argument',
+    `The working directory "${directory}" is relative, and the VM has no workspace`,
+    {
+      hint: `Write it from the root: --workdir /${directory}`,
+    },
+  );
 }
 
 /** Relative ones count from the root, as in docker. */

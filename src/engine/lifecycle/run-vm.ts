@@ -15,6 +15,8 @@ import { savePatch } from './save-patch.ts';
 export interface RunParams extends ExecParams, Omit<CreateVmParams, 'start' | 'ephemeral'> {
   readonly path?: string;
   readonly includeUntracked: boolean;
+  /** Run nothing: it is over when the VM is ready */
+  readonly detach: boolean;
   readonly remove: boolean;
 }
 
@@ -36,8 +38,7 @@ export async function runVm(
   try {
     if (params.path !== undefined) await sendTree(context, { vm, params, path: params.path }, operation);
     if (!params.remove) setEphemeral(context.db, vm.id, false);
-    operation.enter('Running');
-    const exit = await execVm(context, { vm: getVm(context.db, vm.id), params, stream }, operation);
+    const exit = params.detach ? { code: 0 } : await runProgram(context, { vm, params, stream }, operation);
     const patch = params.remove ? await takeDown(context, vm, operation) : undefined;
     return { ...exit, vm: vm.name, removed: params.remove, stages: [...operation.timings()], patch };
   } catch (error) {
@@ -45,6 +46,15 @@ export async function runVm(
     const patch = isLeft ? await takeDown(context, vm, operation) : undefined;
     throw patch ? withPatch(error, patch.path) : error;
   }
+}
+
+async function runProgram(
+  context: EngineContext,
+  run: { readonly vm: Vm; readonly params: RunParams; readonly stream: EngineStream },
+  operation: TimedOperation,
+): Promise<GuestExit> {
+  operation.enter('Running');
+  return execVm(context, { ...run, vm: getVm(context.db, run.vm.id) }, operation);
 }
 
 /** Says where the changes are that a run left, which did not end as it should. */
@@ -63,12 +73,17 @@ async function sendTree(
   operation: TimedOperation,
 ): Promise<void> {
   const { vm, params, path } = what;
-  await prepareWorkspace(
+  const { warnings, untracked } = await prepareWorkspace(
     context,
     { path, vm: vm.name, includeUntracked: params.includeUntracked, overwrite: false },
     operation,
     () => Promise.reject(new BangerError('internal', 'The VM of this run is known')),
   );
+  for (const warning of warnings) operation.note?.(`Warning: ${warning}`);
+  if (untracked > 0) {
+    const files = untracked === 1 ? '1 untracked file' : `${untracked} untracked files`;
+    operation.note?.(`${files} stayed behind; to send them too: --include-untracked`);
+  }
 }
 
 /** Long enough for a large patch of an emulated guest; a guest that hangs must not be waited for for ever. */

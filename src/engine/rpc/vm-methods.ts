@@ -202,6 +202,8 @@ export const vmRun = streamMethod(
     includeUntracked: z._default(z.boolean(), false),
     /** Run the image's own entrypoint; `argv` are arguments for it then */
     entrypoint: z._default(z.boolean(), false),
+    /** Run nothing: the VM is ready, and stays */
+    detach: z._default(z.boolean(), false),
     /** Delete the VM when the program has ended */
     remove: z.boolean(),
   }),

@@ -22,11 +22,18 @@ test('a program runs as the image says, where it says', () => {
 });
 
 test('what the user asks for comes first', () => {
-  expect(plan({ argv: ['ls'], user: 'root', workingDirectory: 'x' })).toMatchObject({
+  expect(plan({ argv: ['ls'], user: 'root', workingDirectory: '/x' })).toMatchObject({
     user: 'root',
-    workingDirectory: 'x',
+    workingDirectory: '/x',
     fallBackToHome: false,
   });
+});
+
+test('a relative directory is one in the working tree, and nothing without a tree', () => {
+  expect(plan({ argv: ['ls'], workingDirectory: 'src/../lib' }, '/root/work').workingDirectory).toBe(
+    '/root/work/lib',
+  );
+  expect(() => plan({ argv: ['ls'], workingDirectory: 'x' })).toThrow('has no workspace');
 });
 
 test("a shell, and a program in a workspace, are root's", () => {
