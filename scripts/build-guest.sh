@@ -365,6 +365,7 @@ build_toolbox() {
   for name in start-image banger-init session; do
     install -m 755 "$recipe/$name" "$root/run/banger/lib/$name"
   done
+  install -m 644 "$recipe/protocol" "$root/run/banger/protocol"
   pack_cpio "$root" >"$work/toolbox.cpio"
   zstd -q -19 -T0 -f "$work/toolbox.cpio" -o "$out/toolbox.cpio.zst"
 }

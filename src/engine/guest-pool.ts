@@ -1,12 +1,13 @@
 import { abortError, BangerError } from '../errors.ts';
 import type { ClientKey } from '../host/keys.ts';
 import { monotonicMs } from '../host/clock.ts';
+import { requireKnownProtocol } from '../host/guest-protocol.ts';
 import { SshConnection } from '../host/ssh.ts';
 import type { Vm } from '../state/vms.ts';
 import { ConnectionPool, type Lease } from './connection-pool.ts';
 import type { Guest } from './guest.ts';
 import type { HandleCache } from './handles.ts';
-import { sshGuest, withWayOut } from './ssh-guest.ts';
+import { askProtocol, sshGuest, withWayOut } from './ssh-guest.ts';
 
 /** The port of the guest's SSH service: not 22, which belongs to the image's own. See guest/init. */
 export const guestSshPort = 1022;
@@ -15,6 +16,7 @@ export const guestSshPort = 1022;
 export class GuestPool {
   readonly #pools = new Map<string, ConnectionPool>();
   readonly #uses = new Map<string, { running: number; lastUsedMs: number }>();
+  readonly #protocols = new Map<string, number>();
   readonly #handles: HandleCache;
   readonly #key: () => Promise<ClientKey>;
   readonly #isPaused: (id: string) => boolean;
@@ -51,10 +53,22 @@ export class GuestPool {
       throw withWayOut(error, vm.name);
     });
     const lease = pool;
-    return sshGuest(
-      options.isWatching ? () => lease.take() : async () => this.#inUse(vm.id, await lease.take()),
-      vm.name,
-    );
+    return sshGuest({
+      name: vm.name,
+      take: options.isWatching ? () => lease.take() : async () => this.#inUse(vm.id, await lease.take()),
+      protocol: async () => {
+        const protocol = handles.guestProtocol ?? (await this.#askedProtocol(vm.id, lease));
+        requireKnownProtocol(protocol, vm.name);
+        return protocol;
+      },
+    });
+  }
+
+  /** What a guest's part says that it speaks: asked once, for a VM whose start nobody remembers. */
+  async #askedProtocol(id: string, pool: ConnectionPool): Promise<number> {
+    const known = this.#protocols.get(id) ?? (await askProtocol(await pool.take()));
+    if (this.#pools.get(id) === pool) this.#protocols.set(id, known);
+    return known;
   }
 
   /** Whether a program runs in a VM on somebody's behalf, and when (monotonic clock) one did last. */
@@ -84,6 +98,7 @@ export class GuestPool {
     this.#pools.get(id)?.close();
     this.#pools.delete(id);
     this.#uses.delete(id);
+    this.#protocols.delete(id);
   }
 
   closeAll(): void {

@@ -17,6 +17,8 @@ const schema = z.object({
   expiresAtMs: z.optional(z.number()),
   /** Port of the host's loopback that leads to the guest's SSH service */
   sshPort: z.int(),
+  /** What the guest's part of banger speaks; absent until the guest was ready, and when that cannot be known */
+  guestProtocol: z.optional(z.int()),
   /** The guest kernel's boot id; absent until the guest was ready */
   guestBootId: z.optional(z.string()),
   /** Seconds after the kernel's start at which each phase of the guest's boot ended */

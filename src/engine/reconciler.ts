@@ -115,6 +115,7 @@ async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | un
     cpus: found.cpus,
     memoryMib: found.memoryMib,
     sshPort: found.forwards.find((port) => port.guestPort === guestSshPort)?.hostPort ?? 0,
+    guestProtocol: ready?.protocol,
     guestBootId: ready?.bootId,
     phases: ready && { ...ready.phases },
   };

@@ -3,8 +3,8 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClientChannel } from 'ssh2';
 import { abortError, BangerError } from '../errors.ts';
+import { guestCommand, oldestGuestProtocol, type GuestWord } from '../host/guest-protocol.ts';
 import { giveUpAfter } from '../host/patience.ts';
-import { shellQuote } from '../host/shell-quote.ts';
 import type { Lease } from './connection-pool.ts';
 import type { Guest, GuestExecOptions, GuestExit, GuestOutput, GuestProcess } from './guest.ts';
 
@@ -14,21 +14,32 @@ const closeTimeoutMs = 2_000;
 /** Collected output beyond this is an error. */
 const maxOutputBytes = 64 * 1024 * 1024;
 
+/** How a guest is reached. */
+export interface SshGuestWays {
+  /** The VM's, for hints */
+  readonly name: string;
+  /** Gives a connection for one program */
+  readonly take: () => Promise<Lease>;
+  /** What the guest's part speaks. Throws when that is nothing this build knows. */
+  readonly protocol: () => Promise<number>;
+}
+
 /**
- * A guest over SSH. Commands are words of the protocol that `guest/enter` understands; it runs the program
- * directly, so that exit codes and signals arrive as they are. `take` gives a connection for one program; `name` is
- * the VM's, for hints.
+ * A guest over SSH. Commands are words of the protocol that `guest/session` understands; it runs the program
+ * directly, so that exit codes and signals arrive as they are.
  */
-export function sshGuest(take: () => Promise<Lease>, name: string): Guest {
+export function sshGuest({ name, take, protocol: protocolOf }: SshGuestWays): Guest {
   const spawn =
-    (verb: string) =>
+    (word: GuestWord) =>
     async (argv: readonly string[], options: GuestExecOptions = {}) => {
+      const protocol = await protocolOf();
       const lease = await take();
       // A guest that hangs answers nothing: giving up on it is to hang up.
       const giveUp = (): void => lease.release(false);
       options.signal?.addEventListener('abort', giveUp, { once: true });
       try {
-        return await lease.connection.exec(commandLine(verb, argv, options), terminalOf(options), (channel) =>
+        const command = guestCommand(protocol, word, wordsOf(word, argv, options));
+        return await lease.connection.exec(command, terminalOf(options), (channel) =>
           attach(lease, channel, { signal: options.signal, name }),
         );
       } catch (error) {
@@ -39,9 +50,9 @@ export function sshGuest(take: () => Promise<Lease>, name: string): Guest {
       }
     };
   const collect =
-    (verb: string): Guest['run'] =>
+    (word: GuestWord): Guest['run'] =>
     async (argv, options = {}) =>
-      collectOutput(await spawn(verb)(argv, options), options.input);
+      collectOutput(await spawn(word)(argv, options), options.input);
 
   return {
     spawn: spawn('banger-exec'),
@@ -62,14 +73,14 @@ export function withWayOut(error: unknown, name: string): unknown {
   });
 }
 
-function commandLine(verb: string, argv: readonly string[], options: GuestExecOptions): string {
-  if (verb === 'banger-toolbox') return shellQuote([verb, ...argv]);
-  const words = [verb];
+function wordsOf(word: GuestWord, argv: readonly string[], options: GuestExecOptions): readonly string[] {
+  if (word === 'banger-toolbox') return argv;
+  const words: string[] = [];
   if (options.workingDirectory !== undefined) words.push('-d', options.workingDirectory);
   if (options.fallBackToHome) words.push('-f');
   for (const [name, value] of Object.entries(options.env ?? {})) words.push('-e', `${name}=${value}`);
   if (options.user !== undefined) words.push('-u', options.user);
-  return shellQuote([...words, '--', ...argv]);
+  return [...words, '--', ...argv];
 }
 
 function terminalOf(options: GuestExecOptions): { term: string; cols: number; rows: number } | undefined {
@@ -156,6 +167,28 @@ async function feed(process: GuestProcess, input: Buffer | Readable | undefined)
     process.close();
     throw error;
   }
+}
+
+/** Asks a guest's part what it speaks. One that does not know the word is from before there were numbers. */
+export async function askProtocol(lease: Lease): Promise<number> {
+  let text = '';
+  try {
+    const ended = await lease.connection.exec('banger-protocol', undefined, (channel) => {
+      channel.on('data', (chunk: Buffer) => {
+        if (text.length < 4096) text += chunk.toString('latin1');
+      });
+      channel.stderr.resume();
+      channel.end();
+      return { closed: new Promise((resolve) => void channel.once('close', resolve)) };
+    });
+    await within(reachTimeoutMs, ended.closed, 'did not say which protocol it speaks');
+    lease.release(true);
+  } catch (error) {
+    lease.release(false);
+    throw error;
+  }
+  const said = /^banger-protocol (\d{1,6})\n/.exec(text)?.[1];
+  return said === undefined ? oldestGuestProtocol : Number(said);
 }
 
 /** How long a guest may take to begin with it, and to write what it has not written yet. */

@@ -5,6 +5,8 @@ import { Deadline } from './patience.ts';
 
 /** What the guest said when it was ready; seconds since its kernel started, at the end of each phase. */
 export interface GuestReady {
+  /** What its part of banger speaks, see guest-protocol.ts */
+  readonly protocol: number;
   readonly bootId: string;
   readonly phases: Readonly<Record<'kernel' | 'modules' | 'root' | 'network' | 'ssh', number>>;
   /** `image`: the image's own init takes over; `banger`: it has none, and ours does */
@@ -78,16 +80,18 @@ class ConsoleLines {
   }
 }
 
-/** Parses the ready line (see guest/init). Anything not of its exact shape is console noise. */
+/** Parses the ready line (see guest/start-image). Anything not of its exact shape is console noise. */
 export function findReadyLine(text: string): GuestReady | undefined {
-  const line = /(?:^|\n)banger-ready v=1 ([^\r\n]{1,1000})\r?\n/.exec(text)?.[1];
-  if (line === undefined) return undefined;
+  const found = /(?:^|\n)banger-ready v=(\d{1,6}) ([^\r\n]{1,1000})\r?\n/.exec(text);
+  if (!found) return undefined;
+  const line = found[2]!;
   const values = new Map(line.split(' ').map((pair) => pair.split('=', 2) as [string, string]));
   const seconds = (key: string): number => {
     const value = Number(values.get(key));
     return Number.isFinite(value) ? value : 0;
   };
   return {
+    protocol: Number(found[1]),
     bootId: values.get('boot_id') ?? '',
     phases: {
       kernel: seconds('kernel'),

@@ -19,6 +19,7 @@ const signal = new AbortController().signal;
 test('the ready line is found among the noise of a console, and only in its own shape', () => {
   const ready = findReadyLine(`[    0.1] noise\r\n${line}\r\nlogin: `);
   expect(ready).toMatchObject({
+    protocol: 1,
     bootId: 'abc',
     init: 'image',
     hasShell: true,
@@ -26,6 +27,8 @@ test('the ready line is found among the noise of a console, and only in its own 
   });
   expect(findReadyLine(`not ${line}`)).toBeUndefined();
   expect(findReadyLine(line)).toBeUndefined();
+  expect(findReadyLine(`${line.replace('v=1', 'v=17')}\n`)?.protocol).toBe(17);
+  expect(findReadyLine(`${line.replace('v=1', 'v=new')}\n`)).toBeUndefined();
 });
 
 test('a guest that reports an error, or ends, is told with its own words', async () => {

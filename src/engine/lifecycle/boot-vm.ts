@@ -2,6 +2,7 @@ import { appendFile, chmod, copyFile, mkdir, readFile, rm } from 'node:fs/promis
 import { abortError, BangerError, errorText } from '../../errors.ts';
 import { waitForReady, type GuestReady } from '../../host/console.ts';
 import { cpioArchive } from '../../host/cpio.ts';
+import { requireKnownProtocol } from '../../host/guest-protocol.ts';
 import { isAlive, killProcess, type ProcessIdentity } from '../../host/process.ts';
 import { shellQuote } from '../../host/shell-quote.ts';
 import { getImage } from '../../state/images.ts';
@@ -66,6 +67,7 @@ export async function bootVm(
   await run({
     stage: 'Connecting',
     apply: async () => {
+      requireKnownProtocol(ready.protocol, vm.name);
       await rememberBoot(context, vm, ready);
       await context.guest(vm, operation.signal);
       await failpoint('guest connected');
@@ -201,5 +203,10 @@ function exports(variables: ReadonlyMap<string, string>): string {
 async function rememberBoot(context: EngineContext, vm: Vm, ready: GuestReady): Promise<void> {
   const handles = context.handles.get(vm.id);
   if (!handles) throw new BangerError('guest_unreachable', `VM "${vm.name}" ended while it was starting`);
-  await context.handles.set(vm.id, { ...handles, guestBootId: ready.bootId, phases: { ...ready.phases } });
+  await context.handles.set(vm.id, {
+    ...handles,
+    guestProtocol: ready.protocol,
+    guestBootId: ready.bootId,
+    phases: { ...ready.phases },
+  });
 }

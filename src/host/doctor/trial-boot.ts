@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError } from '../../errors.ts';
 import { waitForReady, type GuestReady } from '../console.ts';
+import { guestCommand } from '../guest-protocol.ts';
 import { cpioArchive } from '../cpio.ts';
 import { createOverlayDisk } from '../disks.ts';
 import { loopbackForward, type Acceleration, type VmmSpec } from '../drivers/driver.ts';
@@ -112,7 +113,7 @@ async function bootFully(
     phases.push(...guestPhases(ready, secondsSince(before)));
     const target = { host: '127.0.0.1', port, user: 'root', key, hostKey: hostKey.publicLine };
     const ssh = await measure('handshake', 'SSH handshake', () => SshConnection.connect(target, unaborted()));
-    await measure('exec', 'First command', () => runTrue(ssh));
+    await measure('exec', 'First command', () => runTrue(ssh, ready.protocol));
     await measure('power-off', 'Powering off', async () => {
       await ssh.exec('banger-poweroff', undefined, (channel) => channel.resume());
       await waitForEnd(vmm);
@@ -234,8 +235,9 @@ async function waitForProbeLine(consoleLog: string, vmm: ProcessIdentity): Promi
   }
 }
 
-async function runTrue(ssh: SshConnection): Promise<void> {
-  const { ended } = await ssh.exec('banger-toolbox true', undefined, (channel) => ({
+async function runTrue(ssh: SshConnection, protocol: number): Promise<void> {
+  const command = guestCommand(protocol, 'banger-toolbox', ['true']);
+  const { ended } = await ssh.exec(command, undefined, (channel) => ({
     ended: exitCodeOf(channel),
   }));
   const code = await ended;

@@ -104,7 +104,7 @@ test('of published images the smallest is booted, and only read', async () => {
 
 test('phases are durations that add up to the boot', () => {
   const phases = { kernel: 1, modules: 1.5, root: 1.75, network: 2.75, ssh: 3 };
-  const seconds = guestPhases({ bootId: '', phases, init: 'banger', hasShell: true }, 3.5).map(
+  const seconds = guestPhases({ protocol: 1, bootId: '', phases, init: 'banger', hasShell: true }, 3.5).map(
     (phase) => [phase.id, phase.seconds] as const,
   );
   expect(seconds).toEqual([
@@ -119,7 +119,7 @@ test('phases are durations that add up to the boot', () => {
 
 test('a network that was ready before the root disk cost nothing', () => {
   const phases = { kernel: 1, modules: 1.5, root: 2, network: 1.75, ssh: 2.5 };
-  const found = guestPhases({ bootId: '', phases, init: 'banger', hasShell: true }, 2.4);
+  const found = guestPhases({ protocol: 1, bootId: '', phases, init: 'banger', hasShell: true }, 2.4);
   expect(found.find((phase) => phase.id === 'network')?.seconds).toBe(0);
   expect(found.find((phase) => phase.id === 'ssh')?.seconds).toBe(0.5);
   expect(found.find((phase) => phase.id === 'other')?.seconds).toBe(0);
