@@ -50,6 +50,9 @@ export function guestConfigText({ objectFormat, branch, config }: GuestRepositor
     ['repositoryformatversion', isDefaultFormat ? '0' : '1'],
     ['bare', 'false'],
     ['logallrefupdates', 'true'],
+    // The index comes with sizes and times of the host's files, which these have too: git need not read them all.
+    ['checkstat', 'minimal'],
+    ['trustctime', 'false'],
     ...carriedSettings.map((name): [string, string | undefined] => [
       name.slice('core.'.length),
       config.get(name),

@@ -20,6 +20,12 @@ export interface GuestChanges extends ParsedChanges {
   readonly tree: string;
 }
 
+/**
+ * In the guest's repository: an index of the files as they were sent or last looked at, so that only those which
+ * look changed are read. It has none of the marks by which git is told not to look at a file.
+ */
+export const knownIndexName = 'banger-known-index';
+
 const maxPatchBytes = 64 * 1024 * 1024;
 
 /** Settings under which git looks at a workspace: the guest's own are part of what may have changed. */
@@ -31,6 +37,9 @@ export const guestGitSettings = [
   'core.quotePath=true',
   'core.safecrlf=false',
   'core.untrackedCache=false',
+  // What was sent bears the times of the host's files; their inodes are the guest's own.
+  'core.checkStat=minimal',
+  'core.trustctime=false',
   'safe.directory=*',
 ].flatMap((setting) => ['-c', setting]);
 
@@ -58,13 +67,18 @@ export ${Object.entries(guestGitEnvironment)
   .map(([name, value]) => `${name}=${value}`)
   .join(' ')}
 export GIT_CEILING_DIRECTORIES="\${path%/*}"
-index=$("$@" rev-parse --absolute-git-dir)/banger-export-index || exit
+directory=$("$@" rev-parse --absolute-git-dir) || exit
+index=$directory/banger-export-index known=$directory/${knownIndexName}
 trap 'rm -f "$index" "$index.lock"' EXIT
 rm -f "$index" "$index.lock"
 mine() { GIT_INDEX_FILE="$index" "$@"; }
-mine "$@" read-tree "$base" && mine "$@" add -A || exit
+if ! { cp -p "$known" "$index" && mine "$@" read-tree --reset "$base"; } 2>/dev/null; then
+  rm -f "$index" "$index.lock"
+  mine "$@" read-tree "$base" || exit
+fi
+mine "$@" add -A || exit
 "$@" ls-files -z --cached --ignored --exclude-standard | mine "$@" update-index --add --remove -z --stdin || exit
-mine "$@" write-tree
+mine "$@" write-tree && mv -f "$index" "$known"
 `;
 
 /** Compares a guest's workspace with what was sent. Needs no more than the guest's disk; the host runs nothing. */

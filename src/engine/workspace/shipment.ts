@@ -1,8 +1,8 @@
-import { lstat, mkdir, readdir, readFile, stat } from 'node:fs/promises';
-import { copyFile } from 'node:fs/promises';
+import { copyFile, lstat, mkdir, readdir, readFile, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../errors.ts';
 import { guestConfigText } from './git-config.ts';
+import { knownIndexName } from './guest-changes.ts';
 import { findShallowEnds } from './history.ts';
 import type { WorkingTree } from './inspect-tree.ts';
 import { hostBytes } from './raw-path.ts';
@@ -35,13 +35,14 @@ export async function buildShipment(tree: WorkingTree, scratch: string): Promise
   const baseTree = await writeTree(tree, { ...env, GIT_INDEX_FILE: join(scratch, 'base-index') });
   const shallowEnds = await findShallowEnds(tree.repository);
   const indexFile = await writeGuestIndex(tree, scratch);
+  const knownIndexFile = await writeKnownIndex(tree, indexFile);
   const pack = await writePack(tree, scratch, {
     env,
     wanted: [...shallowEnds.map((end) => `--shallow ${end}`), tree.repository.head, baseTree],
   });
   const entries = [
     ...tree.files.map((file) => workingEntry(tree.repository.topLevel, file)),
-    ...(await repositoryEntries(tree.repository, { baseTree, shallowEnds, indexFile, pack })),
+    ...(await repositoryEntries(tree.repository, { baseTree, shallowEnds, indexFile, knownIndexFile, pack })),
   ];
   const totalBytes = entries.reduce((total, { content }) => {
     if (content.kind === 'bytes') return total + content.bytes.length;
@@ -50,12 +51,37 @@ export async function buildShipment(tree: WorkingTree, scratch: string): Promise
   return { entries, fileCount: tree.files.length, totalBytes, baseTree };
 }
 
-/** The index as the guest gets it: in one file and without caches of this host, all else as the user left it. */
+/**
+ * The index as the guest gets it: in one file and without caches of this host, all else as the user left it. Git on
+ * either side reads only files that do not have the time and size which the index has of them.
+ */
 async function writeGuestIndex(tree: WorkingTree, scratch: string): Promise<string | undefined> {
   if (tree.indexCopy === undefined) return undefined;
   const copy = join(scratch, 'guest-index');
   await copyFile(tree.indexCopy, copy);
-  await tree.repository.git(['update-index', '--force-write-index'], { env: { GIT_INDEX_FILE: copy } });
+  const { mtimeMs } = await stat(tree.indexCopy);
+  await utimes(copy, mtimeMs / 1000, mtimeMs / 1000);
+  await tree.repository.git(['update-index', '-q', '--unmerged', '--refresh', '--force-write-index'], {
+    env: { GIT_INDEX_FILE: copy },
+  });
+  return copy;
+}
+
+/** An index as `knownIndexName` is to be: where the user told git not to look at a file, a copy without that. */
+async function writeKnownIndex(
+  { entries, repository }: WorkingTree,
+  indexFile: string | undefined,
+): Promise<string | undefined> {
+  const marked = entries.filter(({ stage, isSkipped, isAssumedUnchanged }) => {
+    return stage === 0 && (isSkipped || isAssumedUnchanged);
+  });
+  if (indexFile === undefined || marked.length === 0) return indexFile;
+  const copy = `${indexFile}-known`;
+  await copyFile(indexFile, copy);
+  const input = Buffer.from(marked.map(({ path }) => `${path}\0`).join(''), 'latin1');
+  for (const mark of ['--no-skip-worktree', '--no-assume-unchanged']) {
+    await repository.git(['update-index', mark, '-z', '--stdin'], { env: { GIT_INDEX_FILE: copy }, input });
+  }
   return copy;
 }
 
@@ -90,12 +116,13 @@ interface RepositoryParts {
   readonly baseTree: string;
   readonly shallowEnds: readonly string[];
   readonly indexFile?: string;
+  readonly knownIndexFile?: string;
   readonly pack: readonly string[];
 }
 
 async function repositoryEntries(
   repository: Repository,
-  { baseTree, shallowEnds, indexFile, pack }: RepositoryParts,
+  { baseTree, shallowEnds, indexFile, knownIndexFile, pack }: RepositoryParts,
 ): Promise<TarEntry[]> {
   const { head, branch, paths } = repository;
   const branchReference = branch && (branch.startsWith('refs/') ? branch : `refs/heads/${branch}`);
@@ -132,8 +159,16 @@ async function repositoryEntries(
     ...(exclude ? [text('info/exclude', exclude)] : []),
     ...(attributes ? [text('info/attributes', attributes)] : []),
     ...(indexFile ? [await fileEntry('index', indexFile, 0o644)] : []),
+    ...(indexFile && knownIndexFile ? [await knownIndexEntry(indexFile, knownIndexFile, now)] : []),
     text('HEAD', branchReference ? `ref: ${branchReference}\n` : `${head}\n`),
   ];
+}
+
+/** Git replaces its index, and never writes into it: a second name keeps what it was. */
+async function knownIndexEntry(indexFile: string, knownFile: string, now: number): Promise<TarEntry> {
+  if (knownFile !== indexFile) return fileEntry(knownIndexName, knownFile, 0o644);
+  const content = { kind: 'link', target: '.git/index' } as const;
+  return { path: `.git/${knownIndexName}`, mode: 0o644, mtimeSeconds: now, content };
 }
 
 async function fileEntry(path: string, file: string, mode: number): Promise<TarEntry> {

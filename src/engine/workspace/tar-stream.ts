@@ -12,6 +12,8 @@ export interface TarEntry {
   readonly content:
     | { readonly kind: 'directory' }
     | { readonly kind: 'bytes'; readonly bytes: Buffer }
+    /** Another name of a member that came before */
+    | { readonly kind: 'link'; readonly target: RawPath }
     | { readonly kind: 'symlink'; readonly target: Buffer; readonly source: Buffer; readonly stamp: string }
     | { readonly kind: 'file'; readonly sizeBytes: number; readonly source: Buffer; readonly stamp: string };
 }
@@ -61,6 +63,9 @@ async function* entryPieces(entry: TarEntry): AsyncGenerator<Buffer> {
     case 'bytes':
       yield header(entry, { type: '0', size: content.bytes.length });
       yield padded(content.bytes);
+      return;
+    case 'link':
+      yield header(entry, { type: '1', size: 0, target: Buffer.from(content.target, 'latin1') });
       return;
     case 'symlink':
       if (stampAt(content.source) !== content.stamp) throw new FileChangedError(entry.path);

@@ -5,6 +5,7 @@ import {
   mkdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -343,4 +344,34 @@ test('a SHA-256 repository travels', async () => {
   repo.git('-c', 'user.name=a', '-c', 'user.email=a@a', 'commit', '-qm', 'first');
   await fixture.prepare({ path });
   expect(status(fixture.copy)).toBe(status(repo));
+});
+
+test('git in the guest need not read files to see that they are as they were sent', async () => {
+  const { repo, copy } = fixture;
+  repo.write('same', 'same\n');
+  repo.write('dirty', 'dirty\n');
+  repo.commit('first');
+  repo.write('dirty', 'changed\n');
+  // As after a copy of the whole directory: what git knows of the file's inode is no longer true.
+  repo.write('copied', 'same\n');
+  renameSync(join(repo.path, 'copied'), join(repo.path, 'same'));
+  await fixture.prepare();
+  expect(copy.git('diff-files', '--name-only')).toBe('dirty\n');
+});
+
+test('what git was told not to look at on the host is looked at in the guest', async () => {
+  const { repo, copy } = fixture;
+  for (const name of ['assumed', 'skipped', 'plain']) repo.write(name, `${name}\n`);
+  repo.commit('first');
+  repo.git('update-index', '--assume-unchanged', 'assumed');
+  repo.git('update-index', '--skip-worktree', 'skipped');
+  await fixture.prepare();
+  expect(copy.git('ls-files', '-v')).toBe(repo.git('ls-files', '-v'));
+  expect((await fixture.export()).files).toEqual([]);
+  for (const name of ['assumed', 'skipped', 'plain']) copy.write(name, 'changed\n');
+  const names = async () => (await fixture.export()).files.map((file) => file.path);
+  expect(await names()).toEqual(['assumed', 'plain', 'skipped']);
+  // Also once it was looked at.
+  copy.write('assumed', 'assumed\n');
+  expect(await names()).toEqual(['plain', 'skipped']);
 });
