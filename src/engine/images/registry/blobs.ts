@@ -8,6 +8,7 @@ import { failpoint } from '../../failpoints.ts';
 import { blobPath, partialBlobPath } from './blob-files.ts';
 import { paced, SlowDownloadError, type Pace } from './download-pace.ts';
 import type { Descriptor } from './manifest.ts';
+import { PieceWriter } from './piece-writer.ts';
 import type { BlobBody } from './registry.ts';
 import { hexOf } from './resolve-image.ts';
 import { ConnectionError } from './transport.ts';
@@ -151,15 +152,24 @@ async function receive(
   progress: DownloadProgress,
   { blob, pace, onProgress }: BlobRequest,
 ): Promise<void> {
-  for await (const chunk of paced(part.body, `Blob ${blob.digest}`, pace)) {
-    if (progress.offset + chunk.length > blob.size) {
-      throw new WrongBlobError(`Blob ${blob.digest} is larger than the ${blob.size} bytes it should have`);
-    }
-    await file.write(chunk, 0, chunk.length, progress.offset);
-    progress.hash.update(chunk);
-    progress.offset += chunk.length;
+  const writer = new PieceWriter(file, progress.offset, async (end) => {
+    progress.offset = end;
     await failpoint('blob grown');
-    onProgress?.('downloading', progress.offset);
+    onProgress?.('downloading', end);
+  });
+  let received = progress.offset;
+  try {
+    for await (const chunk of paced(part.body, `Blob ${blob.digest}`, pace)) {
+      if (received + chunk.length > blob.size) {
+        throw new WrongBlobError(`Blob ${blob.digest} is larger than the ${blob.size} bytes it should have`);
+      }
+      progress.hash.update(chunk);
+      received += chunk.length;
+      await writer.add(chunk);
+    }
+  } finally {
+    // What has come is gone on with, whatever went wrong then.
+    await writer.flush();
   }
   if (progress.offset === blob.size) return;
   throw new ConnectionError(`Blob ${blob.digest} ended after ${progress.offset} of ${blob.size} bytes`, {
