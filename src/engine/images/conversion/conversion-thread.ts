@@ -15,7 +15,7 @@ const progressIntervalMs = 50;
 /** The thread's side of `convertInThread`: converts, and tells the engine how it went. Never throws. */
 export async function runConversion(port: MessagePort, options: ThreadOptions): Promise<void> {
   const abort = new AbortController();
-  const inbox = new LayerInbox((message) => port.postMessage(message));
+  const inbox = new LayerInbox(options.window, (message) => port.postMessage(message));
   port.on('message', (message: ToThread) => {
     if (message.type !== 'cancel') return inbox.accept(message);
     abort.abort(new BangerError('cancelled', 'Cancelled'));
@@ -44,18 +44,20 @@ export async function runConversion(port: MessagePort, options: ThreadOptions): 
 
 /** Layers on their way from the engine; one is read at a time. */
 class LayerInbox {
+  readonly #window: SharedArrayBuffer;
   readonly #tell: (message: FromThread) => void;
-  readonly #waiting = new Map<number, Uint8Array[]>();
+  readonly #waiting = new Map<number, { readonly at: number; readonly bytes: number }[]>();
   #ended = new Set<number>();
   #failure: Error | undefined;
   #wake: () => void = () => undefined;
 
-  constructor(tell: (message: FromThread) => void) {
+  constructor(window: SharedArrayBuffer, tell: (message: FromThread) => void) {
+    this.#window = window;
     this.#tell = tell;
   }
 
   accept(message: Exclude<ToThread, { type: 'cancel' }>): void {
-    if (message.type === 'data') this.#waiting.get(message.layer)?.push(message.data);
+    if (message.type === 'data') this.#waiting.get(message.layer)?.push(message);
     else if (message.isBroken) this.#failure = new Error('the layer cannot be read');
     else this.#ended.add(message.layer);
     this.#wake();
@@ -66,17 +68,18 @@ class LayerInbox {
     this.#wake();
   }
 
+  /** Chunks are parts of the window: each is valid until the next one is asked for. */
   async *read(layer: number): AsyncGenerator<Buffer> {
-    const queue: Uint8Array[] = [];
+    const queue: { readonly at: number; readonly bytes: number }[] = [];
     this.#waiting.set(layer, queue);
     this.#tell({ type: 'open', layer });
     try {
       for (;;) {
         if (this.#failure) throw this.#failure;
-        const data = queue.shift();
-        if (data) {
-          this.#tell({ type: 'taken', layer, bytes: data.length });
-          yield Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+        const next = queue.shift();
+        if (next) {
+          yield Buffer.from(this.#window, next.at, next.bytes);
+          this.#tell({ type: 'taken', layer, bytes: next.bytes });
         } else if (this.#ended.has(layer)) {
           return;
         } else {

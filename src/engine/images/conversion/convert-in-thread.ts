@@ -7,9 +7,7 @@ import { partialPath } from '../layers/partial-path.ts';
 import { decodeError, type FromThread, type ThreadOptions, type ToThread } from './thread-messages.ts';
 
 /** Bytes of a layer that may be on their way to the thread. */
-const windowBytes = 4 * 2 ** 20;
-/** Only what is larger is worth handing over instead of copying. */
-const transferBytes = 64 * 1024;
+const windowBytes = 2 * 2 ** 20;
 /** How long a cancelled thread may take to put its things away. */
 const farewellMs = 3000;
 /** Heap of the thread. What it keeps of an image is outside of it, and bounded by the limits of a conversion. */
@@ -18,14 +16,15 @@ const heapLimits = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 16 }
 /**
  * `convertLayers` in a thread of its own, so that the engine answers others meanwhile. Promises the same.
  *
- * Layers are opened and read here. Chunks that have a buffer to themselves are handed over to the thread: whoever
- * opened the layer does not get them back.
+ * Layers are opened and read here, and their bytes copied to memory that both threads see.
  */
 export async function convertInThread(options: ConvertOptions, script: ThreadScript): Promise<ConvertResult> {
   if (options.signal.aborted) throw abortError(options.signal);
   const { layers, signal, onProgress, ...rest } = options;
+  const window = new SharedArrayBuffer(windowBytes);
   const workerData: ThreadOptions = {
     ...rest,
+    window,
     layers: layers.map(({ label, diffId }) => ({ label, diffId })),
   };
   const worker = new Worker(script.source, {
@@ -43,7 +42,10 @@ export async function convertInThread(options: ConvertOptions, script: ThreadScr
   worker.on('message', (message: FromThread) => {
     switch (message.type) {
       case 'open': {
-        const feed = new LayerFeed(layers[message.layer]!, (data) => sendData(worker, message.layer, data));
+        const { layer } = message;
+        const feed = new LayerFeed(layers[layer]!, window, (part) =>
+          send(worker, { type: 'data', layer, ...part }),
+        );
         feeds.set(message.layer, feed);
         void feed.run().then(
           () => send(worker, { type: 'end', layer: message.layer, isBroken: false }),
@@ -94,29 +96,48 @@ export async function convertInThread(options: ConvertOptions, script: ThreadScr
   }
 }
 
-/** Reads a layer as fast as the thread takes it. */
+/** Reads a layer into the window, from its end on from its start again, as fast as the thread takes it. */
 class LayerFeed {
   readonly #source: LayerSource;
-  readonly #send: (data: Buffer) => void;
+  readonly #window: Buffer;
+  readonly #announce: (part: { readonly at: number; readonly bytes: number }) => void;
+  #at = 0;
   #underway = 0;
   #isStopped = false;
   #wake: () => void = () => undefined;
 
-  constructor(source: LayerSource, sendChunk: (data: Buffer) => void) {
+  /** Only one feed at a time may use a window. */
+  constructor(
+    source: LayerSource,
+    window: SharedArrayBuffer,
+    announce: (part: { readonly at: number; readonly bytes: number }) => void,
+  ) {
     this.#source = source;
-    this.#send = sendChunk;
+    this.#window = Buffer.from(window);
+    this.#announce = announce;
   }
 
   async run(): Promise<void> {
     for await (const chunk of this.#source.open()) {
-      const data = chunk as Buffer;
-      this.#underway += data.length;
-      this.#send(data);
-      while (this.#underway >= windowBytes && !this.#isStopped) {
-        await new Promise<void>((resolve) => (this.#wake = resolve));
+      for (let done = 0; done < chunk.length;) {
+        while (this.#underway === this.#window.length && !this.#isStopped) {
+          await new Promise<void>((resolve) => (this.#wake = resolve));
+        }
+        if (this.#isStopped) return;
+        done += this.#put(chunk.subarray(done));
       }
-      if (this.#isStopped) return;
     }
+  }
+
+  /** Returns how much of it there was room for without going back to the start. */
+  #put(data: Buffer): number {
+    const { length } = this.#window;
+    const bytes = Math.min(data.length, length - this.#underway, length - this.#at);
+    data.copy(this.#window, this.#at, 0, bytes);
+    this.#announce({ at: this.#at, bytes });
+    this.#at = (this.#at + bytes) % length;
+    this.#underway += bytes;
+    return bytes;
   }
 
   taken(bytes: number): void {
@@ -132,14 +153,6 @@ class LayerFeed {
 
 function send(worker: Worker, message: ToThread): void {
   worker.postMessage(message);
-}
-
-function sendData(worker: Worker, layer: number, data: Buffer): void {
-  const owner = data.buffer;
-  const isWhole =
-    owner instanceof ArrayBuffer && data.length === owner.byteLength && data.length >= transferBytes;
-  const message: ToThread = { type: 'data', layer, data };
-  worker.postMessage(message, isWhole ? [owner] : []);
 }
 
 function threadError(error: unknown): BangerError {

@@ -4,6 +4,8 @@ import type { ConvertOptions, ConvertResult } from '../layers/layers.ts';
 /** What the thread is started with: the options of a conversion that can be copied to it. */
 export interface ThreadOptions extends Omit<ConvertOptions, 'layers' | 'signal' | 'onProgress'> {
   readonly layers: readonly { readonly label: string; readonly diffId: string | undefined }[];
+  /** Where the bytes of layers lie on their way to the thread */
+  readonly window: SharedArrayBuffer;
 }
 
 export interface Progress {
@@ -14,14 +16,15 @@ export interface Progress {
 
 /** Layers are read in the engine, which has the downloads, and go to the thread piece by piece. */
 export type ToThread =
-  | { readonly type: 'data'; readonly layer: number; readonly data: Uint8Array }
+  /** So many bytes of the layer lie in the window from `at` on, until the thread says that it has taken them */
+  | { readonly type: 'data'; readonly layer: number; readonly at: number; readonly bytes: number }
   /** The layer is complete, or (`isBroken`) cannot be read on: the engine keeps the reason */
   | { readonly type: 'end'; readonly layer: number; readonly isBroken: boolean }
   | { readonly type: 'cancel' };
 
 export type FromThread =
   | { readonly type: 'open'; readonly layer: number }
-  /** So many bytes were taken in, and as many more may come */
+  /** So many bytes more were taken, in the order they came: their place is free again */
   | { readonly type: 'taken'; readonly layer: number; readonly bytes: number }
   /** Nothing more of this layer is wanted */
   | { readonly type: 'close'; readonly layer: number }

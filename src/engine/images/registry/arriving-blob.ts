@@ -69,24 +69,26 @@ export class ArrivingBlob {
     this.#wake();
   }
 
-  /** The blob from its start. `refetch` brings it back when somebody has emptied the cache. */
+  /**
+   * The blob from its start; a piece is valid until the next one is asked for. `refetch` brings the blob back when
+   * somebody has emptied the cache.
+   */
   async *read(refetch: () => Promise<unknown>): AsyncGenerator<Buffer> {
     await this.#reaches(leastBytes);
     const file = (await this.#open()) ?? (await refetch().then(() => this.#open()));
     if (!file) throw new Error(`blob ${this.#digest} is not in the cache`);
     const beginning = this.#beginnings;
     this.#wasRead = beginning;
+    const buffer = Buffer.allocUnsafeSlow(pieceBytes);
     try {
       for (let position = 0; ;) {
         await this.#reaches(position + leastBytes);
         const isLast = this.isWhole;
         const wanted = isLast ? pieceBytes : Math.min(pieceBytes, this.#available - position);
-        // A buffer of its own: whoever gets it may hand it over to a thread.
-        const piece = Buffer.allocUnsafeSlow(Math.max(wanted, 0));
-        const { bytesRead } = await file.read(piece, 0, piece.length, position);
+        const { bytesRead } = await file.read(buffer, 0, Math.max(wanted, 0), position);
         if (this.#beginnings !== beginning)
           throw new Error(`the download of blob ${this.#digest} began again`);
-        if (bytesRead > 0) yield bytesRead === piece.length ? piece : piece.subarray(0, bytesRead);
+        if (bytesRead > 0) yield buffer.subarray(0, bytesRead);
         else if (isLast) return;
         position += bytesRead;
       }
