@@ -1,4 +1,7 @@
-/** Cuts a stream of chunks into the pieces its reader asks for. Nothing is held beyond the chunk at hand. */
+/**
+ * Cuts a stream of chunks into the pieces its reader asks for. Nothing is held beyond the chunk at hand, so that a
+ * piece is valid until the next one is asked for, as chunks of the stream may be.
+ */
 export class ByteReader {
   readonly #chunks: AsyncIterator<Buffer>;
   #chunk: Buffer = Buffer.alloc(0);
@@ -26,11 +29,12 @@ export class ByteReader {
   async upTo(length: number): Promise<Buffer> {
     const first = await this.some(length);
     if (first === undefined || first.length === length) return first ?? Buffer.alloc(0);
-    const pieces = [first];
+    // The next chunk may come in the same memory.
+    const pieces = [Buffer.from(first)];
     for (let left = length - first.length; left > 0;) {
       const piece = await this.some(left);
       if (!piece) break;
-      pieces.push(piece);
+      pieces.push(Buffer.from(piece));
       left -= piece.length;
     }
     return Buffer.concat(pieces);

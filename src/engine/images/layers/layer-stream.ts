@@ -1,6 +1,6 @@
-import { pipeline, Readable } from 'node:stream';
-import { createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
+import { createZstdDecompress, type ZstdDecompress } from 'node:zlib';
 import { errnoOf } from '../../../errors.ts';
+import { gunzip } from './gunzip.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 
 /** Unpacking goes on in another thread while up to `highWaterMark` bytes wait to be taken. */
@@ -16,7 +16,10 @@ const signatures = [
 
 type Format = (typeof signatures)[number]['format'] | 'plain';
 
-/** The uncompressed bytes of a layer. Damage to the compression is refused; errors of the source pass through. */
+/**
+ * The uncompressed bytes of a layer. Damage to the compression is refused; errors of the source pass through. A piece
+ * is valid until the next one is asked for; so may be those of the source.
+ */
 export async function* uncompressed(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const input = source[Symbol.asyncIterator]();
   try {
@@ -65,13 +68,6 @@ function decompress(format: Format, input: AsyncGenerator<Buffer>): AsyncIterabl
     case 'bzip2':
       throw new LayerRefusal(`is compressed with ${format}, not gzip or zstd`);
   }
-}
-
-function gunzip(input: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
-  const decoder = createGunzip(decoderOptions);
-  // An error reaches the reader of the decoder; the callback is only there because it must be.
-  pipeline(Readable.from(input), decoder, () => {});
-  return decoder;
 }
 
 /**

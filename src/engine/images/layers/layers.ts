@@ -15,7 +15,7 @@ import { RootfsTree } from './rootfs-tree.ts';
 import { type TarEntry, TarReader } from './tar-reader.ts';
 
 export interface LayerSource {
-  /** Opens the compressed or plain layer from its start. Chunks belong to the reader. */
+  /** Opens the compressed or plain layer from its start. A chunk is valid until the next one is asked for. */
   readonly open: () => AsyncIterable<Buffer>;
   /** `sha256:…` of the uncompressed tar, checked when given */
   readonly diffId?: string;
@@ -162,6 +162,7 @@ async function* metered(
   let compressed = 0;
   let bytes = 0;
   const counted = counting(source, (count) => (compressed += count));
+  const turns = new Turns();
   for await (const chunk of uncompressed(counted)) {
     if (options.signal.aborted) throw abortError(options.signal);
     hash.update(chunk);
@@ -170,6 +171,7 @@ async function* metered(
     budget.checkExpansion(bytes, compressed);
     reportProgress(context);
     yield chunk;
+    await turns.share();
   }
 }
 

@@ -15,7 +15,7 @@ export interface TarHeader {
   readonly linkPath: string;
   readonly major: number;
   readonly minor: number;
-  /** The block itself, for what only some types have */
+  /** The block itself, for what only some types have; valid until the next one is read */
   readonly block: Buffer;
 }
 

@@ -145,7 +145,8 @@ export class TarReader {
     if (header.size < 0 || header.size > maxExtensionSize) {
       throw new LayerRefusal(`has an extended header of ${header.size} bytes`);
     }
-    const data = await this.#exactly(header.size);
+    // A copy: reading on takes its memory away.
+    const data = Buffer.from(await this.#exactly(header.size));
     await this.#skip(paddingOf(header.size));
     return data;
   }

@@ -40,6 +40,7 @@ export async function readSparseMap(
 /** Four pairs in the header, then blocks of 21 as long as the flag says so. */
 async function oldGnuMap(header: Buffer, readBlock: ReadBlock): Promise<SparseMap> {
   const numbers = octalPairs(header, 386, 4);
+  const size = number(header, 483, 12, 'size');
   let hasMore = header[482] === 1;
   while (hasMore) {
     const block = await readBlock();
@@ -47,7 +48,7 @@ async function oldGnuMap(header: Buffer, readBlock: ReadBlock): Promise<SparseMa
     limit(numbers.length / 2);
     hasMore = block[504] === 1;
   }
-  return sparseMap(numbers, number(header, 483, 12, 'size'));
+  return sparseMap(numbers, size);
 }
 
 function octalPairs(block: Buffer, offset: number, count: number): number[] {

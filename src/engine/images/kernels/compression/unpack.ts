@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream';
 import { ByteReader } from '../../layers/byte-reader.ts';
 import { uncompressed } from '../../layers/layer-stream.ts';
 import { KernelRefusal } from '../kernel-refusal.ts';
@@ -52,7 +51,8 @@ async function* unpackBy(
       return yield* input;
     case 'gzip':
     case 'zstd':
-      return yield* uncompressed(Readable.from(input, { objectMode: false }));
+      for await (const piece of uncompressed(input)) yield Buffer.from(piece);
+      return;
     case 'lz4':
       return yield* (await import('./lz4.ts')).unpackLz4(input);
     case 'xz':
