@@ -1,4 +1,4 @@
-import type { WorkspaceChange } from '../engine/rpc/workspace-methods.ts';
+import type { ExportHead, WorkspaceChange } from '../engine/rpc/workspace-methods.ts';
 import { printable } from '../printable.ts';
 
 interface Changes {
@@ -12,6 +12,25 @@ export function changesSummary({ vm, files }: Changes): string {
   const total = (key: 'added' | 'removed'): number => files.reduce((sum, file) => sum + (file[key] ?? 0), 0);
   const count = `${files.length} ${files.length === 1 ? 'file' : 'files'}`;
   return `${count} changed in VM "${vm}": ${total('added')} lines added, ${total('removed')} removed`;
+}
+
+/** What the mails of a VM's commits have, and what they have not. */
+export function commitsSummary({ vm, files, commits = [], merges = [] }: ExportHead): string[] {
+  const count = (number: number, what: string): string => `${number} ${what}${number === 1 ? '' : 's'}`;
+  const lines = [
+    commits.length === 0
+      ? `No new commits in VM "${vm}"`
+      : `${count(commits.length, 'commit')} of VM "${vm}"`,
+  ];
+  for (const { oid, subject } of merges) {
+    lines.push(`Left out, a merge: ${printable(`${oid.slice(0, 12)} ${subject}`)}`);
+  }
+  if (files.length > 0) {
+    lines.push(
+      `Left out: changes in ${count(files.length, 'file')} that are not committed in the VM; the patch has them, without --commits`,
+    );
+  }
+  return lines;
 }
 
 export function nameLine(file: WorkspaceChange): string {

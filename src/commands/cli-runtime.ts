@@ -141,6 +141,11 @@ export class CliRuntime implements Cli {
     return this.#input.streams.stdout.isTTY;
   }
 
+  get columns(): number | undefined {
+    const { stdout } = this.#input.streams;
+    return stdout.isTTY ? stdout.columns : undefined;
+  }
+
   programTerminal(): ProgramTerminal | undefined {
     const { stdin, stdout } = this.#input.streams;
     if (!stdin.isTTY || !stdout.isTTY) return undefined;

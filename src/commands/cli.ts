@@ -30,6 +30,8 @@ export interface Cli {
   standardInput(): { readonly stream: Readable; readonly isTerminal: boolean };
   /** True when standard output is a terminal, which binary data would disturb */
   readonly printsToTerminal: boolean;
+  /** Columns of the terminal that standard output is; undefined when it is none */
+  readonly columns: number | undefined;
   /** The user's terminal as the guest's program shall see it; undefined when stdin or stdout is not one */
   programTerminal(): ProgramTerminal | undefined;
   /** Prints a result: as JSON under `--json`, else the text (nothing when empty). A final newline is added when missing. */

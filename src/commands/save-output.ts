@@ -70,7 +70,8 @@ async function openForWriting(written: string, flags: string, path: string): Pro
 function cannotWrite(path: string, cause: unknown): unknown {
   const errno = errnoOf(cause);
   if (errno === undefined) return cause;
-  const why = errno === 'ENOSPC' ? 'its disk is full' : errno;
+  const whys: Readonly<Record<string, string>> = { ENOSPC: 'its disk is full', EISDIR: 'it is a directory' };
+  const why = whys[errno] ?? errno;
   return new BangerError('invalid_argument', `"${path}" cannot be written: ${why}`, {
     hint: 'Choose another place with: -o FILE',
     cause,

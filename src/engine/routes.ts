@@ -29,7 +29,8 @@ import { sendVmLog } from './vm-logs.ts';
 import { labelled } from './vm-selection.ts';
 import { viewVm, viewVmDetails, viewVms } from './vm-view.ts';
 import { applyWorkspace } from './workspace/apply-workspace.ts';
-import { exportWorkspaceRoute, prepareWorkspaceRoute } from './workspace/handlers.ts';
+import { exportWorkspaceRoute } from './workspace/export-workspace.ts';
+import { prepareWorkspaceRoute } from './workspace/handlers.ts';
 
 /** Every method the engine answers about VMs, images, kernels and workspaces, one entry each. */
 export function routes(context: EngineContext): Route[] {
@@ -74,7 +75,9 @@ export function routes(context: EngineContext): Route[] {
     ...imageRoutes(context),
     ...kernelRoutes(context),
     route(workspacePrepare, (params, operation) => prepareWorkspaceRoute(context, params, operation)),
-    route(workspaceExport, (params, operation) => exportWorkspaceRoute(context, params, operation)),
+    streamRoute(workspaceExport, (params, operation, stream) =>
+      exportWorkspaceRoute(context, params, { operation, stream }),
+    ),
     route(workspaceApply, (params, operation) => applyWorkspace(context, params, operation)),
     ...operationRoutes(context),
     ...eventRoutes(context),

@@ -11,7 +11,7 @@ let temporaryCounter = 0;
  */
 export async function writeFileAtomic(
   path: string,
-  content: string | Uint8Array,
+  content: string | Uint8Array | AsyncIterable<Uint8Array>,
   mode: number,
 ): Promise<void> {
   const directory = dirname(path);

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -18,7 +18,11 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 /** Runs the command against an engine that gives one answer. */
-async function run(argv: readonly string[], answer: unknown, json = false): Promise<Recorded> {
+async function run(
+  argv: readonly string[],
+  answer: unknown,
+  { json = false, content = Buffer.alloc(0) as Buffer, isTerminal = false } = {},
+): Promise<Recorded> {
   const recorded: Recorded = { calls: [], stdout: Buffer.alloc(0), talk: [] };
   const write = (bytes: Buffer | string): void => {
     recorded.stdout = Buffer.concat([recorded.stdout, Buffer.from(bytes)]);
@@ -30,6 +34,18 @@ async function run(argv: readonly string[], answer: unknown, json = false): Prom
       recorded.calls.push({ method: method.name, params });
       return answer;
     },
+    transfer: async (
+      method: { name: string },
+      params: unknown,
+      { output }: { output: (piece: Buffer) => Promise<void> },
+    ) => {
+      recorded.calls.push({ method: method.name, params });
+      const bytes = Buffer.concat([Buffer.from(`${JSON.stringify(answer)}\n`), content]);
+      // Pieces that begin and end anywhere.
+      for (let at = 0; at < bytes.length; at += 7) await output(bytes.subarray(at, at + 7));
+    },
+    printsToTerminal: isTerminal,
+    columns: isTerminal ? 60 : undefined,
     print: (value: unknown, text: (value: unknown) => string) =>
       write(json ? JSON.stringify(value) : text(value)),
     write: async (bytes: Buffer | string) => write(bytes),
@@ -51,17 +67,15 @@ const prepared = {
   warnings: ['odd \u001b[31mname'],
 };
 
-const patch = Buffer.from([0x64, 0x69, 0xff, 0x00, 0x0a]);
+const patch = Buffer.from([0x64, 0x69, 0xff, 0x00, 0x1b, 0x0a]);
 const exported = {
   vm: 'web',
   hostPath: '/src/project',
   guestPath: '/root/project',
   baseTree: 'a'.repeat(40),
-  tree: 'b'.repeat(40),
-  patch: patch.toString('base64'),
   files: [
     { path: 'src/a.ts', status: 'modified', added: 2, removed: 1 },
-    { path: 'evil\u001b]0;title\u0007', status: 'added' },
+    { path: 'evil\u001b]0;title\u0007', status: 'added', oldBytes: 0, newBytes: 12 },
   ],
   warnings: [],
 };
@@ -103,36 +117,104 @@ test('prepare passes its flags on, a relative path made absolute', async () => {
 });
 
 test('export writes the patch to stdout byte for byte', async () => {
-  const { calls, stdout, talk } = await run(['export'], exported);
-  expect(calls[0]?.params).toEqual({ path: directory, vm: undefined });
+  const { calls, stdout, talk } = await run(['export'], exported, { content: patch });
+  expect(calls).toEqual([
+    { method: 'workspace.export', params: { path: directory, vm: undefined, format: 'patch' } },
+  ]);
   expect(stdout).toEqual(patch);
   expect(talk).toEqual(['2 files changed in VM "web": 2 lines added, 1 removed']);
 });
 
+test('on a terminal, the patch shows what the terminal would obey', async () => {
+  const content = Buffer.from('+größe \u001b[2J\u202e\n');
+  const { stdout } = await run(['export'], exported, { content, isTerminal: true });
+  expect(stdout.toString()).toBe('+größe \\x1b[2J\\u{202e}\n');
+});
+
 test('export of a VM alone leaves the choice of the tree to the engine', async () => {
   const { calls } = await run(['export', '--vm', 'web'], exported);
-  expect(calls[0]?.params).toEqual({ path: undefined, vm: 'web' });
+  expect(calls[0]?.params).toEqual({ path: undefined, vm: 'web', format: 'patch' });
 });
 
 test('names from the guest are printed so that a terminal does not obey them', async () => {
-  expect((await run(['export', '--name-only'], exported)).stdout.toString()).toBe(
-    'src/a.ts\nevil\\x1b]0;title\\x07',
-  );
+  const { calls, stdout } = await run(['export', '--name-only'], exported);
+  expect(calls[0]?.params).toMatchObject({ format: 'list' });
+  expect(stdout.toString()).toBe('src/a.ts\nevil\\x1b]0;title\\x07');
   expect((await run(['export', '--stat'], exported)).stdout.toString()).toBe(
-    'M        +2 -1  src/a.ts\nA       binary  evil\\x1b]0;title\\x07',
+    ' src/a.ts             |   3 ++-\n evil\\x1b]0;title\\x07 | Bin 0 -> 12 bytes\n 2 files changed, 2 insertions(+), 1 deletion(-)',
+  );
+  expect((await run(['export', '--name-only', '-z'], exported)).stdout.toString()).toBe(
+    'src/a.ts\0evil\u001b]0;title\u0007\0',
   );
 });
 
-test('export -o writes the file and nothing to stdout', async () => {
-  const { stdout } = await run(['export', '-o', 'fix.patch'], exported);
+test('export -o writes the file when all of it is there, and nothing to stdout', async () => {
+  const { stdout } = await run(['export', '-o', 'fix.patch'], exported, { content: patch });
   expect(stdout).toHaveLength(0);
   expect(readFileSync(join(directory, 'fix.patch'))).toEqual(patch);
-  await expect(run(['export', '-o', 'none/fix.patch'], exported)).rejects.toMatchObject({
+  expect(readdirSync(directory)).toEqual(['fix.patch']);
+});
+
+test.each([
+  ['none/fix.patch', 'ENOENT'],
+  ['.', 'it is a directory'],
+])('export -o %s is refused', async (file, why) => {
+  await expect(run(['export', '-o', file], exported, { content: patch })).rejects.toMatchObject({
     code: 'invalid_argument',
+    message: expect.stringContaining(why) as string,
   });
 });
 
-test('under --json the object is all of stdout', async () => {
-  const { stdout } = await run(['export'], exported, true);
-  expect(JSON.parse(stdout.toString())).toEqual(exported);
+test('under --json the object is all of stdout, with the patch unless it went to a file', async () => {
+  const { stdout } = await run(['export'], exported, { json: true, content: patch });
+  expect(JSON.parse(stdout.toString())).toEqual({ ...exported, patch: patch.toString('base64') });
+  const saved = await run(['export', '-o', 'fix.patch'], exported, { json: true, content: patch });
+  expect(JSON.parse(saved.stdout.toString())).toEqual({ ...exported, path: join(directory, 'fix.patch') });
+});
+
+const [one, two] = ['1'.repeat(40), '2'.repeat(40)];
+const committed = {
+  ...exported,
+  commits: [
+    { oid: one, subject: '../../first: things' },
+    { oid: two, subject: 'second' },
+  ],
+  merges: [{ oid: '3'.repeat(40), subject: 'a merge \u001b[2J' }],
+};
+const mails = [
+  `From ${one} Mon Sep 17 00:00:00 2001\nSubject: first\n\nFrom ${'4'.repeat(40)} Mon Sep 17 00:00:00 2001\nnot a mail\n\n`,
+  `From ${two} Mon Sep 17 00:00:00 2001\nSubject: second\n\n---\n`,
+];
+
+test('commits are an mbox on stdout, and what it has not is said', async () => {
+  const { calls, stdout, talk } = await run(['export', '--commits'], committed, {
+    content: Buffer.from(mails.join('')),
+  });
+  expect(calls[0]?.params).toMatchObject({ format: 'commits' });
+  expect(stdout.toString()).toBe(mails.join(''));
+  expect(talk).toEqual([
+    '2 commits of VM "web"',
+    'Left out, a merge: 333333333333 a merge \\x1b[2J',
+    'Left out: changes in 2 files that are not committed in the VM; the patch has them, without --commits',
+  ]);
+});
+
+test('with -o each commit has a file, whatever its text says', async () => {
+  const content = Buffer.from(mails.join(''));
+  const { stdout } = await run(['export', '--commits', '-o', 'out'], committed, { content });
+  const names = ['0001-first-things.patch', '0002-second.patch'];
+  expect(readdirSync(join(directory, 'out')).sort()).toEqual(names);
+  expect(names.map((name) => readFileSync(join(directory, 'out', name), 'utf8'))).toEqual(mails);
+  expect(stdout.toString()).toBe(names.map((name) => join(directory, 'out', name)).join('\n'));
+  await expect(run(['export', '--commits', '-o', 'out'], committed, { content })).rejects.toMatchObject({
+    code: 'already_exists',
+  });
+});
+
+test('fewer mails than commits are an error, and nothing is written', async () => {
+  const content = Buffer.from(mails[0]!);
+  await expect(run(['export', '--commits', '-o', 'out'], committed, { content })).rejects.toThrow(
+    '1 mails for 2 commits',
+  );
+  expect(readdirSync(directory)).toEqual([]);
 });

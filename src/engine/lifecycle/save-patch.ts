@@ -7,6 +7,7 @@ import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import type { RunSummary } from '../rpc/vm-methods.ts';
 import { exportWorkspace } from '../workspace/export-workspace.ts';
+import { withSpool } from '../workspace/spool.ts';
 
 /**
  * Saves what changed in a VM's working tree before the VM goes. Undefined when nothing did, or when it has no tree.
@@ -21,10 +22,12 @@ export async function savePatch(
   if (!context.handles.get(vm.id))
     throw new BangerError('invalid_state', 'its guest is not running any more');
   operation.enter('Looking for changes');
-  const exported = await exportWorkspace(context, { vm: vm.name }, operation);
-  if (exported.files.length === 0 && exported.warnings.length === 0) return undefined;
-  const time = new Date().toISOString().replaceAll(/[-:]/g, '').slice(0, 15);
-  const path = join(context.layout.patchesDirectory, `${vm.name}-${time}.patch`);
-  await writeFileAtomic(path, Buffer.from(exported.patch, 'base64'), 0o600);
-  return { path, files: exported.files.length, warnings: [...exported.warnings] };
+  return withSpool(async (patch) => {
+    const { files, warnings } = await exportWorkspace(context, { vm: vm.name }, operation, patch);
+    if (files.length === 0 && warnings.length === 0) return undefined;
+    const time = new Date().toISOString().replaceAll(/[-:]/g, '').slice(0, 15);
+    const path = join(context.layout.patchesDirectory, `${vm.name}-${time}.patch`);
+    await writeFileAtomic(path, patch.read(), 0o600);
+    return { path, files: files.length, warnings: [...warnings] };
+  });
 }

@@ -1,5 +1,5 @@
 import * as z from 'zod/mini';
-import { method } from './method.ts';
+import { method, streamMethod } from './method.ts';
 
 const absolutePath = z.string().check(z.regex(/^\//));
 
@@ -47,30 +47,46 @@ export const workspaceChange = z.object({
   /** Lines, absent for binary files */
   added: z.optional(z.int()),
   removed: z.optional(z.int()),
+  /** Sizes of a binary file, where they were asked for; 0 where it does not exist */
+  oldBytes: z.optional(z.int()),
+  newBytes: z.optional(z.int()),
 });
 export type WorkspaceChange = z.output<typeof workspaceChange>;
 
-/** Patches larger than this do not fit into one message of the protocol, in base64 and with their list of files. */
-export const maxExportedPatchBytes = 10 * 1024 * 1024;
+/** A commit in a guest. The guest says so. */
+export const guestCommit = z.object({ oid: z.string(), subject: z.string() });
+export type GuestCommit = z.output<typeof guestCommit>;
 
-/** What changed in the guest since it was prepared, guest commits included, as a binary-safe patch. */
-export const workspaceExport = method(
+export const exportFormats = ['patch', 'list', 'commits'] as const;
+
+/**
+ * What changed in the guest since it was prepared. Stdout frames carry an `exportHead` as one line of JSON, then the
+ * binary-safe patch (guest commits included), nothing (`list`), or the guest's commits as mails.
+ */
+export const workspaceExport = streamMethod(
   'workspace.export',
-  z.object({ path: z.optional(absolutePath), vm: z.optional(z.string()) }),
   z.object({
-    vm: z.string(),
-    hostPath: z.string(),
-    guestPath: z.string(),
-    /** Git tree of what was sent */
-    baseTree: z.string(),
-    /** Git tree of the workspace as it is now; the guest's repository has it too */
-    tree: z.string(),
-    /** Base64, since patches need not be UTF-8 */
-    patch: z.string(),
-    files: z.array(workspaceChange),
-    warnings: z.array(z.string()),
+    path: z.optional(absolutePath),
+    vm: z.optional(z.string()),
+    format: z.enum(exportFormats),
   }),
 );
+
+export const exportHead = z.object({
+  vm: z.string(),
+  hostPath: z.string(),
+  guestPath: z.string(),
+  /** Git tree of what was sent */
+  baseTree: z.string(),
+  /** What changed; with `commits`, what is not committed and so not in the mails */
+  files: z.array(workspaceChange),
+  /** Those in the mails, the oldest first */
+  commits: z.optional(z.array(guestCommit)),
+  /** Those that are left out */
+  merges: z.optional(z.array(guestCommit)),
+  warnings: z.array(z.string()),
+});
+export type ExportHead = z.output<typeof exportHead>;
 
 /** A file that differs from what was sent, and what became of it on the host. */
 export const appliedChange = z.extend(workspaceChange, {

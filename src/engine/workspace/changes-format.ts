@@ -1,5 +1,5 @@
 import type { WorkspaceChange } from '../rpc/workspace-methods.ts';
-import { isTreePath, pathText, splitRaw, type RawPath } from './raw-path.ts';
+import { isTreePath, pathText, unquotedPath, type RawPath } from './raw-path.ts';
 
 /** One side of a changed path, as git has it. */
 export interface GitEntry {
@@ -27,31 +27,32 @@ const statuses = { A: 'added', D: 'deleted', M: 'modified', T: 'type-changed' } 
 const nestedMode = '160000';
 
 /**
- * Parses `git diff-tree --raw --numstat -z` of a guest. Undefined when it is anything else: a guest may answer
- * what it likes, and a path that leads out of a working tree must not come further than here.
+ * Parses `git diff-index --raw --numstat` of a guest. Undefined when it is anything else: a guest may answer what it
+ * likes, and a path that leads out of a working tree must not come further than here.
  */
 export function parseChanges(output: Buffer): ParsedChanges | undefined {
-  if (output.at(-1) !== 0) return undefined;
-  const fields = splitRaw(output);
+  if (output.length > 0 && output.at(-1) !== 0x0a) return undefined;
+  const lines = output.toString('latin1').split('\n').slice(0, -1);
   const changes = new Map<RawPath, WorkspaceChange>();
   const sides = new Map<RawPath, ChangedPath>();
   const nested: RawPath[] = [];
-  let at = 0;
-  for (; fields[at]?.startsWith(':'); at += 2) {
-    const match = /^:(\d{6}) (\d{6}) ([0-9a-f]{40,64}) ([0-9a-f]{40,64}) ([ADMT])$/.exec(fields[at]!);
-    const path = fields[at + 1];
-    if (!match || path === undefined || !isTreePath(path) || changes.has(path)) return undefined;
-    const [, oldMode, newMode, oldOid, newOid, status] = match as unknown as string[];
-    if (oldMode === nestedMode || newMode === nestedMode) nested.push(path);
-    changes.set(path, { path: pathText(path), status: statuses[status as keyof typeof statuses] });
-    sides.set(path, { path, before: side(oldMode!, oldOid!), after: side(newMode!, newOid!) });
-  }
-  for (; at < fields.length; at++) {
-    const match = /^(\d{1,15}|-)\t(\d{1,15}|-)\t([^]+)$/.exec(fields[at]!);
-    const change = match && changes.get(match[3]!);
-    if (!match || !change) return undefined;
-    if (match[1] === '-' || match[2] === '-') continue;
-    changes.set(match[3]!, { ...change, added: Number(match[1]), removed: Number(match[2]) });
+  for (const line of lines) {
+    const raw = /^:(\d{6}) (\d{6}) ([0-9a-f]{40,64}) ([0-9a-f]{40,64}) ([ADMT])\t(.+)$/.exec(line);
+    const numbers = raw ? undefined : /^(\d{1,15}|-)\t(\d{1,15}|-)\t(.+)$/.exec(line);
+    const path = unquotedPath(raw?.[6] ?? numbers?.[3] ?? '');
+    if (path === undefined) return undefined;
+    const known = changes.get(path);
+    if (raw) {
+      if (known || !isTreePath(path)) return undefined;
+      const [, oldMode, newMode, oldOid, newOid, status] = raw as unknown as string[];
+      if (oldMode === nestedMode || newMode === nestedMode) nested.push(path);
+      changes.set(path, { path: pathText(path), status: statuses[status as keyof typeof statuses] });
+      sides.set(path, { path, before: side(oldMode!, oldOid!), after: side(newMode!, newOid!) });
+    } else {
+      if (!numbers || !known) return undefined;
+      if (numbers[1] === '-' || numbers[2] === '-') continue;
+      changes.set(path, { ...known, added: Number(numbers[1]), removed: Number(numbers[2]) });
+    }
   }
   for (const path of nested) {
     changes.delete(path);

@@ -1,53 +1,68 @@
 import type { WorkspaceContext } from '../context.ts';
+import { sendAll } from '../images/export/export-image.ts';
 import type { Operation } from '../operations.ts';
-import type { ParsedParams, ResultOf } from '../rpc/method.ts';
-import type { WorkspaceChange, workspaceExport } from '../rpc/workspace-methods.ts';
-import { resolveWorkspace, type BoundVm } from './bound-vm.ts';
-import { readChanges, readPatch } from './guest-changes.ts';
+import type { EngineStream } from '../rpc/frame-stream.ts';
+import type { ParsedParams } from '../rpc/method.ts';
+import type { ExportHead, workspaceExport } from '../rpc/workspace-methods.ts';
+import { resolveWorkspace } from './bound-vm.ts';
+import { readCommits } from './guest-commits.ts';
+import { readChanges } from './guest-changes.ts';
+import { readSizes } from './guest-sizes.ts';
 import { withGuestWorkspace } from './guest-workspace.ts';
-import { displayPath } from './raw-path.ts';
+import { displayPath, type RawPath } from './raw-path.ts';
+import { withSpool, type Spool } from './spool.ts';
 
-/** What a guest changed in a workspace. */
-export interface WorkspaceChanges {
-  readonly baseTree: string;
-  /** As it is now; the guest's repository has it */
-  readonly tree: string;
-  readonly files: readonly WorkspaceChange[];
-  readonly patch: Buffer;
-  readonly warnings: readonly string[];
+type ExportParams = ParsedParams<typeof workspaceExport>;
+
+/**
+ * Sends what changed in a guest: a line of JSON (`ExportHead`), then the patch or the mails as they are. All of it is
+ * here before the first byte leaves: half a patch could be applied.
+ */
+export async function exportWorkspaceRoute(
+  context: WorkspaceContext,
+  params: ExportParams,
+  { operation, stream }: { readonly operation: Operation; readonly stream: EngineStream },
+): Promise<object> {
+  return withSpool(async (spool) => {
+    const head = await exportWorkspace(context, params, operation, spool);
+    operation.enter('Sending changes');
+    await sendAll(withHead(head, spool), { operation, stream });
+    return {};
+  });
+}
+
+async function* withHead(head: ExportHead, spool: Spool): AsyncGenerator<Buffer> {
+  yield Buffer.from(`${JSON.stringify(head)}\n`);
+  yield* spool.read();
 }
 
 /** Answers what changed in the guest since the tree was sent. Guest and host stay as they are. */
 export async function exportWorkspace(
   context: WorkspaceContext,
-  params: ParsedParams<typeof workspaceExport>,
+  params: Omit<ExportParams, 'format'> & Partial<Pick<ExportParams, 'format'>>,
   operation: Operation,
-): Promise<ResultOf<typeof workspaceExport>> {
+  into: Pick<Spool, 'write'>,
+): Promise<ExportHead> {
   const bound = await resolveWorkspace(context.db, params);
-  const changes = await readWorkspace(context, bound, operation);
-  return {
-    vm: bound.vm.name,
-    hostPath: bound.workspace.hostPath,
-    guestPath: bound.workspace.guestPath,
-    baseTree: changes.baseTree,
-    tree: changes.tree,
-    patch: changes.patch.toString('base64'),
-    files: [...changes.files],
-    warnings: [...changes.warnings],
-  };
+  const { hostPath, guestPath, head: sentCommit } = bound.workspace;
+  const onPiece = (piece: Buffer): Promise<void> => into.write(piece);
+  return withGuestWorkspace(context, bound, operation, async (workspace) => {
+    const { baseTree, vmName } = workspace;
+    const place = { vm: vmName, hostPath, guestPath, baseTree };
+    if (params.format === 'commits') {
+      return { ...place, ...(await readCommits(workspace, sentCommit, onPiece)) };
+    }
+    if (params.format === 'list') {
+      const changes = await readChanges(workspace);
+      const files = await readSizes(workspace, changes);
+      return { ...place, files, warnings: nestedWarnings(changes.nested) };
+    }
+    const { files, nested } = await readChanges(workspace, { onPatch: onPiece });
+    return { ...place, files: [...files], warnings: nestedWarnings(nested) };
+  });
 }
 
-async function readWorkspace(
-  context: WorkspaceContext,
-  bound: BoundVm,
-  operation: Operation,
-): Promise<WorkspaceChanges> {
-  return withGuestWorkspace(context, bound, operation, async (workspace) => {
-    const { tree, files, nested } = await readChanges(workspace);
-    const patch = files.length > 0 ? await readPatch(workspace, tree) : Buffer.alloc(0);
-    const warnings = nested.map(
-      (path) => `"${displayPath(path)}" is a repository of its own and is not in the patch`,
-    );
-    return { baseTree: workspace.baseTree, tree, files, patch, warnings };
-  });
+/** Git sees a repository inside another as a name of one commit. */
+function nestedWarnings(nested: readonly RawPath[]): string[] {
+  return nested.map((path) => `"${displayPath(path)}" is a repository of its own and is not in the patch`);
 }

@@ -5,8 +5,8 @@ import { pipeline } from 'node:stream/promises';
 import { BangerError, errorText } from '../../errors.ts';
 import { formatBytes } from '../../state/units.ts';
 import type { Operation } from '../operations.ts';
+import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
 import type { GuestWorkspace } from './guest-changes.ts';
-import { guestGitEnvironment, guestGitSettings } from './guest-changes.ts';
 import { lastLine } from './guest-git.ts';
 import type { Repository } from './repository.ts';
 import type { GitVariables } from './scratch-objects.ts';
@@ -69,13 +69,13 @@ async function missingBlobs(
 }
 
 async function receivePack(
-  { guest, git, guestPath, vmName, signal }: GuestWorkspace,
+  { guest, ensureGit, guestPath, vmName, signal }: GuestWorkspace,
   oids: readonly string[],
   file: string,
   operation: Operation,
 ): Promise<void> {
   const process = await guest.spawn(
-    [git, '-C', guestPath, ...guestGitSettings, 'pack-objects', '--stdout', '-q'],
+    [await ensureGit(), '-C', guestPath, ...guestGitSettings, 'pack-objects', '--stdout', '-q'],
     { env: guestGitEnvironment, signal },
   );
   const errors: Buffer[] = [];

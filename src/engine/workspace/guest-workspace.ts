@@ -17,10 +17,12 @@ export async function withGuestWorkspace<T>(
   return context.locks.workspace.run(id, signal, async () => {
     operation.enter('Reading changes');
     const guest = await context.guest(vm, signal);
-    const git = await ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal });
+    let git: Promise<string> | undefined;
+    const ensureGit = (): Promise<string> =>
+      (git ??= ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal }));
     // The base may have changed while this waited for a `prepare`.
     const recorded = listWorkspaces(context.db, id).find((each) => each.guestPath === workspace.guestPath);
     const { guestPath, baseTree } = recorded ?? workspace;
-    return task({ guest, git, guestPath, baseTree, vmName: vm.name, signal });
+    return task({ guest, ensureGit, guestPath, baseTree, vmName: vm.name, signal });
   });
 }

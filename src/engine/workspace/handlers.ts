@@ -1,5 +1,3 @@
-import { BangerError } from '../../errors.ts';
-import { formatBytes } from '../../state/units.ts';
 import type { EngineContext } from '../context.ts';
 import { createVm } from '../lifecycle/create-vm.ts';
 import { deleteVm } from '../lifecycle/delete-vm.ts';
@@ -7,13 +5,8 @@ import { startVm } from '../lifecycle/start-vm.ts';
 import type { Vm } from '../../state/vms.ts';
 import { uncancellable, type Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
-import {
-  maxExportedPatchBytes,
-  type workspaceExport,
-  type workspacePrepare,
-} from '../rpc/workspace-methods.ts';
+import type { workspacePrepare } from '../rpc/workspace-methods.ts';
 import { findBoundVm } from './bound-vm.ts';
-import { exportWorkspace } from './export-workspace.ts';
 import { prepareWorkspace, type EnsureVm } from './prepare-workspace.ts';
 
 /** A VM that is made for the tree goes again when the tree does not arrive. */
@@ -33,24 +26,6 @@ export async function prepareWorkspaceRoute(
     if (created) await deleteVm(context, created.id, uncancellable(operation));
     throw error;
   }
-}
-
-export async function exportWorkspaceRoute(
-  context: EngineContext,
-  params: ParsedParams<typeof workspaceExport>,
-  operation: Operation,
-): Promise<ResultOf<typeof workspaceExport>> {
-  const result = await exportWorkspace(context, params, operation);
-  const bytes = Buffer.byteLength(result.patch, 'base64');
-  if (bytes <= maxExportedPatchBytes) return result;
-  const { vm, guestPath, baseTree, tree } = result;
-  throw new BangerError(
-    'command_failed',
-    `The patch of VM "${vm}" has ${formatBytes(bytes)}, more than the ${formatBytes(maxExportedPatchBytes)} that can be exported`,
-    {
-      hint: `Get it with: banger vm exec ${vm} -- git -C ${guestPath} diff --binary --no-renames ${baseTree} ${tree} > changes.patch`,
-    },
-  );
 }
 
 /** The VM a tree was sent to before, started if need be, or a new one with the defaults. */

@@ -124,8 +124,9 @@ async function checkPlace(context: WorkspaceContext, place: Place, signal: Abort
       },
     );
   }
-  const git = await ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal });
-  const { files } = await readChanges({ guest, git, ...known, vmName: vm.name, signal });
+  const ensureGit = (): Promise<string> =>
+    ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal });
+  const { files } = await readChanges({ guest, ensureGit, ...known, vmName: vm.name, signal });
   if (files.length === 0) return;
   const shown = files.slice(0, 10).map((file) => JSON.stringify(file.path));
   const more = files.length > shown.length ? ` and ${files.length - shown.length} more` : '';

@@ -36,10 +36,44 @@ function quoted(path: RawPath): string {
   return `"${inner}"`;
 }
 
+const escapes: Readonly<Record<string, string>> = {
+  a: '\u0007',
+  b: '\b',
+  t: '\t',
+  n: '\n',
+  v: '\v',
+  f: '\f',
+  r: '\r',
+  '"': '"',
+  '\\': '\\',
+};
+
+/** A path as git prints it: as it is, or in quotes like a string of C. Undefined when the quotes are not right. */
+export function unquotedPath(text: string): RawPath | undefined {
+  if (!text.startsWith('"')) return text;
+  if (!/^"(?:[^"\\]|\\(?:[abtnvfr"\\]|[0-3][0-7]{2}))*"$/.test(text)) return undefined;
+  return text
+    .slice(1, -1)
+    .replace(/\\(?:([0-7]{3})|(.))/g, (_, octal: string | undefined, letter: string) =>
+      octal === undefined ? escapes[letter]! : String.fromCharCode(parseInt(octal, 8)),
+    );
+}
+
 /**
- * True for a path that git could have in a tree: relative, no empty, `.` or `..` part, no `.git` in any
- * spelling. Others would lead out of a working tree, or into its repository.
+ * True for a path that git could have in a tree: relative, no empty, `.` or `..` part, no zero byte, and no `.git` in
+ * any spelling that some filesystem takes for it. Others would lead out of a working tree, or into its repository.
  */
 export function isTreePath(path: RawPath): boolean {
-  return path !== '' && path.split('/').every((part) => !/^(?:|\.|\.\.|\.git)$/i.test(part));
+  return path !== '' && !path.includes('\0') && path.split('/').every(isTreeName);
+}
+
+/** Characters that macOS leaves out of names. */
+const ignoredByMacOs = /[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]/g;
+
+function isTreeName(name: string): boolean {
+  if (/^(?:|\.|\.\.)$/.test(name)) return false;
+  // Windows leaves out dots and spaces at the end, and a colon with what follows; `git~1` is its short name.
+  if (/^(?:\.git|git~1)[ .]*(?::.*)?$/is.test(name)) return false;
+  const folded = Buffer.from(name, 'latin1').toString('utf8').replace(ignoredByMacOs, '');
+  return !/^\.git$/i.test(folded);
 }

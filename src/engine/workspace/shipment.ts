@@ -1,8 +1,8 @@
 import { copyFile, lstat, mkdir, readdir, readFile, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../errors.ts';
+import { knownIndexName } from './changes-script.ts';
 import { guestConfigText } from './git-config.ts';
-import { knownIndexName } from './guest-changes.ts';
 import { findShallowEnds } from './history.ts';
 import type { WorkingTree } from './inspect-tree.ts';
 import { hostBytes } from './raw-path.ts';

@@ -3,18 +3,26 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.ts';
+import { withSpool } from '../../../src/engine/workspace/spool.ts';
 import { moveVm } from '../../../src/state/vms.ts';
 import { createRepo } from '../../support/git-repo.ts';
-import { createFixture, vmId, type Fixture } from './workspace-fixture.ts';
+import { applyPatch, createFixture, vmId, type Fixture } from './workspace-fixture.ts';
+
+/** Files of ours in a repository. */
+const ours = (path: string): string[] =>
+  readdirSync(join(path, '.git')).filter((name) => name.startsWith('banger'));
+const nowhere = { write: async () => undefined };
 
 let fixture: Fixture;
 beforeEach(async () => {
@@ -54,7 +62,8 @@ test('all that happened in the guest comes back as one patch: commits, staged an
   const { files } = await fixture.exportAndApply();
   expect(readFileSync(join(copy.path, '.git/index'))).toEqual(before.index);
   expect(copy.git('status', '--porcelain=v2')).toBe(before.status);
-  expect(existsSync(join(copy.path, '.git/banger-export-index'))).toBe(false);
+  // What it knows of the files makes the next time faster; nothing else stays.
+  expect(ours(copy.path)).toEqual(['banger-known-index']);
 
   expect(files.map((file) => `${file.status} ${file.path}`)).toEqual([
     'modified binary',
@@ -116,6 +125,95 @@ test('a repository made inside the workspace is named, and is not in the patch',
   expect(result.warnings).toEqual(['"vendor/lib" is a repository of its own and is not in the patch']);
 });
 
+test('changes inside a repository of its own are named though its commit is the same; one without a commit is, too', async () => {
+  const { copy } = fixture;
+  const nested = createRepo(join(copy.path, 'vendor/lib'));
+  nested.write('a', 'a\n');
+  nested.commit('nested');
+  copy.git('add', 'vendor/lib');
+  createRepo(join(copy.path, 'empty'));
+  // As if it had been sent so.
+  const base = copy.git('write-tree').trim();
+  fixture.context.db.prepare('UPDATE workspaces SET base_tree = ?').run(base);
+  rmSync(join(copy.path, '.git/banger-known-index'), { recursive: true, force: true });
+  nested.write('a', 'changed\n');
+  const { warnings, files } = await fixture.export();
+  expect(files.map((file) => file.path)).toEqual(['dirty']);
+  expect(warnings.toSorted()).toEqual([
+    '"empty" is a repository of its own and is not in the patch',
+    '"vendor/lib" is a repository of its own and is not in the patch',
+  ]);
+});
+
+test('files that the guest told git not to look at are looked at; those that git has as conflicts, as they are', async () => {
+  const { copy } = fixture;
+  copy.git('update-index', '--assume-unchanged', 'edited');
+  copy.git('update-index', '--skip-worktree', 'dirty');
+  copy.write('edited', 'x\n');
+  copy.write('dirty', 'x\n');
+  copy.git('checkout', '-qb', 'side');
+  copy.write('committed', 'side\n');
+  copy.git('commit', '-qm', 'side', 'committed');
+  copy.git('checkout', '-q', 'main');
+  copy.write('committed', 'main\n');
+  copy.git('commit', '-qm', 'main', 'committed');
+  expect(() => copy.git('merge', '-q', 'side')).toThrow();
+  const { files } = await fixture.exportAndApply();
+  expect(files.map((file) => file.path)).toEqual(['committed', 'dirty', 'edited']);
+  expect(readFileSync(join(fixture.repo.path, 'committed'), 'utf8')).toContain('<<<<<<<');
+});
+
+test('a file that was sent and is ignored now is not taken for deleted; one that was forced into git comes along', async () => {
+  const { copy } = fixture;
+  copy.write('.gitignore', 'ignored\nedited\nmode\n');
+  copy.git('rm', '-q', '--cached', 'edited');
+  copy.git('rm', '-q', 'mode');
+  copy.write('ignored', 'forced\n');
+  copy.git('add', '-f', 'ignored');
+  const { files } = await fixture.exportAndApply();
+  expect(files.map((file) => `${file.status} ${file.path}`)).toEqual([
+    'modified .gitignore',
+    'added ignored',
+    'deleted mode',
+  ]);
+});
+
+test('an index of ours that is broken, or left over, is no obstacle', async () => {
+  const { copy } = fixture;
+  copy.write('edited', 'x\n');
+  await fixture.export();
+  copy.write('.git/banger-known-index', 'nonsense');
+  copy.write('.git/banger-export-index.1.lock', '');
+  expect((await fixture.export()).files.map((file) => file.path)).toEqual(['edited']);
+  expect(ours(copy.path)).toEqual(['banger-known-index']);
+});
+
+test('a patch of any length arrives whole', async () => {
+  const { copy, repo } = fixture;
+  const noise = randomBytes(6 * 1024 * 1024);
+  copy.write('noise', noise);
+  const { context, operation } = fixture;
+  await withSpool(async (spool) => {
+    await exportWorkspace(context, { path: repo.path }, operation, spool);
+    expect(spool.sizeBytes).toBeGreaterThan(6 * 1024 * 1024);
+    const pieces = [];
+    for await (const piece of spool.read()) pieces.push(piece);
+    applyPatch(repo.path, Buffer.concat(pieces));
+  });
+  expect(readFileSync(join(repo.path, 'noise')).equals(noise)).toBe(true);
+});
+
+test('sizes of binary files come with a list', async () => {
+  const { copy, context, operation, repo } = fixture;
+  copy.write('binary', Buffer.from([0, 255]));
+  copy.write('new', Buffer.from([0]));
+  const { files } = await exportWorkspace(context, { path: repo.path, format: 'list' }, operation, nowhere);
+  expect(files).toEqual([
+    { path: 'binary', status: 'modified', oldBytes: 4, newBytes: 2 },
+    { path: 'new', status: 'added', oldBytes: 0, newBytes: 1 },
+  ]);
+});
+
 test('a guest repository that is gone is an error, also when a directory above has one', async () => {
   const { copy, directory } = fixture;
   createRepo(join(directory, 'guest'));
@@ -126,20 +224,22 @@ test('a guest repository that is gone is an error, also when a directory above h
 test('paths below the tree find it, others do not; a VM alone is enough while it has one tree', async () => {
   const { context, operation, repo, directory } = fixture;
   mkdirSync(join(repo.path, 'sub'));
-  expect(await exportWorkspace(context, { path: join(repo.path, 'sub') }, operation)).toMatchObject({
+  expect(await exportWorkspace(context, { path: join(repo.path, 'sub') }, operation, nowhere)).toMatchObject({
     vm: 'web',
   });
-  expect(await exportWorkspace(context, { vm: 'web' }, operation)).toMatchObject({ hostPath: repo.path });
-  await expect(exportWorkspace(context, { path: directory }, operation)).rejects.toMatchObject({
+  expect(await exportWorkspace(context, { vm: 'web' }, operation, nowhere)).toMatchObject({
+    hostPath: repo.path,
+  });
+  await expect(exportWorkspace(context, { path: directory }, operation, nowhere)).rejects.toMatchObject({
     code: 'not_found',
   });
 
   const other = createRepo(join(directory, 'other'));
   await fixture.prepare({ path: other.path, guestPath: join(directory, 'guest/other') });
-  await expect(exportWorkspace(context, { vm: 'web' }, operation)).rejects.toMatchObject({
+  await expect(exportWorkspace(context, { vm: 'web' }, operation, nowhere)).rejects.toMatchObject({
     code: 'invalid_argument',
   });
-  expect(await exportWorkspace(context, { vm: 'web', path: other.path }, operation)).toMatchObject({
+  expect(await exportWorkspace(context, { vm: 'web', path: other.path }, operation, nowhere)).toMatchObject({
     hostPath: other.path,
   });
 });

@@ -2,6 +2,7 @@ import { lstatSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseChanges } from '../../../src/engine/workspace/changes-format.ts';
+import { ChangesReader } from '../../../src/engine/workspace/changes-reader.ts';
 import {
   parseGitConfig,
   withoutCredentials,
@@ -41,15 +42,16 @@ test('every filter driver is switched off, whatever its name', () => {
 
 const oid = 'a'.repeat(40);
 const change = (path: string, status = 'M', mode = '100644') =>
-  `:${mode} ${mode} ${oid} ${oid} ${status}\0${path}\0`;
+  `:${mode} ${mode} ${oid} ${oid} ${status}\t${path}\n`;
 
 test('a list of changes is read with its line counts', () => {
-  expect(parseChanges(Buffer.from(`${change('a')}${change('b\nc')}1\t2\ta\0-\t-\tb\nc\0`))).toEqual({
+  const list = `${change('a')}${change('"b\\nc\\303\\251"')}1\t2\ta\n-\t-\t"b\\nc\\303\\251"\n`;
+  expect(parseChanges(Buffer.from(list))).toEqual({
     files: [
       { path: 'a', status: 'modified', added: 1, removed: 2 },
-      { path: 'b\nc', status: 'modified' },
+      { path: 'b\nc\u00e9', status: 'modified' },
     ],
-    paths: ['a', 'b\nc'].map((path) => ({
+    paths: ['a', 'b\nc\u00c3\u00a9'].map((path) => ({
       path,
       before: { mode: '100644', oid },
       after: { mode: '100644', oid },
@@ -58,19 +60,65 @@ test('a list of changes is read with its line counts', () => {
   });
 });
 
-test.each([
+const hostileLists: [string, string][] = [
   ['a path above the tree', change('../../.ssh/authorized_keys')],
   ['an absolute path', change('/etc/passwd')],
   ['a path into the repository', change('sub/.GIT/hooks/pre-commit')],
+  ['a path into the repository as Windows spells it', change('sub/git~1/hooks')],
+  ['a path into the repository with what Windows drops', change('.git . ./config')],
+  ['a path into the repository with what macOS drops', change('".g\\342\\200\\214it/config"')],
+  ['a quoted path into the repository', change('"\\056git/config"')],
+  ['quotes that do not end', change('"a')],
+  ['a zero byte in a path', change('"a\\000b"')],
   ['an empty path', change('')],
   ['an unknown status', change('a', 'R100')],
   ['a path twice', change('a') + change('a')],
-  ['counts of a file that is not listed', `${change('a')}1\t1\tb\0`],
-  ['something else', 'hello\0'],
+  ['counts of a file that is not listed', `${change('a')}1\t1\tb\n`],
+  ['something else', 'hello\n'],
   ['a list cut short', change('a').slice(0, -1)],
-  ['nothing', ''],
-])('a guest that answers with %s is not believed', (_, output) => {
+];
+
+test.each(hostileLists)('a guest that answers with %s is not believed', (_, output) => {
   expect(parseChanges(Buffer.from(output))).toBeUndefined();
+});
+
+/** What a reader makes of an output that comes in pieces of so many bytes. */
+async function readOutput(output: string, pieceBytes: number) {
+  const patch: Buffer[] = [];
+  const reader = new ChangesReader(async (piece) => void patch.push(piece));
+  const bytes = Buffer.from(output, 'latin1');
+  for (let at = 0; at < bytes.length; at += pieceBytes) {
+    await reader.push(bytes.subarray(at, at + pieceBytes));
+  }
+  const changes = await reader.end();
+  return { changes, patch: Buffer.concat(patch).toString('latin1') };
+}
+
+const fileDiff = (name: string) =>
+  `diff --git a/${name} b/${name}\nindex ${oid}..${oid} 100644\n--- a/${name}\n+++ b/${name}\n@@ -1 +1 @@\n-diff --git a/x b/x\n+index ${oid}..${oid} 160000\n`;
+const nestedDiff = `diff --git a/lib b/lib\nnew file mode 160000\nindex ${oid}..${oid}\n--- /dev/null\n+++ b/lib\n@@ -0,0 +1 @@\n+Subproject commit ${oid}\n`;
+const modeDiff = 'diff --git a/run b/run\nold mode 100644\nnew mode 100755\n';
+
+test.each([1, 2, 7, 100_000])(
+  'list and patch are told apart in pieces of %i bytes, and repositories are left out of the patch',
+  async (pieceBytes) => {
+    const list = `${change('a')}:000000 160000 ${oid} ${oid} A\tlib\n${change('run')}1\t1\ta\n1\t0\tlib\n0\t0\trun\n`;
+    const { changes, patch } = await readOutput(
+      `vendor/old\n.\n${list}\n${fileDiff('a')}${nestedDiff}${modeDiff}`,
+      pieceBytes,
+    );
+    expect(changes?.files.map(({ path }) => path)).toEqual(['a', 'run']);
+    expect(changes?.nested).toEqual(['lib', 'vendor/old']);
+    expect(patch).toBe(`${fileDiff('a')}${modeDiff}`);
+  },
+);
+
+test.each([
+  ['nothing', ''],
+  ['a patch and no list', fileDiff('a')],
+  ['a repository above the tree', '../lib\n.\n'],
+])('a guest that answers with %s is not believed, and nothing of it handed on', async (_, output) => {
+  expect(await readOutput(output, 50)).toEqual({ changes: undefined, patch: '' });
 });
 
 test('names are shown so that they cannot be mistaken', () => {

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { execFileSync } from 'node:child_process';
 import type { WorkspaceContext } from '../../../src/engine/context.ts';
 import { createLocks } from '../../../src/engine/locks.ts';
+import type { ExportHead } from '../../../src/engine/rpc/workspace-methods.ts';
 import type { Operation } from '../../../src/engine/operations.ts';
 import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.ts';
 import { prepareWorkspace, type EnsureVm } from '../../../src/engine/workspace/prepare-workspace.ts';
@@ -18,6 +19,9 @@ import {
   type GitRepo,
 } from '../../support/git-repo.ts';
 
+/** What an export says, and its patch in base64. */
+export type Exported = ExportHead & { readonly patch: string };
+
 export const vmId = 'a'.repeat(32);
 
 /** A host repository, a running VM whose guest is a directory of this host, and the engine's view of both. */
@@ -33,9 +37,9 @@ export interface Fixture {
   /** The guest's copy */
   readonly copy: GitRepo;
   prepare(params?: Partial<Parameters<typeof prepareWorkspace>[1]>): ReturnType<typeof prepareWorkspace>;
-  export(): ReturnType<typeof exportWorkspace>;
+  export(): Promise<Exported>;
   /** Exports, checks that the patch applies to the host's tree as it was sent, and applies it */
-  exportAndApply(): ReturnType<typeof exportWorkspace>;
+  exportAndApply(): Promise<Exported>;
   remove(): void;
 }
 
@@ -79,7 +83,12 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
     progress: () => undefined,
   };
   const ensureVm: EnsureVm = async () => ({ vm: getVm(db, vmId), created: true });
-  const runExport = () => exportWorkspace(context, { path: repo.path }, operation);
+  const runExport = async (): Promise<Exported> => {
+    const pieces: Buffer[] = [];
+    const write = async (piece: Buffer): Promise<void> => void pieces.push(piece);
+    const head = await exportWorkspace(context, { path: repo.path }, operation, { write });
+    return { ...head, patch: Buffer.concat(pieces).toString('base64') };
+  };
   return {
     directory,
     repo,

@@ -1,0 +1,132 @@
+/**
+ * In the guest's repository: an index of the files as they were sent or last looked at, so that only those which
+ * look changed are read. It has none of the marks by which git is told not to look at a file.
+ */
+export const knownIndexName = 'banger-known-index';
+
+/** Settings under which git looks at a workspace: the guest's own are part of what may have changed. */
+export const guestGitSettings = [
+  'advice.addEmbeddedRepo=false',
+  'core.fsmonitor=false',
+  'core.hooksPath=/dev/null',
+  'core.attributesFile=/dev/null',
+  'core.excludesFile=/dev/null',
+  'core.quotePath=true',
+  'core.safecrlf=false',
+  'core.sparseCheckout=false',
+  'core.splitIndex=false',
+  'core.untrackedCache=false',
+  // What was sent bears the times of the host's files; their inodes are the guest's own.
+  'core.checkStat=minimal',
+  'core.trustctime=false',
+  'index.sparse=false',
+  'safe.directory=*',
+].flatMap((setting) => ['-c', setting]);
+
+export const guestGitEnvironment = {
+  GIT_CONFIG_NOSYSTEM: '1',
+  GIT_CONFIG_GLOBAL: '/dev/null',
+  GIT_LITERAL_PATHSPECS: '1',
+  GIT_OPTIONAL_LOCKS: '0',
+  GIT_TERMINAL_PROMPT: '0',
+  LC_ALL: 'C',
+};
+
+/** Stands for whichever git there is, the image's or ours. */
+export const anyGit = 'auto';
+/** Exit code when there is none. */
+export const noGitExitCode = 97;
+
+/**
+ * Enters a workspace and makes `"$@"` its git. Parameters: path, base, program, format; git's settings after them.
+ * The toolbox's shell runs it.
+ */
+const enterScript = `
+path=$1 base=$2 program=$3 format=$4
+shift 4
+cd "$path" || exit
+unset GIT_DIR GIT_WORK_TREE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_NAMESPACE GIT_INDEX_FILE
+export ${Object.entries(guestGitEnvironment)
+  .map(([name, value]) => `${name}=${value}`)
+  .join(' ')}
+export GIT_CEILING_DIRECTORIES="\${path%/*}"
+if [ "$program" = ${anyGit} ]; then
+  if command -v git >/dev/null; then program=git
+  elif [ -x /run/banger/git/bin/git ]; then program=/run/banger/git/bin/git
+  else exit ${noGitExitCode}
+  fi
+fi
+set -- "$program" "$@"
+if [ -d .git ]; then directory=$path/.git; else directory=$("$@" rev-parse --absolute-git-dir) || exit; fi
+`;
+
+/**
+ * Fills an index of our own with the workspace as it is: committed or not, staged or not, untracked files included,
+ * and ignored ones that were sent, or that somebody added to git all the same. Then `mine` is git with that index.
+ *
+ * The workspace's own index, references and files are left alone. What that index knows of the files (sizes, times)
+ * is what makes this fast, so it begins as a copy of it, or of ours from the last time, whichever is newer; a file
+ * is read only when it differs. `cp -p`, since git compares the time of the index with those of files.
+ *
+ * Prints a line for each repository inside the workspace that has changes which git does not see from here, or that
+ * has no commit; then one with a dot.
+ */
+const indexScript = `
+own=$directory/index kept=$directory/${knownIndexName} index=$directory/banger-export-index.$$
+rm -f "$directory"/banger-export-index*
+trap 'rm -f "$index" "$index".*' EXIT
+trap 'exit 1' HUP INT TERM
+mine() { GIT_INDEX_FILE=$index "$@"; }
+from=
+[ ! -e "$own" ] || from=$own
+[ ! -e "$kept" ] || [ "$own" -nt "$kept" ] || from=$kept
+begin() {
+  [ -z "$from" ] || cp -p "$from" "$index" || exit
+}
+# The base, with what is known of files that are in it as they were.
+read_base() {
+  mine "$@" read-tree --reset "$base" 2>/dev/null && return
+  rm -f "$index" && mine "$@" read-tree "$base" || exit
+}
+: >"$index.odd"
+if [ -n "$from" ]; then
+  GIT_INDEX_FILE=$from "$@" ls-files -s -v 2>/dev/null | grep -E '^([a-zS]|. 160000) ' >"$index.odd" &
+fi
+begin
+read_base "$@"
+wait
+# Files that git was told not to look at are looked at.
+if grep -q '^[a-zS] ' "$index.odd"; then
+  begin
+  sed -n 's/^[a-zS] [0-9]* [0-9a-f]* [0-3]\\t//p' "$index.odd" >"$index.unseen"
+  mine "$@" update-index --no-assume-unchanged --stdin <"$index.unseen" || exit
+  mine "$@" update-index --no-skip-worktree --stdin <"$index.unseen" || exit
+  read_base "$@"
+fi
+"$@" ls-files -z --cached --ignored --exclude-standard >"$index.forced" &
+if ! mine "$@" add -A --ignore-errors 2>"$index.errors"; then
+  grep '^error:' "$index.errors" | grep -qv 'does not have a commit checked out$' && { cat "$index.errors" >&2; exit 1; }
+  grep '^fatal:' "$index.errors" | grep -qv 'adding files failed$' && { cat "$index.errors" >&2; exit 1; }
+  sed -n "s/^error: '\\(.*\\)\\/' does not have a commit checked out$/\\1/p" "$index.errors"
+fi
+wait
+[ ! -s "$index.forced" ] || mine "$@" update-index --add --remove -z --stdin <"$index.forced" || exit
+if grep -q '^. 160000 ' "$index.odd"; then
+  mine "$@" diff-files --raw --ignore-submodules=none | sed -n 's/^:160000 160000 [0-9a-f]* [0-9a-f]* M\\t//p'
+fi
+echo .
+`;
+
+const keepScript = `
+mv -f "$index" "$kept"
+`;
+
+/** What a comparison is shown as; the last of the script's output. */
+const diffScript = `
+# shellcheck disable=SC2086
+mine "$@" diff-index --cached --no-abbrev --full-index --no-renames --no-ext-diff --no-textconv --no-color -U3 \\
+  --src-prefix=a/ --dst-prefix=b/ --raw --numstat $format "$base" || exit
+`;
+
+/** Prints what differs between a tree, the base, and a workspace. `format`: more arguments for git diff-index. */
+export const changesScript = `${enterScript}${indexScript}${diffScript}${keepScript}`;
