@@ -202,7 +202,7 @@ const hostile: readonly (readonly [string, string, () => Buffer])[] = [
   ['a filesystem that is none', 'its filesystem is not ext4', () => forged()],
   ['another hash', '"rootfs.ext4" has the SHA-256', () => forged({ sha256: '1'.repeat(64) })],
   ['a lying size', '"rootfs.ext4" has', () => forged({ sizeBytes: 2 ** 50 })],
-  ['another machine', 'is made for linux/vax?[2J', () => forged({ architecture: 'vax\u001b[2J' })],
+  ['another machine', 'is made for linux/vax\\x1b[2J', () => forged({ architecture: 'vax\u001b[2J' })],
   ['a config that is none', '"manifest.json" has a wrong "config.env"', () => forged({ config: { env: 1 } })],
   ['no rootfs', 'ends before the member "rootfs.ext4"', () => forged({}, (manifest) => [manifest])],
   ['the wrong order', 'is where a bundle has', () => forged({}, (manifest, rootfs) => [rootfs, manifest])],
