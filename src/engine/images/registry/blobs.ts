@@ -166,6 +166,7 @@ async function receive(
       progress.hash.update(chunk);
       received += chunk.length;
       await writer.add(chunk);
+      part.giveBack(chunk);
     }
   } finally {
     // What has come is gone on with, whatever went wrong then.

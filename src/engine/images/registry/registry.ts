@@ -27,6 +27,8 @@ export interface BlobBody {
   readonly body: AsyncIterable<Buffer>;
   /** Offset of its first byte; 0 when the registry does not do ranges */
   readonly from: number;
+  /** Takes a chunk back that is used up, in the order they came */
+  readonly giveBack: (chunk: Buffer) => void;
   /** For what is wrong or too slow: true when there is another place to take it from */
   readonly giveUp: (why: string) => boolean;
 }
@@ -101,9 +103,10 @@ export class Registry {
       const response = await this.#get(connection, { path: `blobs/${digest}`, headers, signal });
       const body = guarded(response, connection.endpoint.name, signal);
       const giveUp = (why: string): boolean => this.#giveUpMirror(connection, why);
-      if (response.status === 200) return { body, from: 0, giveUp };
+      if (response.status === 200) return { body, from: 0, giveBack: response.giveBack, giveUp };
       const start = /^bytes (\d+)-/.exec(response.header('content-range') ?? '')?.[1];
-      if (response.status === 206 && Number(start) === from) return { body, from, giveUp };
+      if (response.status === 206 && Number(start) === from)
+        return { body, from, giveBack: response.giveBack, giveUp };
       await response.discard();
       // A range that cannot be had is no failure of the blob: begin again.
       if (from > 0 && [206, 416].includes(response.status)) return this.blob(digest, 0, signal);

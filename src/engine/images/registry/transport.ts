@@ -5,6 +5,7 @@ import type { Dispatcher } from 'undici';
 import { abortError, BangerError, errnoOf, errorText } from '../../../errors.ts';
 import type { FindCertificates, HostCertificates } from './host-certificates.ts';
 import { proxyFor } from './proxy-choice.ts';
+import { ReadBuffers } from './read-buffers.ts';
 
 export interface HttpRequest {
   readonly method?: 'GET' | 'POST';
@@ -20,6 +21,8 @@ export interface HttpResponse {
   /** One header, by its lowercase name; repeated ones joined with commas */
   readonly header: (name: string) => string | undefined;
   readonly body: Readable;
+  /** Takes a chunk of the body back that is used up, and so are all before it: its memory is that of a later one */
+  readonly giveBack: (chunk: Buffer) => void;
   /** Gives up the body, so that the connection can be used again */
   readonly discard: () => Promise<void>;
 }
@@ -43,13 +46,16 @@ export interface TransportInput {
 export function createTransport({ env, certificates }: TransportInput): Transport {
   // Loaded and made on first use: most engines never pull.
   const dispatchers = new Map<string, Promise<Dispatcher>>();
+  const buffers = new ReadBuffers();
   const dispatcherFor = (url: URL, isInsecure: boolean): Promise<Dispatcher> => {
     const own = certificates(url.host);
     const proxy = isInsecure ? undefined : proxyFor(url, env);
     const key = `${isInsecure ? 'insecure' : (proxy?.href ?? '')} ${own ? `${url.host} ${own.version}` : ''}`;
     const known = dispatchers.get(key);
     if (known) return known;
-    const made = isInsecure ? insecureDispatcher(own) : verifiedDispatcher(proxy, tlsOptions(env, own));
+    const made = isInsecure
+      ? insecureDispatcher(buffers, own)
+      : verifiedDispatcher(buffers, proxy, tlsOptions(env, own));
     dispatchers.set(key, made);
     made.catch(() => dispatchers.delete(key));
     return made;
@@ -71,6 +77,7 @@ export function createTransport({ env, certificates }: TransportInput): Transpor
         status: response.statusCode,
         header: (name) => [response.headers[name] ?? []].flat().join(', ') || undefined,
         body: response.body,
+        giveBack: (chunk) => buffers.giveBack(chunk),
         discard: () => response.body.dump({ limit: 64 * 1024 }).catch(() => undefined),
       };
     } catch (error) {
@@ -80,17 +87,23 @@ export function createTransport({ env, certificates }: TransportInput): Transpor
 }
 
 async function verifiedDispatcher(
+  buffers: ReadBuffers,
   proxy: URL | undefined,
   tls: { readonly timeout: number; readonly secureContext: SecureContext },
 ): Promise<Dispatcher> {
-  const { Agent, ProxyAgent } = await import('undici');
-  if (!proxy) return new Agent({ connect: tls });
+  const { Agent, buildConnector, ProxyAgent } = await import('undici');
+  if (!proxy)
+    return new Agent({ connect: buffers.reading((options) => buildConnector({ ...tls, ...options })) });
   return new ProxyAgent({ uri: proxy.href, requestTls: tls, proxyTls: tls });
 }
 
-async function insecureDispatcher(own: HostCertificates | undefined): Promise<Dispatcher> {
-  const { Agent } = await import('undici');
-  return new Agent({ connect: { timeout: connectTimeoutMs, rejectUnauthorized: false, ...own?.client } });
+async function insecureDispatcher(
+  buffers: ReadBuffers,
+  own: HostCertificates | undefined,
+): Promise<Dispatcher> {
+  const { Agent, buildConnector } = await import('undici');
+  const tls = { timeout: connectTimeoutMs, rejectUnauthorized: false, ...own?.client };
+  return new Agent({ connect: buffers.reading((options) => buildConnector({ ...tls, ...options })) });
 }
 
 function tlsOptions(
