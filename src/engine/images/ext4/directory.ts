@@ -36,14 +36,13 @@ export function splitIntoBlocks(entries: readonly DirectoryEntry[]): DirectoryEn
   return blocks;
 }
 
-/** Encodes a block of a directory (Documentation/filesystems/ext4/directory.rst). */
-export function leafBlock(entries: readonly DirectoryEntry[], inodeSeed: number): Buffer {
-  const data = Buffer.alloc(blockSize);
+/** Encodes a block of a directory into `data` (Documentation/filesystems/ext4/directory.rst). */
+export function encodeLeafBlock(data: Buffer, entries: readonly DirectoryEntry[], inodeSeed: number): void {
+  data.fill(0);
   writeEntries(data, entries, entrySpace);
   data.writeUInt16LE(tailSize, entrySpace + 4);
   data.writeUInt8(0xde, entrySpace + 7);
   data.writeUInt32LE(crc32c(inodeSeed, data.subarray(0, entrySpace)), entrySpace + 8);
-  return data;
 }
 
 /** Writes entries from the start of `data`; the last one owns what is left up to `end`. */

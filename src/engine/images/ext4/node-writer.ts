@@ -1,6 +1,6 @@
 import type { BlockAllocator, BlockRun } from './block-allocator.ts';
 import type { BlockFile } from './block-file.ts';
-import { type DirectoryEntry, leafBlock, splitIntoBlocks } from './directory.ts';
+import { type DirectoryEntry, encodeLeafBlock, splitIntoBlocks } from './directory.ts';
 import { buildExtentTree } from './extents.ts';
 import { blockSize, inodeFlags, inodeSize, maxLinks, nodeTypes } from './format.ts';
 import { deviceBlockArea, encodeInode, inodeChecksumSeed, type InodeContents } from './inode.ts';
@@ -14,6 +14,9 @@ export interface NodeContext {
   readonly allocator: BlockAllocator;
   readonly checksumSeed: number;
 }
+
+/** Blocks on their way to the file, which copies them: one for each directory would be memory to get and to clear. */
+const scratch = Buffer.alloc(blockSize);
 
 /** Longest target that is kept in the inode itself, with its final zero */
 const inlineTargetLength = 59;
@@ -76,31 +79,38 @@ function writeDirectory(
   ];
   for (const [name, child] of node.entries)
     entries.push({ name, inode: child.number, type: entryType(child) });
-  const blocks = splitIntoBlocks(entries).map((part) => leafBlock(part, seed));
-  return writeBlocks(context, blocks, seed);
+  const parts = splitIntoBlocks(entries);
+  return writeBlocks(context, parts.length, seed, (block, index) => {
+    encodeLeafBlock(block, parts[index] ?? [], seed);
+  });
 }
 
 function writeSymlink(context: NodeContext, node: SymlinkNode, seed: number): InodeContents {
   const target = Buffer.from(node.target, 'latin1');
   if (target.length > inlineTargetLength) {
-    const block = Buffer.alloc(blockSize);
-    target.copy(block);
-    return { ...writeBlocks(context, [block], seed), sizeBytes: target.length };
+    const contents = writeBlocks(context, 1, seed, (block) => void target.copy(block.fill(0)));
+    return { ...contents, sizeBytes: target.length };
   }
   const blockArea = Buffer.alloc(60);
   target.copy(blockArea);
   return { sizeBytes: target.length, blocks: 0, blockArea, flags: 0 };
 }
 
-function writeBlocks(context: NodeContext, blocks: readonly Buffer[], seed: number): InodeContents {
-  const extents = extentsOf(context.allocator.allocate(blocks.length));
+/** Takes blocks and writes what `encode` puts into each. */
+function writeBlocks(
+  context: NodeContext,
+  count: number,
+  seed: number,
+  encode: (block: Buffer, index: number) => void,
+): InodeContents {
+  const extents = extentsOf(context.allocator.allocate(count));
   for (const { logical, run } of extents) {
     for (let index = 0; index < run.length; index++) {
-      const block = blocks[logical + index];
-      if (block) context.file.put((run.start + index) * blockSize, block);
+      encode(scratch, logical + index);
+      context.file.put((run.start + index) * blockSize, scratch);
     }
   }
-  return extentContents(context, { size: blocks.length * blockSize, extents }, seed);
+  return extentContents(context, { size: count * blockSize, extents }, seed);
 }
 
 function writeXattrBlock(context: NodeContext, data: Buffer): number {
