@@ -64,9 +64,8 @@ export async function publishImage(
   await chmod(stagingDirectory, 0o700);
   await chmod(rootfs, 0o600);
   // Outside the lock: flushing gigabytes takes seconds.
-  await syncFile(rootfs);
+  const [mark] = await Promise.all([markRootfs(rootfs), syncFile(rootfs)]);
   await syncDirectory(stagingDirectory);
-  const mark = await markRootfs(rootfs);
   await failpoint('image synced');
 
   return context.locks.publish.run(publishKey, signal, async () => {
