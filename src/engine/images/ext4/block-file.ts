@@ -1,12 +1,25 @@
+import { writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { BangerError, errnoOf } from '../../../errors.ts';
 
 const bufferSize = 1024 * 1024;
 /** Full buffers that may wait for the disk before `ready` makes the producer wait too. */
 const maxWaiting = 4;
+/** Writes of their own for pieces from here on, where nothing is gained by gathering them */
+const directBytes = 128 * 1024;
 const zeros = Buffer.alloc(64 * 1024);
+/** So much is left to the operating system before it is asked to have it on the disk. */
+const writebackBytes = 64 * 1024 * 1024;
 /** Shorter holes are written: a write that goes on costs less than two */
 const minHoleBytes = 32 * 1024;
+
+export interface BlockFileOptions {
+  /**
+   * Writes within `put`: for a thread that does nothing else. What it hands over to others has to be copied, and is in
+   * another processor's cache when it is written.
+   */
+  readonly isBlocking?: boolean;
+}
 
 /**
  * A sparse file written at any position. Neighbouring writes are joined into
@@ -15,6 +28,7 @@ const minHoleBytes = 32 * 1024;
 export class BlockFile {
   readonly #path: string;
   readonly #handle: FileHandle;
+  readonly #isBlocking: boolean;
   #buffer = Buffer.allocUnsafe(bufferSize);
   #start = 0;
   #filled = 0;
@@ -24,21 +38,30 @@ export class BlockFile {
   #waiting = 0;
   #tail: Promise<void> = Promise.resolve();
   #failure: { readonly error: unknown } | undefined;
+  /** Written since the last request to have it on the disk */
+  #unsynced = 0;
+  #syncing: Promise<void> | undefined;
 
-  private constructor(path: string, handle: FileHandle) {
+  private constructor(path: string, handle: FileHandle, isBlocking: boolean) {
     this.#path = path;
     this.#handle = handle;
+    this.#isBlocking = isBlocking;
   }
 
   /** Creates the file; one that exists is refused. */
-  static async create(path: string): Promise<BlockFile> {
-    return new BlockFile(path, await open(path, 'wx+', 0o600));
+  static async create(path: string, { isBlocking = false }: BlockFileOptions = {}): Promise<BlockFile> {
+    return new BlockFile(path, await open(path, 'wx+', 0o600), isBlocking);
   }
 
-  /** Copies `data`, to be written at `position`. Call `ready` between puts. */
+  /** Writes `data` at `position`, or a copy of it before long. Call `ready` between puts. */
   put(position: number, data: Uint8Array): void {
     if (position >= this.#end && isLongHole(data)) return;
     this.#end = Math.max(this.#end, position + data.length);
+    if (this.#isBlocking && data.length >= directBytes) {
+      this.#submit();
+      this.#writeNow(data, position);
+      return;
+    }
     for (let done = 0; done < data.length;) {
       const at = position + done;
       if (this.#filled === bufferSize || this.#start + this.#filled !== at) this.#submit();
@@ -69,13 +92,29 @@ export class BlockFile {
     if (this.#failure) throw this.#failure.error;
   }
 
+  /**
+   * Has what was written so far brought to the disk while work goes on, so that whoever syncs the finished file waits
+   * for the rest only. It happens by itself every now and then.
+   */
+  writeBack(): void {
+    if (this.#syncing || this.#unsynced === 0) return;
+    this.#unsynced = 0;
+    // A failure is told once by the kernel: whoever syncs the file later would hear nothing of it.
+    this.#syncing = this.#handle
+      .datasync()
+      .catch((error: unknown) => void (this.#failure ??= { error }))
+      .finally(() => (this.#syncing = undefined));
+  }
+
   async read(position: number, length: number): Promise<Buffer> {
     await this.flush();
     const { buffer, bytesRead } = await this.#handle.read(Buffer.alloc(length), 0, length, position);
     return buffer.subarray(0, bytesRead);
   }
 
+  /** Gives the finished file its size, and throws whatever went wrong with it until then. */
   async resize(sizeBytes: number): Promise<void> {
+    await this.#syncing;
     await this.flush();
     try {
       await this.#handle.truncate(sizeBytes);
@@ -86,11 +125,17 @@ export class BlockFile {
 
   async close(): Promise<void> {
     await this.#tail;
+    await this.#syncing;
     await this.#handle.close();
   }
 
   #submit(): void {
     if (this.#filled === 0) return;
+    if (this.#isBlocking) {
+      this.#writeNow(this.#buffer.subarray(0, this.#filled), this.#start);
+      this.#filled = 0;
+      return;
+    }
     const buffer = this.#buffer;
     const data = buffer.subarray(0, this.#filled);
     const position = this.#start;
@@ -110,10 +155,28 @@ export class BlockFile {
       for (let done = 0; done < data.length && !this.#failure;) {
         const { bytesWritten } = await this.#handle.write(data, done, data.length - done, position + done);
         done += bytesWritten;
+        this.#count(bytesWritten);
       }
     } catch (error) {
       this.#failure = { error: this.#explain(error) };
     }
+  }
+
+  #writeNow(data: Uint8Array, position: number): void {
+    try {
+      for (let done = 0; done < data.length && !this.#failure;) {
+        const bytesWritten = writeSync(this.#handle.fd, data, done, data.length - done, position + done);
+        done += bytesWritten;
+        this.#count(bytesWritten);
+      }
+    } catch (error) {
+      this.#failure = { error: this.#explain(error) };
+    }
+  }
+
+  #count(bytesWritten: number): void {
+    this.#unsynced += bytesWritten;
+    if (this.#unsynced >= writebackBytes) this.writeBack();
   }
 
   #explain(error: unknown): unknown {

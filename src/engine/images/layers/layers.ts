@@ -77,7 +77,7 @@ export async function convertLayers(options: ConvertOptions): Promise<ConvertRes
 }
 
 async function writeImage(options: ConvertOptions, partial: string): Promise<ConvertResult> {
-  const file = await BlockFile.create(partial);
+  const file = await BlockFile.create(partial, { isBlocking: true });
   try {
     const budget = new ConversionBudget({ ...defaultLimits, ...options.limits });
     const image = newImage(file, budget);
@@ -86,6 +86,7 @@ async function writeImage(options: ConvertOptions, partial: string): Promise<Con
       diffIds.push(await applyLayer(image, layer, { index, budget, options }));
     }
     const facts = await readRootfsFacts(image.tree.root, file);
+    file.writeBack();
     const contentBytes = image.allocator.usedBytes;
     const sizeBytes = await writeFilesystem(file, image.allocator, image.tree.root, {
       sizeBytes: options.sizeBytes,
