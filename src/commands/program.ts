@@ -47,6 +47,7 @@ const groups: Readonly<Record<string, Group>> = {
       show: async ({ cli }) => (await import('./vm-show.ts')).vmShowCommand(cli),
       exec: async ({ cli, env }) => (await import('./vm-exec.ts')).vmExecCommand(cli, env),
       ssh: async ({ cli }) => (await import('./vm-ssh.ts')).vmSshCommand(cli),
+      cp: async ({ cli }) => (await import('./vm-cp.ts')).vmCpCommand(cli),
       logs: async ({ cli }) => (await import('./vm-logs.ts')).vmLogsCommand(cli),
     },
   },

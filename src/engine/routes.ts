@@ -3,6 +3,7 @@ import { operationRoutes } from './operation-routes.ts';
 import { listVms, resolveVm } from '../state/vms.ts';
 import type { EngineContext } from './context.ts';
 import { controlRoutes } from './control-routes.ts';
+import { copyRoutes } from './copy-routes.ts';
 import { imageRoutes } from './image-routes.ts';
 import { kernelRoutes } from './kernel-routes.ts';
 import { createVm } from './lifecycle/create-vm.ts';
@@ -72,6 +73,7 @@ export function routes(context: EngineContext): Route[] {
     ),
     streamRoute(vmRun, (params, operation, stream) => runVm(context, params, { operation, stream })),
     ...controlRoutes(context),
+    ...copyRoutes(context),
     ...imageRoutes(context),
     ...kernelRoutes(context),
     route(workspacePrepare, (params, operation) => prepareWorkspaceRoute(context, params, operation)),

@@ -49,6 +49,26 @@ export function memberHeader(member: TarMember): Buffer {
   return Buffer.concat([carrier, content, padding(content.length), own]);
 }
 
+/**
+ * The same for readers without PAX, such as busybox: GNU's long names, binary numbers where octal ones do not fit, and
+ * no more of the time than its seconds.
+ */
+export function gnuMemberHeader(member: TarMember): Buffer {
+  const { path, linkPath = '', mtime } = member;
+  const parts = [block({ ...member, mtime: { seconds: Math.max(0, mtime.seconds), nanoseconds: 0 } })];
+  const own = parts[0]!;
+  for (const [offset, length, value] of [
+    [108, 8, member.uid],
+    [116, 8, member.gid],
+    [124, 12, member.size],
+  ] as const)
+    if (value > (length === 8 ? maxOctal.short : maxOctal.long)) binary(own, { offset, length }, value);
+  sum(own);
+  if (path.length > 100) parts.unshift(longName('L', path));
+  if (linkPath.length > 100) parts.unshift(longName('K', linkPath));
+  return Buffer.concat(parts);
+}
+
 /** Zeros that follow contents of this size. */
 export function padding(size: number): Buffer {
   return Buffer.alloc((tarBlockSize - (size % tarBlockSize)) % tarBlockSize);
@@ -72,11 +92,22 @@ function block(member: TarMember): Buffer {
     deviceNumber(data, 329, member.device.major);
     deviceNumber(data, 337, member.device.minor);
   }
-  data.fill(' ', 148, 156);
-  let sum = 0;
-  for (const byte of data) sum += byte;
-  data.write(`${sum.toString(8).padStart(6, '0')}\u0000 `, 148, 'latin1');
+  sum(data);
   return data;
+}
+
+function sum(data: Buffer): void {
+  data.fill(' ', 148, 156);
+  const total = data.reduce((all, byte) => all + byte, 0);
+  data.write(`${total.toString(8).padStart(6, '0')}\u0000 `, 148, 'latin1');
+}
+
+/** A member of its own, in front of the one that it names. */
+function longName(type: string, name: string): Buffer {
+  const text = bytes(`${name}\0`);
+  const size = text.length;
+  const carrier = { path: '././@LongLink', type, mode: 0o644, uid: 0, gid: 0, size };
+  return Buffer.concat([block({ ...carrier, mtime: { seconds: 0, nanoseconds: 0 } }), text, padding(size)]);
 }
 
 /** What a PAX record says instead is 0 in the block. */
@@ -90,8 +121,18 @@ function octal(data: Buffer, offset: number, length: number, value: number): voi
 
 /** Minor numbers reach 2^20, and no PAX record is for them: GNU's binary form, which everybody reads. */
 function deviceNumber(data: Buffer, offset: number, value: number): void {
-  if (value <= maxOctal.short) return octal(data, offset, 8, value);
-  data.writeUInt32BE(value, offset + 4);
+  if (value <= maxOctal.short) octal(data, offset, 8, value);
+  else binary(data, { offset, length: 8 }, value);
+}
+
+function binary(
+  data: Buffer,
+  field: { readonly offset: number; readonly length: number },
+  value: number,
+): void {
+  const { offset, length } = field;
+  data.fill(0, offset, offset + length);
+  data.writeBigUInt64BE(BigInt(value), offset + length - 8);
   data[offset] = 0x80;
 }
 
