@@ -35,7 +35,7 @@ export async function completeWords(program: Command, cli: Cli, words: readonly 
   if (argument?.argChoices) return [...argument.argChoices];
   if (previous === '--vm' || argument?.name() === 'vm') return vmNames(cli);
   // One of the two is in a VM; the shell itself completes local paths when none of these fits.
-  if (argument?.name() === 'source') return (await vmNames(cli)).map((name) => `${name}:`);
+  if (command.name() === 'cp') return (await vmNames(cli)).map((name) => `${name}:`);
   if (argument?.name() === 'image') return imageNames(cli);
   if (argument?.name() === 'operation') return operationIds(cli);
   if (argument?.name() === 'kernel') return kernelNames(cli);

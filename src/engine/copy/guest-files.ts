@@ -93,7 +93,7 @@ export async function copyOut(
   const complaints = new Complaints();
   process.stderr.on('data', (chunk: Buffer) => complaints.add(chunk));
   process.stdio.end();
-  const tell = (done: number): void => operation.progress({ done, total: totalBytes, unit: 'bytes' });
+  const tell = progressOf(operation, totalBytes);
   try {
     // Not destroyed when it has ended: the guest's word about how tar ended comes after its output.
     const output = process.stdio.iterator({ destroyOnReturn: false });
@@ -117,7 +117,7 @@ export async function copyIn(
   const { signal } = operation;
   operation.enter(`Copying to ${vm.name}`);
   const guest = await runningGuest(context, vm, signal);
-  const tell = (done: number): void => operation.progress({ done, total: totalBytes, unit: 'bytes' });
+  const tell = progressOf(operation, totalBytes);
   const input = Readable.from(counted(await standardInput(stream, signal), tell), { objectMode: false });
   const unpack = as === 'directory' ? unpackDirectoryScript : unpackFileScript;
   let output: GuestOutput;
@@ -131,6 +131,11 @@ export async function copyIn(
   const complaints = new Complaints();
   complaints.add(Buffer.from(output.stderr));
   return { warnings: complaints.lines() };
+}
+
+/** The tar around a file is no part of it. */
+function progressOf(operation: Operation, total: number | undefined): (done: number) => void {
+  return (done) => operation.progress({ done: Math.min(done, total ?? done), total, unit: 'bytes' });
 }
 
 async function runningGuest(context: Context, vm: Vm, signal: AbortSignal): Promise<Guest> {
