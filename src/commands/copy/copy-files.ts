@@ -5,7 +5,7 @@ import { copyOutSummary, vmCopyIn, vmCopyOut, vmPath } from '../../engine/rpc/vm
 import type { ParamsOf } from '../../engine/rpc/method.ts';
 import { BangerError } from '../../errors.ts';
 import type { Cli } from '../cli.ts';
-import { printable } from '../printable.ts';
+import { printable } from '../../printable.ts';
 import { UsageError } from '../usage-error.ts';
 import type { CopyPlace } from './copy-place.ts';
 import { GuardedTree } from './guarded-tree.ts';
