@@ -49,7 +49,8 @@ export function collectWord(word: string, collected: readonly string[] = []): st
   return [...collected, word];
 }
 
-function orUsage<T>(parse: () => T): T {
+/** Makes a usage error of what a parser complains of. */
+export function orUsage<T>(parse: () => T): T {
   try {
     return parse();
   } catch (error) {

@@ -5,11 +5,12 @@ import { runSummary, vmRun } from '../engine/rpc/vm-methods.ts';
 import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
 import { addEnvOptions, readEnvOptions, type EnvOptions } from './env-options.ts';
+import { addTemplateOptions, chooseTemplate, type TemplateOptions } from './tree-template.ts';
 import { UsageError } from './usage-error.ts';
 import { addVmSpecOptions, vmSpecParams, type VmSpecOptions } from './vm-options.ts';
 import { stagesText } from './vm-text.ts';
 
-interface RunOptions extends VmSpecOptions, EnvOptions {
+interface RunOptions extends VmSpecOptions, EnvOptions, TemplateOptions {
   readonly rm?: boolean;
   readonly keep?: boolean;
   readonly detach?: boolean;
@@ -36,7 +37,7 @@ export function vmRunCommand(cli: Cli, env: Readonly<Record<string, string | und
       'Create a VM, send a git working tree into it, and run a command or a shell there',
     ),
   );
-  return addEnvOptions(command)
+  return addTemplateOptions(addEnvOptions(command))
     .argument('[path]', 'git working tree to send')
     .argument('[command...]', 'program and arguments, after --; a shell when there is none')
     .option('--rm', 'delete the VM afterwards, even one with a name or a shell')
@@ -138,9 +139,13 @@ async function runInNewVm(cli: Cli, { words, options, env }: RunInput): Promise<
   const runsProgram = words.argv !== undefined || options.entrypoint === true;
   const isThrowAway = runsProgram && options.name === undefined;
   const remove = options.rm ?? (options.keep ? false : isThrowAway);
+  const path = words.path === undefined ? undefined : resolve(cli.cwd, words.path);
+  const template = path === undefined ? undefined : await chooseTemplate(cli, path, options);
   const exit = await cli.attach(vmRun, {
     ...vmSpecParams(options),
-    path: words.path === undefined ? undefined : resolve(cli.cwd, words.path),
+    path,
+    template,
+    keepFailed: options.keep ?? false,
     argv: words.argv === undefined ? undefined : [...words.argv],
     env,
     workingDirectory: options.workdir,

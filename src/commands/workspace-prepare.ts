@@ -2,11 +2,12 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import type { ResultOf } from '../engine/rpc/method.ts';
 import { workspacePrepare } from '../engine/rpc/workspace-methods.ts';
+import { addTemplateOptions, chooseTemplate, type TemplateOptions } from './tree-template.ts';
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
 import { printable } from '../printable.ts';
 
-interface PrepareOptions {
+interface PrepareOptions extends TemplateOptions {
   readonly vm?: string;
   readonly guestPath?: string;
   readonly includeUntracked?: boolean;
@@ -14,17 +15,23 @@ interface PrepareOptions {
 }
 
 export function workspacePrepareCommand(cli: Cli): Command {
-  return new Command('prepare')
+  const command = new Command('prepare')
     .description('Send a git working tree into a VM, changes that are not committed included')
     .argument('[path]', 'a directory of the working tree (default: the current one)')
     .option('--vm <name>', 'the VM (default: the one it was sent to before, else a new one)')
     .option('--guest-path <path>', 'where it goes in the VM (default: /root/ and the name of its directory)')
     .option('--include-untracked', 'send untracked files too, except ignored ones')
-    .option('--overwrite', 'replace what is in the VM, changes made there included')
+    .option('--overwrite', 'replace what is in the VM, changes made there included');
+  return addTemplateOptions(command)
     .addHelpText('after', '\nExample:\n  banger workspace prepare . --vm web')
     .action(async (path: string | undefined, options: PrepareOptions) => {
+      const tree = resolve(cli.cwd, path ?? '.');
+      // What the tree says is for VMs that are made for it.
+      const isNew = options.vm === undefined;
+      const template = isNew ? await chooseTemplate(cli, tree, { ...options, unlessBound: true }) : undefined;
       const result = await cli.call(workspacePrepare, {
-        path: resolve(cli.cwd, path ?? '.'),
+        path: tree,
+        template,
         vm: options.vm,
         guestPath: options.guestPath,
         includeUntracked: options.includeUntracked ?? false,

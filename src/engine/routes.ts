@@ -26,6 +26,7 @@ import {
 } from './rpc/vm-methods.ts';
 import { vmLogs } from './rpc/vm-log-methods.ts';
 import { workspaceApply, workspaceExport, workspacePrepare } from './rpc/workspace-methods.ts';
+import { templateRoutes } from './setup/template-routes.ts';
 import { sendVmLog } from './vm-logs.ts';
 import { labelled } from './vm-selection.ts';
 import { viewVm, viewVmDetails, viewVms } from './vm-view.ts';
@@ -82,6 +83,7 @@ export function routes(context: EngineContext): Route[] {
     ),
     route(workspaceApply, (params, operation) => applyWorkspace(context, params, operation)),
     ...operationRoutes(context),
+    ...templateRoutes(context),
     ...eventRoutes(context),
   ];
 }

@@ -3,6 +3,7 @@ import type * as z from 'zod/mini';
 import { getKernel } from '../state/kernels.ts';
 import { monotonicMs } from '../host/clock.ts';
 import { vmPaths } from '../state/layout.ts';
+import { findVmTemplate, type RecordedTemplate } from '../state/templates.ts';
 import type { Vm } from '../state/vms.ts';
 import { listWorkspaces, workspacesByVm, type Workspace } from '../state/workspaces.ts';
 import type { EngineContext } from './context.ts';
@@ -84,5 +85,12 @@ export async function viewVmDetails(context: EngineContext, vm: Vm): Promise<z.o
     hostPublicKey: vm.hostPublicKey,
     bootPhases: context.handles.get(vm.id)?.phases,
     diskUsedBytes: (disk?.blocks ?? 0) * blockBytes,
+    template: viewTemplate(findVmTemplate(context.db, vm.id)),
   };
+}
+
+function viewTemplate(recorded: RecordedTemplate | undefined): z.output<typeof vmShow.result>['template'] {
+  if (!recorded) return undefined;
+  const { file, sha256, env, setup } = recorded.template;
+  return { hostPath: recorded.hostPath, file, sha256, env: { ...env }, setup: setup.map(({ text }) => text) };
 }

@@ -1,15 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { parse, TomlError } from 'smol-toml';
 import * as z from 'zod/mini';
-import { BangerError, errnoOf, errorText } from '../errors.ts';
-import { parseDurationMs, parseSizeBytes } from './units.ts';
+import { errnoOf } from '../errors.ts';
+import { durationText as duration, parseTomlFile, sizeText as size } from './toml.ts';
 
 /** A boot's console must fit. */
 const minLogBytes = 64 * 1024;
 const defaultLogBytes = 8 * 1024 * 1024;
-
-const size = parsedText(parseSizeBytes);
-const duration = parsedText(parseDurationMs);
 
 /** `config.toml`. Every key is optional; a key that is not listed here is an error. */
 const schema = z.strictObject({
@@ -111,14 +107,7 @@ export function loadConfig(file: string): Config {
 
 /** Parses the text of a `config.toml`; `file` is for messages. */
 export function parseConfig(text: string, file: string): Config {
-  const parsed = schema.safeParse(parseToml(text, file));
-  if (!parsed.success) {
-    const problems = parsed.error.issues.map(problemText).join('; ');
-    throw new BangerError('invalid_argument', `"${file}": ${problems}`, {
-      hint: `Correct it with: \${EDITOR:-vi} ${file}`,
-    });
-  }
-  const { engine, vm, vmm, catalog, kernels, registries } = parsed.data;
+  const { engine, vm, vmm, catalog, kernels, registries } = parseTomlFile(schema, text, file);
   return {
     engineIdleTimeoutMs: engine?.idle_timeout ?? defaultIdleTimeoutMs,
     logBytes: engine?.log_size ?? defaultLogBytes,
@@ -141,50 +130,11 @@ export function parseConfig(text: string, file: string): Config {
   };
 }
 
-/** A string with a parser of its own, whose complaint becomes the schema's, so that it is told with its key. */
-function parsedText<T>(parse: (text: string) => T) {
-  return z.pipe(
-    z.string(),
-    z.transform((text, context) => {
-      try {
-        return parse(text);
-      } catch (error) {
-        context.issues.push({ code: 'custom', message: errorText(error), input: text });
-        return z.NEVER;
-      }
-    }),
-  );
-}
-
-function problemText(issue: z.core.$ZodIssue): string {
-  const path = issue.path.join('.');
-  if (issue.code === 'unrecognized_keys') {
-    return `unknown key ${issue.keys.map((key) => `"${[...issue.path, key].join('.')}"`).join(', ')}`;
-  }
-  const message = issue.code === 'invalid_key' ? issue.issues[0]?.message : undefined;
-  return `"${path}": ${message ?? issue.message}`;
-}
-
 function readIfPresent(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return '';
     throw error;
-  }
-}
-
-function parseToml(text: string, file: string): unknown {
-  try {
-    return parse(text);
-  } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    throw new BangerError(
-      'invalid_argument',
-      `"${file}" line ${error.line} is not TOML: ${error.message.split('\n')[0]}`,
-      {
-        hint: `Correct it with: \${EDITOR:-vi} ${file}`,
-      },
-    );
   }
 }

@@ -91,4 +91,18 @@ export const migrations: readonly string[] = [
    CREATE INDEX published_ports_by_vm ON published_ports (vm_id);`,
   // How an image's filesystem is known again: JSON, see RootfsMark. NULL for files of the user's, and until the next use.
   `ALTER TABLE images ADD COLUMN rootfs TEXT;`,
+  // What trees say about VMs that are made for them, and which of it the user has agreed to.
+  `CREATE TABLE vm_templates (
+     vm_id TEXT PRIMARY KEY REFERENCES vms (id) ON DELETE CASCADE,
+     host_path TEXT NOT NULL,         -- top of the working tree on the host
+     sha256 TEXT NOT NULL,            -- hex, of the file's bytes
+     content TEXT NOT NULL            -- JSON, see Template
+   ) STRICT;
+   CREATE TABLE trusted_templates (
+     host_path TEXT NOT NULL,
+     file TEXT NOT NULL,              -- path below the tree
+     sha256 TEXT NOT NULL,
+     trusted_at TEXT NOT NULL,
+     PRIMARY KEY (host_path, file, sha256)
+   ) STRICT;`,
 ];

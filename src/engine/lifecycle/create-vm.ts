@@ -4,6 +4,7 @@ import { BangerError } from '../../errors.ts';
 import { syncDirectory, writeFileAtomic } from '../../host/files.ts';
 import { generateHostKey } from '../../host/keys.ts';
 import { vmPaths } from '../../state/layout.ts';
+import { saveVmTemplate, type RecordedTemplate } from '../../state/templates.ts';
 import { deleteVmRow, insertVm, listVms, moveVm, type Labels, type NewVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
@@ -12,7 +13,7 @@ import { chooseKernel } from '../images/kernels/find-kernel.ts';
 import type { Operation } from '../operations.ts';
 import { bootVm } from './boot-vm.ts';
 import { cleanUpCapabilities } from './capabilities.ts';
-import { planPorts, type PortRequest } from './published-ports.ts';
+import { planPorts, type PortName, type PortRequest } from './published-ports.ts';
 import { withRollback } from './rollback.ts';
 import { generateVmName } from './vm-names.ts';
 import { hostSize, planVmSize } from './vm-spec.ts';
@@ -34,6 +35,8 @@ export interface CreateVmParams {
   readonly start: boolean;
   /** Belongs to one `vm run` and goes with it, also when the engine dies */
   readonly ephemeral: boolean;
+  /** What the other params were taken from, to be recorded */
+  readonly recordedTemplate?: RecordedTemplate;
 }
 
 /**
@@ -50,7 +53,7 @@ export async function createVm(
   const imageName = params.image ?? config.image;
   if (params.name !== undefined) refuseTakenName(context, params.name);
   const kernelId = chooseKernel(context.db, params.kernel)?.id;
-  const ports = await planPorts(params.publish ?? []);
+  const ports = await planPorts(params.publish ?? [], (port) => isOwned(context, port));
   operation.enter('Finding image');
   using held = await holdImage(context, imageName, operation);
   const { image } = held;
@@ -84,9 +87,11 @@ export async function createVm(
       const vm = await run({
         stage: 'Reserving name',
         apply: () =>
-          context.locks.reservation.run('name', operation.signal, async () =>
-            reserve(context, planned, params.name),
-          ),
+          context.locks.reservation.run('name', operation.signal, async () => {
+            const reserved = reserve(context, planned, params.name);
+            if (params.recordedTemplate) saveVmTemplate(context.db, id, params.recordedTemplate);
+            return reserved;
+          }),
         undo: () => deleteVmRow(context.db, id),
       });
 
@@ -125,6 +130,11 @@ function refuseTakenName(context: EngineContext, name: string): void {
   throw new BangerError('already_exists', `There is already a VM named "${name}"`, {
     hint: `Choose another name, or delete it with: banger vm delete ${name}`,
   });
+}
+
+function isOwned(context: EngineContext, { protocol, hostPort }: PortName): boolean {
+  const isIt = (port: PortName): boolean => port.protocol === protocol && port.hostPort === hostPort;
+  return listVms(context.db).some((vm) => vm.ports.some(isIt));
 }
 
 const generatedNameAttempts = 5;

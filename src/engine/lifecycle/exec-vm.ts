@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import { abortError, BangerError } from '../../errors.ts';
 import { getImage } from '../../state/images.ts';
+import { findVmTemplate } from '../../state/templates.ts';
 import type { Vm } from '../../state/vms.ts';
 import { listWorkspaces } from '../../state/workspaces.ts';
 import type { EngineContext } from '../context.ts';
@@ -39,7 +40,7 @@ export async function execVm(
   );
   const guest = await context.guest(vm, operation.signal);
   const options: GuestExecOptions = {
-    env: params.env,
+    env: { ...findVmTemplate(context.db, vm.id)?.template.env, ...params.env },
     user: program.user,
     terminal: params.terminal,
     workingDirectory: program.workingDirectory,

@@ -4,31 +4,57 @@ import { checkPort, findFreePort } from '../../host/ports.ts';
 import type { PublishedPort } from '../../state/ports.ts';
 import { changeVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
+import type { PortRequest as PortForText } from '../rpc/port-text.ts';
 import { guestSshPort } from '../guest-pool.ts';
 
-/** A port to publish; without `hostPort`, any that is free. */
-export interface PortRequest {
-  readonly protocol: 'tcp' | 'udp';
-  readonly bind: string;
-  readonly hostPort?: number;
-  readonly guestPort: number;
+/** A port to publish. */
+export interface PortRequest extends PortForText {
+  /** The host's port is a wish: another one will do when it is taken */
+  readonly prefersHostPort?: boolean;
 }
 
-/** Gives each a port of the host. Throws when one is asked for that is taken. */
-export async function planPorts(requests: readonly PortRequest[]): Promise<PublishedPort[]> {
+/** A port of the host, whatever the address. */
+export interface PortName {
+  readonly protocol: 'tcp' | 'udp';
+  readonly hostPort: number;
+}
+
+/** Gives each a port of the host. Throws when one is asked for that is taken; `isOwned` knows those of other VMs. */
+export async function planPorts(
+  requests: readonly PortRequest[],
+  isOwned: (port: PortName) => boolean = () => false,
+): Promise<PublishedPort[]> {
   const planned: PublishedPort[] = [];
-  for (const { protocol, bind, hostPort, guestPort } of requests) {
-    if (hostPort !== undefined) await checkPort({ protocol, bind, port: hostPort });
-    const chosen = hostPort === undefined;
-    planned.push({
-      protocol,
-      bind,
-      hostPort: hostPort ?? (await findFreePort({ protocol, bind })),
-      guestPort,
-      chosen,
-    });
+  const isOurs = (port: PortName): boolean =>
+    planned.some((one) => one.protocol === port.protocol && one.hostPort === port.hostPort);
+  for (const { protocol, bind, guestPort, hostPort, prefersHostPort = false } of requests) {
+    const place = { protocol, bind };
+    if (hostPort === undefined || prefersHostPort) {
+      const wanted = hostPort !== undefined && { protocol, hostPort };
+      const isFree =
+        wanted && !isOurs(wanted) && !isOwned(wanted) && (await canListen({ ...place, port: hostPort }));
+      planned.push({
+        ...place,
+        guestPort,
+        hostPort: isFree ? hostPort : await findFreePort(place),
+        chosen: true,
+      });
+    } else {
+      await checkPort({ ...place, port: hostPort });
+      planned.push({ ...place, hostPort, guestPort, chosen: false });
+    }
   }
   return planned;
+}
+
+async function canListen(place: Parameters<typeof checkPort>[0]): Promise<boolean> {
+  try {
+    await checkPort(place);
+    return true;
+  } catch (error) {
+    if (error instanceof BangerError) return false;
+    throw error;
+  }
 }
 
 /**

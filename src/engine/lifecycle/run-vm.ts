@@ -1,10 +1,14 @@
 import { BangerError, errorText } from '../../errors.ts';
+import type { RecordedTemplate } from '../../state/templates.ts';
 import { findVm, getVm, setEphemeral, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { GuestExit } from '../guest.ts';
 import { uncancellable, type TimedOperation } from '../operations.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
 import type { RunSummary } from '../rpc/vm-methods.ts';
+import { withTemplate } from '../setup/apply-template.ts';
+import { setUp } from '../setup/set-up.ts';
+import { admitTemplate, type TemplateChoice } from '../setup/template-consent.ts';
 import { checkTree } from '../workspace/inspect-tree.ts';
 import { prepareWorkspace } from '../workspace/prepare-workspace.ts';
 import { createVm, type CreateVmParams } from './create-vm.ts';
@@ -12,9 +16,14 @@ import { deleteVm } from './delete-vm.ts';
 import { execVm, type ExecParams } from './exec-vm.ts';
 import { savePatch } from './save-patch.ts';
 
-export interface RunParams extends ExecParams, Omit<CreateVmParams, 'start' | 'ephemeral'> {
+export interface RunParams
+  extends ExecParams, Omit<CreateVmParams, 'start' | 'ephemeral' | 'recordedTemplate'> {
   readonly path?: string;
   readonly includeUntracked: boolean;
+  /** What the tree says about its VM, as it was shown */
+  readonly template?: TemplateChoice;
+  /** Keep the VM also when it cannot be set up */
+  readonly keepFailed: boolean;
   /** Run nothing: it is over when the VM is ready */
   readonly detach: boolean;
   readonly remove: boolean;
@@ -31,14 +40,18 @@ export async function runVm(
   params: RunParams,
   run: { readonly operation: TimedOperation; readonly stream: EngineStream },
 ): Promise<GuestExit & RunSummary> {
-  const { operation, stream } = run;
+  const { operation } = run;
   // What cannot be sent is refused before a VM is made for it.
-  if (params.path !== undefined) await checkTree(context.exec, params.path, operation.signal);
-  const vm = await createVm(context, { ...params, start: true, ephemeral: true }, operation);
+  const tree =
+    params.path === undefined
+      ? undefined
+      : await planTree(context, { ...params, path: params.path }, operation);
+  const wanted = withTemplate(params, tree?.template);
+  const vm = await createVm(context, { ...wanted, start: true, ephemeral: true }, operation);
+  if (tree) await furnish(context, { vm, params, tree }, operation);
   try {
-    if (params.path !== undefined) await sendTree(context, { vm, params, path: params.path }, operation);
     if (!params.remove) setEphemeral(context.db, vm.id, false);
-    const exit = params.detach ? { code: 0 } : await runProgram(context, { vm, params, stream }, operation);
+    const exit = params.detach ? { code: 0 } : await runProgram(context, { ...run, vm, params }, operation);
     const patch = params.remove ? await takeDown(context, vm, operation) : undefined;
     return { ...exit, vm: vm.name, removed: params.remove, stages: [...operation.timings()], patch };
   } catch (error) {
@@ -46,6 +59,54 @@ export async function runVm(
     const patch = isLeft ? await takeDown(context, vm, operation) : undefined;
     throw patch ? withPatch(error, patch.path) : error;
   }
+}
+
+/** A working tree that can be sent, and what it says about its VM. */
+interface PlannedTree {
+  readonly path: string;
+  readonly hostPath: string;
+  readonly template?: RecordedTemplate;
+}
+
+async function planTree(
+  context: EngineContext,
+  params: RunParams & { readonly path: string },
+  operation: TimedOperation,
+): Promise<PlannedTree> {
+  const { path, template: choice, image } = params;
+  const { topLevel: hostPath } = await checkTree(context.exec, path, operation.signal);
+  if (!choice) return { path, hostPath };
+  const hasImage = image !== undefined;
+  return { path, hostPath, template: await admitTemplate(context.db, hostPath, { choice, hasImage }) };
+}
+
+/** Sends the tree and sets the VM up. One where that failed goes: nobody has worked in it yet. */
+async function furnish(
+  context: EngineContext,
+  what: { readonly vm: Vm; readonly params: RunParams; readonly tree: PlannedTree },
+  operation: TimedOperation,
+): Promise<void> {
+  const { vm, params, tree } = what;
+  try {
+    const guestPath = await sendTree(context, what, operation);
+    if (!tree.template) return;
+    await setUp(context, { vm, guestPath, recorded: tree.template, env: params.env }, operation);
+  } catch (error) {
+    if (!params.keepFailed || operation.signal.aborted) {
+      await deleteVm(context, vm.id, uncancellable(operation, AbortSignal.timeout(takeDownTimeoutMs)));
+      throw error;
+    }
+    setEphemeral(context.db, vm.id, false);
+    throw kept(error, vm);
+  }
+}
+
+function kept(error: unknown, { name }: Vm): unknown {
+  if (!(error instanceof BangerError)) return error;
+  return new BangerError(error.code, error.message, {
+    hint: `VM "${name}" was kept. Enter it: banger vm ssh ${name}; delete it: banger vm delete ${name}`,
+    cause: error,
+  });
 }
 
 async function runProgram(
@@ -67,23 +128,26 @@ function withPatch(error: unknown, path: string): unknown {
   });
 }
 
+/** Returns where it is in the guest. */
 async function sendTree(
   context: EngineContext,
-  what: { readonly vm: Vm; readonly params: RunParams; readonly path: string },
+  what: { readonly vm: Vm; readonly params: RunParams; readonly tree: PlannedTree },
   operation: TimedOperation,
-): Promise<void> {
-  const { vm, params, path } = what;
-  const { warnings, untracked } = await prepareWorkspace(
+): Promise<string> {
+  const { vm, params, tree } = what;
+  const sent = await prepareWorkspace(
     context,
-    { path, vm: vm.name, includeUntracked: params.includeUntracked, overwrite: false },
+    { path: tree.path, vm: vm.name, includeUntracked: params.includeUntracked, overwrite: false },
     operation,
     () => Promise.reject(new BangerError('internal', 'The VM of this run is known')),
   );
+  const { warnings, untracked } = sent;
   for (const warning of warnings) operation.note?.(`Warning: ${warning}`);
   if (untracked > 0) {
     const files = untracked === 1 ? '1 untracked file' : `${untracked} untracked files`;
     operation.note?.(`${files} stayed behind; to send them too: --include-untracked`);
   }
+  return sent.guestPath;
 }
 
 /** Long enough for a large patch of an emulated guest; a guest that hangs must not be waited for for ever. */

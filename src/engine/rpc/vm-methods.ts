@@ -1,6 +1,7 @@
 import * as z from 'zod/mini';
 import { vmStates } from '../../state/vm-states.ts';
 import { method, question, streamMethod } from './method.ts';
+import { templateChoice } from './template-methods.ts';
 
 const labelKey = z
   .string()
@@ -141,6 +142,16 @@ export const vmShow = question(
     bootPhases: z.optional(z.record(z.string(), z.number())),
     /** Bytes its disk takes on the host */
     diskUsedBytes: z.number(),
+    /** What a tree said about it when it was made */
+    template: z.optional(
+      z.object({
+        hostPath: z.string(),
+        file: z.string(),
+        sha256: z.string(),
+        env: z.record(z.string(), z.string()),
+        setup: z.array(z.string()),
+      }),
+    ),
   }),
 );
 
@@ -202,6 +213,10 @@ export const vmRun = streamMethod(
     includeUntracked: z._default(z.boolean(), false),
     /** Run the image's own entrypoint; `argv` are arguments for it then */
     entrypoint: z._default(z.boolean(), false),
+    /** What the tree says about its VM */
+    template: templateChoice,
+    /** Keep the VM also when it cannot be set up */
+    keepFailed: z._default(z.boolean(), false),
     /** Run nothing: the VM is ready, and stays */
     detach: z._default(z.boolean(), false),
     /** Delete the VM when the program has ended */

@@ -1,5 +1,6 @@
 import * as z from 'zod/mini';
 import { method, streamMethod } from './method.ts';
+import { templateChoice } from './template-methods.ts';
 
 const absolutePath = z.string().check(z.regex(/^\//));
 
@@ -27,6 +28,8 @@ export const workspacePrepare = method(
     includeUntracked: z._default(z.boolean(), false),
     /** Replaces what is in the guest, changes made there included */
     overwrite: z._default(z.boolean(), false),
+    /** What the tree says about its VM, for when one is made */
+    template: templateChoice,
   }),
   z.extend(workspaceView, {
     files: z.int(),

@@ -29,6 +29,11 @@ export function findBoundVm(
   );
 }
 
+/** The VM that a tree is sent to again. That of a `vm run` belongs to the run, and goes with it. */
+export function findReusableVm(db: Database, hostPath: string): BoundVm | undefined {
+  return findBoundVm(db, hostPath, (vm) => !vm.ephemeral);
+}
+
 /**
  * Finds the workspace a user means: of the tree that holds `path`, of the VM given, or of both.
  * Throws `not_found` when nothing was sent, `invalid_argument` when the VM alone does not decide it.

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError } from '../../errors.ts';
+import { findVmTemplate } from '../../state/templates.ts';
 import { findVm, resolveVm, type Vm } from '../../state/vms.ts';
 import { listWorkspaces, saveWorkspace, type Workspace } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
@@ -50,7 +51,7 @@ export async function prepareWorkspace(
 
     const chosen = named ? { vm: named, created: false } : await ensureVm(hostPath, operation);
     const vm = await awaitRunningVm(context, chosen.vm.id, signal);
-    const guestPath = chosenPath ?? defaultGuestPath(hostPath);
+    const guestPath = chosenPath ?? templatePath(context, vm, hostPath) ?? defaultGuestPath(hostPath);
     const workspace = { vmId: vm.id, hostPath, guestPath };
 
     return context.locks.workspace.run(vm.id, signal, async () => {
@@ -77,6 +78,12 @@ export async function prepareWorkspace(
       };
     });
   });
+}
+
+/** Where the tree itself wants to go, as it said when the VM was made for it. */
+function templatePath({ db }: WorkspaceContext, vm: Vm, hostPath: string): string | undefined {
+  const recorded = findVmTemplate(db, vm.id);
+  return recorded?.hostPath === hostPath ? recorded.template.guestPath : undefined;
 }
 
 type Inspected = WorkingTree & { readonly scratch: string };

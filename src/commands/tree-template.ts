@@ -1,0 +1,112 @@
+import { Option, type Command } from 'commander';
+import type { ParamsOf, ResultOf } from '../engine/rpc/method.ts';
+import { templateRead } from '../engine/rpc/template-methods.ts';
+import type { vmRun } from '../engine/rpc/vm-methods.ts';
+import { BangerError } from '../errors.ts';
+import { printable } from '../printable.ts';
+import { formatBytes } from '../state/units.ts';
+import type { Cli } from './cli.ts';
+
+/** What `vm run` and `workspace prepare` ask about what the tree says itself. */
+export interface TemplateOptions {
+  /** False with `--no-template` */
+  readonly template: boolean;
+  readonly trust?: boolean;
+  readonly yes?: boolean;
+}
+
+export function addTemplateOptions(command: Command): Command {
+  return command
+    .option('--no-template', "do not use the tree's banger.toml or devcontainer.json")
+    .option('--trust', 'agree to the setup commands and ports that it asks for, without being asked')
+    .addOption(new Option('-y, --yes', 'as --trust').hideHelp());
+}
+
+type Choice = ParamsOf<typeof vmRun>['template'];
+type Template = NonNullable<ResultOf<typeof templateRead>['template']>;
+
+/**
+ * Reads what a tree says about its VM, tells what of it will be used, and asks about what takes consent. Undefined when
+ * there is nothing. Throws when the user does not agree, or there is nobody to ask.
+ */
+export async function chooseTemplate(
+  cli: Cli,
+  path: string,
+  options: TemplateOptions & { readonly image?: string; readonly unlessBound?: boolean },
+): Promise<Choice> {
+  if (!options.template) return undefined;
+  const { hostPath, template } = await cli.call(templateRead, {
+    path,
+    hasImage: options.image !== undefined,
+    unlessBound: options.unlessBound ?? false,
+  });
+  if (!template) return undefined;
+  for (const warning of template.warnings) cli.say(`Warning: ${printable(warning)}`);
+  const isAsked = options.trust === true || options.yes === true;
+  if (!template.isAgreed && !isAsked) await askToAgree(cli, hostPath, template);
+  const says = templateText(template);
+  if (says !== '') cli.say(printable(`Using ${template.file}: ${says}`));
+  return { sha256: template.sha256, trust: !template.isAgreed };
+}
+
+async function askToAgree(cli: Cli, hostPath: string, { file, asksFor }: Template): Promise<void> {
+  const { commands, ports } = asksFor;
+  for (const line of demandLines({ file: `"${file}" of "${hostPath}"`, commands, ports })) cli.say(line);
+  const answer = await cli.ask('Agree to that, as long as the file stays as it is?');
+  if (answer) return;
+  const what = [
+    ...(commands.length > 0 ? [count(commands.length, 'setup command')] : []),
+    ...(ports.length > 0 ? [`${count(ports.length, 'port')} open to others`] : []),
+  ].join(' and ');
+  const isRefused = answer === false;
+  throw new BangerError(
+    isRefused ? 'cancelled' : 'invalid_argument',
+    isRefused
+      ? `"${file}" was not agreed to, and no VM was made`
+      : `"${file}" asks for ${what}, nobody has agreed to that, and there is no terminal to ask on`,
+    {
+      hint: isRefused
+        ? 'To go without the file: --no-template'
+        : `Read ${hostPath}/${file}, then agree with --trust, or go without it: --no-template`,
+    },
+  );
+}
+
+/** Everything that is agreed to, in full: a text that is cut or obeyed by the terminal could hide something. */
+function demandLines(demand: { file: string } & Template['asksFor']): string[] {
+  const lines: string[] = [];
+  if (demand.commands.length > 0) {
+    lines.push(`${demand.file} wants to run in the VM, as root:`);
+    for (const command of demand.commands) {
+      const [first = '', ...rest] = command.split('\n');
+      lines.push(`  $ ${first}`, ...rest.map((line) => `    ${line}`));
+    }
+  }
+  if (demand.ports.length > 0) {
+    lines.push(`${demand.file} wants ports of this host that others can reach:`);
+    lines.push(...demand.ports.map((port) => `  ${port}`));
+  }
+  return lines.map(printable);
+}
+
+/** `image node:22, 2 CPUs, 2 GiB of memory, port 3000, 2 setup commands` */
+function templateText(template: Template): string {
+  const { image, cpus, memoryMib, diskBytes, guestPath, ports, env, setup } = template;
+  const variables = Object.keys(env).length;
+  return [
+    image === undefined ? '' : `image ${image}`,
+    cpus === undefined ? '' : count(cpus, 'CPU'),
+    memoryMib === undefined ? '' : `${formatBytes(memoryMib * 1024 ** 2)} of memory`,
+    diskBytes === undefined ? '' : `a disk of ${formatBytes(diskBytes)}`,
+    guestPath === undefined ? '' : `in ${guestPath}`,
+    ports.length === 0 ? '' : `${ports.length === 1 ? 'port' : 'ports'} ${ports.join(', ')}`,
+    variables === 0 ? '' : count(variables, 'variable'),
+    setup.length === 0 ? '' : count(setup.length, 'setup command'),
+  ]
+    .filter((part) => part !== '')
+    .join(', ');
+}
+
+function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? '' : 's'}`;
+}

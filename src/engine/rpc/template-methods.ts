@@ -1,0 +1,51 @@
+import * as z from 'zod/mini';
+import { question } from './method.ts';
+
+/** A template that a client was shown, and whether the user agrees to it. Absent: templates are not used. */
+export const templateChoice = z.optional(
+  z.object({
+    /** Hex, of the file that was shown */
+    sha256: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
+    /** Agree to what it asks for, now and as long as the file stays as it is */
+    trust: z._default(z.boolean(), false),
+  }),
+);
+
+/** What a working tree says about a VM that is made for it. The file may be a stranger's: its words are data. */
+export const templateRead = question(
+  'template.read',
+  z.object({
+    /** A directory of the tree, absolute */
+    path: z.string().check(z.regex(/^\//)),
+    /** The user has chosen an image: the file need not have one */
+    hasImage: z._default(z.boolean(), false),
+    /** Say nothing when the tree has a VM already, since none will be made */
+    unlessBound: z._default(z.boolean(), false),
+  }),
+  z.object({
+    /** Top of the working tree */
+    hostPath: z.string(),
+    /** Absent when the tree says nothing */
+    template: z.optional(
+      z.object({
+        /** Path below the tree */
+        file: z.string(),
+        sha256: z.string(),
+        image: z.optional(z.string()),
+        cpus: z.optional(z.int()),
+        memoryMib: z.optional(z.int()),
+        diskBytes: z.optional(z.number()),
+        guestPath: z.optional(z.string()),
+        ports: z.array(z.string()),
+        env: z.record(z.string(), z.string()),
+        setup: z.array(z.string()),
+        /** What the user has to agree to */
+        asksFor: z.object({ commands: z.array(z.string()), ports: z.array(z.string()) }),
+        /** False when the user has yet to agree */
+        isAgreed: z.boolean(),
+        /** What it asks for and does not get */
+        warnings: z.array(z.string()),
+      }),
+    ),
+  }),
+);
