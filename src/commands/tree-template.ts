@@ -67,7 +67,7 @@ async function askToAgree(cli: Cli, hostPath: string, { file, asksFor }: Templat
     {
       hint: isRefused
         ? 'To go without the file: --no-template'
-        : `Read ${hostPath}/${file}, then agree with --trust, or go without it: --no-template`,
+        : `Read it: cat ${hostPath}/${file}; then agree with --trust, or go without it: --no-template`,
     },
   );
 }

@@ -23,7 +23,10 @@ export function vmShowCommand(cli: Cli): Command {
           );
           const boot =
             phases.length === 0 ? '' : `\nBoot:       ${phases.join(', ')} after the kernel started`;
-          return `${vmText(vm)}\nKernel:     ${printable(vm.kernel)}\nDisk used:  ${formatBytes(vm.diskUsedBytes)}${boot}\n`;
+          const { hostPath, file } = vm.template ?? {};
+          const template =
+            file === undefined ? '' : `\nTemplate:   ${printable(`${hostPath}/${file}`)}, as it was then`;
+          return `${vmText(vm)}\nKernel:     ${printable(vm.kernel)}\nDisk used:  ${formatBytes(vm.diskUsedBytes)}${template}${boot}\n`;
         },
       ),
     );

@@ -58,9 +58,36 @@ function problemText(issue: z.core.$ZodIssue, schema: z.core.$ZodType): string {
     const valid = [...validKeys(schema)];
     return issue.keys.map((key) => unknownKeyText([...issue.path, key].join('.'), valid)).join('; ');
   }
-  const message = issue.code === 'invalid_key' ? issue.issues[0]?.message : undefined;
-  return `"${path}": ${message ?? issue.message}`;
+  return path === '' ? complaint(issue) : `"${path}": ${complaint(issue)}`;
 }
+
+/** What the schema says itself, else what can be said of any value. */
+function complaint(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'invalid_key') return issue.issues[0]?.message ?? issue.message;
+  if (issue.message !== 'Invalid input') return issue.message;
+  switch (issue.code) {
+    case 'invalid_type':
+      return `is not ${kinds[issue.expected] ?? issue.expected}`;
+    case 'too_small':
+      return issue.origin === 'array' ? 'is empty' : `is less than ${issue.minimum}`;
+    case 'too_big':
+      return `is more than ${issue.maximum}`;
+    case 'invalid_value':
+      return `is none of ${issue.values.map((value) => JSON.stringify(value)).join(', ')}`;
+    default:
+      return 'cannot be that';
+  }
+}
+
+const kinds: Readonly<Record<string, string>> = {
+  int: 'a whole number',
+  number: 'a number',
+  string: 'a text in quotes',
+  boolean: 'true or false',
+  array: 'a list',
+  object: 'a table of keys',
+  record: 'a table of keys',
+};
 
 function unknownKeyText(key: string, valid: readonly string[]): string {
   const near = nearestWord(key, valid) ?? valid.find((one) => lastPart(one) === lastPart(key));
@@ -82,11 +109,13 @@ function* validKeys(schema: z.core.$ZodType, prefix = ''): Generator<string> {
   }
 }
 
-/** The word that somebody meant who mistyped it: at most a third of it differs. */
+/** The word that somebody meant who mistyped it, if there is one that is close enough. */
 export function nearestWord(word: string, candidates: readonly string[]): string | undefined {
   const scored = candidates.map((candidate) => ({ candidate, distance: editDistance(word, candidate) }));
   const [best] = scored.toSorted((left, right) => left.distance - right.distance);
-  if (!best || best.distance > Math.max(1, Math.floor(word.length / 3))) return undefined;
+  // Two letters that changed places are two edits.
+  const allowed = word.length <= 3 ? 1 : Math.max(2, Math.floor(word.length / 3));
+  if (!best || best.distance > allowed) return undefined;
   return best.candidate;
 }
 

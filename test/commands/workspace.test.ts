@@ -83,10 +83,12 @@ const exported = {
 test('prepare sends the current directory, and says what stayed behind', async () => {
   const { calls, stdout, talk } = await run(['prepare'], prepared);
   expect(calls).toEqual([
+    { method: 'template.read', params: { path: directory, hasImage: false, unlessBound: true } },
     {
       method: 'workspace.prepare',
       params: {
         path: directory,
+        template: undefined,
         vm: undefined,
         guestPath: undefined,
         includeUntracked: false,

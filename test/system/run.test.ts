@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { openBanger } from '../support/banger.ts';
@@ -47,6 +47,69 @@ test('--keep keeps the VM, and --json tells about it', async () => {
   });
   expect(await banger.guest(summary.vm, 'pwd')).toBe('/root/tree');
   await banger.ok(['vm', 'delete', summary.vm]);
+});
+
+test('banger.toml shapes the VM once it was agreed to, and the VM keeps what it was made from', async () => {
+  const file = join(tree, 'banger.toml');
+  const setup = 'setup = ["echo setting up; pwd >/root/made; echo $MODE >>/root/made"]';
+  writeFileSync(file, `memory = "192M"\nports = [3000]\n${setup}\n[env]\nMODE = "dev"\n`);
+  const refused = await run('.', '--', 'true');
+  expect(refused.code).toBe(125);
+  expect(refused.stderr).toContain('  $ echo setting up; pwd >/root/made; echo $MODE >>/root/made\n');
+  expect(refused.stderr).toContain('then agree with --trust');
+
+  const made = await banger.run(['workspace', 'prepare', tree, '--trust', '--json']);
+  expect(made.code, made.stderr).toBe(0);
+  const { vm } = JSON.parse(made.stdout) as { vm: string };
+  expect(made.stderr).toContain('"Note","detail":"  setting up"');
+  expect(await banger.guest(vm, 'cat /root/made; echo $MODE')).toBe('/root/tree\ndev\ndev');
+  expect(await banger.json('vm', 'show', vm)).toMatchObject({
+    memoryMib: 192,
+    ports: [{ guestPort: 3000, bind: '127.0.0.1' }],
+    template: { file: 'banger.toml', hostPath: tree, env: { MODE: 'dev' } },
+  });
+
+  // Agreed to, it is not asked about again; another content is, and changes no VM that exists.
+  writeFileSync(file, `${setup}\n# another one\n[env]\nMODE = "new"\n`);
+  const again = await banger.run(['workspace', 'prepare', tree]);
+  expect(again.code, again.stderr).toBe(0);
+  expect(again.stderr).toContain(`"banger.toml" has changed since VM "${vm}" was made from it`);
+  expect(await banger.guest(vm, 'echo $MODE')).toBe('dev');
+  expect((await run('.', '--', 'true')).code).toBe(125);
+  await banger.ok(['vm', 'delete', vm]);
+
+  writeFileSync(file, 'setup = ["echo so far; exit 3", "touch /root/never"]\n');
+  const failed = await run('--trust', '.', '--', 'echo', 'never');
+  expect(failed).toMatchObject({ code: 125, stdout: '' });
+  expect(failed.stderr).toContain(
+    'Setup command "echo so far; exit 3" of "banger.toml" failed with exit code 3',
+  );
+  expect(failed.stderr).toContain('  so far\n');
+  rmSync(file);
+});
+
+test('-d returns when the VM is ready, and prints its name', async () => {
+  const { code, stdout, stderr } = await run('-d', '.');
+  expect(code, stderr).toBe(0);
+  const vm = stdout.trim();
+  writeFileSync(join(banger.home, 'vars'), 'A=from file\nB=file\n');
+  const words = [
+    'vm',
+    'exec',
+    '--env-file',
+    'vars',
+    '-e',
+    'B=flag',
+    '-w',
+    '..',
+    vm,
+    '--',
+    'sh',
+    '-c',
+    'echo "$A $B $PWD"',
+  ];
+  expect(await banger.ok(words)).toBe('from file flag /root');
+  await banger.ok(['vm', 'delete', vm]);
 });
 
 test('Ctrl-C ends the command, and the VM goes', async () => {

@@ -1,6 +1,6 @@
 /** A comment, a string, or a comma that only closing brackets follow: what is not JSON, and what could look like it. */
 const token =
-  /"(?:[^"\\]|\\.)*"|\/\/[^\n]*|\/\*[^]*?\*\/|,(?=(?:\s|\/\/[^\n]*(?:\n|$)|\/\*[^]*?\*\/)*[\]}])/g;
+  /"(?:[^"\\]|\\.)*"|\/\/[^\n]*|\/\*(?:[^*]|\*(?!\/))*\*\/|,(?=(?:\s|\/\/[^\n]*(?:\n|$)|\/\*(?:[^*]|\*(?!\/))*\*\/)*[\]}])/g;
 
 /**
  * Parses JSON in which comments and commas before closing brackets are allowed. Throws what `JSON.parse` throws; places

@@ -71,8 +71,8 @@ export function consentMissing(hostPath: string, { file }: Pick<Template, 'file'
 }
 
 /** As `--publish` takes it. */
-export function portText({ protocol, bind, hostPort, guestPort }: TemplatePort): string {
+export function portText({ protocol, bind, hostPort, guestPort, prefersHostPort }: TemplatePort): string {
   const address = bind === loopback ? '' : `${bind}:`;
-  const host = hostPort === undefined ? address && ':' : `${hostPort}:`;
+  const host = hostPort === undefined || prefersHostPort ? address && ':' : `${hostPort}:`;
   return `${address}${host}${guestPort}${protocol === 'udp' ? '/udp' : ''}`;
 }

@@ -1,0 +1,128 @@
+import { expect, test } from 'vitest';
+import type { Cli } from '../../src/commands/cli.ts';
+import { runProgram } from '../support/run-program.ts';
+
+const sha256 = 'a'.repeat(64);
+const template = {
+  file: 'banger.toml',
+  sha256,
+  image: 'node:22',
+  cpus: 2,
+  memoryMib: 2048,
+  ports: ['3000'],
+  env: { MODE: 'dev' },
+  setup: ['npm ci', 'one\n\u001b[2Jtwo'],
+  asksFor: { commands: ['npm ci', 'one\n\u001b[2Jtwo'], ports: ['0.0.0.0:80:80'] },
+  isAgreed: false,
+  warnings: ['"mounts" is not honoured'],
+};
+
+/** Runs a command against an engine whose trees say this, at a terminal where somebody answers. */
+async function run(words: readonly string[], says: object | undefined, answer?: boolean) {
+  const calls: { method: string; params: Record<string, unknown> }[] = [];
+  const talk: string[] = [];
+  const questions: string[] = [];
+  const call = async (method: { name: string }, params: Record<string, unknown>) => {
+    calls.push({ method: method.name, params });
+    if (method.name === 'template.read') return { hostPath: '/home/me/tree', template: says };
+    const prepared = {
+      files: 1,
+      bytes: 1,
+      untracked: 0,
+      created: true,
+      guestPath: '/root/tree',
+      warnings: [],
+    };
+    return { code: 0, vm: 'web', removed: true, stages: [], ...prepared };
+  };
+  const cli = {
+    json: false,
+    cwd: '/home/me/tree',
+    call,
+    attach: call,
+    programTerminal: () => undefined,
+    print: () => undefined,
+    say: (line: string) => void talk.push(line),
+    ask: async (question: string) => {
+      questions.push(question);
+      return answer;
+    },
+    exitWith: () => undefined,
+  } as unknown as Cli;
+  const error = await runProgram(cli, words).then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  return {
+    calls,
+    talk,
+    questions,
+    error,
+    used: calls.find(({ method }) => method !== 'template.read')?.params,
+  };
+}
+
+test('what takes consent is shown in full and made harmless, asked about, and agreed to', async () => {
+  const { talk, questions, used } = await run(['vm', 'run', '.', '--', 'make'], template, true);
+  expect(talk.slice(0, 8)).toEqual([
+    'Warning: "mounts" is not honoured',
+    '"banger.toml" of "/home/me/tree" wants to run in the VM, as root:',
+    '  $ npm ci',
+    '  $ one',
+    '    \\x1b[2Jtwo',
+    '"banger.toml" of "/home/me/tree" wants ports of this host that others can reach:',
+    '  0.0.0.0:80:80',
+    'Using banger.toml: image node:22, 2 CPUs, 2 GiB of memory, port 3000, 1 variable, 2 setup commands',
+  ]);
+  expect(questions).toHaveLength(1);
+  expect(used).toMatchObject({ template: { sha256, trust: true }, path: '/home/me/tree' });
+});
+
+test('no means that nothing is made', async () => {
+  const { error, used } = await run(['vm', 'run', '.'], template, false);
+  expect(error).toMatchObject({
+    code: 'cancelled',
+    message: '"banger.toml" was not agreed to, and no VM was made',
+  });
+  expect(used).toBeUndefined();
+});
+
+test('without a terminal it is an error that says what to type', async () => {
+  const { error, used } = await run(['workspace', 'prepare'], template);
+  expect(error).toMatchObject({
+    code: 'invalid_argument',
+    message: expect.stringContaining('2 setup commands and 1 port open to others') as string,
+    hint: 'Read it: cat /home/me/tree/banger.toml; then agree with --trust, or go without it: --no-template',
+  });
+  expect(used).toBeUndefined();
+});
+
+test.each([['--trust'], ['--yes'], ['-y']])('%s asks nothing', async (flag) => {
+  const { questions, used } = await run(['vm', 'run', flag, '.'], template);
+  expect(questions).toEqual([]);
+  expect(used).toMatchObject({ template: { sha256, trust: true } });
+});
+
+test('what was agreed to, or takes no consent, is used without asking', async () => {
+  const { questions, used } = await run(['vm', 'run', '.'], { ...template, isAgreed: true });
+  expect(questions).toEqual([]);
+  expect(used).toMatchObject({ template: { sha256, trust: false } });
+});
+
+test('--no-template does not look, and without a tree there is nothing to look at', async () => {
+  for (const words of [
+    ['vm', 'run', '--no-template', '.'],
+    ['vm', 'run'],
+    ['workspace', 'prepare', '--vm', 'web'],
+  ]) {
+    const { calls, used } = await run(words, template);
+    expect(calls).toHaveLength(1);
+    expect(used).toMatchObject({ template: undefined });
+  }
+});
+
+test('--image says that the file need not have one; prepare asks only when a VM will be made', async () => {
+  const asked = async (...words: string[]) => (await run(words, undefined)).calls[0]?.params;
+  expect(await asked('vm', 'run', '--image', 'x', '.')).toMatchObject({ hasImage: true, unlessBound: false });
+  expect(await asked('workspace', 'prepare')).toMatchObject({ hasImage: false, unlessBound: true });
+});
