@@ -30,9 +30,8 @@ import { templateRoutes } from './setup/template-routes.ts';
 import { sendVmLog } from './vm-logs.ts';
 import { labelled } from './vm-selection.ts';
 import { viewVm, viewVmDetails, viewVms } from './vm-view.ts';
-import { applyWorkspace } from './workspace/apply-workspace.ts';
 import { exportWorkspaceRoute } from './workspace/export-workspace.ts';
-import { prepareWorkspaceRoute } from './workspace/handlers.ts';
+import { applyWorkspaceRoute, prepareWorkspaceRoute } from './workspace/handlers.ts';
 
 /** Every method the engine answers about VMs, images, kernels and workspaces, one entry each. */
 export function routes(context: EngineContext): Route[] {
@@ -81,7 +80,7 @@ export function routes(context: EngineContext): Route[] {
     streamRoute(workspaceExport, (params, operation, stream) =>
       exportWorkspaceRoute(context, params, { operation, stream }),
     ),
-    route(workspaceApply, (params, operation) => applyWorkspace(context, params, operation)),
+    route(workspaceApply, (params, operation) => applyWorkspaceRoute(context, params, operation)),
     ...operationRoutes(context),
     ...templateRoutes(context),
     ...eventRoutes(context),

@@ -1,4 +1,4 @@
-import type { WorkspaceContext } from '../context.ts';
+import type { EngineContext, WorkspaceContext } from '../context.ts';
 import { sendAll } from '../images/export/export-image.ts';
 import type { Operation } from '../operations.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
@@ -11,6 +11,7 @@ import { readSizes } from './guest-sizes.ts';
 import { withGuestWorkspace } from './guest-workspace.ts';
 import { displayPath, type RawPath } from './raw-path.ts';
 import { withSpool, type Spool } from './spool.ts';
+import { tellWorkspace } from './workspace-events.ts';
 
 type ExportParams = ParsedParams<typeof workspaceExport>;
 
@@ -19,7 +20,7 @@ type ExportParams = ParsedParams<typeof workspaceExport>;
  * here before the first byte leaves: half a patch could be applied.
  */
 export async function exportWorkspaceRoute(
-  context: WorkspaceContext,
+  context: WorkspaceContext & Pick<EngineContext, 'events'>,
   params: ExportParams,
   { operation, stream }: { readonly operation: Operation; readonly stream: EngineStream },
 ): Promise<object> {
@@ -27,6 +28,7 @@ export async function exportWorkspaceRoute(
     const head = await exportWorkspace(context, params, operation, spool);
     operation.enter('Sending changes');
     await sendAll(withHead(head, spool), { operation, stream });
+    if (params.format !== 'list') tellWorkspace(context, 'exported', head);
     return {};
   });
 }

@@ -10,9 +10,11 @@ import type { RecordedTemplate } from '../../state/templates.ts';
 import { resolveVm, setEphemeral, type Vm } from '../../state/vms.ts';
 import { uncancellable, type Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
-import type { workspacePrepare } from '../rpc/workspace-methods.ts';
+import type { workspaceApply, workspacePrepare } from '../rpc/workspace-methods.ts';
+import { applyWorkspace } from './apply-workspace.ts';
 import { findReusableVm } from './bound-vm.ts';
 import { prepareWorkspace } from './prepare-workspace.ts';
+import { tellWorkspace } from './workspace-events.ts';
 
 type PrepareParams = ParsedParams<typeof workspacePrepare>;
 
@@ -43,6 +45,16 @@ export async function prepareWorkspaceRoute(
     if (created) await deleteVm(context, created.vm.id, uncancellable(operation));
     throw error;
   }
+}
+
+export async function applyWorkspaceRoute(
+  context: EngineContext,
+  params: ParsedParams<typeof workspaceApply>,
+  operation: Operation,
+): Promise<ResultOf<typeof workspaceApply>> {
+  const result = await applyWorkspace(context, params, operation);
+  if (result.isApplied && result.files.length > 0) tellWorkspace(context, 'applied', result);
+  return result;
 }
 
 /** The VM a tree was sent to before, started if need be, or a new one, as the tree's template says if it may. */

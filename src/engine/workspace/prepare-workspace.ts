@@ -57,7 +57,7 @@ export async function prepareWorkspace(
     return context.locks.workspace.run(vm.id, signal, async () => {
       const guest = await context.guest(vm, signal);
       const place = { vm, guest, workspace, overwrite: params.overwrite };
-      await checkPlace(context, place, signal);
+      await checkPlace(context, place, { inspect, signal });
       const { tree, shipment } = await sendConsistently(place, { first, inspect, operation });
       const preparedAt = new Date().toISOString();
       const { head, branch } = tree.repository;
@@ -110,7 +110,11 @@ interface Place {
 }
 
 /** Refuses a place whose content is not ours to replace. */
-async function checkPlace(context: WorkspaceContext, place: Place, signal: AbortSignal): Promise<void> {
+async function checkPlace(
+  context: WorkspaceContext,
+  place: Place,
+  { inspect, signal }: { readonly inspect: () => Promise<Inspected>; readonly signal: AbortSignal },
+): Promise<void> {
   const { vm, guest, overwrite } = place;
   const { hostPath, guestPath } = place.workspace;
   const known = listWorkspaces(context.db, vm.id).find((each) => each.guestPath === guestPath);
@@ -133,8 +137,16 @@ async function checkPlace(context: WorkspaceContext, place: Place, signal: Abort
   }
   const ensureGit = (): Promise<string> =>
     ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal });
-  const { files } = await readChanges({ guest, ensureGit, ...known, vmName: vm.name, signal });
-  if (files.length === 0) return;
+  const there = { guest, ensureGit, ...known, vmName: vm.name, signal };
+  const compared = await readChanges(there).catch((error: unknown) => ({ error, files: undefined }));
+  if (compared.files?.length === 0) return;
+  // An engine that died, or could not write it down, just after it had sent a tree: what is there is what is to be sent.
+  const wanted = await inspect();
+  const { baseTree } = await buildShipment(wanted, wanted.scratch);
+  const asWanted = await readChanges(there, { base: baseTree }).catch(() => undefined);
+  if (asWanted?.files.length === 0) return;
+  if (!compared.files) throw compared.error;
+  const { files } = compared;
   const shown = files.slice(0, 10).map((file) => JSON.stringify(file.path));
   const more = files.length > shown.length ? ` and ${files.length - shown.length} more` : '';
   throw new BangerError(
