@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { imageImport, imageImportStream, imageView, type ImageView } from '../engine/rpc/image-methods.ts';
 import type { Cli } from './cli.ts';
 import { readyText } from './image-text.ts';
+import { printDetached } from './operation-text.ts';
 import { UsageError } from './usage-error.ts';
 
 export function imageImportCommand(cli: Cli): Command {
@@ -10,20 +11,30 @@ export function imageImportCommand(cli: Cli): Command {
     .description('Make an image of a file: a rootfs tar, a docker save archive, or an OCI layout')
     .argument('<path>', 'file (plain, gzip or zstd), OCI layout directory, or - for standard input')
     .option('--name <name>', 'name of the image (default: from the file name; needed with -)')
+    .option('--detach', 'return at once with the id of the operation, which goes on')
     .addHelpText(
       'after',
       '\nExample:\n  docker save app | gzip > app.tar.gz && banger image import app.tar.gz' +
         '\n  docker export box | banger image import - --name box',
     )
-    .action(async (path: string, options: { readonly name?: string }) => {
-      if (path === '-') return cli.print(await importInput(cli, options.name), readyText);
+    .action(async (path: string, options: { readonly name?: string; readonly detach?: boolean }) => {
+      if (path === '-') {
+        refuseDetached(options);
+        return cli.print(await importInput(cli, options.name), readyText);
+      }
       const absolute = resolve(cli.cwd, path);
-      const image = await cli.call(imageImport, {
-        path: absolute,
-        name: options.name ?? defaultName(absolute),
-      });
-      cli.print(image, readyText);
+      const params = { path: absolute, name: options.name ?? defaultName(absolute) };
+      if (options.detach) return printDetached(cli, await cli.detach(imageImport, params));
+      cli.print(await cli.call(imageImport, params), readyText);
     });
+}
+
+function refuseDetached({ detach }: { readonly detach?: boolean }): void {
+  if (!detach) return;
+  throw new UsageError(
+    'Standard input ends with this command, so that it cannot be left with --detach',
+    'Import a file: banger image import FILE --detach',
+  );
 }
 
 async function importInput(cli: Cli, name: string | undefined): Promise<ImageView> {

@@ -4,11 +4,13 @@ import { imagePullBundle } from '../engine/rpc/image-bundle-methods.ts';
 import { imagePull, type ImageView } from '../engine/rpc/image-methods.ts';
 import type { Cli } from './cli.ts';
 import { readyText } from './image-text.ts';
+import { detachEach } from './operation-text.ts';
 import { UsageError } from './usage-error.ts';
 
 interface PullOptions {
   readonly sha256?: string;
   readonly name?: string;
+  readonly detach?: boolean;
 }
 
 const help = `
@@ -17,6 +19,7 @@ server needs its hash, in the address or beside it: what arrives is used only if
 
 Examples:
   banger image pull ubuntu:24.04
+  banger image pull ubuntu debian --detach
   banger image pull ./app.tar.zst --name app
   banger image pull https://files.example/app.tar.zst#sha256=0123…`;
 
@@ -26,17 +29,27 @@ export function imagePullCommand(cli: Cli): Command {
     .argument('<image...>', 'references such as ubuntu, ghcr.io/owner/name:tag or name@sha256:…, or bundles')
     .option('--sha256 <hex>', 'hash of the bundle')
     .option('--name <name>', 'name of the image in the bundle (default: the one it brings)')
+    .option('--detach', 'return at once with the ids of operations, which go on')
     .addHelpText('after', help)
     .action((references: string[], options: PullOptions) => {
       checkOptions(references, options);
+      if (options.detach) return detachEach(cli, references, (reference) => detach(cli, reference, options));
       return cli.forEach(references, (reference) => pull(cli, reference, options), readyText);
     });
 }
 
 function pull(cli: Cli, reference: string, options: PullOptions): Promise<ImageView> {
   if (!isBundle(reference)) return cli.call(imagePull, { reference });
-  const source = isAddress(reference) ? reference : resolve(cli.cwd, reference);
-  return cli.call(imagePullBundle, { source, ...options });
+  return cli.call(imagePullBundle, bundleParams(cli, reference, options));
+}
+
+function detach(cli: Cli, reference: string, options: PullOptions): Promise<string> {
+  if (!isBundle(reference)) return cli.detach(imagePull, { reference });
+  return cli.detach(imagePullBundle, bundleParams(cli, reference, options));
+}
+
+function bundleParams(cli: Cli, reference: string, { sha256, name }: PullOptions) {
+  return { source: isAddress(reference) ? reference : resolve(cli.cwd, reference), sha256, name };
 }
 
 function checkOptions(references: readonly string[], { sha256, name }: PullOptions): void {

@@ -26,7 +26,12 @@ async function run(argv: readonly string[], answer: unknown): Promise<{ calls: u
       calls.push([method.name, params]);
       return answer;
     }) as unknown as Cli['call'],
+    detach: (async (method: { name: string }, params: unknown) => {
+      calls.push([method.name, params, 'detached']);
+      return `op-${calls.length}`;
+    }) as unknown as Cli['detach'],
     print: (value, text) => void printed.push(text(value)),
+    say: () => undefined,
     forEach: async (names, action, text) => {
       for (const name of names) printed.push(text(await action(name)));
     },
@@ -42,6 +47,21 @@ test('pull takes several references and says what came', async () => {
     ['image.pull', { reference: 'debian' }],
   ]);
   expect(text.split('\n')[0]).toBe('ubuntu:24.04 (Ubuntu \\x1b[31m24.04, 80 MiB, aaaaaaaaaaaa)');
+});
+
+test('--detach leaves each pull and an import to the engine, and prints the ids of their operations', async () => {
+  const pulls = await run(['pull', 'ubuntu', './app.tar.zst', '--detach'], view);
+  expect(pulls.calls).toMatchObject([
+    ['image.pull', { reference: 'ubuntu' }, 'detached'],
+    ['image.pull-bundle', { source: '/home/me/app.tar.zst' }, 'detached'],
+  ]);
+  expect(pulls.text).toBe('op-1\nop-2');
+  const imported = await run(['import', 'app.tar', '--detach'], view);
+  expect(imported.calls).toEqual([['image.import', { path: '/home/me/app.tar', name: 'app' }, 'detached']]);
+  expect(imported.text).toBe('op-1');
+  await expect(run(['import', '-', '--name', 'app', '--detach'], view)).rejects.toThrow(
+    'Standard input ends with this command',
+  );
 });
 
 test.each([

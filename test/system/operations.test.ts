@@ -1,6 +1,8 @@
-import { readdirSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { collect, openBanger, until, vmmPids } from '../support/banger.ts';
+import { collect, makeDirectory, openBanger, until, vmmPids } from '../support/banger.ts';
 
 const banger = openBanger();
 afterAll(() => banger[Symbol.asyncDispose]());
@@ -58,6 +60,22 @@ test('what a detached command would refuse is refused at once', async () => {
   const { code, stderr } = await banger.run(['vm', 'create', '--name', 'web', '--detach']);
   expect(code).toBe(1);
   expect(stderr).toContain('There is already a VM named "web"');
+});
+
+test('a detached import goes on, and who watches it is told when it is done or what is wrong', async () => {
+  const tree = makeDirectory(banger.home, 'tree', 'etc');
+  writeFileSync(join(tree, 'os-release'), 'PRETTY_NAME="Mine"\n');
+  execFileSync('tar', ['-C', dirname(tree), '-cf', join(banger.home, 'mine.tar'), 'etc']);
+  const id = await banger.ok(['image', 'import', 'mine.tar', '--detach']);
+  expect(await banger.json('operation', 'watch', id)).toMatchObject({ kind: 'image.import', state: 'done' });
+  expect(await banger.json('image', 'show', 'mine')).toMatchObject({ os: 'Mine', source: 'import' });
+
+  writeFileSync(join(banger.home, 'broken.tar'), Buffer.alloc(4096, 'no tar'));
+  const broken = await banger.run(['image', 'import', 'broken.tar', '--detach']);
+  const watched = await banger.run(['operation', 'watch', broken.stdout.trim() || 'op-none']);
+  // Whoever is quick is told at once, the others when they look.
+  expect([broken.code, watched.code]).toContain(1);
+  expect(`${broken.stderr}${watched.stderr}`).toContain('broken');
 });
 
 test('questions do not clutter the list', async () => {
