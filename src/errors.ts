@@ -45,7 +45,12 @@ export function errnoOf(error: unknown): string | undefined {
  * when somebody had a reason; anything else is a plain cancellation.
  */
 export function abortError(signal: AbortSignal): BangerError {
-  return signal.reason instanceof BangerError ? signal.reason : new BangerError('cancelled', 'Cancelled');
+  const reason: unknown = signal.reason;
+  if (reason instanceof BangerError) return reason;
+  // Of AbortSignal.timeout: nobody has cancelled anything.
+  if (reason instanceof Error && reason.name === 'TimeoutError')
+    return new BangerError('timeout', 'There was no answer in time');
+  return new BangerError('cancelled', 'Cancelled');
 }
 
 /**

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errnoOf, explainHostError } from '../errors.ts';
 import { Deadline } from './patience.ts';
@@ -60,6 +60,17 @@ export async function waitForExit(identity: ProcessIdentity, timeoutMs: number):
     await sleep(exitPollMs);
   }
   return true;
+}
+
+const reapTimeoutMs = 2_000;
+
+/**
+ * Waits until a process that has ended is no zombie any more, though not for long: by then whoever started it, we
+ * ourselves perhaps, has been told how it ended.
+ */
+export async function waitUntilReaped({ pid }: ProcessIdentity): Promise<void> {
+  const deadline = new Deadline(reapTimeoutMs);
+  while (existsSync(`/proc/${pid}`) && !deadline.isOver()) await sleep(exitPollMs);
 }
 
 const killTimeoutMs = 10_000;

@@ -5,6 +5,7 @@ import type { EngineContext } from '../context.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import type { ResultOf } from '../rpc/method.ts';
 import type { vmPorts } from '../rpc/vm-stats-methods.ts';
+import { withWayOut } from '../ssh-guest.ts';
 import { requireRunning } from './exec-vm.ts';
 
 type Listener = ResultOf<typeof vmPorts>['ports'][number];
@@ -31,16 +32,20 @@ export async function readVmPorts(
 ): Promise<ResultOf<typeof vmPorts>> {
   requireRunning(vm);
   const bounded = AbortSignal.any([signal, AbortSignal.timeout(guestTimeoutMs)]);
-  const guest = await context.guest(vm, bounded, { isWatching: true });
-  const { stdout } = await guest
-    .runToolbox(['sh', '-c', script], { signal: bounded })
-    .catch((error: unknown) => {
-      if (!bounded.aborted || signal.aborted) throw error;
-      throw new BangerError(
-        'timeout',
+  const asked = async () => {
+    const guest = await context.guest(vm, bounded, { isWatching: true });
+    return guest.runToolbox(['sh', '-c', script], { signal: bounded });
+  };
+  const { stdout } = await asked().catch((error: unknown) => {
+    if (!bounded.aborted || signal.aborted) throw error;
+    throw withWayOut(
+      new BangerError(
+        'guest_unreachable',
         `The guest of VM "${vm.name}" did not answer within ${guestTimeoutMs / 1000} s`,
-      );
-    });
+      ),
+      vm.name,
+    );
+  });
   const sshPort = context.handles.get(vm.id)?.sshPort;
   const ports = parseListeners(stdout.toString('utf8')).map((listener) => ({
     ...listener,

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../../errors.ts';
 import type { GuestEnd, VmmControl } from '../../host/drivers/driver.ts';
 import { BoundedLog } from '../../host/bounded-log.ts';
-import { isAlive, waitForExit } from '../../host/process.ts';
+import { isAlive, waitForExit, waitUntilReaped } from '../../host/process.ts';
 import { vmPaths } from '../../state/layout.ts';
 import { findVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
@@ -44,6 +44,7 @@ async function follow(context: EngineContext, vm: Vm): Promise<void> {
     if (!control) await sleep(reopenMs);
   }
 
+  await waitUntilReaped(process);
   await context.locks.vm.run(vm.id, new AbortController().signal, async () => {
     const current = context.handles.get(vm.id)?.process;
     const isSame = current?.pid === process.pid && current.startTime === process.startTime;
