@@ -34,6 +34,7 @@ docker-registry docker-registry is a real registry to pull from
 skopeo skopeo fills that registry, and is what pulling is compared with
 umoci umoci is what unpacking layers is compared with
 mmdebstrap mmdebstrap makes a Debian image to boot
+strace strace records what is flushed to the disk, and when
 tmux tmux gives commands a terminal
 getfattr attr reads extended attributes
 getfacl acl reads access control lists

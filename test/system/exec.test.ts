@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { openBanger } from '../support/banger.ts';
+import { openBanger, until } from '../support/banger.ts';
 
 const banger = openBanger();
 const exec = (...words: string[]) => banger.run(['vm', 'exec', ...words]);
@@ -39,6 +40,60 @@ test('10 MB go through unchanged', async () => {
   const { code, bytes } = await banger.run(['vm', 'exec', 'web', '--', 'cat'], { input });
   expect(code).toBe(0);
   expect(bytes.equals(input)).toBe(true);
+});
+
+/** Resident memory of a process, in MiB. */
+function residentMib(pid: number): number {
+  return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) / 1024;
+}
+
+test('A21: a guest that floods a client which does not read is held back, and nobody grows', async () => {
+  const engine = (await banger.enginePid())!;
+  const before = residentMib(engine);
+  const floods = ['1', '2'].map((output) => {
+    const script = `echo $$ > /tmp/flood-${output}; exec cat /dev/zero >&${output}`;
+    const child = banger.start(['vm', 'exec', 'web', '--', 'sh', '-c', script]);
+    return { output, child };
+  });
+  const written = async (): Promise<number[]> => {
+    const counts = await Promise.all(
+      floods.map(({ output }) =>
+        banger.guest('web', `[ ! -s /tmp/flood-${output} ] || cat /proc/$(cat /tmp/flood-${output})/io`),
+      ),
+    );
+    return counts.map((text) => Number(/^wchar: (\d+)/m.exec(text)?.[1] ?? 0));
+  };
+  let last: number[] = [];
+  await until('both guests stand still in the middle of writing', async () => {
+    const now = await written();
+    const stood = now.every((count, index) => count > 0 && count === last[index]);
+    last = now;
+    return stood;
+  });
+  // What is under way is what pipes and windows hold; the guests would write hundreds of MiB in that time.
+  expect(Math.max(...last)).toBeLessThan(16 * 1024 * 1024);
+  expect(residentMib(engine) - before).toBeLessThan(48);
+  for (const { child } of floods) expect(residentMib(child.pid!)).toBeLessThan(160);
+
+  // It goes on as soon as it is read.
+  const wanted = 32 * 1024 * 1024;
+  for (const { output, child } of floods) {
+    let bytes = 0;
+    await new Promise<void>((resolve) => {
+      (output === '1' ? child.stdout! : child.stderr!).on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > wanted) resolve();
+      });
+    });
+    const closed = new Promise((resolve) => child.once('close', resolve));
+    child.kill('SIGKILL');
+    await closed;
+  }
+  expect(residentMib(engine) - before).toBeLessThan(64);
+  await until('its programs have ended', async () => {
+    const running = 'for f in /tmp/flood-*; do kill -0 $(cat $f) 2>/dev/null && echo runs; done; true';
+    return (await banger.guest('web', running)) === '';
+  });
 });
 
 test('standard output and standard error stay apart', async () => {
