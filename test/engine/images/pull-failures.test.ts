@@ -61,8 +61,8 @@ test.each(['error', 'enospc', 'eacces', 'timeout'] as const)(
   { timeout: timeoutMs },
   async (failure) => {
     await using registry = await startRegistry();
-    for await (const { point, context, id, pull } of worlds(registry)) {
-      using _ = context;
+    for await (const { point, context: opened, id, pull } of worlds(registry)) {
+      using context = opened;
       const before = imageWorld(context);
       const failing = runWith(kind, (reached) => (reached === point ? failure : undefined), pull);
       await expect(failing, point).rejects.toThrow();
@@ -85,8 +85,8 @@ test(
   { timeout: timeoutMs },
   async () => {
     await using registry = await startRegistry();
-    for await (const { point, context, pull } of worlds(registry)) {
-      using _ = context;
+    for await (const { point, context: opened, pull } of worlds(registry)) {
+      using context = opened;
       const before = imageWorld(context);
       const cancel = new AbortController();
       const hang = (reached: string): Failure | undefined => {
