@@ -24,9 +24,11 @@ export async function findStretches(path: string, operation: Operation): Promise
     const { size } = await file.stat();
     const minHole = Math.max(minHoleBytes, Math.ceil(size / maxStretches));
     const stretches: { offset: number; length: number }[] = [];
+    // One for all: gigabytes of holes are read in no time, into memory that is there.
+    const buffer = Buffer.allocUnsafeSlow(chunkBytes);
     for (let offset = 0; offset < size; offset += chunkBytes) {
       if (operation.signal.aborted) throw abortError(operation.signal);
-      const chunk = await readFully(file, offset, Math.min(chunkBytes, size - offset));
+      const chunk = await readFully(file, offset, buffer.subarray(0, Math.min(chunkBytes, size - offset)));
       for (const found of dataIn(chunk)) {
         const last = stretches.at(-1);
         const start = offset + found.offset;
@@ -48,7 +50,7 @@ export async function* readStretches(path: string, stretches: readonly Stretch[]
   try {
     for (const { offset, length } of stretches) {
       for (let done = 0; done < length; done += chunkBytes)
-        yield await readFully(file, offset + done, Math.min(chunkBytes, length - done));
+        yield await readFully(file, offset + done, Buffer.allocUnsafe(Math.min(chunkBytes, length - done)));
     }
   } finally {
     await file.close();
@@ -74,10 +76,9 @@ function isZero(chunk: Buffer, from: number, to: number): boolean {
   return zeros.compare(chunk, from, to, 0, to - from) === 0;
 }
 
-async function readFully(file: FileHandle, offset: number, length: number): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(length);
-  for (let done = 0; done < length;) {
-    const { bytesRead } = await file.read(bytes, done, length - done, offset + done);
+async function readFully(file: FileHandle, offset: number, bytes: Buffer): Promise<Buffer> {
+  for (let done = 0; done < bytes.length;) {
+    const { bytesRead } = await file.read(bytes, done, bytes.length - done, offset + done);
     // Cut off meanwhile: whoever hashes it finds out.
     if (bytesRead === 0) return bytes.fill(0, done);
     done += bytesRead;
