@@ -79,6 +79,11 @@ export class BlockFile {
     }
   }
 
+  /** False when `ready` has to wait, or something to throw */
+  get isReady(): boolean {
+    return this.#waiting <= maxWaiting && !this.#failure;
+  }
+
   /** Waits while the disk is behind, and throws what went wrong with earlier writes. */
   async ready(): Promise<void> {
     while (this.#waiting > maxWaiting) await this.#tail;

@@ -96,9 +96,9 @@ async function writeNodes(
       const group = Math.floor((node.number - 1) / inodesPerGroup);
       directories.set(group, (directories.get(group) ?? 0) + 1);
     }
-    await turns.share();
+    if (turns.isDue) await turns.share();
     if (signal.aborted) throw abortError(signal);
-    await context.file.ready();
+    if (!context.file.isReady) await context.file.ready();
   }
   table.flush();
   return { lastInode, directories };

@@ -10,8 +10,13 @@ const turnMs = 15;
 export class Turns {
   #since = performance.now();
 
+  /** True when it is time to share; asking is all that most of the time has to be done */
+  get isDue(): boolean {
+    return performance.now() - this.#since >= turnMs;
+  }
+
   async share(): Promise<void> {
-    if (performance.now() - this.#since < turnMs) return;
+    if (!this.isDue) return;
     await setImmediate();
     this.#since = performance.now();
   }

@@ -38,7 +38,7 @@ export async function applyEntry(
   } else if (entry.type === 'hardlink') {
     image.tree.link(names, parseEntryPath(entry.linkPath));
   } else {
-    image.tree.put(names, await nodeOf(image, entry, reader));
+    image.tree.put(names, entry.type === 'file' ? await writeFile(image, entry, reader) : nodeOf(entry));
   }
 }
 
@@ -48,11 +48,9 @@ function hiddenName(whiteout: string): string {
   return name;
 }
 
-async function nodeOf(image: ImageUnderConstruction, entry: TarEntry, reader: TarReader): Promise<Node> {
+function nodeOf(entry: TarEntry): Node {
   const inode = { ...attributesOf(entry), links: 1, number: 0 };
   switch (entry.type) {
-    case 'file':
-      return writeFile(image, { kind: 'file', ...inode, size: entry.size, extents: [] }, entry, reader);
     case 'directory':
       return { kind: 'directory', ...inode, entries: new Map() };
     case 'symlink':
@@ -63,25 +61,28 @@ async function nodeOf(image: ImageUnderConstruction, entry: TarEntry, reader: Ta
       return { kind: entry.type, ...inode, major: entry.major, minor: entry.minor };
     case 'fifo':
       return { kind: 'fifo', ...inode };
+    case 'file':
     case 'hardlink':
-      throw new Error('a hard link has no node of its own');
+      throw new Error(`a ${entry.type} is made in another way`);
   }
 }
 
 async function writeFile(
   image: ImageUnderConstruction,
-  node: FileNode,
   entry: TarEntry,
   reader: TarReader,
 ): Promise<FileNode> {
-  node.extents = allocateStretches(image.allocator, entry.stretches);
-  const contents = new ContentsWriter(image.file, node.extents);
-  await reader.body(async (offset, data) => {
-    contents.write(offset, data);
-    await image.file.ready();
-  });
+  const attributes = attributesOf(entry);
+  const extents = allocateStretches(image.allocator, entry.stretches);
+  const contents = new ContentsWriter(image.file, extents);
+  if (entry.size > 0) {
+    await reader.body((offset, data) => {
+      contents.write(offset, data);
+      return image.file.isReady ? undefined : image.file.ready();
+    });
+  }
   contents.finish();
-  return node;
+  return { kind: 'file', ...attributes, links: 1, number: 0, size: entry.size, extents };
 }
 
 function attributesOf({ mode, uid, gid, mtime, xattrs }: TarEntry): Attributes {

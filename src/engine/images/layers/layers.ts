@@ -131,7 +131,7 @@ async function applyLayer(
       if (!entry) break;
       budget.addEntry(metadataBytes(entry), entry.size);
       await applyEntry(image, entry, reader);
-      await turns.share();
+      if (turns.isDue) await turns.share();
     }
     image.tree.endLayer();
     await reader.drain();

@@ -77,11 +77,26 @@ function text(block: Buffer, offset: number, length: number): string {
 export function number(block: Buffer, offset: number, length: number, what: string): number {
   const first = block[offset] ?? 0;
   if (first & 0x80) return base256(block.subarray(offset, offset + length), what);
+  const plain = octal(block, offset, length);
+  if (plain !== undefined) return plain;
   const digits = text(block, offset, length).trim();
   if (digits === '') return 0;
   if (!/^[0-7]+$/.test(digits))
     throw new LayerRefusal(`has a header with the ${what} "${digits.replace(/[^ -~]/g, '?')}"`);
   return Number.parseInt(digits, 8);
+}
+
+/** The digits of a field as most tools write it, from its start to a space or zero; undefined when it is another. */
+function octal(block: Buffer, offset: number, length: number): number | undefined {
+  let value = 0;
+  for (let at = offset; at < offset + length; at++) {
+    const digit = (block[at] ?? 0) - 0x30;
+    if (digit >= 0 && digit <= 7) value = value * 8 + digit;
+    else if (at > offset && (digit === -0x30 || (digit === -0x10 && at === offset + length - 1)))
+      return value;
+    else return undefined;
+  }
+  return value;
 }
 
 /** Two's complement, big-endian; bit 7 of the first byte marks the encoding, bit 6 is the sign. */

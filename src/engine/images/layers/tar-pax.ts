@@ -76,6 +76,7 @@ export function paxTime(
 
 /** The xattrs of a file: raw as star and GNU tar write them, base64 as libarchive does. */
 export function paxXattrs(records: PaxRecords): Map<string, Buffer> | undefined {
+  if (records.size === 0) return undefined;
   const xattrs = new Map<string, Buffer>();
   for (const [key, value] of records) {
     if (key.startsWith('LIBARCHIVE.xattr.')) {

@@ -4,7 +4,7 @@ import type { Timestamp } from '../ext4/nodes.ts';
 import { LayerRefusal, shownName } from './layer-refusal.ts';
 import { parseTarHeader, tarBlockSize, type TarHeader } from './tar-header.ts';
 import { parsePax, type ParsedPax, paxInteger, paxTime, paxXattrs } from './tar-pax.ts';
-import { readSparseMap } from './tar-sparse.ts';
+import { hasSparseMap, readSparseMap } from './tar-sparse.ts';
 
 export type TarEntryType = 'file' | 'hardlink' | 'symlink' | 'char' | 'block' | 'directory' | 'fifo';
 
@@ -40,6 +40,8 @@ const entryTypes: Readonly<Record<string, TarEntryType>> = {
   '6': 'fifo',
 };
 
+type Contents = Pick<TarEntry, 'size' | 'stretches'>;
+const noContents: Contents = { size: 0, stretches: [] };
 const noPax: ParsedPax = { records: new Map(), sparsePairs: [] };
 /** Extended headers and long names are held in memory. */
 const maxExtensionSize = 1024 * 1024;
@@ -71,14 +73,19 @@ export class TarReader {
 
   /** The next entry, or undefined at the end of the archive. Data of the previous one is skipped. */
   async next(): Promise<TarEntry | undefined> {
-    await this.#skip(this.#left + this.#padding);
+    const rest = this.#left + this.#padding;
+    const skipped = this.#bytes.skipAtHand(rest);
+    if (skipped < rest) await this.#skip(rest - skipped);
+    this.#left = 0;
+    this.#padding = 0;
     this.#previousPath = this.#path ?? this.#previousPath;
     this.#path = undefined;
     let pax: ParsedPax | undefined;
     let longPath: string | undefined;
     let longLink: string | undefined;
     for (;;) {
-      const header = await this.#header();
+      const block = this.#bytes.atHand(tarBlockSize);
+      const header = block && !isZero(block) ? parseTarHeader(block) : await this.#header(block);
       if (!header) {
         if (pax ?? longPath ?? longLink) throw new LayerRefusal('ends after an extended header');
         // What is wrong from here on is about the whole layer.
@@ -103,19 +110,32 @@ export class TarReader {
           await this.#extension(header);
           continue;
       }
-      this.#entry = await this.#complete(header, this.#merged(pax), longPath, longLink);
+      const merged = this.#merged(pax);
+      const type = this.#begin(header, merged, longPath);
+      const contents =
+        type === 'file' && hasSparseMap(header, merged)
+          ? await this.#sparseContents(header, merged)
+          : { size: this.#left, stretches: [{ offset: 0, length: this.#left }] };
+      this.#entry = entryOf(type, this.#path ?? '', {
+        header,
+        pax: merged,
+        longLink,
+        contents: type === 'file' ? contents : noContents,
+      });
       return this.#entry;
     }
   }
 
-  /** Passes the data of the current entry on, each piece with its offset in the file. */
-  async body(visit: (offset: number, data: Buffer) => Promise<void>): Promise<void> {
+  /** Passes the data of the current entry on, each piece with its offset in the file. What `visit` returns is waited for. */
+  async body(visit: (offset: number, data: Buffer) => Promise<void> | undefined): Promise<void> {
     for (const stretch of this.#entry?.stretches ?? []) {
       for (let done = 0; done < stretch.length;) {
-        const data = await this.#bytes.some(stretch.length - done);
+        const wanted = stretch.length - done;
+        const data = this.#bytes.someAtHand(wanted) ?? (await this.#bytes.some(wanted));
         if (!data) throw truncated();
         this.#left -= data.length;
-        await visit(stretch.offset + done, data);
+        const visited = visit(stretch.offset + done, data);
+        if (visited) await visited;
         done += data.length;
       }
     }
@@ -131,8 +151,8 @@ export class TarReader {
   }
 
   /** Undefined at the end mark, and where the stream ends between two entries (some writers leave out the mark). */
-  async #header(): Promise<TarHeader | undefined> {
-    const block = await this.#bytes.upTo(tarBlockSize);
+  async #header(atHand: Buffer | undefined): Promise<TarHeader | undefined> {
+    const block = atHand ?? (await this.#bytes.upTo(tarBlockSize));
     if (block.length === 0) return undefined;
     if (block.length < tarBlockSize) throw truncated();
     if (!isZero(block)) return parseTarHeader(block);
@@ -157,13 +177,8 @@ export class TarReader {
     return { ...pax, records: new Map([...this.#globals.records, ...pax.records]) };
   }
 
-  async #complete(
-    header: TarHeader,
-    pax: ParsedPax,
-    longPath: string | undefined,
-    longLink: string | undefined,
-  ): Promise<TarEntry> {
-    const { records } = pax;
+  /** Takes down what an entry is called and how much data it has in the archive. */
+  #begin(header: TarHeader, { records }: ParsedPax, longPath: string | undefined): TarEntryType {
     const path = records.get('GNU.sparse.name') || records.get('path') || longPath || header.path;
     this.#path = path;
     const type = typeOf(header, path);
@@ -172,23 +187,10 @@ export class TarReader {
     // As in Go's archive/tar: types without contents have no data, whatever their size field says.
     this.#left = type === 'file' || header.type === 'D' ? storedSize : 0;
     this.#padding = paddingOf(this.#left);
-    const contents = type === 'file' ? await this.#contents(header, pax) : { size: 0, stretches: [] };
-    return {
-      type,
-      path,
-      linkPath: records.get('linkpath') || longLink || header.linkPath,
-      mode: header.mode & 0o7777,
-      uid: idOf(paxInteger(records, 'uid') ?? header.uid),
-      gid: idOf(paxInteger(records, 'gid') ?? header.gid),
-      mtime: paxTime(records, 'mtime') ?? { seconds: header.mtime, nanoseconds: 0 },
-      ...contents,
-      major: header.major,
-      minor: header.minor,
-      xattrs: paxXattrs(records),
-    };
+    return type;
   }
 
-  async #contents(header: TarHeader, pax: ParsedPax): Promise<Pick<TarEntry, 'size' | 'stretches'>> {
+  async #sparseContents(header: TarHeader, pax: ParsedPax): Promise<Contents> {
     const isOldGnu = header.type === 'S';
     const sparse = await readSparseMap(header, pax, async () => {
       // Only format 1.0 counts its map as data.
@@ -214,9 +216,31 @@ export class TarReader {
       if (!data) throw truncated();
       left -= data.length;
     }
-    this.#left = 0;
-    this.#padding = 0;
   }
+}
+
+interface Parts {
+  readonly header: TarHeader;
+  readonly pax: ParsedPax;
+  readonly longLink: string | undefined;
+  readonly contents: Contents;
+}
+
+function entryOf(type: TarEntryType, path: string, { header, pax, longLink, contents }: Parts): TarEntry {
+  const { records } = pax;
+  return {
+    type,
+    path,
+    linkPath: records.get('linkpath') || longLink || header.linkPath,
+    mode: header.mode & 0o7777,
+    uid: idOf(paxInteger(records, 'uid') ?? header.uid),
+    gid: idOf(paxInteger(records, 'gid') ?? header.gid),
+    mtime: paxTime(records, 'mtime') ?? { seconds: header.mtime, nanoseconds: 0 },
+    ...contents,
+    major: header.major,
+    minor: header.minor,
+    xattrs: paxXattrs(records),
+  };
 }
 
 function typeOf(header: TarHeader, path: string): TarEntryType {

@@ -15,6 +15,12 @@ type ReadBlock = () => Promise<Buffer>;
 /** More stretches than any tool writes are an attack on our memory. */
 const maxStretches = 1_000_000;
 
+/** True when there may be a map to read. */
+export function hasSparseMap(header: TarHeader, { records }: ParsedPax): boolean {
+  if (header.type === 'S') return true;
+  return records.size > 0 && [...records.keys()].some((key) => key.startsWith('GNU.sparse.'));
+}
+
 /**
  * The map of a sparse file in the GNU formats “old”, 0.0, 0.1 and 1.0 (GNU tar
  * manual, “Storing Sparse Files”), or undefined for a plain file. Formats old
