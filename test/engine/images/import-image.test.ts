@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -60,7 +61,7 @@ function write(directory: string, files: Files): void {
 function tar(directory: string, files: Files): Buffer {
   const tree = join(directory, 'tree');
   write(tree, files);
-  return execFileSync('tar', ['-C', tree, '-c', ...Object.keys(files)]);
+  return execFileSync('tar', ['-C', tree, '-c', ...Object.keys(files)], { maxBuffer: 2 ** 26 });
 }
 
 async function importOf(
@@ -90,6 +91,17 @@ test.each(
   expect(image.config.env).toEqual(['A=1']);
   expect(content).toBe(layers.join(''));
   expect(staging).toEqual([]);
+});
+
+test('an archive that is larger than any buffer is unpacked as it was', async () => {
+  const large = randomBytes(4_000_000).toString('hex');
+  const name = `${'0'.repeat(63)}c/layer.tar`;
+  const { content } = await importOf((directory) => {
+    const path = join(directory, 'file');
+    writeFileSync(path, gzipSync(tar(directory, { ...dockerArchive, [name]: large }), { level: 1 }));
+    return path;
+  });
+  expect(content === layers.map((layer) => (layer === layers[1] ? large : layer)).join('')).toBe(true);
 });
 
 test('an OCI layout directory becomes the image of its config', async () => {

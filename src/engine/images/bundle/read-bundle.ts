@@ -11,7 +11,7 @@ import { Turns } from '../ext4/turns.ts';
 import { noSpace } from '../image-staging.ts';
 import { ConversionBudget, defaultLimits, type ConversionLimits } from '../layers/conversion-limits.ts';
 import { LayerRefusal, shownName } from '../layers/layer-refusal.ts';
-import { uncompressed } from '../layers/layer-stream.ts';
+import { uncompressedInPlace } from '../layers/layer-stream.ts';
 import type { RootfsFacts } from '../layers/rootfs-facts.ts';
 import { TarReader, type TarEntry } from '../layers/tar-reader.ts';
 import { guestPlatform } from '../registry/manifest.ts';
@@ -93,7 +93,7 @@ async function* counted(
     }
   }
   const turns = new Turns();
-  for await (const chunk of uncompressed(packed())) {
+  for await (const chunk of uncompressedInPlace(packed())) {
     if (operation.signal.aborted) throw abortError(operation.signal);
     budget.addStreamBytes(chunk.length);
     budget.checkExpansion(budget.streamBytes, compressedBytes);

@@ -16,11 +16,13 @@ const signatures = [
 
 type Format = (typeof signatures)[number]['format'] | 'plain';
 
-/**
- * The uncompressed bytes of a layer. Damage to the compression is refused; errors of the source pass through. A piece
- * is valid until the next one is asked for; so may be those of the source.
- */
+/** The uncompressed bytes of a layer. Damage to the compression is refused; errors of the source pass through. */
 export async function* uncompressed(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  for await (const piece of uncompressedInPlace(source)) yield Buffer.from(piece);
+}
+
+/** The same for readers that need a piece only until they ask for the next one; so may be the chunks of the source. */
+export async function* uncompressedInPlace(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const input = source[Symbol.asyncIterator]();
   try {
     const head = await readHead(input);

@@ -8,7 +8,7 @@ import { BlockFile } from '../ext4/block-file.ts';
 import { writeFilesystem } from '../ext4/filesystem.ts';
 import { Turns } from '../ext4/turns.ts';
 import { LayerRefusal, shownName } from './layer-refusal.ts';
-import { uncompressed } from './layer-stream.ts';
+import { uncompressedInPlace } from './layer-stream.ts';
 import { partialPath } from './partial-path.ts';
 import { readRootfsFacts, type RootfsFacts } from './rootfs-facts.ts';
 import { RootfsTree } from './rootfs-tree.ts';
@@ -164,7 +164,7 @@ async function* metered(
   let bytes = 0;
   const counted = counting(source, (count) => (compressed += count));
   const turns = new Turns();
-  for await (const chunk of uncompressed(counted)) {
+  for await (const chunk of uncompressedInPlace(counted)) {
     if (options.signal.aborted) throw abortError(options.signal);
     hash.update(chunk);
     bytes += chunk.length;

@@ -51,8 +51,7 @@ async function* unpackBy(
       return yield* input;
     case 'gzip':
     case 'zstd':
-      for await (const piece of uncompressed(input)) yield Buffer.from(piece);
-      return;
+      return yield* uncompressed(input);
     case 'lz4':
       return yield* (await import('./lz4.ts')).unpackLz4(input);
     case 'xz':
