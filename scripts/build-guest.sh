@@ -349,7 +349,10 @@ relocate_libraries() {
 
 build_toolbox() {
   local root=$work/toolbox name
-  mkdir -p "$root"/{bin,dev,etc/banger,newroot,newrun,proc,root/.ssh,run/banger/{bin,lib},tmp}
+  mkdir -p "$root"/{bin,dev,etc/banger,newroot,newrun,proc,root/.ssh,run/banger/{bin,lib,tmp}}
+  # Sockets of forwarded SSH agents are made there, and the image must reach them.
+  ln -s run/banger/tmp "$root/tmp"
+  chmod 711 "$root/run/banger/tmp"
   cp -r "$recipe/initramfs/." "$root/"
   chmod 700 "$root/etc/banger" "$root/root" "$root/root/.ssh"
 

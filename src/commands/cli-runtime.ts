@@ -10,7 +10,7 @@ import { attachStream, type GuestExit, type LocalStreams, type ProgramTerminal }
 import type { Cli } from './cli.ts';
 import { askEngine, dialIfRunning, dialOrStart, type Dial } from './dial-engine.ts';
 import type { TransferEnds } from './transfer.ts';
-import { jsonProgress, lineProgress, spinnerProgress, type ProgressView } from './progress.ts';
+import { chooseProgress, type ProgressView } from './progress.ts';
 
 export interface CliInput {
   readonly connect: ConnectOptions;
@@ -26,7 +26,7 @@ export class CliRuntime implements Cli {
   json = false;
   exitCode = 0;
   readonly cwd: string;
-  readonly #input: CliInput;
+  #input: CliInput;
   #view: ProgressView | undefined;
 
   constructor(input: CliInput) {
@@ -216,6 +216,12 @@ export class CliRuntime implements Cli {
     throw failures.at(-1);
   }
 
+  keepFromEngine(name: string): void {
+    const { connect } = this.#input;
+    const engineEnv = { ...connect.engineEnv, [name]: undefined };
+    this.#input = { ...this.#input, connect: { ...connect, engineEnv } };
+  }
+
   exitWith(code: number): void {
     this.exitCode = code;
   }
@@ -288,13 +294,7 @@ export class CliRuntime implements Cli {
   }
 
   #progressView(): ProgressView {
-    const { stderr } = this.#input.streams;
-    const isDumb = this.#input.env['TERM'] === 'dumb' || this.#input.env['CI'] !== undefined;
-    this.#view ??= this.json
-      ? jsonProgress(stderr)
-      : stderr.isTTY && !isDumb
-        ? spinnerProgress(stderr)
-        : lineProgress(stderr);
+    this.#view ??= chooseProgress(this.#input.streams.stderr, { json: this.json, env: this.#input.env });
     return this.#view;
   }
 }

@@ -57,6 +57,8 @@ export interface Cli {
   ): Promise<void>;
   /** Sets the exit code of a command that otherwise went well */
   exitWith(code: number): void;
+  /** Leaves a variable out of the environment of an engine that this command starts */
+  keepFromEngine(name: string): void;
   /** Working directory of the user */
   readonly cwd: string;
 }

@@ -46,7 +46,7 @@ const groups: Readonly<Record<string, Group>> = {
       list: async ({ cli }) => (await import('./vm-list.ts')).vmListCommand(cli),
       show: async ({ cli }) => (await import('./vm-show.ts')).vmShowCommand(cli),
       exec: async ({ cli, env }) => (await import('./vm-exec.ts')).vmExecCommand(cli, env),
-      ssh: async ({ cli }) => (await import('./vm-ssh.ts')).vmSshCommand(cli),
+      ssh: async ({ cli, env }) => (await import('./vm-ssh.ts')).vmSshCommand(cli, env),
       cp: async ({ cli }) => (await import('./vm-cp.ts')).vmCpCommand(cli),
       logs: async ({ cli }) => (await import('./vm-logs.ts')).vmLogsCommand(cli),
     },

@@ -11,6 +11,16 @@ export interface ProgressView {
   clear(): void;
 }
 
+/** The view that fits: a spinner moves only on a terminal that can take it. */
+export function chooseProgress(
+  stderr: NodeJS.WriteStream,
+  { json, env }: { readonly json: boolean; readonly env: Readonly<Record<string, string | undefined>> },
+): ProgressView {
+  if (json) return jsonProgress(stderr);
+  const isDumb = env['TERM'] === 'dumb' || env['CI'] !== undefined;
+  return stderr.isTTY && !isDumb ? spinnerProgress(stderr) : lineProgress(stderr);
+}
+
 /** JSON lines, for programs. */
 export function jsonProgress(stderr: NodeJS.WriteStream): ProgressView {
   return { show: (event) => void stderr.write(`${printableJson(event)}\n`), clear: () => undefined };

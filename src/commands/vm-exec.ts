@@ -4,9 +4,10 @@ import { vmExec } from '../engine/rpc/vm-methods.ts';
 import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
 import { addEnvOptions, readEnvOptions, type EnvOptions } from './env-options.ts';
+import { addLendOptions, readLendOptions, type LendOptions } from './secret-options.ts';
 import { addLabelFilter, chooseVm, labelsOf, type VmSelection } from './vm-selection.ts';
 
-interface ExecOptions extends EnvOptions {
+interface ExecOptions extends EnvOptions, LendOptions {
   readonly workdir?: string;
   readonly user?: string;
 }
@@ -14,7 +15,8 @@ interface ExecOptions extends EnvOptions {
 const help = `
 Examples:
   banger vm exec web -- uname -a
-  banger vm exec --env-file .env -e TOKEN web -- ./deploy     TOKEN as it is set here`;
+  banger vm exec --env-file .env -e TOKEN web -- ./deploy     TOKEN as it is set here
+  banger vm exec --secret NPM_TOKEN --ssh-agent web -- ./publish`;
 
 export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | undefined>>): Command {
   const command = new Command('exec')
@@ -28,13 +30,14 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
     )
     .option('-u, --user <user>', "user in the guest (default: the image's; root when the VM has a workspace)")
     .addHelpText('after', help);
-  addEnvOptions(command);
+  addLendOptions(addEnvOptions(command));
   return addLabelFilter(command).action(
     async (first: string | undefined, rest: string[], options: ExecOptions & VmSelection) => {
       const isByLabel = labelsOf(options).length > 0;
       const words = isByLabel && first !== undefined ? [first, ...rest] : rest;
       const argv = words[0] === '--' ? words.slice(1) : words;
       const variables = await readEnvOptions(options, { own: env, cwd: cli.cwd });
+      const lent = await readLendOptions(cli, options, env);
       const vm = await chooseVm(cli, { vm: isByLabel ? undefined : first, options, command });
       if (argv.length === 0) {
         command.error("error: missing required argument 'command'", {
@@ -46,6 +49,7 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
         vm,
         argv,
         env: variables,
+        ...lent,
         workingDirectory: options.workdir,
         user: options.user,
         terminal: cli.programTerminal(),

@@ -5,12 +5,13 @@ import { runSummary, vmRun } from '../engine/rpc/vm-methods.ts';
 import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
 import { addEnvOptions, readEnvOptions, type EnvOptions } from './env-options.ts';
+import { addLendOptions, readLendOptions, type LendOptions } from './secret-options.ts';
 import { addTemplateOptions, chooseTemplate, type TemplateOptions } from './tree-template.ts';
 import { UsageError } from './usage-error.ts';
 import { addVmSpecOptions, vmSpecParams, type VmSpecOptions } from './vm-options.ts';
 import { stagesText } from './vm-text.ts';
 
-interface RunOptions extends VmSpecOptions, EnvOptions, TemplateOptions {
+interface RunOptions extends VmSpecOptions, EnvOptions, LendOptions, TemplateOptions {
   readonly rm?: boolean;
   readonly keep?: boolean;
   readonly detach?: boolean;
@@ -37,7 +38,7 @@ export function vmRunCommand(cli: Cli, env: Readonly<Record<string, string | und
       'Create a VM, send a git working tree into it, and run a command or a shell there',
     ),
   );
-  return addTemplateOptions(addEnvOptions(command))
+  return addTemplateOptions(addLendOptions(addEnvOptions(command)))
     .argument('[path]', 'git working tree to send')
     .argument('[command...]', 'program and arguments, after --; a shell when there is none')
     .option('--rm', 'delete the VM afterwards, even one with a name or a shell')
@@ -61,6 +62,7 @@ export function vmRunCommand(cli: Cli, env: Readonly<Record<string, string | und
         words,
         options,
         env: await readEnvOptions(options, { own: env, cwd: cli.cwd }),
+        lent: await readLendOptions(cli, options, env),
       });
     });
 }
@@ -119,6 +121,12 @@ function refuseContradictions({ path, argv }: RunWords, options: RunOptions): vo
       `Make the VM first: banger vm run -d --name NAME${path === undefined ? '' : ` ${path}`}; then: banger vm exec NAME -- ${argv?.join(' ') ?? 'COMMAND'}`,
     );
   }
+  if (options.secret ?? options.secretFile ?? options.sshAgent) {
+    throw new UsageError(
+      '--detach runs nothing that a secret or an SSH agent could be lent to',
+      'Give it to what runs later: banger vm exec --secret NAME VM -- COMMAND',
+    );
+  }
   for (const name of ['user', 'workdir'] as const) {
     if (options[name] !== undefined) {
       throw new UsageError(
@@ -133,9 +141,10 @@ interface RunInput {
   readonly words: RunWords;
   readonly options: RunOptions;
   readonly env: Record<string, string>;
+  readonly lent: Awaited<ReturnType<typeof readLendOptions>>;
 }
 
-async function runInNewVm(cli: Cli, { words, options, env }: RunInput): Promise<void> {
+async function runInNewVm(cli: Cli, { words, options, env, lent }: RunInput): Promise<void> {
   const runsProgram = words.argv !== undefined || options.entrypoint === true;
   const isThrowAway = runsProgram && options.name === undefined;
   const remove = options.rm ?? (options.keep ? false : isThrowAway);
@@ -148,6 +157,7 @@ async function runInNewVm(cli: Cli, { words, options, env }: RunInput): Promise<
     keepFailed: options.keep ?? false,
     argv: words.argv === undefined ? undefined : [...words.argv],
     env,
+    ...lent,
     workingDirectory: options.workdir,
     user: options.user,
     entrypoint: options.entrypoint ?? false,

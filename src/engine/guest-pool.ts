@@ -17,6 +17,8 @@ export class GuestPool {
   readonly #pools = new Map<string, ConnectionPool>();
   readonly #uses = new Map<string, { running: number; lastUsedMs: number }>();
   readonly #protocols = new Map<string, number>();
+  /** Connections that lead to somebody's SSH agent; each ends with its program */
+  readonly #withAgent = new Map<string, Set<SshConnection>>();
   readonly #handles: HandleCache;
   readonly #key: () => Promise<ClientKey>;
   readonly #isPaused: (id: string) => boolean;
@@ -55,6 +57,8 @@ export class GuestPool {
     const lease = pool;
     return sshGuest({
       name: vm.name,
+      takeWithAgent: async (agentSocket) =>
+        this.#inUse(vm.id, await this.#apart(vm, handles.sshPort, agentSocket)),
       take: options.isWatching ? () => lease.take() : async () => this.#inUse(vm.id, await lease.take()),
       protocol: async () => {
         const protocol = handles.guestProtocol ?? (await this.#askedProtocol(vm.id, lease));
@@ -97,6 +101,8 @@ export class GuestPool {
   drop(id: string): void {
     this.#pools.get(id)?.close();
     this.#pools.delete(id);
+    for (const connection of this.#withAgent.get(id) ?? []) connection.close();
+    this.#withAgent.delete(id);
     this.#uses.delete(id);
     this.#protocols.delete(id);
   }
@@ -105,7 +111,20 @@ export class GuestPool {
     for (const id of [...this.#pools.keys()]) this.drop(id);
   }
 
-  async #dial(vm: Vm, port: number): Promise<SshConnection> {
+  async #apart(vm: Vm, port: number, agentSocket: string): Promise<Lease> {
+    const connection = await this.#dial(vm, port, agentSocket);
+    const open = this.#withAgent.get(vm.id) ?? new Set();
+    this.#withAgent.set(vm.id, open.add(connection));
+    return {
+      connection,
+      release: () => {
+        open.delete(connection);
+        connection.close();
+      },
+    };
+  }
+
+  async #dial(vm: Vm, port: number, agentSocket?: string): Promise<SshConnection> {
     const target = {
       host: '127.0.0.1',
       port,
@@ -113,6 +132,7 @@ export class GuestPool {
       key: await this.#key(),
       hostKey: vm.hostPublicKey,
       isPaused: () => this.#isPaused(vm.id),
+      agentSocket,
     };
     // Under its own time limit only: whoever asked first may give up, and others wait for the same connection.
     return SshConnection.connect(target, new AbortController().signal);

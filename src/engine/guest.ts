@@ -16,7 +16,17 @@ export interface GuestExecOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly user?: string;
   readonly terminal?: { readonly term: string; readonly columns: number; readonly rows: number };
+  /** Left in the guest for this program by `deliverSecrets` */
+  readonly secrets?: DeliveredSecrets;
+  /** Unix socket of this host where an SSH agent listens that the program may use */
+  readonly agentSocket?: string;
   readonly signal?: AbortSignal;
+}
+
+/** Where the guest finds the secrets of one program, and what they are called. */
+export interface DeliveredSecrets {
+  readonly id: string;
+  readonly names: readonly string[];
 }
 
 /** A program running in a guest. Reading and writing apply back-pressure all the way to it. */

@@ -3,7 +3,12 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClientChannel } from 'ssh2';
 import { abortError, BangerError } from '../errors.ts';
-import { guestCommand, oldestGuestProtocol, type GuestWord } from '../host/guest-protocol.ts';
+import {
+  guestCommand,
+  secretsProtocol,
+  oldestGuestProtocol,
+  type GuestWord,
+} from '../host/guest-protocol.ts';
 import { giveUpAfter } from '../host/patience.ts';
 import type { Lease } from './connection-pool.ts';
 import type { Guest, GuestExecOptions, GuestExit, GuestOutput, GuestProcess } from './guest.ts';
@@ -20,6 +25,8 @@ export interface SshGuestWays {
   readonly name: string;
   /** Gives a connection for one program */
   readonly take: () => Promise<Lease>;
+  /** The same with an SSH agent that its programs may use; the connection is nobody else's */
+  readonly takeWithAgent: (agentSocket: string) => Promise<Lease>;
   /** What the guest's part speaks. Throws when that is nothing this build knows. */
   readonly protocol: () => Promise<number>;
 }
@@ -28,12 +35,20 @@ export interface SshGuestWays {
  * A guest over SSH. Commands are words of the protocol that `guest/session` understands; it runs the program
  * directly, so that exit codes and signals arrive as they are.
  */
-export function sshGuest({ name, take, protocol: protocolOf }: SshGuestWays): Guest {
+export function sshGuest({ name, take, takeWithAgent, protocol: protocolOf }: SshGuestWays): Guest {
   const spawn =
     (word: GuestWord) =>
     async (argv: readonly string[], options: GuestExecOptions = {}) => {
       const protocol = await protocolOf();
-      const lease = await take();
+      if (protocol < secretsProtocol && (options.secrets ?? options.agentSocket) !== undefined)
+        throw new BangerError(
+          'invalid_state',
+          `VM "${name}" was started by an older banger, without secrets and SSH agents`,
+          {
+            hint: `Give it this one's guest part with: banger vm restart ${name}`,
+          },
+        );
+      const lease = await (options.agentSocket === undefined ? take() : takeWithAgent(options.agentSocket));
       // A guest that hangs answers nothing: giving up on it is to hang up.
       const giveUp = (): void => lease.release(false);
       options.signal?.addEventListener('abort', giveUp, { once: true });
@@ -76,6 +91,9 @@ export function withWayOut(error: unknown, name: string): unknown {
 function wordsOf(word: GuestWord, argv: readonly string[], options: GuestExecOptions): readonly string[] {
   if (word === 'banger-toolbox') return argv;
   const words: string[] = [];
+  // First: the guest looks for it before it reads the others.
+  if (options.secrets) words.push('-S', options.secrets.id);
+  for (const secret of options.secrets?.names ?? []) words.push('-s', secret);
   if (options.workingDirectory !== undefined) words.push('-d', options.workingDirectory);
   if (options.fallBackToHome) words.push('-f');
   for (const [name, value] of Object.entries(options.env ?? {})) words.push('-e', `${name}=${value}`);

@@ -11,6 +11,8 @@ export interface SshTarget {
   readonly key: ClientKey;
   /** The only host key accepted, one line in OpenSSH's format */
   readonly hostKey: string;
+  /** An SSH agent that programs of this connection may use; it is never used to log in */
+  readonly agentSocket?: string;
   /** True while the guest stands still because somebody paused it: its silence means nothing then */
   readonly isPaused?: () => boolean;
 }
@@ -104,6 +106,9 @@ export class SshConnection {
           port: target.port,
           username: target.user,
           privateKey: target.key.privatePem,
+          authHandler: ['publickey'],
+          agent: target.agentSocket,
+          agentForward: target.agentSocket !== undefined,
           // Its own timer would fire after a suspension before anything was read.
           readyTimeout: 0,
           // Set to the one algorithm each that our guest's server was made for: nothing to negotiate down to.

@@ -40,7 +40,7 @@ export interface Banger extends AsyncDisposable {
   json<T = Record<string, unknown>>(...args: string[]): Promise<T>;
   /** Runs a shell command in a guest */
   guest(vm: string, script: string): Promise<string>;
-  start(args: readonly string[]): ChildProcess;
+  start(args: readonly string[], options?: RunOptions): ChildProcess;
   configure(toml: string): void;
   enginePid(): Promise<number | undefined>;
 }

@@ -33,7 +33,7 @@ import { fakeLog } from './fakes.ts';
 
 export const testImageId = 'a'.repeat(64);
 export const readyLine =
-  'banger-ready v=2 kernel=1.0 modules=1.1 root=1.2 network=1.2 ssh=1.3 init=image shell=/bin/sh boot_id=b00t\n';
+  'banger-ready v=3 kernel=1.0 modules=1.1 root=1.2 network=1.2 ssh=1.3 init=image shell=/bin/sh boot_id=b00t\n';
 
 /** Points where a test can make the world fail. */
 export interface Faults {

@@ -2,18 +2,24 @@ import type { Readable } from 'node:stream';
 import { abortError, BangerError } from '../../errors.ts';
 import { getImage } from '../../state/images.ts';
 import { findVmTemplate } from '../../state/templates.ts';
+import { checkAgentSocket } from '../../host/agent-socket.ts';
 import type { Vm } from '../../state/vms.ts';
 import { listWorkspaces } from '../../state/workspaces.ts';
 import type { EngineContext } from '../context.ts';
 import type { GuestExecOptions, GuestExit, GuestProcess } from '../guest.ts';
 import type { Operation } from '../operations.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
+import { deliverSecrets, withdrawSecrets } from './deliver-secrets.ts';
 import { planProgram } from './image-program.ts';
 
 export interface ExecParams {
   /** Absent: the image's login shell */
   readonly argv?: readonly string[];
   readonly env: Readonly<Record<string, string>>;
+  /** Values by name that only this program gets; nothing of this host may write them down */
+  readonly secrets: Readonly<Record<string, string>>;
+  /** Where the caller's SSH agent listens, when the program may use it */
+  readonly agentSocket?: string;
   readonly workingDirectory?: string;
   readonly user?: string;
   /** Run the image's own entrypoint; `argv` are arguments for it then */
@@ -38,16 +44,26 @@ export async function execVm(
     // The working tree that was sent last.
     listWorkspaces(context.db, vm.id)[0]?.guestPath,
   );
+  if (params.agentSocket !== undefined) await checkAgentSocket(params.agentSocket);
   const guest = await context.guest(vm, operation.signal);
+  const secrets = await deliverSecrets(guest, params.secrets, operation.signal);
   const options: GuestExecOptions = {
     env: { ...findVmTemplate(context.db, vm.id)?.template.env, ...params.env },
     user: program.user,
     terminal: params.terminal,
+    secrets,
+    agentSocket: params.agentSocket,
     workingDirectory: program.workingDirectory,
     fallBackToHome: program.fallBackToHome,
     signal: operation.signal,
   };
-  const process = program.argv ? await guest.spawn(program.argv, options) : await guest.shell(options);
+  let process: GuestProcess;
+  try {
+    process = program.argv ? await guest.spawn(program.argv, options) : await guest.shell(options);
+  } catch (error) {
+    if (secrets) await withdrawSecrets(guest, secrets);
+    throw error;
+  }
   return bridge(process, stream, operation.signal);
 }
 

@@ -1,5 +1,6 @@
 import { BangerError, errorText } from '../../errors.ts';
 import type { RecordedTemplate } from '../../state/templates.ts';
+import { checkAgentSocket } from '../../host/agent-socket.ts';
 import { findVm, getVm, setEphemeral, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { GuestExit } from '../guest.ts';
@@ -41,6 +42,7 @@ export async function runVm(
   run: { readonly operation: TimedOperation; readonly stream: EngineStream },
 ): Promise<GuestExit & RunSummary> {
   const { operation } = run;
+  if (params.agentSocket !== undefined) await checkAgentSocket(params.agentSocket);
   // What cannot be sent is refused before a VM is made for it.
   const tree =
     params.path === undefined

@@ -193,6 +193,13 @@ const program = {
   /** Absent: the image's login shell */
   argv: z.optional(z.array(z.string()).check(z.minLength(1))),
   env: z._default(z.record(z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]*$/)), z.string()), {}),
+  /** Values by name; never listed, logged or kept */
+  secrets: z._default(
+    z.record(z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_]*$/)), z.string().check(z.maxLength(65_536))),
+    {},
+  ),
+  /** Unix socket of the caller's SSH agent, when the program may use it */
+  agentSocket: z.optional(z.string().check(z.regex(/^\//))),
   workingDirectory: z.optional(z.string()),
   user: z.optional(z.string()),
   /** Given when the program shall have a terminal */

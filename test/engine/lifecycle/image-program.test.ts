@@ -10,7 +10,7 @@ const config: ImageConfig = {
   command: ['one', 'two'],
 };
 const plan = (params: object, workspace?: string, own: ImageConfig = config) =>
-  planProgram({ env: {}, ...params }, { name: 'app', config: own }, workspace);
+  planProgram({ env: {}, secrets: {}, ...params }, { name: 'app', config: own }, workspace);
 
 test('a program runs as the image says, where it says', () => {
   expect(plan({ argv: ['ls'] })).toEqual({
