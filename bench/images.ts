@@ -3,7 +3,8 @@
  *
  * A pull is `banger image pull` as a user sees it, process start to exit, with an engine that is running and an empty
  * cache. Beside it: `skopeo copy`, `umoci unpack` and `mkfs.ext4 -d` of the same image, gunzip of its layers in Node,
- * and for many small files extraction by node-tar and `mkfs.ext4 -d`. Then what pulls cost others: the engine's peak
+ * and for many small files extraction by node-tar and `mkfs.ext4 -d`. A pull ends with the image on the disk, what the
+ * tools make may still be in memory: that is not made up for. Then what pulls cost others: the engine's peak
  * memory, and how long a small question to it takes meanwhile.
  */
 import {
