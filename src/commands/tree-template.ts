@@ -13,12 +13,15 @@ export interface TemplateOptions {
   readonly template: boolean;
   readonly trust?: boolean;
   readonly yes?: boolean;
+  /** False with `--no-bootstrap` */
+  readonly bootstrap: boolean;
 }
 
 export function addTemplateOptions(command: Command): Command {
   return command
     .option('--no-template', "do not use the tree's banger.toml or devcontainer.json")
     .option('--trust', 'agree to the setup commands and ports that it asks for, without being asked')
+    .option('--no-bootstrap', 'do not install the tools that the tree names for mise')
     .addOption(new Option('-y, --yes', 'as --trust').hideHelp());
 }
 

@@ -154,6 +154,7 @@ async function runInNewVm(cli: Cli, { words, options, env, lent }: RunInput): Pr
     ...vmSpecParams(options),
     path,
     template,
+    bootstrap: options.bootstrap,
     keepFailed: options.keep ?? false,
     argv: words.argv === undefined ? undefined : [...words.argv],
     env,

@@ -32,6 +32,7 @@ export function workspacePrepareCommand(cli: Cli): Command {
       const result = await cli.call(workspacePrepare, {
         path: tree,
         template,
+        bootstrap: options.bootstrap,
         vm: options.vm,
         guestPath: options.guestPath,
         includeUntracked: options.includeUntracked ?? false,

@@ -38,6 +38,12 @@ const schema = z.strictObject({
       qemu: z.optional(z.string()),
     }),
   ),
+  mise: z.optional(
+    z.strictObject({
+      /** Address of the script by which a guest without mise gets it, when a tree wants tools */
+      installer: z.optional(z.string().check(z.regex(/^https?:\/\/\S+$/, 'is not an address (https://…)'))),
+    }),
+  ),
   /** Short names of images, such as app = "ghcr.io/team/app:stable" */
   catalog: z.optional(
     z.record(
@@ -90,6 +96,8 @@ export interface Config {
   readonly vmmDriver: 'auto' | 'qemu';
   readonly accel: 'auto' | 'kvm' | 'tcg';
   readonly qemuProgram: string;
+  /** Address of the script by which guests get mise */
+  readonly miseInstaller: string;
   /** The user's own short names of images, and what they stand for */
   readonly catalog: Readonly<Record<string, string>>;
   /** Addresses of a kernel and of its modules, if they are apart, by the name that `kernel pull` knows */
@@ -107,7 +115,7 @@ export function loadConfig(file: string): Config {
 
 /** Parses the text of a `config.toml`; `file` is for messages. */
 export function parseConfig(text: string, file: string): Config {
-  const { engine, vm, vmm, catalog, kernels, registries } = parseTomlFile(schema, text, file);
+  const { engine, vm, vmm, mise, catalog, kernels, registries } = parseTomlFile(schema, text, file);
   return {
     engineIdleTimeoutMs: engine?.idle_timeout ?? defaultIdleTimeoutMs,
     logBytes: engine?.log_size ?? defaultLogBytes,
@@ -119,6 +127,7 @@ export function parseConfig(text: string, file: string): Config {
     vmmDriver: vmm?.driver ?? 'auto',
     accel: vmm?.accel ?? 'auto',
     qemuProgram: vmm?.qemu ?? 'qemu-system-x86_64',
+    miseInstaller: mise?.installer ?? 'https://mise.run',
     catalog: catalog ?? {},
     kernels: Object.fromEntries(Object.entries(kernels ?? {}).map(([name, urls]) => [name, [urls].flat()])),
     registries: Object.fromEntries(

@@ -105,4 +105,6 @@ export const migrations: readonly string[] = [
      trusted_at TEXT NOT NULL,
      PRIMARY KEY (host_path, file, sha256)
    ) STRICT;`,
+  // Tools that a tree names and that were installed for it: JSON, see WorkspaceTools.
+  `ALTER TABLE workspaces ADD COLUMN tools TEXT;`,
 ];

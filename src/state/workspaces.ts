@@ -13,24 +13,48 @@ export interface Workspace {
   /** Absent on a detached HEAD */
   readonly branch?: string;
   readonly preparedAt: string;
+  /** Absent: programs run in it as they are */
+  readonly tools?: WorkspaceTools;
 }
 
-interface WorkspaceRow extends Omit<Workspace, 'head' | 'branch'> {
+/** Tools that were installed for a workspace: programs there run through mise. */
+export interface WorkspaceTools {
+  /** The program in the guest, absolute */
+  readonly mise: string;
+  /** Of the files that name the tools, hex */
+  readonly sha256: string;
+}
+
+interface WorkspaceRow extends Omit<Workspace, 'head' | 'branch' | 'tools'> {
   readonly head: string | null;
   readonly branch: string | null;
+  readonly tools: string | null;
 }
 
 const columns = `vm_id AS vmId, host_path AS hostPath, guest_path AS guestPath, base_tree AS baseTree, head, branch,
-  prepared_at AS preparedAt`;
+  prepared_at AS preparedAt, tools`;
 
-/** Records what was sent where; an earlier record of the same place is replaced. */
-export function saveWorkspace(db: Database, workspace: Workspace): void {
+/** Records what was sent where; an earlier record of the same place is replaced, its tools aside. */
+export function saveWorkspace(db: Database, workspace: Omit<Workspace, 'tools'>): void {
   db.prepare(
     `INSERT INTO workspaces (vm_id, host_path, guest_path, base_tree, head, branch, prepared_at)
      VALUES (@vmId, @hostPath, @guestPath, @baseTree, @head, @branch, @preparedAt)
      ON CONFLICT (vm_id, guest_path) DO UPDATE SET host_path = excluded.host_path, base_tree = excluded.base_tree,
        head = excluded.head, branch = excluded.branch, prepared_at = excluded.prepared_at`,
   ).run({ ...workspace, head: workspace.head ?? null, branch: workspace.branch ?? null });
+}
+
+/** Records the tools of a workspace, or that there are none. */
+export function setWorkspaceTools(
+  db: Database,
+  { vmId, guestPath }: Pick<Workspace, 'vmId' | 'guestPath'>,
+  tools: WorkspaceTools | undefined,
+): void {
+  db.prepare('UPDATE workspaces SET tools = ? WHERE vm_id = ? AND guest_path = ?').run(
+    tools ? JSON.stringify(tools) : null,
+    vmId,
+    guestPath,
+  );
 }
 
 /** Workspaces of a VM, the latest first. */
@@ -62,5 +86,10 @@ export function findWorkspacesByHostPath(db: Database, hostPath: string): Worksp
 }
 
 function toWorkspace(row: WorkspaceRow): Workspace {
-  return { ...row, head: row.head ?? undefined, branch: row.branch ?? undefined };
+  return {
+    ...row,
+    head: row.head ?? undefined,
+    branch: row.branch ?? undefined,
+    tools: row.tools === null ? undefined : (JSON.parse(row.tools) as WorkspaceTools),
+  };
 }

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { openBanger } from '../support/banger.ts';
-import { createRepo } from '../support/git-repo.ts';
+import { createRepo, openRepo } from '../support/git-repo.ts';
 
 const banger = openBanger();
 const tree = join(banger.home, 'tree');
@@ -109,7 +109,41 @@ test('-d returns when the VM is ready, and prints its name', async () => {
     'echo "$A $B $PWD"',
   ];
   expect(await banger.ok(words)).toBe('from file flag /root');
+
+  // The tree names tools: the guest's mise installs them, and programs and shells in the tree have them.
+  const mise = `#!/bin/sh
+case $1 in
+  install) mkdir -p /opt/tools; printf '#!/bin/sh\\necho "tool in $PWD, $*"; exit 7\\n' >/opt/tools/tool; chmod 755 /opt/tools/tool ;;
+  exec) shift 2; PATH=/opt/tools:$PATH exec "$@" ;;
+esac
+`;
+  await banger.guest(
+    vm,
+    `mkdir -p /usr/local/bin; cat >/usr/local/bin/mise <<'END'\n${mise}END\nchmod 755 /usr/local/bin/mise`,
+  );
+  const repo = openRepo(tree);
+  repo.write('.tool-versions', 'node 22\n');
+  repo.commit('tools');
+  await banger.ok(['workspace', 'prepare', tree]);
+  const tool = await banger.run(['vm', 'exec', vm, '--', 'tool', 'a b']);
+  expect(tool, tool.stderr).toMatchObject({ code: 7, stdout: 'tool in /root/tree, a b\n' });
+  expect((await banger.run(['vm', 'exec', '-w', '/', vm, '--', 'tool'])).code).toBe(127);
+  expect((await banger.run(['vm', 'ssh', vm], { input: 'tool in a shell; exit 4\n' })).stdout).toContain(
+    'in a shell\n',
+  );
   await banger.ok(['vm', 'delete', vm]);
+});
+
+test('tools that cannot be had are told before a VM is made, and can be gone without', async () => {
+  banger.configure('[vm]\nmemory = "256M"\n\n[mise]\ninstaller = "https://mise.invalid/install"\n');
+  writeFileSync(join(tree, '.tool-versions'), 'node 22\n');
+  const { code, stderr } = await run('.', '--', 'true');
+  expect(code).toBe(125);
+  expect(stderr).toContain(
+    '".tool-versions" asks for tools, the image has no mise, and it cannot be fetched',
+  );
+  expect(stderr).toContain('--no-bootstrap');
+  expect(stderr).not.toContain('Creating disk');
 });
 
 test('Ctrl-C ends the command, and the VM goes', async () => {

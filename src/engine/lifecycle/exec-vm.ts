@@ -4,13 +4,14 @@ import { getImage } from '../../state/images.ts';
 import { findVmTemplate } from '../../state/templates.ts';
 import { checkAgentSocket } from '../../host/agent-socket.ts';
 import type { Vm } from '../../state/vms.ts';
-import { listWorkspaces } from '../../state/workspaces.ts';
+import { listWorkspaces, type Workspace } from '../../state/workspaces.ts';
 import type { EngineContext } from '../context.ts';
 import type { GuestExecOptions, GuestExit, GuestProcess } from '../guest.ts';
 import type { Operation } from '../operations.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
+import { withMise } from '../setup/guest-mise.ts';
 import { deliverSecrets, withdrawSecrets } from './deliver-secrets.ts';
-import { planProgram } from './image-program.ts';
+import { planProgram, type PlannedProgram } from './image-program.ts';
 
 export interface ExecParams {
   /** Absent: the image's login shell */
@@ -38,11 +39,15 @@ export async function execVm(
 ): Promise<GuestExit> {
   const { vm, params, stream } = request;
   requireRunning(vm);
-  const program = planProgram(
-    params,
-    { name: vm.imageName, config: getImage(context.db, vm.imageId).config },
-    // The working tree that was sent last.
-    listWorkspaces(context.db, vm.id)[0]?.guestPath,
+  const workspaces = listWorkspaces(context.db, vm.id);
+  const program = throughTools(
+    planProgram(
+      params,
+      { name: vm.imageName, config: getImage(context.db, vm.imageId).config },
+      // The working tree that was sent last.
+      workspaces[0]?.guestPath,
+    ),
+    params.entrypoint ? [] : workspaces,
   );
   if (params.agentSocket !== undefined) await checkAgentSocket(params.agentSocket);
   const guest = await context.guest(vm, operation.signal);
@@ -65,6 +70,15 @@ export async function execVm(
     throw error;
   }
   return bridge(process, stream, operation.signal);
+}
+
+/** In a workspace whose tools were installed, root's programs and shells have them; other users cannot read them. */
+function throughTools(program: PlannedProgram, workspaces: readonly Workspace[]): PlannedProgram {
+  const { user, workingDirectory } = program;
+  if (user !== undefined || workingDirectory === undefined) return program;
+  const isIn = ({ guestPath }: Workspace): boolean => `${workingDirectory}/`.startsWith(`${guestPath}/`);
+  const tools = workspaces.find(isIn)?.tools;
+  return tools ? { ...program, argv: withMise(tools.mise, program.argv) } : program;
 }
 
 /** Throws unless the VM's guest can be talked to. */

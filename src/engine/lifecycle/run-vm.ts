@@ -1,5 +1,4 @@
 import { BangerError, errorText } from '../../errors.ts';
-import type { RecordedTemplate } from '../../state/templates.ts';
 import { checkAgentSocket } from '../../host/agent-socket.ts';
 import { findVm, getVm, setEphemeral, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
@@ -8,8 +7,8 @@ import { uncancellable, type TimedOperation } from '../operations.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
 import type { RunSummary } from '../rpc/vm-methods.ts';
 import { withTemplate } from '../setup/apply-template.ts';
-import { setUp } from '../setup/set-up.ts';
-import { admitTemplate, type TemplateChoice } from '../setup/template-consent.ts';
+import { furnishVm, planFurniture, type Furniture } from '../setup/furnish-vm.ts';
+import type { TemplateChoice } from '../setup/template-consent.ts';
 import { checkTree } from '../workspace/inspect-tree.ts';
 import { prepareWorkspace } from '../workspace/prepare-workspace.ts';
 import { createVm, type CreateVmParams } from './create-vm.ts';
@@ -23,6 +22,8 @@ export interface RunParams
   readonly includeUntracked: boolean;
   /** What the tree says about its VM, as it was shown */
   readonly template?: TemplateChoice;
+  /** Install the tools that the tree names */
+  readonly bootstrap: boolean;
   /** Keep the VM also when it cannot be set up */
   readonly keepFailed: boolean;
   /** Run nothing: it is over when the VM is ready */
@@ -48,7 +49,7 @@ export async function runVm(
     params.path === undefined
       ? undefined
       : await planTree(context, { ...params, path: params.path }, operation);
-  const wanted = withTemplate(params, tree?.template);
+  const wanted = withTemplate(params, tree?.furniture.template);
   const vm = await createVm(context, { ...wanted, start: true, ephemeral: true }, operation);
   if (tree) await furnish(context, { vm, params, tree }, operation);
   try {
@@ -63,11 +64,10 @@ export async function runVm(
   }
 }
 
-/** A working tree that can be sent, and what it says about its VM. */
+/** A working tree that can be sent, and what its VM gets because it says so. */
 interface PlannedTree {
   readonly path: string;
-  readonly hostPath: string;
-  readonly template?: RecordedTemplate;
+  readonly furniture: Furniture;
 }
 
 async function planTree(
@@ -75,11 +75,9 @@ async function planTree(
   params: RunParams & { readonly path: string },
   operation: TimedOperation,
 ): Promise<PlannedTree> {
-  const { path, template: choice, image } = params;
+  const { path, template: choice, image, bootstrap } = params;
   const { topLevel: hostPath } = await checkTree(context.exec, path, operation.signal);
-  if (!choice) return { path, hostPath };
-  const hasImage = image !== undefined;
-  return { path, hostPath, template: await admitTemplate(context.db, hostPath, { choice, hasImage }) };
+  return { path, furniture: await planFurniture(context, { hostPath, choice, image, bootstrap }, operation) };
 }
 
 /** Sends the tree and sets the VM up. One where that failed goes: nobody has worked in it yet. */
@@ -91,8 +89,7 @@ async function furnish(
   const { vm, params, tree } = what;
   try {
     const guestPath = await sendTree(context, what, operation);
-    if (!tree.template) return;
-    await setUp(context, { vm, guestPath, recorded: tree.template, env: params.env }, operation);
+    await furnishVm(context, { vm, guestPath, furniture: tree.furniture, env: params.env }, operation);
   } catch (error) {
     if (!params.keepFailed || operation.signal.aborted) {
       await deleteVm(context, vm.id, uncancellable(operation, AbortSignal.timeout(takeDownTimeoutMs)));

@@ -222,6 +222,8 @@ export const vmRun = streamMethod(
     entrypoint: z._default(z.boolean(), false),
     /** What the tree says about its VM */
     template: templateChoice,
+    /** Install the tools that the tree names for mise */
+    bootstrap: z._default(z.boolean(), true),
     /** Keep the VM also when it cannot be set up */
     keepFailed: z._default(z.boolean(), false),
     /** Run nothing: the VM is ready, and stays */

@@ -28,6 +28,8 @@ export const workspacePrepare = method(
     includeUntracked: z._default(z.boolean(), false),
     /** Replaces what is in the guest, changes made there included */
     overwrite: z._default(z.boolean(), false),
+    /** Install the tools that the tree names for mise */
+    bootstrap: z._default(z.boolean(), true),
     /** What the tree says about its VM, for when one is made */
     template: templateChoice,
   }),

@@ -1,17 +1,19 @@
 import { BangerError } from '../../errors.ts';
-import type { RecordedTemplate } from '../../state/templates.ts';
+import type { Template } from '../../state/templates.ts';
 import type { Vm } from '../../state/vms.ts';
+import { listWorkspaces } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
 import type { GuestExit, GuestProcess } from '../guest.ts';
 import type { Operation } from '../operations.ts';
+import { withMise } from './guest-mise.ts';
 import { tellLines } from './tell-lines.ts';
 
 export interface SetUpInput {
   readonly vm: Vm;
   /** Where the tree is in the guest */
   readonly guestPath: string;
-  readonly recorded: RecordedTemplate;
-  /** Of the user's, stronger than the template's */
+  readonly template: Template;
+  /** The template's, and what the user adds to them */
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -20,19 +22,20 @@ export interface SetUpInput {
  * The first that fails ends it (`command_failed`).
  */
 export async function setUp(
-  context: Pick<WorkspaceContext, 'guest'>,
-  { vm, guestPath, recorded, env }: SetUpInput,
+  context: Pick<WorkspaceContext, 'db' | 'guest'>,
+  { vm, guestPath, template, env }: SetUpInput,
   operation: Operation,
 ): Promise<void> {
-  const { setup, file, env: own } = recorded.template;
+  const { setup, file } = template;
   if (setup.length === 0) return;
   operation.enter('Setting up');
   const guest = await context.guest(vm, operation.signal);
+  const tools = listWorkspaces(context.db, vm.id).find((one) => one.guestPath === guestPath)?.tools;
   for (const { argv, text } of setup) {
     operation.progress({ detail: text.split('\n')[0] });
-    const process = await guest.spawn(argv, {
+    const process = await guest.spawn(tools ? withMise(tools.mise, argv) : argv, {
       workingDirectory: guestPath,
-      env: { ...own, ...env },
+      env,
       signal: operation.signal,
     });
     const { code, signal } = await runToEnd(process, operation);

@@ -2,11 +2,9 @@ import type { EngineContext } from '../context.ts';
 import { createVm } from '../lifecycle/create-vm.ts';
 import { deleteVm } from '../lifecycle/delete-vm.ts';
 import { startVm } from '../lifecycle/start-vm.ts';
-import { setUp } from '../setup/set-up.ts';
 import { withTemplate } from '../setup/apply-template.ts';
-import { admitTemplate } from '../setup/template-consent.ts';
+import { furnishVm, planFurniture, renewTools, type Furniture } from '../setup/furnish-vm.ts';
 import { templateNews } from '../setup/template-news.ts';
-import type { RecordedTemplate } from '../../state/templates.ts';
 import { resolveVm, setEphemeral, type Vm } from '../../state/vms.ts';
 import { uncancellable, type Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
@@ -24,22 +22,22 @@ export async function prepareWorkspaceRoute(
   params: PrepareParams,
   operation: Operation,
 ): Promise<ResultOf<typeof workspacePrepare>> {
-  let created: { readonly vm: Vm; readonly template?: RecordedTemplate } | undefined;
+  let created: { readonly vm: Vm; readonly furniture: Furniture } | undefined;
   try {
     const sent = await prepareWorkspace(context, params, operation, async (hostPath) => {
       const chosen = await ensureVm(context, { hostPath, params }, operation);
-      if (chosen.created) created = chosen;
-      return chosen;
+      if (chosen.furniture) created = { vm: chosen.vm, furniture: chosen.furniture };
+      return { vm: chosen.vm, created: chosen.furniture !== undefined };
     });
-    if (created?.template) {
-      const { vm, template } = created;
-      await setUp(context, { vm, guestPath: sent.guestPath, recorded: template, env: {} }, operation);
+    if (created) {
+      await furnishVm(context, { ...created, guestPath: sent.guestPath, env: {} }, operation);
+      setEphemeral(context.db, created.vm.id, false);
+      return sent;
     }
-    if (created) setEphemeral(context.db, created.vm.id, false);
-    const news = created
-      ? undefined
-      : await templateNews(context.db, resolveVm(context.db, sent.vm), sent.hostPath);
+    const vm = resolveVm(context.db, sent.vm);
+    const news = await templateNews(context.db, vm, sent.hostPath);
     if (news) operation.note?.(news);
+    if (params.bootstrap) await renewTools(context, { ...sent, vm }, operation);
     return sent;
   } catch (error) {
     if (created) await deleteVm(context, created.vm.id, uncancellable(operation));
@@ -57,17 +55,24 @@ export async function applyWorkspaceRoute(
   return result;
 }
 
-/** The VM a tree was sent to before, started if need be, or a new one, as the tree's template says if it may. */
+/**
+ * The VM a tree was sent to before, started if need be, or a new one, as the tree says if it may. Only a new one has
+ * furniture.
+ */
 async function ensureVm(
   context: EngineContext,
   { hostPath, params }: { readonly hostPath: string; readonly params: PrepareParams },
   operation: Operation,
-): Promise<{ readonly vm: Vm; readonly created: boolean; readonly template?: RecordedTemplate }> {
+): Promise<{ readonly vm: Vm; readonly furniture?: Furniture }> {
   const bound = findReusableVm(context.db, hostPath);
-  if (bound) return { vm: await startVm(context, bound.vm.id, operation), created: false };
-  const choice = params.template;
-  const template = choice && (await admitTemplate(context.db, hostPath, { choice, hasImage: false }));
-  // Until the tree is in it and it is set up, it goes with this operation, also when the engine dies.
-  const wanted = withTemplate({ start: true, ephemeral: true }, template);
-  return { vm: await createVm(context, wanted, operation), created: true, template };
+  if (bound) return { vm: await startVm(context, bound.vm.id, operation) };
+  const { template: choice, bootstrap } = params;
+  const furniture = await planFurniture(
+    context,
+    { hostPath, choice, image: undefined, bootstrap },
+    operation,
+  );
+  // Until the tree is in it, it goes with this operation, also when the engine dies.
+  const wanted = withTemplate({ start: true, ephemeral: true }, furniture.template);
+  return { vm: await createVm(context, wanted, operation), furniture };
 }

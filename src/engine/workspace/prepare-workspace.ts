@@ -26,7 +26,8 @@ export type EnsureVm = (
   operation: Operation,
 ) => Promise<{ readonly vm: Vm; readonly created: boolean }>;
 
-type PrepareParams = ParsedParams<typeof workspacePrepare>;
+/** What becomes of a VM that is made for it is the business of whoever makes it. */
+type PrepareParams = Omit<ParsedParams<typeof workspacePrepare>, 'template' | 'bootstrap'>;
 
 /**
  * Sends a working tree into a VM and records what was sent.

@@ -1,0 +1,67 @@
+import { findVmTemplate, type RecordedTemplate } from '../../state/templates.ts';
+import type { Vm } from '../../state/vms.ts';
+import { listWorkspaces, setWorkspaceTools } from '../../state/workspaces.ts';
+import type { EngineContext } from '../context.ts';
+import type { Operation } from '../operations.ts';
+import { bootstrapTools, planTools } from './bootstrap-tools.ts';
+import { setUp } from './set-up.ts';
+import { admitTemplate, type TemplateChoice } from './template-consent.ts';
+import { findToolFiles, type ToolFiles } from './tool-files.ts';
+
+/** What a new VM gets besides the tree, because the tree says so. */
+export interface Furniture {
+  readonly template?: RecordedTemplate;
+  readonly tools?: ToolFiles;
+}
+
+/** Decides what a VM for this tree will get. Throws, while nothing is made yet, when it may not have it or cannot. */
+export async function planFurniture(
+  context: EngineContext,
+  tree: {
+    readonly hostPath: string;
+    readonly choice: TemplateChoice | undefined;
+    readonly image: string | undefined;
+    readonly bootstrap: boolean;
+  },
+  operation: Operation,
+): Promise<Furniture> {
+  const { hostPath, choice, image } = tree;
+  const hasImage = image !== undefined;
+  const template = choice && (await admitTemplate(context.db, hostPath, { choice, hasImage }));
+  if (!tree.bootstrap || template?.template.bootstrap === false) return { template };
+  const chosen = { hostPath, image: image ?? template?.template.image };
+  return { template, tools: await planTools(context, chosen, operation) };
+}
+
+/** Gives it to a VM that has the tree: tools first, since setup may want them. */
+export async function furnishVm(
+  context: EngineContext,
+  place: {
+    readonly vm: Vm;
+    readonly guestPath: string;
+    readonly furniture: Furniture;
+    readonly env: Readonly<Record<string, string>>;
+  },
+  operation: Operation,
+): Promise<void> {
+  const { template, tools } = place.furniture;
+  const env = { ...template?.template.env, ...place.env };
+  if (tools) await bootstrapTools(context, { ...place, files: tools, env }, operation);
+  if (template) await setUp(context, { ...place, template: template.template, env }, operation);
+}
+
+/** Installs the tools of a tree that was sent again, if it names others than before. */
+export async function renewTools(
+  context: EngineContext,
+  { vm, hostPath, guestPath }: { readonly vm: Vm; readonly hostPath: string; readonly guestPath: string },
+  operation: Operation,
+): Promise<void> {
+  const recorded = findVmTemplate(context.db, vm.id);
+  const template = recorded?.hostPath === hostPath ? recorded.template : undefined;
+  if (template?.bootstrap === false) return;
+  const files = await findToolFiles(hostPath);
+  const known = listWorkspaces(context.db, vm.id).find((one) => one.guestPath === guestPath)?.tools;
+  if (files?.sha256 === known?.sha256) return;
+  if (files) await bootstrapTools(context, { vm, guestPath, files, env: { ...template?.env } }, operation);
+  else setWorkspaceTools(context.db, { vmId: vm.id, guestPath }, undefined);
+}

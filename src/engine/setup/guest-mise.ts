@@ -1,0 +1,81 @@
+import { BangerError } from '../../errors.ts';
+import type { Guest } from '../guest.ts';
+import { toolFileNames } from './tool-files.ts';
+
+/** Where programs are besides PATH: mise's installer, and images that bring it, put it there. */
+export const miseDirectories = ['/usr/local/bin', '/root/.local/bin', '/usr/bin', '/opt/mise/bin'];
+
+/** Says which of the files is there, if any, and then where mise is, if anywhere; a line each. */
+const lookScript = `
+cd "$1" 2>/dev/null || exit 0
+shift
+found=
+for file in "$@"; do [ ! -f "$file" ] || { found=$file; break; }; done
+[ -n "$found" ] || exit 0
+echo "$found"
+IFS=:
+for directory in $PATH:${miseDirectories.join(':')}; do
+  [ -f "$directory/mise" ] && [ -x "$directory/mise" ] || continue
+  echo "$directory/mise"
+  exit 0
+done
+`;
+
+export interface MiseInGuest {
+  /** Absent when the tree in the guest names no tools */
+  readonly file?: string;
+  /** Absolute; absent when there is no mise */
+  readonly program?: string;
+}
+
+/** Looks whether the tree in the guest names tools, and whether mise is there. */
+export async function findMise(guest: Guest, guestPath: string, signal: AbortSignal): Promise<MiseInGuest> {
+  const argv = ['sh', '-c', lookScript, 'sh', guestPath, ...toolFileNames];
+  const { stdout } = await guest.runToolbox(argv, { signal });
+  const [file, program] = stdout.toString('utf8').split('\n');
+  if (!file) return {};
+  return program?.startsWith('/') ? { file, program } : { file };
+}
+
+/** Its own exit codes say what is missing. */
+const fetchScript = `
+file=$(mktemp) || exit 1
+trap 'rm -f "$file"' EXIT
+if command -v curl >/dev/null 2>&1; then curl -fsSL --connect-timeout 20 --max-time 120 -o "$file" "$1" || exit 81
+elif command -v wget >/dev/null 2>&1; then wget -q -T 20 -O "$file" "$1" || exit 81
+else exit 82
+fi
+MISE_INSTALL_PATH=${miseDirectories[0]}/mise MISE_INSTALL_HELP=0 sh "$file" || exit 83
+`;
+
+/** The program that has the guest fetch mise from `installer`, with what its image has for that. */
+export function fetchArgv(installer: string): readonly string[] {
+  return ['sh', '-c', fetchScript, 'sh', installer];
+}
+
+/** Why there is no mise, after `fetchArgv` has ended with this code. */
+export function fetchError(code: number | undefined, installer: string, file: string): BangerError {
+  const why =
+    code === 81
+      ? `the guest cannot fetch it from ${installer}`
+      : code === 82
+        ? 'the image has neither curl nor wget to fetch it with'
+        : code === 127
+          ? 'the image has no shell to install it with'
+          : 'its installer failed';
+  return new BangerError('command_failed', `"${file}" asks for tools, the image has no mise, and ${why}`, {
+    hint: 'Use an image that has mise or the tools (--image), or go without: --no-bootstrap',
+  });
+}
+
+/** Root's own shell with the tools, in the environment that a login makes; what reads profiles must not undo it. */
+const shellScript = `
+IFS=: read -r _ _ _ _ _ _ shell </etc/passwd
+case $shell in */nologin | */false | '') shell=/bin/sh ;; esac
+exec "$0" exec -- "$shell"
+`;
+
+/** A program, or a shell when there is none, with the tools that mise gives it. */
+export function withMise(program: string, argv: readonly string[] | undefined): readonly string[] {
+  return argv ? [program, 'exec', '--', ...argv] : ['sh', '-lc', shellScript, program];
+}

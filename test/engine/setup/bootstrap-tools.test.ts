@@ -1,0 +1,160 @@
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { EngineContext } from '../../../src/engine/context.ts';
+import { bootstrapTools } from '../../../src/engine/setup/bootstrap-tools.ts';
+import { renewTools } from '../../../src/engine/setup/furnish-vm.ts';
+import { withMise } from '../../../src/engine/setup/guest-mise.ts';
+import { setUp } from '../../../src/engine/setup/set-up.ts';
+import { findToolFiles } from '../../../src/engine/setup/tool-files.ts';
+import { parseConfig } from '../../../src/state/config.ts';
+import { getVm } from '../../../src/state/vms.ts';
+import { listWorkspaces } from '../../../src/state/workspaces.ts';
+import { createFixture, vmId, type Fixture } from '../workspace/workspace-fixture.ts';
+
+let fixture: Fixture;
+let bin: string;
+const notes: string[] = [];
+
+/** A guest that has these programs and the host's; its installer is a file, fetched by a curl that copies. */
+beforeEach(() => {
+  const env: Record<string, string> = {};
+  fixture = createFixture({ env });
+  bin = join(fixture.directory, 'bin');
+  mkdirSync(bin);
+  env['PATH'] = `${bin}:/usr/bin:/bin`;
+  env['LOG'] = join(fixture.directory, 'log');
+  notes.length = 0;
+});
+afterEach(() => fixture.remove());
+
+const program = (name: string, script: string): void => {
+  writeFileSync(join(bin, name), `#!/bin/sh\n${script}\n`);
+  chmodSync(join(bin, name), 0o755);
+};
+const fakeMise =
+  'echo "$*" >>"$LOG"; [ "$1" != install ] || { echo "tools of $(cat .tool-versions)"; exit ${FAIL:-0}; }';
+const ran = (): string[] => {
+  const log = join(fixture.directory, 'log');
+  return existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n') : [];
+};
+const context = (): EngineContext =>
+  ({
+    ...fixture.context,
+    config: () => parseConfig('[mise]\ninstaller = "https://mise.test/install"\n', 'c'),
+  }) as unknown as EngineContext;
+const operation = () => ({ ...fixture.operation, note: (sentence: string) => void notes.push(sentence) });
+const tools = () => listWorkspaces(fixture.context.db, vmId)[0]?.tools;
+
+async function bootstrap(env: Record<string, string> = {}): Promise<void> {
+  const files = (await findToolFiles(fixture.repo.path))!;
+  const { guestPath } = fixture;
+  await bootstrapTools(
+    context(),
+    { vm: getVm(fixture.context.db, vmId), guestPath, files, env },
+    operation(),
+  );
+}
+
+async function sendTree(): Promise<void> {
+  fixture.repo.write('.tool-versions', 'node 22\n');
+  fixture.repo.commit('tools');
+  await fixture.prepare();
+}
+
+test('tools are installed by the mise that is there, what it prints is told, and it is recorded', async () => {
+  program('mise', fakeMise);
+  await sendTree();
+  await bootstrap();
+  expect(ran()).toEqual(['trust --all', 'install']);
+  expect(notes).toEqual(['  tools of node 22']);
+  expect(tools()).toMatchObject({ mise: join(bin, 'mise') });
+  // Sent again, the record stays.
+  await fixture.prepare({ overwrite: true });
+  expect(tools()).toMatchObject({ mise: join(bin, 'mise') });
+});
+
+test('a mise that fails is told with the way out, and nothing is recorded', async () => {
+  program('mise', fakeMise);
+  await sendTree();
+  await expect(bootstrap({ FAIL: '7' })).rejects.toMatchObject({
+    code: 'command_failed',
+    message: '".tool-versions" asks for tools, and mise install failed with exit code 7',
+    hint: expect.stringContaining('--no-bootstrap') as string,
+  });
+  expect(tools()).toBeUndefined();
+});
+
+test.each([
+  ['curl', 'exit 6', 'the guest cannot fetch it from https://mise.test/install'],
+  ['curl', 'shift 6; printf "echo broken; exit 1" >"$1"', 'its installer failed'],
+])('without mise in the guest, %s (%s) is the reason that is told', async (name, script, why) => {
+  program(name, script);
+  await sendTree();
+  await expect(bootstrap()).rejects.toMatchObject({
+    message: `".tool-versions" asks for tools, the image has no mise, and ${why}`,
+    hint: expect.stringContaining('--no-bootstrap') as string,
+  });
+});
+
+test('a file that names tools and did not travel installs nothing', async () => {
+  program('mise', fakeMise);
+  fixture.repo.write('a', '1\n');
+  fixture.repo.commit('one');
+  await fixture.prepare();
+  fixture.repo.write('mise.toml', '[tools]\n');
+  await bootstrap();
+  expect(ran()).toEqual([]);
+  expect(tools()).toBeUndefined();
+});
+
+test('a tree that was sent again gets tools when it names others, and none when it names none any more', async () => {
+  program('mise', fakeMise);
+  await sendTree();
+  const place = {
+    vm: getVm(fixture.context.db, vmId),
+    hostPath: fixture.repo.path,
+    guestPath: fixture.guestPath,
+  };
+  await renewTools(context(), place, operation());
+  await renewTools(context(), place, operation());
+  expect(ran().filter((line) => line === 'install')).toHaveLength(1);
+  fixture.repo.write('.tool-versions', 'node 24\n');
+  await renewTools(context(), place, operation());
+  expect(ran().filter((line) => line === 'install')).toHaveLength(2);
+  rmSync(join(fixture.repo.path, '.tool-versions'));
+  await renewTools(context(), place, operation());
+  expect(tools()).toBeUndefined();
+});
+
+test('setup commands run in the tree with its tools and variables, and the first that fails ends it', async () => {
+  program('mise', fakeMise.replace('echo', '[ "$1" != exec ] || { shift 2; exec "$@"; }; echo'));
+  await sendTree();
+  await bootstrap();
+  notes.length = 0;
+  const template = {
+    file: 'banger.toml',
+    sha256: 'a'.repeat(64),
+    ports: [],
+    env: {},
+    bootstrap: true,
+    setup: [
+      { argv: ['sh', '-c', 'pwd; printf "10%%\\r100%%\\n\\033[31m$MODE\\033[0m\\n" >&2'], text: 'first' },
+      { argv: ['sh', '-c', 'exit 3'], text: 'second' },
+      { argv: ['touch', join(fixture.directory, 'never')], text: 'third' },
+    ],
+  };
+  const { guestPath } = fixture;
+  const input = { vm: getVm(fixture.context.db, vmId), guestPath, template, env: { MODE: 'dev' } };
+  await expect(setUp(fixture.context, input, operation())).rejects.toThrow(
+    'Setup command "second" of "banger.toml" failed with exit code 3',
+  );
+  expect(notes.toSorted()).toEqual([`  ${guestPath}`, '  100%', '  dev'].toSorted());
+  expect(existsSync(join(fixture.directory, 'never'))).toBe(false);
+});
+
+test('programs and shells go through mise with their words as they are', () => {
+  expect(withMise('/bin/mise', ['ls', 'a b', '$x'])).toEqual(['/bin/mise', 'exec', '--', 'ls', 'a b', '$x']);
+  expect(withMise('/bin/mise', undefined).slice(0, 2)).toEqual(['sh', '-lc']);
+  expect(withMise('/bin/mise', undefined).at(-1)).toBe('/bin/mise');
+});
