@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync } from 'node:fs';
+import { accessSync, chmodSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import BetterSqlite from 'better-sqlite3';
 import { errorText } from '../errors.ts';
@@ -27,7 +27,11 @@ export function openDatabase(path: string, addon?: SqliteAddon): Database {
   const inMemory = path === ':memory:';
   if (!inMemory) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   try {
-    if (!inMemory && existsSync(path)) check(path, addon);
+    if (!inMemory && existsSync(path)) {
+      // SQLite says only that it cannot.
+      accessSync(path, constants.R_OK | constants.W_OK);
+      check(path, addon);
+    }
     return openForWriting(path, addon);
   } catch (error) {
     throw damaged(path, error);

@@ -1,10 +1,13 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test, type TestContext } from 'vitest';
 import type { VmView } from '../../src/engine/rpc/vm-methods.ts';
 import { collect, makeDirectory, openBanger, until, type Banger, type Ran } from '../support/banger.ts';
 import { debianLayout } from '../support/images.ts';
+import { putImage, startRegistry } from '../support/registry.ts';
 import { withSmallDisk, type SmallDisk } from '../support/small-disk.ts';
+import { file, tarOf } from '../support/tar-builder.ts';
 
 /** A program with all it owns on a small disk; both go when the test is over. */
 async function onSmallDisk(
@@ -126,6 +129,36 @@ test('F16: a guest that fills the disk of its host waits, unharmed, for room', a
     expect((await show()).lastError).toBeUndefined();
   });
 });
+
+test('F24: with its downloads on another filesystem an image is the same, to the byte', async (context) => {
+  await using registry = await startRegistry();
+  const layer = tarOf([file('etc/os-release', 'ID=test\n'), file('blob', 'x'.repeat(300_000))]);
+  putImage(registry, 'test', { tag: 'v1', layers: [layer.toString('latin1')] });
+  await withSmallDisk(context, '160m', async (disk) => {
+    await using plain = openBanger();
+    const apart = openBanger();
+    const cache = makeDirectory(apart.home, 'cache');
+    execFileSync('mount', ['--bind', disk.path, cache]);
+    try {
+      expect(statSync(cache).dev).not.toBe(statSync(apart.home).dev);
+      const hash = await rootfsHash(apart, `${registry.host}/test:v1`);
+      expect(readdirSync(cache, { recursive: true }).join()).toMatch(/[0-9a-f]{64}/);
+      expect(await rootfsHash(plain, `${registry.host}/test:v1`)).toBe(hash);
+    } finally {
+      execFileSync('umount', ['-l', cache]);
+      await apart[Symbol.asyncDispose]();
+    }
+  });
+});
+
+/** Pulls an image, makes a VM of it, and hashes its filesystem without reading its holes. */
+async function rootfsHash(banger: Banger, name: string): Promise<string> {
+  await banger.ok(['image', 'pull', name]);
+  await banger.ok(['vm', 'create', '--no-start', '--image', name]);
+  const { id } = await banger.json<{ id: string }>('image', 'show', name);
+  const tar = 'tar --sparse --mtime=@0 --owner=0 --group=0 --mode=600 -cf - rootfs.ext4 | sha256sum';
+  return execFileSync('sh', ['-c', tar], { cwd: join(banger.home, 'state/images', id), encoding: 'utf8' });
+}
 
 /** Writes 64 MiB past every cache, and reads them again. */
 const fillScript = `

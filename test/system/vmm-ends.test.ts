@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { vmPause, vmResume } from '../../src/engine/rpc/vm-control-methods.ts';
 import { vmCreate, vmShow, vmStart, vmStop, type VmView } from '../../src/engine/rpc/vm-methods.ts';
 import { vmPaths } from '../../src/state/layout.ts';
-import { until, vmmPids } from '../support/banger.ts';
+import { collect, until, vmmPids, type Ran } from '../support/banger.ts';
 import { openCrashLab } from '../support/crash-lab.ts';
 import { HostWorld } from '../support/host-world.ts';
 
@@ -107,9 +107,36 @@ test.each([
   expect(await guest('cat /root/before-end')).toBe(what);
 });
 
-test('a guest that does not answer is killed after the timeout, and the loss is told', async () => {
-  await freezeSsh();
+/** A program that runs in the guest until somebody ends it, which has begun. */
+async function startWaiting(): Promise<{ readonly end: Promise<Ran> }> {
+  const child = lab.banger.start(['vm', 'exec', 'web', '--', 'sh', '-c', 'echo waits; exec sleep 3600']);
+  const end = collect(child);
+  await new Promise((resolve) => child.stdout!.once('data', resolve));
+  return { end };
+}
+
+/** A stop that cannot ask the guest ends it, and says so. */
+async function stopByForce(): Promise<void> {
   const { code, stderr } = await lab.banger.run(['vm', 'stop', 'web', '--timeout', '2s']);
   expect([code, stderr]).toEqual([0, expect.stringContaining('did not answer and was killed')]);
   expect((await stoppedByItself()).lastError).toContain('what it had not written is lost');
+}
+
+test('F4: when its SSH service is killed, calls under way and new ones fail with what to do, and it can be stopped', async () => {
+  const waiting = await startWaiting();
+  const killing = await endGuest('kill -KILL $(/run/banger/bin/busybox pidof dropbear)');
+  for (const ran of [await waiting.end, killing, await endGuest('true')]) {
+    expect(ran.code).toBe(125);
+    expect(ran.stderr).toMatch(
+      /^banger: The (connection to the guest was lost|guest does not answer over SSH)/m,
+    );
+    expect(ran.stderr).toContain('banger vm stop web');
+  }
+  expect((await show()).state).toBe('running');
+  await stopByForce();
+});
+
+test('F5: when its SSH service hangs, a stop ends the guest and tells the loss', async () => {
+  await freezeSsh();
+  await stopByForce();
 });
