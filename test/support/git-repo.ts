@@ -78,7 +78,8 @@ function runGit(cwd: string, args: readonly string[]): string {
   });
 }
 
-function snapshot(directory: string): Record<string, string> {
+/** Name and hash of every file below a directory. */
+export function snapshot(directory: string): Record<string, string> {
   const files = readdirSync(directory, { recursive: true, withFileTypes: true });
   return Object.fromEntries(
     files

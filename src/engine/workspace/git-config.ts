@@ -1,15 +1,16 @@
-/** What git is configured to, by lower-case name (subsections keep their case); the last value of each. */
-export type GitConfig = ReadonlyMap<string, string>;
+/** What git is configured to, by lower-case name (subsections keep their case): all values of each, the last one counts. */
+export type GitConfig = ReadonlyMap<string, readonly string[]>;
 
 /** Parses `git config --list -z`. */
 export function parseGitConfig(output: Buffer): GitConfig {
-  const config = new Map<string, string>();
+  const config = new Map<string, string[]>();
   for (const entry of output.toString('utf8').split('\0')) {
     if (entry === '') continue;
     const newline = entry.indexOf('\n');
     // A name without a value, as in a bare `autocrlf`, means true.
-    if (newline === -1) config.set(entry, 'true');
-    else config.set(entry.slice(0, newline), entry.slice(newline + 1));
+    const name = newline === -1 ? entry : entry.slice(0, newline);
+    const value = newline === -1 ? 'true' : entry.slice(newline + 1);
+    config.set(name, [...(config.get(name) ?? []), value]);
   }
   return config;
 }
@@ -32,6 +33,15 @@ export function withoutFilters(config: GitConfig): [name: string, value: string]
   ]);
 }
 
+/** The remote that a partial clone gets what it lacks from; absent in a complete one. */
+export function promisorRemote(config: GitConfig): string | undefined {
+  for (const [name, values] of config) {
+    const match = /^remote\.([^]+)\.promisor$/.exec(name);
+    if (match && /^(?:true|yes|on|1)$/i.test(values.at(-1)!)) return match[1];
+  }
+  return config.get('extensions.partialclone')?.at(-1);
+}
+
 /** How the guest's copy of the repository is set up. */
 export interface GuestRepository {
   readonly objectFormat: string;
@@ -40,42 +50,73 @@ export interface GuestRepository {
   readonly config: GitConfig;
 }
 
-/** Decide how working files compare to what git stores; must be equal on both sides. Others stay behind. */
-const carriedSettings = ['core.filemode', 'core.symlinks', 'core.autocrlf', 'core.eol'];
+/**
+ * Settings that travel: how working files compare to what git stores, which must be equal on both sides, and how
+ * git shows and orders things, so that it answers as it does at home. None of them runs a program or names a file
+ * of the host, and none has values that an older git in the guest refuses; all others stay behind.
+ */
+const carriedSettings = new Set([
+  ...'filemode symlinks autocrlf eol sparsecheckout sparsecheckoutcone quotepath abbrev whitespace'
+    .split(' ')
+    .map((name) => `core.${name}`),
+  ...'algorithm context indentheuristic interhunkcontext mnemonicprefix noprefix renamelimit renames ignoresubmodules submodule'
+    .split(' ')
+    .map((name) => `diff.${name}`),
+  ...'branch short showstash showuntrackedfiles submodulesummary relativepaths renames renamelimit aheadbehind'
+    .split(' ')
+    .map((name) => `status.${name}`),
+  ...['merge.ff', 'merge.renames', 'pull.ff', 'pull.rebase', 'push.default'],
+  ...['rebase.autosquash', 'rebase.autostash', 'log.date', 'commit.verbose', 'column.ui', 'column.status'],
+  ...['user.name', 'user.email'],
+]);
+
+/** Parts of a diff driver that are patterns; its programs stay behind. */
+const carriedDriverSetting = /^diff\.[^]+\.(?:xfuncname|funcname|wordregex|binary)$/;
 
 /** The text of the guest's `.git/config`: a fixed set of values, nothing that runs a program. */
 export function guestConfigText({ objectFormat, branch, config }: GuestRepository): string {
   const isDefaultFormat = objectFormat === 'sha1';
-  const core: [string, string | undefined][] = [
-    ['repositoryformatversion', isDefaultFormat ? '0' : '1'],
-    ['bare', 'false'],
-    ['logallrefupdates', 'true'],
+  const promisor = promisorRemote(config);
+  const fixed: [string, string | undefined][] = [
+    ['core.repositoryformatversion', isDefaultFormat && promisor === undefined ? '0' : '1'],
+    ['core.bare', 'false'],
+    ['core.logallrefupdates', 'true'],
     // The index comes with sizes and times of the host's files, which these have too: git need not read them all.
-    ['checkstat', 'minimal'],
-    ['trustctime', 'false'],
-    ...carriedSettings.map((name): [string, string | undefined] => [
-      name.slice('core.'.length),
-      config.get(name),
-    ]),
+    ['core.checkstat', 'minimal'],
+    ['core.trustctime', 'false'],
+    ['extensions.objectformat', isDefaultFormat ? undefined : objectFormat],
+    ['extensions.partialclone', promisor],
   ];
-  const origin = config.get('remote.origin.url');
-  const merge = branch && config.get(`branch.${branch}.merge`);
-  return [
-    section('core', core),
-    section('extensions', [['objectformat', isDefaultFormat ? undefined : objectFormat]]),
-    section('remote "origin"', [
-      ['url', origin && withoutCredentials(origin)],
-      ['fetch', origin && '+refs/heads/*:refs/remotes/origin/*'],
-    ]),
-    section(`branch "${escapeSubsection(branch ?? '')}"`, [
-      ['remote', merge && config.get(`branch.${branch}.remote`) === 'origin' ? 'origin' : undefined],
-      ['merge', merge && config.get(`branch.${branch}.remote`) === 'origin' ? merge : undefined],
-    ]),
-    section('user', [
-      ['name', config.get('user.name')],
-      ['email', config.get('user.email')],
-    ]),
-  ].join('');
+  const carried = [...config].flatMap(([name, values]): [string, string | undefined][] =>
+    carriedSettings.has(name) || carriedDriverSetting.test(name) ? [[name, values.at(-1)]] : [],
+  );
+  return sections([...fixed, ...carried, ...remoteSettings(config, branch)]);
+}
+
+/** `origin`, where the branch comes from, and where a partial clone gets what it lacks. */
+function remoteSettings(config: GitConfig, branch: string | undefined): [string, string | undefined][] {
+  const last = (name: string): string | undefined => config.get(name)?.at(-1);
+  const remote = branch === undefined ? undefined : last(`branch.${branch}.remote`);
+  const settings: [string, string | undefined][] = [];
+  for (const name of new Set(['origin', remote, promisorRemote(config)])) {
+    const url = last(`remote.${name}.url`);
+    if (name === undefined || url === undefined) continue;
+    settings.push([`remote.${name}.url`, withoutCredentials(url)]);
+    for (const refspec of config.get(`remote.${name}.fetch`) ?? []) {
+      settings.push([`remote.${name}.fetch`, refspec]);
+    }
+    for (const key of ['promisor', 'partialclonefilter']) {
+      settings.push([`remote.${name}.${key}`, last(`remote.${name}.${key}`)]);
+    }
+  }
+  if (branch === undefined) return settings;
+  // A remote may be given as a URL instead of a name.
+  settings.push([`branch.${branch}.remote`, remote && withoutCredentials(remote)]);
+  for (const merge of config.get(`branch.${branch}.merge`) ?? []) {
+    settings.push([`branch.${branch}.merge`, merge]);
+  }
+  settings.push([`branch.${branch}.rebase`, last(`branch.${branch}.rebase`)]);
+  return settings;
 }
 
 /**
@@ -94,10 +135,19 @@ export function withoutCredentials(url: string): string {
   return `${scheme}${isWeb || user === '' ? '' : `${user}@`}${host}${path}`;
 }
 
-function section(name: string, values: readonly (readonly [string, string | undefined])[]): string {
-  const lines = values.filter(([, value]) => value !== undefined && value !== '');
-  if (lines.length === 0) return '';
-  return `[${name}]\n${lines.map(([key, value]) => `\t${key} = ${quoteValue(value!)}\n`).join('')}`;
+/** Writes settings as a configuration file, one section after the other; those without a value are left out. */
+function sections(settings: readonly (readonly [name: string, value: string | undefined])[]): string {
+  const lines = new Map<string, string[]>();
+  for (const [name, value] of settings) {
+    if (value === undefined || value === '') continue;
+    const first = name.indexOf('.');
+    const last = name.lastIndexOf('.');
+    const subsection = first === last ? '' : ` "${escapeSubsection(name.slice(first + 1, last))}"`;
+    const section = name.slice(0, first) + subsection;
+    const line = `\t${name.slice(last + 1)} = ${quoteValue(value)}\n`;
+    lines.set(section, [...(lines.get(section) ?? []), line]);
+  }
+  return [...lines].map(([section, each]) => `[${section}]\n${each.join('')}`).join('');
 }
 
 function quoteValue(value: string): string {

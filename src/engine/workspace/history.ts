@@ -8,34 +8,48 @@ const maxCommits = 10;
 /**
  * Decides where the history that travels ends: the commits that git is to treat as having no parents.
  *
- * A commit travels with all of its parents or becomes such an end; the newest commits come first.
+ * A commit travels with all of its parents or becomes such an end; the newest commits come first. Besides HEAD,
+ * whatever else is in `tips` travels; objects in it that are no commits are passed over.
  */
-export async function findShallowEnds({ git, head, paths }: Repository): Promise<string[]> {
-  if (head === undefined) return [];
-  // More than can travel: merges list side branches between the commits that matter.
-  const listed = await git(['rev-list', '--parents', `--max-count=${maxCommits * 20}`, head]);
-  const commits = listed.stdout.toString('latin1').split('\n').filter(Boolean);
-  const parentsOf = new Map(
-    commits.map((line) => {
-      const [commit, ...parents] = line.split(' ');
-      return [commit!, parents] as const;
-    }),
-  );
-  return planShallowEnds(head, parentsOf, await readShallowFile(paths.shallow));
+export async function findShallowEnds(
+  { git, head, paths }: Repository,
+  tips: readonly string[] = [],
+): Promise<string[]> {
+  const wanted = [...new Set(head === undefined ? tips : [head, ...tips])];
+  if (wanted.length === 0) return [];
+  const input = Buffer.from(wanted.map((tip) => `${tip}\n`).join(''));
+  const list = async (...args: string[]): Promise<(readonly [string, string[]])[]> => {
+    const listed = await git(['rev-list', '--parents', '--stdin', ...args], { input });
+    return listed.stdout.toString('latin1').split('\n').filter(Boolean).map(parseCommit);
+  };
+  const [newest, named] = await Promise.all([
+    // More than can travel: merges list side branches between the commits that matter.
+    list(`--max-count=${maxCommits * 20}`),
+    list('--no-walk=unsorted'),
+  ]);
+  const parentsOf = new Map([...newest, ...named]);
+  const commits = named.map(([commit]) => commit);
+  return planShallowEnds(commits, parentsOf, await readShallowFile(paths.shallow));
+}
+
+function parseCommit(line: string): readonly [commit: string, parents: string[]] {
+  const [commit, ...parents] = line.split(' ');
+  return [commit!, parents];
 }
 
 /** Commits whose parents are unknown or not wanted. `parentsOf` lists commits from the newest to the oldest. */
 export function planShallowEnds(
-  head: string,
+  tips: readonly string[],
   parentsOf: ReadonlyMap<string, readonly string[]>,
   hostEnds: ReadonlySet<string>,
 ): string[] {
-  const taken = new Set([head]);
+  const taken = new Set(tips);
+  const limit = maxCommits - 1 + tips.length;
   const ends: string[] = [];
   for (const [commit, parents] of parentsOf) {
     if (!taken.has(commit)) continue;
     const added = parents.filter((parent) => !taken.has(parent));
-    const isEnd = hostEnds.has(commit) || taken.size + added.length > maxCommits;
+    const isEnd = hostEnds.has(commit) || (added.length > 0 && taken.size + added.length > limit);
     if (isEnd) ends.push(commit);
     else for (const parent of added) taken.add(parent);
   }

@@ -53,7 +53,14 @@ export function hostGit({ exec, directory, signal, settings = [] }: HostGitInput
     });
 }
 
-const fixedVariables = { GIT_OPTIONAL_LOCKS: '0', GIT_TERMINAL_PROMPT: '0', LC_ALL: 'C' };
+const fixedVariables = {
+  GIT_OPTIONAL_LOCKS: '0',
+  GIT_TERMINAL_PROMPT: '0',
+  // A partial clone would fetch what it lacks, over whatever program and credentials the user has for that.
+  GIT_ALLOW_PROTOCOL: 'none',
+  GIT_NO_LAZY_FETCH: '1',
+  LC_ALL: 'C',
+};
 
 /** The engine's environment is that of whoever started it: `GIT_DIR` and its like would point to another repository. */
 function withoutGitVariables(env: NodeJS.ProcessEnv): Record<string, string | undefined> {

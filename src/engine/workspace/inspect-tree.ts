@@ -4,6 +4,7 @@ import { BangerError, errnoOf } from '../../errors.ts';
 import type { Exec } from '../../host/exec.ts';
 import { displayPath, isTreePath, splitRaw, type RawPath } from './raw-path.ts';
 import { findRepository, type Repository } from './repository.ts';
+import { readRepositoryState, type RepositoryState } from './repository-state.ts';
 import { statTreeFiles, type TreeFile } from './tree-files.ts';
 
 /** An entry of git's index. */
@@ -23,6 +24,7 @@ export interface IndexEntry {
 /** A working tree as it is at one moment: what git has recorded of it, and which files are there. */
 export interface WorkingTree {
   readonly repository: Repository;
+  readonly state: RepositoryState;
   /** Copy of the index in the scratch directory; absent when the repository has none yet */
   readonly indexCopy?: string;
   readonly entries: readonly IndexEntry[];
@@ -30,6 +32,8 @@ export interface WorkingTree {
   readonly files: readonly TreeFile[];
   /** Paths whose content git has to read: it differs from the index, or cannot be told from it without reading */
   readonly unsure: ReadonlySet<RawPath>;
+  /** Paths whose files git finds changed since they were staged */
+  readonly touched: ReadonlySet<RawPath>;
   /** Untracked files that stay behind, ignored ones not counted */
   readonly untracked: number;
   readonly warnings: readonly string[];
@@ -58,12 +62,14 @@ export async function inspectTree(exec: Exec, input: InspectInput): Promise<Work
 
   const entries = parseEntries((await git(['ls-files', '-s', '-v', '-z'], { env })).stdout);
   refuseSubmodules(entries);
-  const [changed, others, filtered] = await Promise.all([
-    git(['diff-files', '--name-only', '-z'], { env }),
+  const [state, changed, others, filtered] = await Promise.all([
+    readRepositoryState(repository),
+    git(['diff-files', '--name-status', '-z'], { env }),
     git(['ls-files', '--others', '--exclude-standard', '-z'], { env }),
     filteredPaths(repository, entries, env),
   ]);
-  const unsure = new Set([...splitRaw(changed.stdout), ...filtered]);
+  const changes = parseChanged(changed.stdout);
+  const unsure = new Set([...changes.keys(), ...filtered]);
   for (const entry of entries) {
     if (entry.stage > 0 || entry.isAssumedUnchanged || entry.isSkipped) unsure.add(entry.path);
   }
@@ -74,12 +80,15 @@ export async function inspectTree(exec: Exec, input: InspectInput): Promise<Work
   const paths = [...new Set([...entries.map((entry) => entry.path), ...added])].filter(isTreePath);
   return {
     repository,
+    state,
     indexCopy,
     entries,
     files: await statTreeFiles(topLevel, paths, input.signal),
     unsure,
+    touched: new Set([...changes].flatMap(([path, status]) => (status === 'M' ? [path] : []))),
     untracked: untracked.length - added.length,
     warnings: [
+      ...state.warnings,
       ...(input.includeUntracked ? nestedWarnings(untracked) : []),
       ...(filtered.length > 0 ? [filterWarning(filtered)] : []),
     ],
@@ -126,6 +135,14 @@ function parseEntries(output: Buffer): IndexEntry[] {
       isAssumedUnchanged: tag! !== tag!.toUpperCase(),
     };
   });
+}
+
+/** Parses `git diff-files --name-status -z`. What is only intended to be added has status A, a conflict U and more. */
+function parseChanged(output: Buffer): Map<RawPath, string> {
+  const fields = splitRaw(output);
+  const changes = new Map<RawPath, string>();
+  for (let at = 0; at + 1 < fields.length; at += 2) changes.set(fields[at + 1]!, fields[at]!);
+  return changes;
 }
 
 const submoduleMode = '160000';

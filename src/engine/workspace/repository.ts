@@ -18,15 +18,27 @@ export interface Repository {
   readonly config: GitConfig;
   /** Files of the repository, wherever a worktree keeps them; any of them may be missing */
   readonly paths: {
+    /** Git directory of this working tree */
+    readonly git: string;
     readonly index: string;
     readonly objects: string;
     readonly shallow: string;
     readonly exclude: string;
     readonly attributes: string;
+    readonly sparseCheckout: string;
   };
   /** Git in the top directory, filters switched off */
   readonly git: HostGit;
 }
+
+const repositoryFiles = [
+  'index',
+  'objects',
+  'shallow',
+  'info/exclude',
+  'info/attributes',
+  'info/sparse-checkout',
+];
 
 /**
  * Finds the repository a path belongs to, reading only.
@@ -45,16 +57,16 @@ export async function findRepository(exec: Exec, path: string, signal: AbortSign
     git([
       'rev-parse',
       '--show-object-format',
-      ...['index', 'objects', 'shallow', 'info/exclude', 'info/attributes'].flatMap((name) => [
-        '--git-path',
-        name,
-      ]),
+      '--absolute-git-dir',
+      ...repositoryFiles.flatMap((name) => ['--git-path', name]),
     ]),
     git(['symbolic-ref', '-q', 'HEAD'], { okExitCodes: [1] }),
     git(['rev-parse', '-q', '--verify', 'HEAD^{commit}'], { okExitCodes: [1, 128] }),
   ]);
   const [objectFormat, ...paths] = facts.stdout.toString('utf8').split('\n');
-  const [index, objects, shallow, exclude, attributes] = paths.map((each) => resolve(topLevel, each));
+  const [gitDirectory, index, objects, shallow, exclude, attributes, sparseCheckout] = paths.map((each) =>
+    resolve(topLevel, each),
+  );
   const reference = firstLine(symbolic.stdout);
   return {
     topLevel,
@@ -63,11 +75,13 @@ export async function findRepository(exec: Exec, path: string, signal: AbortSign
     branch: reference?.replace(/^refs\/heads\//, ''),
     config,
     paths: {
+      git: gitDirectory!,
       index: index!,
       objects: objects!,
       shallow: shallow!,
       exclude: exclude!,
       attributes: attributes!,
+      sparseCheckout: sparseCheckout!,
     },
     git,
   };

@@ -1,12 +1,11 @@
-import { copyFile, lstat, mkdir, readdir, readFile, stat, utimes } from 'node:fs/promises';
+import { copyFile, lstat, mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../errors.ts';
 import { knownIndexName } from './changes-script.ts';
-import { guestConfigText } from './git-config.ts';
+import { guestConfigText, promisorRemote } from './git-config.ts';
 import { findShallowEnds } from './history.ts';
 import type { WorkingTree } from './inspect-tree.ts';
 import { hostBytes } from './raw-path.ts';
-import type { Repository } from './repository.ts';
 import { scratchObjects, writeTree } from './scratch-objects.ts';
 import type { TarEntry } from './tar-stream.ts';
 import { stampOf, type TreeFile } from './tree-files.ts';
@@ -33,16 +32,21 @@ const baseReference = 'refs/banger/base';
 export async function buildShipment(tree: WorkingTree, scratch: string): Promise<Shipment> {
   const env = await scratchObjects(tree.repository, scratch);
   const baseTree = await writeTree(tree, { ...env, GIT_INDEX_FILE: join(scratch, 'base-index') });
-  const shallowEnds = await findShallowEnds(tree.repository);
+  const shallowEnds = await findShallowEnds(tree.repository, tree.state.tips);
   const indexFile = await writeGuestIndex(tree, scratch);
   const knownIndexFile = await writeKnownIndex(tree, indexFile);
   const pack = await writePack(tree, scratch, {
     env,
-    wanted: [...shallowEnds.map((end) => `--shallow ${end}`), tree.repository.head, baseTree],
+    wanted: [
+      ...shallowEnds.map((end) => `--shallow ${end}`),
+      tree.repository.head,
+      ...tree.state.tips,
+      baseTree,
+    ],
   });
   const entries = [
     ...tree.files.map((file) => workingEntry(tree.repository.topLevel, file)),
-    ...(await repositoryEntries(tree.repository, { baseTree, shallowEnds, indexFile, knownIndexFile, pack })),
+    ...(await repositoryEntries(tree, { baseTree, shallowEnds, indexFile, knownIndexFile, pack })),
   ];
   const totalBytes = entries.reduce((total, { content }) => {
     if (content.kind === 'bytes') return total + content.bytes.length;
@@ -61,10 +65,24 @@ async function writeGuestIndex(tree: WorkingTree, scratch: string): Promise<stri
   await copyFile(tree.indexCopy, copy);
   const { mtimeMs } = await stat(tree.indexCopy);
   await utimes(copy, mtimeMs / 1000, mtimeMs / 1000);
+  const env = { GIT_INDEX_FILE: copy };
+  await tree.repository.git(['update-index', '-z', '--index-info'], { env, input: touchedEntries(tree) });
   await tree.repository.git(['update-index', '-q', '--unmerged', '--refresh', '--force-write-index'], {
-    env: { GIT_INDEX_FILE: copy },
+    env,
   });
   return copy;
+}
+
+/**
+ * Entries whose files changed, without the sizes and times of old: a change can leave these as they were, which git
+ * tells by the inode only.
+ */
+function touchedEntries({ entries, touched }: WorkingTree): Buffer {
+  const lines = entries
+    .filter((entry) => entry.stage === 0 && !entry.isSkipped && !entry.isAssumedUnchanged)
+    .filter((entry) => touched.has(entry.path))
+    .map(({ mode, oid, path }) => `${mode} ${oid} 0\t${path}\0`);
+  return Buffer.from(lines.join(''), 'latin1');
 }
 
 /** An index as `knownIndexName` is to be: where the user told git not to look at a file, a copy without that. */
@@ -85,6 +103,8 @@ async function writeKnownIndex(
   return copy;
 }
 
+const packCommand = ['pack-objects', '--revs', '--indexed-objects', '--delta-base-offset', '-q'];
+
 interface PackInput {
   readonly env: Readonly<Record<string, string>>;
   readonly wanted: readonly (string | undefined)[];
@@ -93,13 +113,20 @@ interface PackInput {
 /** Packs what is reachable from the wanted objects and the index; returns the files made. */
 async function writePack(tree: WorkingTree, scratch: string, { env, wanted }: PackInput): Promise<string[]> {
   const directory = join(scratch, 'pack');
+  const isPartial = promisorRemote(tree.repository.config) !== undefined;
   await mkdir(directory);
   const input = Buffer.from(wanted.filter((line) => line !== undefined).join('\n') + '\n');
   await tree.repository.git(
-    ['pack-objects', '--revs', '--indexed-objects', '--delta-base-offset', '-q', join(directory, 'pack')],
+    [...packCommand, ...(isPartial ? ['--missing=allow-promisor'] : []), join(directory, 'pack')],
     { env: { ...env, GIT_INDEX_FILE: tree.indexCopy ?? join(scratch, 'no-index') }, input },
   );
   const names = (await readdir(directory)).filter((name) => /\.(?:pack|idx)$/.test(name));
+  if (isPartial) {
+    // Tells the guest's git that whatever this pack's objects name and lack is with the remote.
+    const [pack] = names.map((name) => name.replace(/\.[a-z]+$/, '.promisor'));
+    await writeFile(join(directory, pack!), '');
+    names.push(pack!);
+  }
   return names.map((name) => join(directory, name));
 }
 
@@ -121,13 +148,16 @@ interface RepositoryParts {
 }
 
 async function repositoryEntries(
-  repository: Repository,
+  { repository, state }: WorkingTree,
   { baseTree, shallowEnds, indexFile, knownIndexFile, pack }: RepositoryParts,
 ): Promise<TarEntry[]> {
   const { head, branch, paths } = repository;
   const branchReference = branch && (branch.startsWith('refs/') ? branch : `refs/heads/${branch}`);
-  const references = [`${baseTree} ${baseReference}`];
-  if (head && branchReference) references.push(`${head} ${branchReference}`);
+  const references = new Map([
+    [baseReference, baseTree],
+    ...state.references.map(({ name, oid }) => [name, oid] as const),
+  ]);
+  if (head && branchReference) references.set(branchReference, head);
   const now = Math.floor(Date.now() / 1000);
   const text = (path: string, content: string | Buffer): TarEntry => ({
     path: `.git/${path}`,
@@ -144,8 +174,11 @@ async function repositoryEntries(
     'refs/',
     'refs/heads/',
     'refs/tags/',
+    ...new Set(state.files.flatMap(({ path }) => (path.includes('/') ? [`${path.split('/')[0]}/`] : []))),
   ];
-  const [exclude, attributes] = await Promise.all([smallFile(paths.exclude), smallFile(paths.attributes)]);
+  const [exclude, attributes, sparseCheckout] = await Promise.all(
+    [paths.exclude, paths.attributes, paths.sparseCheckout].map(smallFile),
+  );
   return [
     ...directories.map((path): TarEntry => {
       return { path: `.git/${path}`, mode: 0o755, mtimeSeconds: now, content: { kind: 'directory' } };
@@ -154,14 +187,26 @@ async function repositoryEntries(
       pack.map((file) => fileEntry(`objects/pack/${file.split('/').at(-1)}`, file, 0o444)),
     )),
     text('config', guestConfigText(repository)),
-    text('packed-refs', `# pack-refs with: sorted \n${references.map((line) => `${line}\n`).join('')}`),
+    text(
+      'packed-refs',
+      `# pack-refs with: sorted \n${[...references]
+        .sort(byName)
+        .map(([name, oid]) => `${oid} ${name}\n`)
+        .join('')}`,
+    ),
     ...(shallowEnds.length > 0 ? [text('shallow', shallowEnds.map((end) => `${end}\n`).join(''))] : []),
     ...(exclude ? [text('info/exclude', exclude)] : []),
     ...(attributes ? [text('info/attributes', attributes)] : []),
+    ...(sparseCheckout ? [text('info/sparse-checkout', sparseCheckout)] : []),
+    ...state.files.map(({ path, bytes }) => text(path, bytes)),
     ...(indexFile ? [await fileEntry('index', indexFile, 0o644)] : []),
     ...(indexFile && knownIndexFile ? [await knownIndexEntry(indexFile, knownIndexFile, now)] : []),
     text('HEAD', branchReference ? `ref: ${branchReference}\n` : `${head}\n`),
   ];
+}
+
+function byName([a]: readonly [string, string], [b]: readonly [string, string]): number {
+  return a < b ? -1 : 1;
 }
 
 /** Git replaces its index, and never writes into it: a second name keeps what it was. */

@@ -132,9 +132,9 @@ test('names are shown so that they cannot be mistaken', () => {
 test('a history without merges is cut after ten commits, a short one not at all', () => {
   const line = (count: number) =>
     new Map(Array.from({ length: count }, (_, at) => [`c${at}`, at + 1 < count ? [`c${at + 1}`] : []]));
-  expect(planShallowEnds('c0', line(14), new Set())).toEqual(['c9']);
-  expect(planShallowEnds('c0', line(10), new Set())).toEqual([]);
-  expect(planShallowEnds('c0', line(3), new Set(['c2']))).toEqual(['c2']);
+  expect(planShallowEnds(['c0'], line(14), new Set())).toEqual(['c9']);
+  expect(planShallowEnds(['c0'], line(10), new Set())).toEqual([]);
+  expect(planShallowEnds(['c0'], line(3), new Set(['c2']))).toEqual(['c2']);
 });
 
 test('a merge travels with all its parents or ends the history', () => {
@@ -142,8 +142,8 @@ test('a merge travels with all its parents or ends the history', () => {
     ['tip', ['octopus']],
     ['octopus', Array.from({ length: 12 }, (_, at) => `p${at}`)],
   ]);
-  expect(planShallowEnds('tip', parentsOf, new Set())).toEqual(['octopus']);
-  expect(planShallowEnds('tip', new Map([['tip', ['a', 'b']]]), new Set())).toEqual(['a', 'b']);
+  expect(planShallowEnds(['tip'], parentsOf, new Set())).toEqual(['octopus']);
+  expect(planShallowEnds(['tip'], new Map([['tip', ['a', 'b']]]), new Set())).toEqual(['a', 'b']);
 });
 
 test.each([

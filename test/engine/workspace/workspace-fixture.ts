@@ -37,7 +37,8 @@ export interface Fixture {
   /** The guest's copy */
   readonly copy: GitRepo;
   prepare(params?: Partial<Parameters<typeof prepareWorkspace>[1]>): ReturnType<typeof prepareWorkspace>;
-  export(): Promise<Exported>;
+  /** Of the repository's tree, or another that was sent */
+  export(params?: { readonly path: string }): Promise<Exported>;
   /** Exports, checks that the patch applies to the host's tree as it was sent, and applies it */
   exportAndApply(): Promise<Exported>;
   remove(): void;
@@ -83,10 +84,10 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
     progress: () => undefined,
   };
   const ensureVm: EnsureVm = async () => ({ vm: getVm(db, vmId), created: true });
-  const runExport = async (): Promise<Exported> => {
+  const runExport: Fixture['export'] = async (params = { path: repo.path }) => {
     const pieces: Buffer[] = [];
     const write = async (piece: Buffer): Promise<void> => void pieces.push(piece);
-    const head = await exportWorkspace(context, { path: repo.path }, operation, { write });
+    const head = await exportWorkspace(context, params, operation, { write });
     return { ...head, patch: Buffer.concat(pieces).toString('base64') };
   };
   return {

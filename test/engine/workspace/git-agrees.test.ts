@@ -1,0 +1,482 @@
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join, resolve } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { openRepo, snapshot, type GitRepo } from '../../support/git-repo.ts';
+import { createFixture, type Fixture } from './workspace-fixture.ts';
+
+let fixture: Fixture;
+beforeEach(() => {
+  fixture = createFixture();
+});
+afterEach(() => fixture.remove());
+
+/** Makes a state of a repository; returns another tree to send when it is not the fixture's own. */
+type Scene = (repo: GitRepo, fixture: Fixture) => GitRepo | void;
+
+const scenes: Record<string, Scene> = {
+  'an empty repository': () => undefined,
+
+  'an unborn branch with files staged and changed since'(repo) {
+    repo.write('new', 'new\n');
+    repo.write('intended', 'later\n');
+    repo.git('add', 'new');
+    repo.git('add', '-N', 'intended');
+    repo.write('new', 'newer\n');
+  },
+
+  'staged, unstaged, both, deleted, renamed, mode and type changes'(repo) {
+    const names = 'staged unstaged both deleted gone renamed mode mode-staged same typed'.split(' ');
+    for (const name of names) repo.write(`dir/${name}`, `${name}\n`);
+    repo.commit('first');
+    for (const name of ['staged', 'both', 'added']) repo.write(`dir/${name}`, `${name} 2\n`);
+    repo.git('add', '-A');
+    for (const name of ['unstaged', 'both']) repo.write(`dir/${name}`, `${name} 3\n`);
+    rmSync(join(repo.path, 'dir/deleted'));
+    repo.git('rm', '-q', 'dir/gone');
+    repo.git('rm', '-q', '--cached', 'dir/same');
+    repo.git('mv', 'dir/renamed', 'dir/new-name');
+    chmodSync(join(repo.path, 'dir/mode'), 0o755);
+    repo.git('update-index', '--chmod=+x', 'dir/mode-staged');
+    rmSync(join(repo.path, 'dir/typed'));
+    symlinkSync('staged', join(repo.path, 'dir/typed'));
+  },
+
+  'intent to add, and its removal'(repo) {
+    repo.write('a', 'a\n');
+    repo.commit('first');
+    repo.write('intended', 'i\n');
+    repo.write('intended-gone', 'i\n');
+    repo.git('add', '-N', 'intended', 'intended-gone');
+    rmSync(join(repo.path, 'intended-gone'));
+  },
+
+  'names with line breaks and bytes that are not UTF-8'(repo) {
+    const latin = Buffer.concat([Buffer.from(`${repo.path}/caf`), Buffer.from([0xe9])]);
+    writeFileSync(latin, 'latin\n');
+    repo.write('line\nbreak\t"quoted"', 'line\n');
+    repo.write(' leading and trailing ', 'blank\n');
+    repo.write('-dash', 'dash\n');
+    repo.write(':(literal)colon', 'colon\n');
+    repo.write('star*[x]', 'star\n');
+    repo.commit('names');
+    writeFileSync(latin, 'latin 2\n');
+    repo.write('line\nbreak\t"quoted"', 'line 2\n');
+    repo.write('star*[x]', 'star 2\n');
+  },
+
+  'names that differ by case, and renames by case alone'(repo) {
+    for (const name of ['Readme', 'README', 'dir/file', 'Dir/file']) repo.write(name, `${name}\n`);
+    repo.commit('names');
+    repo.git('mv', 'Readme', 'readme');
+    repo.write('README', 'changed\n');
+  },
+
+  'symlinks out of the tree, dangling and staged ones'(repo) {
+    symlinkSync('../../outside', join(repo.path, 'outside'));
+    symlinkSync('/etc/passwd', join(repo.path, 'absolute'));
+    symlinkSync('.', join(repo.path, 'loop'));
+    repo.commit('links');
+    rmSync(join(repo.path, 'absolute'));
+    symlinkSync('/etc/hostname', join(repo.path, 'absolute'));
+  },
+
+  'files where symlinks, directories and nothing were'(repo) {
+    repo.write('dir/file', 'x\n');
+    repo.write('file', 'x\n');
+    repo.write('linked/file', 'x\n');
+    repo.commit('first');
+    rmSync(join(repo.path, 'dir'), { recursive: true });
+    repo.write('dir', 'a file now\n');
+    rmSync(join(repo.path, 'file'));
+    repo.write('file/inside', 'a directory now\n');
+    rmSync(join(repo.path, 'linked'), { recursive: true });
+    symlinkSync('/etc', join(repo.path, 'linked'));
+  },
+
+  'a detached HEAD with changes'(repo) {
+    repo.write('a', '1\n');
+    const first = repo.commit('first');
+    repo.write('a', '2\n');
+    repo.commit('second');
+    repo.git('checkout', '-q', first);
+    repo.write('a', '3\n');
+  },
+
+  'a merge with conflicts'(repo) {
+    diverge(repo);
+    expect(() => repo.git('merge', 'side')).toThrow();
+  },
+
+  'a merge that waits for its commit'(repo) {
+    diverge(repo);
+    repo.git('checkout', '-q', '-b', 'third', 'HEAD~');
+    repo.write('third', 'third\n');
+    repo.commit('third');
+    repo.git('merge', '--no-commit', '--no-ff', 'side');
+  },
+
+  'a squashed merge'(repo) {
+    diverge(repo);
+    expect(() => repo.git('merge', '--squash', 'side')).toThrow();
+  },
+
+  'a cherry-pick with conflicts'(repo) {
+    diverge(repo);
+    expect(() => repo.git('cherry-pick', 'side')).toThrow();
+  },
+
+  'a row of cherry-picks that stopped'(repo) {
+    diverge(repo);
+    expect(() => repo.git('cherry-pick', 'side~', 'side', 'side~2')).toThrow();
+  },
+
+  'a revert with conflicts'(repo) {
+    repo.write('a', '1\n');
+    repo.commit('first');
+    repo.write('a', '2\n');
+    const second = repo.commit('second');
+    repo.write('a', '3\n');
+    repo.commit('third');
+    expect(() => repo.git('revert', '--no-edit', second)).toThrow();
+  },
+
+  'a rebase that stopped'(repo) {
+    diverge(repo);
+    repo.write('more', 'more\n');
+    repo.commit('more');
+    expect(() => repo.git('rebase', 'side')).toThrow();
+  },
+
+  'a rebase by apply that stopped'(repo) {
+    diverge(repo);
+    expect(() => repo.git('rebase', '--apply', 'side')).toThrow();
+  },
+
+  'mails that do not apply'(repo, { directory }) {
+    diverge(repo);
+    const mail = join(directory, 'mail');
+    writeFileSync(mail, repo.git('format-patch', '--stdout', '-1', 'side'));
+    expect(() => repo.git('am', '-3', mail)).toThrow();
+  },
+
+  'a branch with its upstream ahead and behind'(repo, { directory }) {
+    return withOrigin(repo, join(directory, 'clone'), 'origin');
+  },
+
+  'a branch whose remote has another name'(repo, { directory }) {
+    return withOrigin(repo, join(directory, 'clone'), 'up"stream');
+  },
+
+  'a branch that follows a branch of its own repository'(repo) {
+    diverge(repo);
+    repo.git('branch', '--set-upstream-to=side');
+  },
+
+  'a branch whose upstream is gone'(repo, { directory }) {
+    const clone = withOrigin(repo, join(directory, 'clone'), 'origin');
+    clone.git('update-ref', '-d', 'refs/remotes/origin/main');
+    return clone;
+  },
+
+  'a worktree'(repo, { directory }) {
+    repo.write('file', '1\n');
+    repo.commit('first');
+    repo.git('worktree', 'add', '-q', '-b', 'side', join(directory, 'worktree'));
+    const worktree = openRepo(join(directory, 'worktree'));
+    worktree.write('file', '2\n');
+    worktree.git('add', '-A');
+    worktree.write('file', '3\n');
+    return worktree;
+  },
+
+  'a worktree in the middle of a merge'(repo, { directory }) {
+    diverge(repo);
+    repo.git('worktree', 'add', '-q', '-b', 'third', join(directory, 'worktree'), 'main');
+    const worktree = openRepo(join(directory, 'worktree'));
+    expect(() => worktree.git('merge', 'side')).toThrow();
+    return worktree;
+  },
+
+  'a repository apart from its tree'(repo, { directory }) {
+    repo.write('file', '1\n');
+    repo.commit('first');
+    repo.git('init', '-q', '--separate-git-dir', join(directory, 'apart.git'));
+    repo.write('file', '2\n');
+  },
+
+  'a sparse checkout by cones'(repo) {
+    for (const name of ['top', 'in/a', 'in/deep/b', 'out/c', 'out/deep/d']) repo.write(name, `${name}\n`);
+    repo.commit('first');
+    repo.git('sparse-checkout', 'set', 'in');
+    repo.write('in/a', 'changed\n');
+  },
+
+  'a sparse checkout with a sparse index'(repo) {
+    for (const name of ['in/a', 'out/c', 'out/deep/d']) repo.write(name, `${name}\n`);
+    repo.commit('first');
+    repo.git('sparse-checkout', 'set', '--cone', '--sparse-index', 'in');
+    repo.write('in/a', 'changed\n');
+  },
+
+  'a sparse checkout by patterns, with a file that is there all the same'(repo) {
+    for (const name of ['in/a', 'out/c', 'out/d']) repo.write(name, `${name}\n`);
+    repo.commit('first');
+    repo.git('sparse-checkout', 'set', '--no-cone', '/in/');
+    repo.write('out/c', 'here again\n');
+  },
+
+  'a sparse checkout of a worktree'(repo, { directory }) {
+    for (const name of ['in/a', 'out/c']) repo.write(name, `${name}\n`);
+    repo.commit('first');
+    repo.git('worktree', 'add', '-q', '-b', 'side', join(directory, 'worktree'));
+    const worktree = openRepo(join(directory, 'worktree'));
+    worktree.git('sparse-checkout', 'set', 'in');
+    return worktree;
+  },
+
+  'files that git was told to overlook'(repo) {
+    for (const name of ['assumed', 'skipped', 'skipped-gone']) repo.write(name, `${name}\n`);
+    repo.commit('first');
+    repo.git('update-index', '--assume-unchanged', 'assumed');
+    repo.git('update-index', '--skip-worktree', 'skipped', 'skipped-gone');
+    repo.write('assumed', 'mine\n');
+    repo.write('skipped', 'mine\n');
+    rmSync(join(repo.path, 'skipped-gone'));
+  },
+
+  'line ends that git converts'(repo) {
+    repo.git('config', 'core.autocrlf', 'true');
+    repo.write(
+      '.gitattributes',
+      '*.win text eol=crlf\n*.bin -text\n*.u16 text working-tree-encoding=UTF-16LE\n*.id ident\n',
+    );
+    repo.write('a.win', 'one\r\ntwo\r\n');
+    repo.write('b.txt', 'one\r\ntwo\r\n');
+    repo.write('mixed.txt', 'one\r\ntwo\n');
+    repo.write('c.bin', 'one\r\n\0two\n');
+    repo.write('d.u16', Buffer.from('text\r\n', 'utf16le'));
+    repo.write('e.id', '$Id$\n');
+    repo.commit('first');
+    repo.write('b.txt', 'one\r\nthree\r\n');
+    repo.write('d.u16', Buffer.from('texts\r\n', 'utf16le'));
+  },
+
+  'attributes and excludes of the repository alone'(repo) {
+    repo.write('.git/info/attributes', '*.txt text eol=crlf\n');
+    repo.write('.git/info/exclude', '*.log\n');
+    repo.write('a.txt', 'one\r\n');
+    repo.write('b.log', 'log\n');
+    repo.git('add', '-A');
+    repo.git('commit', '-q', '-m', 'first');
+    repo.write('a.txt', 'two\r\n');
+  },
+
+  'modes that git ignores'(repo) {
+    repo.write('a', 'a\n');
+    repo.commit('first');
+    repo.git('config', 'core.fileMode', 'false');
+    chmodSync(join(repo.path, 'a'), 0o755);
+  },
+
+  'ways to show a diff that the repository is set to'(repo) {
+    repo.git('config', 'diff.noprefix', 'true');
+    repo.git('config', 'diff.context', '1');
+    repo.git('config', 'diff.algorithm', 'histogram');
+    repo.git('config', 'core.quotePath', 'false');
+    repo.git('config', 'core.abbrev', '12');
+    repo.git('config', 'diff.ini.xfuncname', '^\\[.*\\]$');
+    repo.write('.gitattributes', '*.ini diff=ini\n');
+    repo.write('größe.ini', `[one]\n${'x\n'.repeat(9)}a\n${'x\n'.repeat(9)}`);
+    repo.commit('first');
+    repo.write('größe.ini', `[one]\n${'x\n'.repeat(9)}b\n${'x\n'.repeat(9)}`);
+  },
+
+  'an index in the fourth version, and a split one'(repo, { directory }) {
+    for (const name of ['dir/a', 'dir/b', 'dir/c']) repo.write(name, `${name}\n`);
+    repo.commit('first');
+    repo.write('dir/a', '2\n');
+    repo.git('add', '-A');
+    repo.git('update-index', '--index-version', '4');
+    repo.git('worktree', 'add', '-q', join(directory, 'worktree'));
+    const worktree = openRepo(join(directory, 'worktree'));
+    worktree.git('update-index', '--split-index');
+    worktree.write('dir/b', '2\n');
+    worktree.git('add', '-A');
+    worktree.write('dir/b', '3\n');
+    return worktree;
+  },
+
+  'changes of the same size within one second'(repo) {
+    repo.write('a', '1111\n');
+    repo.commit('first');
+    repo.write('a', '2222\n');
+    repo.git('add', 'a');
+    repo.write('a', '3333\n');
+  },
+
+  'a change that kept size and time'(repo) {
+    repo.write('a', '1111\n');
+    touch(repo, 'a', '2020-01-01');
+    repo.commit('first');
+    repo.git('status');
+    repo.write('a', '2222\n');
+    touch(repo, 'a', '2020-01-01');
+  },
+
+  'a SHA-256 repository'(_, { directory }) {
+    const path = join(directory, 'sha256');
+    mkdirSync(path);
+    openRepo(path).git('init', '-q', '-b', 'main', '--object-format=sha256');
+    const repo = openRepo(path);
+    repo.git('config', 'user.name', 'a');
+    repo.git('config', 'user.email', 'a@a');
+    repo.write('a', 'a\n');
+    repo.commit('first');
+    repo.write('a', 'b\n');
+    return repo;
+  },
+
+  'a shallow clone'(repo, { directory }) {
+    for (const count of [1, 2, 3]) {
+      repo.write('count', `${count}\n`);
+      repo.commit(`commit ${count}`);
+    }
+    repo.git('clone', '-q', '--depth', '2', `file://${repo.path}`, join(directory, 'shallow'));
+    const clone = openRepo(join(directory, 'shallow'));
+    clone.write('count', '4\n');
+    return clone;
+  },
+
+  'a clone without the content of old files'(repo, { directory }) {
+    repo.git('config', 'uploadpack.allowFilter', 'true');
+    for (const count of [1, 2, 3]) {
+      repo.write('count', `${count}\n`);
+      repo.write(`old-${count}`, `${count}\n`);
+      repo.commit(`commit ${count}`);
+    }
+    repo.git('rm', '-q', 'old-1');
+    repo.commit('without');
+    const path = join(directory, 'partial');
+    repo.git('clone', '-q', '--filter=blob:none', `file://${repo.path}`, path);
+    const clone = openRepo(path);
+    // Whoever needs more than there is now would fail.
+    clone.git('config', 'remote.origin.url', 'file:///nonexistent');
+    clone.write('count', '4\n');
+    return clone;
+  },
+};
+
+test.each(Object.entries(scenes))('git says the same in the guest: %s', async (_, scene) => {
+  const host = scene(fixture.repo, fixture) ?? fixture.repo;
+  const before = snapshots(host);
+  const result = await fixture.prepare({ path: host.path });
+  expect(snapshots(host)).toEqual(before);
+  expect(result.warnings).toEqual([]);
+
+  expect(says(fixture.copy)).toEqual(says(host));
+  expect(files(fixture.copy)).toEqual(files(host));
+  fixture.copy.git('fsck', '--strict');
+  expect((await fixture.export({ path: host.path })).files).toEqual([]);
+});
+
+/** Everything git keeps about a tree, also where `.git` is a file that leads elsewhere. */
+function snapshots(host: GitRepo): unknown {
+  const directories = new Set(
+    host.git('rev-parse', '--absolute-git-dir', '--git-common-dir').trim().split('\n'),
+  );
+  return [...directories].map((directory) => snapshot(resolve(host.path, directory)));
+}
+
+/** Two branches that changed one file each in its own way; `main` is checked out. */
+function diverge(repo: GitRepo): void {
+  repo.write('a', 'base\n');
+  repo.write('same', 'same\n');
+  repo.commit('base');
+  repo.git('checkout', '-q', '-b', 'side');
+  repo.write('side', 'side\n');
+  repo.commit('side only');
+  repo.write('a', 'side\n');
+  repo.commit('side');
+  repo.git('checkout', '-q', 'main');
+  repo.write('a', 'main\n');
+  repo.commit('main');
+}
+
+function withOrigin(repo: GitRepo, path: string, name: string): GitRepo {
+  repo.write('a', '1\n');
+  repo.commit('first');
+  repo.git('clone', '-q', '-o', name, repo.path, path);
+  repo.write('a', '2\n');
+  repo.commit('theirs');
+  const clone = openRepo(path);
+  clone.git('config', 'user.name', 'a');
+  clone.git('config', 'user.email', 'a@a');
+  clone.git('fetch', '-q', name);
+  for (const count of [1, 2]) {
+    clone.write('mine', `${count}\n`);
+    clone.commit(`mine ${count}`);
+  }
+  clone.write('mine', 'dirty\n');
+  return clone;
+}
+
+function touch(repo: GitRepo, path: string, date: string): void {
+  execFileSync('touch', ['-d', date, join(repo.path, path)]);
+}
+
+/** What git says of a repository: in words, to programs, and about each entry of its index. */
+function says(repo: GitRepo): Record<string, string> {
+  const commands = {
+    status: ['status', '--porcelain=v2', '-z', '--branch', '--untracked-files=no'],
+    words: ['status', '--untracked-files=no'],
+    diff: ['diff'],
+    staged: ['diff', '--cached'],
+    index: ['ls-files', '-s', '-v', '-z'],
+  };
+  const said = Object.entries(commands).map(
+    ([name, args]) => [name, outcome(() => repo.git(...args))] as const,
+  );
+  // Only told when the index is not sparse itself, which is how this host stores it.
+  return Object.fromEntries(
+    said.map(([name, text]) => [name, text.replace(/ with \d+% of tracked files present/, '')]),
+  );
+}
+
+function outcome(run: () => string): string {
+  try {
+    return run();
+  } catch (error) {
+    return `failed: ${(error as { stderr?: string }).stderr ?? String(error)}`.replace(/\/\S*/g, 'PATH');
+  }
+}
+
+/** Mode and content of each file that git tracks and that is there. */
+function files(repo: GitRepo): Record<string, string> {
+  const paths = new Set(repo.git('ls-files', '-z').split('\0').filter(Boolean));
+  const found: Record<string, string> = {};
+  for (const path of paths) {
+    const file = Buffer.concat([Buffer.from(`${repo.path}/`), Buffer.from(path, 'latin1')]);
+    const stats = outcomeOf(() => lstatSync(file));
+    if (stats?.isSymbolicLink()) found[path] = `-> ${readlinkSync(file)}`;
+    if (stats?.isFile()) found[path] = `${(stats.mode & 0o777).toString(8)} ${readFileSync(file, 'latin1')}`;
+  }
+  return found;
+}
+
+function outcomeOf<T>(run: () => T): T | undefined {
+  try {
+    return run();
+  } catch {
+    return undefined;
+  }
+}
