@@ -8,7 +8,9 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: ['test/system/**'],
-          testTimeout: 20_000,
+          // Real git and real programs, on hosts that may be busy.
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
         },
       },
       {

@@ -5,6 +5,7 @@ import { runSummary, vmRun } from '../engine/rpc/vm-methods.ts';
 import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
 import { addEnvOptions, readEnvOptions, type EnvOptions } from './env-options.ts';
+import { includedPaths, includeOption } from './include-option.ts';
 import { addLendOptions, readLendOptions, type LendOptions } from './secret-options.ts';
 import { addTemplateOptions, chooseTemplate, type TemplateOptions } from './tree-template.ts';
 import { UsageError } from './usage-error.ts';
@@ -19,6 +20,7 @@ interface RunOptions extends VmSpecOptions, EnvOptions, LendOptions, TemplateOpt
   readonly entrypoint?: boolean;
   readonly user?: string;
   readonly includeUntracked?: boolean;
+  readonly include: readonly string[];
 }
 
 const help = `
@@ -54,6 +56,7 @@ export function vmRunCommand(cli: Cli, env: Readonly<Record<string, string | und
     )
     .option('--entrypoint', "run the image's own program; what follows -- are its arguments")
     .option('--include-untracked', 'send untracked files too; ignored ones stay')
+    .addOption(includeOption())
     .addHelpText('after', help)
     .action(async (path: string | undefined, argv: string[], options: RunOptions) => {
       const words = splitWords(command, path, argv);
@@ -163,6 +166,7 @@ async function runInNewVm(cli: Cli, { words, options, env, lent }: RunInput): Pr
     user: options.user,
     entrypoint: options.entrypoint ?? false,
     includeUntracked: options.includeUntracked ?? false,
+    include: includedPaths(cli.cwd, words.path, options.include),
     terminal: cli.programTerminal(),
     detach: options.detach ?? false,
     remove,

@@ -1,16 +1,24 @@
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import type { ResultOf } from '../engine/rpc/method.ts';
-import { workspacePrepare } from '../engine/rpc/workspace-methods.ts';
+import { workspacePlan, workspacePrepare } from '../engine/rpc/workspace-methods.ts';
 import { addTemplateOptions, chooseTemplate, type TemplateOptions } from './tree-template.ts';
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
+import { includedPaths, includeOption } from './include-option.ts';
 import { printable } from '../printable.ts';
+
+const help = `
+Examples:
+  banger workspace prepare . --vm web
+  banger workspace prepare . --include .env --dry-run`;
 
 interface PrepareOptions extends TemplateOptions {
   readonly vm?: string;
   readonly guestPath?: string;
   readonly includeUntracked?: boolean;
+  readonly include: readonly string[];
+  readonly dryRun?: boolean;
   readonly overwrite?: boolean;
 }
 
@@ -21,21 +29,29 @@ export function workspacePrepareCommand(cli: Cli): Command {
     .option('--vm <name>', 'the VM (default: the one it was sent to before, else a new one)')
     .option('--guest-path <path>', 'where it goes in the VM (default: /root/ and the name of its directory)')
     .option('--include-untracked', 'send untracked files too, except ignored ones')
+    .addOption(includeOption())
+    .option('--dry-run', 'list what would travel and its size; make no VM and touch none')
     .option('--overwrite', 'replace what is in the VM, changes made there included');
   return addTemplateOptions(command)
-    .addHelpText('after', '\nExample:\n  banger workspace prepare . --vm web')
+    .addHelpText('after', help)
     .action(async (path: string | undefined, options: PrepareOptions) => {
-      const tree = resolve(cli.cwd, path ?? '.');
+      const tree = {
+        path: resolve(cli.cwd, path ?? '.'),
+        includeUntracked: options.includeUntracked ?? false,
+        include: includedPaths(cli.cwd, path, options.include),
+      };
+      if (options.dryRun) return printPlan(cli, await cli.call(workspacePlan, tree));
       // What the tree says is for VMs that are made for it.
       const isNew = options.vm === undefined;
-      const template = isNew ? await chooseTemplate(cli, tree, { ...options, unlessBound: true }) : undefined;
+      const template = isNew
+        ? await chooseTemplate(cli, tree.path, { ...options, unlessBound: true })
+        : undefined;
       const result = await cli.call(workspacePrepare, {
-        path: tree,
+        ...tree,
         template,
         bootstrap: options.bootstrap,
         vm: options.vm,
         guestPath: options.guestPath,
-        includeUntracked: options.includeUntracked ?? false,
         overwrite: options.overwrite ?? false,
       });
       for (const line of remarks(result)) cli.say(line);
@@ -43,14 +59,45 @@ export function workspacePrepareCommand(cli: Cli): Command {
     });
 }
 
+function printPlan(cli: Cli, plan: ResultOf<typeof workspacePlan>): void {
+  const { count, files, bytes, repositoryBytes } = plan;
+  cli.print(plan, () =>
+    files.map((file) => `${formatBytes(file.bytes).padStart(10)}  ${printable(file.path)}`).join('\n'),
+  );
+  if (count > files.length) cli.say(`… and ${count - files.length} more`);
+  for (const line of stayedBehind(plan)) cli.say(line);
+  cli.say(
+    `Would send ${counted(count, 'file')} (${formatBytes(bytes - repositoryBytes)}) and the repository (${formatBytes(repositoryBytes)})`,
+  );
+}
+
 function remarks(result: ResultOf<typeof workspacePrepare>): string[] {
-  const { vm, files, bytes, untracked } = result;
-  const count = (number: number, what: string): string => `${number} ${what}${number === 1 ? '' : 's'}`;
+  const { vm, files, bytes } = result;
   return [
-    ...result.warnings.map((warning) => `Warning: ${printable(warning)}`),
-    ...(untracked > 0
-      ? [`${count(untracked, 'untracked file')} stayed behind; to send untracked files: --include-untracked`]
-      : []),
-    `Sent ${count(files, 'file')} (${formatBytes(bytes)}) to ${result.created ? 'the new ' : ''}VM "${vm}"`,
+    ...stayedBehind(result),
+    `Sent ${counted(files, 'file')} (${formatBytes(bytes)}) to ${result.created ? 'the new ' : ''}VM "${vm}"`,
   ];
+}
+
+interface LeftBehind {
+  readonly untracked: number;
+  readonly ignored: number;
+  readonly warnings: readonly string[];
+}
+
+function stayedBehind({ untracked, ignored, warnings }: LeftBehind): string[] {
+  const stay = (count: number, what: string): string => {
+    return `${counted(count, what)} ${count === 1 ? 'stays' : 'stay'} behind`;
+  };
+  return [
+    ...warnings.map((warning) => `Warning: ${printable(warning)}`),
+    ...(untracked > 0
+      ? [`${stay(untracked, 'untracked file')}; to send untracked files: --include-untracked`]
+      : []),
+    ...(ignored > 0 ? [`${stay(ignored, 'ignored path')}; to send one, such as .env: --include .env`] : []),
+  ];
+}
+
+function counted(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? '' : 's'}`;
 }

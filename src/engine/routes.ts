@@ -25,13 +25,14 @@ import {
   vmStop,
 } from './rpc/vm-methods.ts';
 import { vmLogs } from './rpc/vm-log-methods.ts';
-import { workspaceApply, workspaceExport, workspacePrepare } from './rpc/workspace-methods.ts';
+import { workspaceApply, workspaceExport, workspacePlan, workspacePrepare } from './rpc/workspace-methods.ts';
 import { templateRoutes } from './setup/template-routes.ts';
 import { sendVmLog } from './vm-logs.ts';
 import { labelled } from './vm-selection.ts';
 import { viewVm, viewVmDetails, viewVms } from './vm-view.ts';
 import { exportWorkspaceRoute } from './workspace/export-workspace.ts';
 import { applyWorkspaceRoute, prepareWorkspaceRoute } from './workspace/handlers.ts';
+import { planWorkspace } from './workspace/plan-workspace.ts';
 
 /** Every method the engine answers about VMs, images, kernels and workspaces, one entry each. */
 export function routes(context: EngineContext): Route[] {
@@ -77,6 +78,7 @@ export function routes(context: EngineContext): Route[] {
     ...imageRoutes(context),
     ...kernelRoutes(context),
     route(workspacePrepare, (params, operation) => prepareWorkspaceRoute(context, params, operation)),
+    route(workspacePlan, (params, operation) => planWorkspace(context, params, operation)),
     streamRoute(workspaceExport, (params, operation, stream) =>
       exportWorkspaceRoute(context, params, { operation, stream }),
     ),

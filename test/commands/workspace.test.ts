@@ -63,6 +63,7 @@ const prepared = {
   files: 1,
   bytes: 2048,
   untracked: 2,
+  ignored: 1,
   created: true,
   warnings: ['odd \u001b[31mname'],
 };

@@ -20,6 +20,7 @@ export interface RunParams
   extends ExecParams, Omit<CreateVmParams, 'start' | 'ephemeral' | 'recordedTemplate'> {
   readonly path?: string;
   readonly includeUntracked: boolean;
+  readonly include: readonly string[];
   /** What the tree says about its VM, as it was shown */
   readonly template?: TemplateChoice;
   /** Install the tools that the tree names */
@@ -136,7 +137,13 @@ async function sendTree(
   const { vm, params, tree } = what;
   const sent = await prepareWorkspace(
     context,
-    { path: tree.path, vm: vm.name, includeUntracked: params.includeUntracked, overwrite: false },
+    {
+      path: tree.path,
+      vm: vm.name,
+      includeUntracked: params.includeUntracked,
+      include: [...params.include],
+      overwrite: false,
+    },
     operation,
     () => Promise.reject(new BangerError('internal', 'The VM of this run is known')),
   );

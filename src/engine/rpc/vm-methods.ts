@@ -218,6 +218,8 @@ export const vmRun = streamMethod(
     /** Working tree to send, absolute */
     path: z.optional(z.string().check(z.regex(/^\//))),
     includeUntracked: z._default(z.boolean(), false),
+    /** Absolute paths of untracked or ignored files that are sent too */
+    include: z._default(z.array(z.string().check(z.regex(/^\//))), []),
     /** Run the image's own entrypoint; `argv` are arguments for it then */
     entrypoint: z._default(z.boolean(), false),
     /** What the tree says about its VM */

@@ -26,6 +26,8 @@ export const workspacePrepare = method(
     vm: z.optional(z.string()),
     guestPath: z.optional(absolutePath),
     includeUntracked: z._default(z.boolean(), false),
+    /** Files and directories of the tree that travel though git does not track them, ignored or not */
+    include: z._default(z.array(absolutePath), []),
     /** Replaces what is in the guest, changes made there included */
     overwrite: z._default(z.boolean(), false),
     /** Install the tools that the tree names for mise */
@@ -38,8 +40,38 @@ export const workspacePrepare = method(
     bytes: z.number(),
     /** Untracked files that stayed behind, ignored ones not counted */
     untracked: z.int(),
+    /** Ignored files, and directories ignored as a whole, that stayed behind */
+    ignored: z.int(),
     /** True when a VM was made for it */
     created: z.boolean(),
+    warnings: z.array(z.string()),
+  }),
+);
+
+/** More files than these are counted, and not listed: they would not fit into one message of the protocol. */
+export const maxPlannedFiles = 50_000;
+
+/** What `workspace.prepare` would send to a VM that has nothing of the tree. Makes no VM and touches none. */
+export const workspacePlan = method(
+  'workspace.plan',
+  z.object({
+    path: absolutePath,
+    includeUntracked: z._default(z.boolean(), false),
+    include: z._default(z.array(absolutePath), []),
+  }),
+  z.object({
+    hostPath: z.string(),
+    head: z.optional(z.string()),
+    branch: z.optional(z.string()),
+    /** Files that would travel; `files` has the first 50,000 of them */
+    count: z.int(),
+    files: z.array(z.object({ path: z.string(), bytes: z.number() })),
+    /** Index and history */
+    repositoryBytes: z.number(),
+    /** Files and repository */
+    bytes: z.number(),
+    untracked: z.int(),
+    ignored: z.int(),
     warnings: z.array(z.string()),
   }),
 );

@@ -90,8 +90,23 @@ read_base() {
 }
 : >"$index.odd"
 if [ -n "$from" ]; then
-  GIT_INDEX_FILE=$from "$@" ls-files -s -v 2>/dev/null | grep -E '^([a-zS]|. 160000) ' >"$index.odd" &
+  GIT_INDEX_FILE=$from "$@" -c core.quotePath=false ls-files -s -v 2>/dev/null | grep -E '^([a-zS]|. 160000) ' >"$index.odd" &
 fi
+# Whether a repository inside is as it was sent or, when nobody sent it, as its commit; those in it, too.
+as_sent() (
+  case $1 in \\"*) exit 1 ;; esac # a name that cannot be told apart here
+  cd "$1" 2>/dev/null && [ -e .git ] || exit 0
+  shift
+  at=$("$@" rev-parse --absolute-git-dir) || exit
+  sent=$("$@" rev-parse -q --verify 'refs/banger/base^{tree}' || "$@" rev-parse -q --verify 'HEAD^{tree}') || exit
+  GIT_INDEX_FILE=$at/banger-export-index.$$
+  export GIT_INDEX_FILE
+  trap 'rm -f "$GIT_INDEX_FILE"' EXIT
+  "$@" read-tree "$sent" && "$@" add -A && [ "$("$@" write-tree)" = "$sent" ] || exit
+  "$@" -c core.quotePath=false ls-files -s | sed -n 's/^160000 [0-9a-f]* [0-3]\\t//p' | while IFS= read -r deeper; do
+    as_sent "$deeper" "$@" || exit
+  done
+)
 begin
 read_base "$@"
 wait
@@ -111,9 +126,9 @@ if ! mine "$@" add -A --ignore-errors 2>"$index.errors"; then
 fi
 wait
 [ ! -s "$index.forced" ] || mine "$@" update-index --add --remove -z --stdin <"$index.forced" || exit
-if grep -q '^. 160000 ' "$index.odd"; then
-  mine "$@" diff-files --raw --ignore-submodules=none | sed -n 's/^:160000 160000 [0-9a-f]* [0-9a-f]* M\\t//p'
-fi
+sed -n 's/^. 160000 [0-9a-f]* [0-3]\\t//p' "$index.odd" | sort -u | while IFS= read -r inner; do
+  as_sent "$inner" "$@" || printf '%s\\n' "$inner"
+done
 echo .
 `;
 

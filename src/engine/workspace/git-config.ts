@@ -46,6 +46,8 @@ export function promisorRemote(config: GitConfig): string | undefined {
 export interface GuestRepository {
   readonly objectFormat: string;
   readonly branch?: string;
+  /** Path of the files, where git does not find them by itself */
+  readonly worktree?: string;
   /** Values visible to the repository on the host */
   readonly config: GitConfig;
 }
@@ -74,12 +76,13 @@ const carriedSettings = new Set([
 const carriedDriverSetting = /^diff\.[^]+\.(?:xfuncname|funcname|wordregex|binary)$/;
 
 /** The text of the guest's `.git/config`: a fixed set of values, nothing that runs a program. */
-export function guestConfigText({ objectFormat, branch, config }: GuestRepository): string {
+export function guestConfigText({ objectFormat, branch, worktree, config }: GuestRepository): string {
   const isDefaultFormat = objectFormat === 'sha1';
   const promisor = promisorRemote(config);
   const fixed: [string, string | undefined][] = [
     ['core.repositoryformatversion', isDefaultFormat && promisor === undefined ? '0' : '1'],
     ['core.bare', 'false'],
+    ['core.worktree', worktree],
     ['core.logallrefupdates', 'true'],
     // The index comes with sizes and times of the host's files, which these have too: git need not read them all.
     ['core.checkstat', 'minimal'],
@@ -90,7 +93,7 @@ export function guestConfigText({ objectFormat, branch, config }: GuestRepositor
   const carried = [...config].flatMap(([name, values]): [string, string | undefined][] =>
     carriedSettings.has(name) || carriedDriverSetting.test(name) ? [[name, values.at(-1)]] : [],
   );
-  return sections([...fixed, ...carried, ...remoteSettings(config, branch)]);
+  return sections([...fixed, ...carried, ...remoteSettings(config, branch), ...submoduleSettings(config)]);
 }
 
 /** `origin`, where the branch comes from, and where a partial clone gets what it lacks. */
@@ -117,6 +120,15 @@ function remoteSettings(config: GitConfig, branch: string | undefined): [string,
   }
   settings.push([`branch.${branch}.rebase`, last(`branch.${branch}.rebase`)]);
   return settings;
+}
+
+/** Which submodules are in use, where they come from, and what counts as a change of theirs; no programs. */
+function submoduleSettings(config: GitConfig): [string, string][] {
+  return [...config].flatMap(([name, values]): [string, string][] => {
+    const key = /^submodule\.(?:[^]+\.)?(url|active|ignore|branch|update|recurse)$/.exec(name)?.[1];
+    if (key === undefined || (key === 'update' && values.at(-1)!.startsWith('!'))) return [];
+    return values.map((value) => [name, key === 'url' ? withoutCredentials(value) : value]);
+  });
 }
 
 /**

@@ -11,10 +11,11 @@ import type { Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import type { workspacePrepare } from '../rpc/workspace-methods.ts';
 import { awaitRunningVm } from './bound-vm.ts';
-import { readChanges } from './guest-changes.ts';
+import { readChanges, type GuestChanges } from './guest-changes.ts';
 import { ensureGuestGit } from './guest-git.ts';
 import { defaultGuestPath, parseGuestPath } from './guest-path.ts';
 import { inspectTree, type InspectInput, type WorkingTree } from './inspect-tree.ts';
+import { pathText } from './raw-path.ts';
 import { withScratch } from './scratch.ts';
 import { isOccupied, sendTree } from './send-tree.ts';
 import { buildShipment, type Shipment } from './shipment.ts';
@@ -74,6 +75,7 @@ export async function prepareWorkspace(
         files: shipment.fileCount,
         bytes: shipment.totalBytes,
         untracked: tree.untracked,
+        ignored: tree.ignored,
         created: chosen.created,
         warnings: [...tree.warnings],
       };
@@ -92,14 +94,17 @@ type Inspected = WorkingTree & { readonly scratch: string };
 /** Returns a function that reads the tree, each time into a directory of its own. */
 async function inspector(
   { exec }: WorkspaceContext,
-  { path, includeUntracked }: PrepareParams,
+  { path, includeUntracked, include }: PrepareParams,
   { scratch, signal }: Pick<InspectInput, 'scratch' | 'signal'>,
 ): Promise<() => Promise<Inspected>> {
   let count = 0;
   return async () => {
     const own = join(scratch, String(++count));
     await mkdir(own, { mode: 0o700 });
-    return { ...(await inspectTree(exec, { path, scratch: own, includeUntracked, signal })), scratch: own };
+    return {
+      ...(await inspectTree(exec, { path, scratch: own, includeUntracked, include, signal })),
+      scratch: own,
+    };
   };
 }
 
@@ -139,17 +144,17 @@ async function checkPlace(
   const ensureGit = (): Promise<string> =>
     ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal });
   const there = { guest, ensureGit, ...known, vmName: vm.name, signal };
-  const compared = await readChanges(there).catch((error: unknown) => ({ error, files: undefined }));
-  if (compared.files?.length === 0) return;
+  const compared = await readChanges(there).catch((error: unknown) => ({ error }));
+  if (!('error' in compared) && isEmpty(compared)) return;
   // An engine that died, or could not write it down, just after it had sent a tree: what is there is what is to be sent.
   const wanted = await inspect();
   const { baseTree } = await buildShipment(wanted, wanted.scratch);
   const asWanted = await readChanges(there, { base: baseTree }).catch(() => undefined);
-  if (asWanted?.files.length === 0) return;
-  if (!compared.files) throw compared.error;
-  const { files } = compared;
-  const shown = files.slice(0, 10).map((file) => JSON.stringify(file.path));
-  const more = files.length > shown.length ? ` and ${files.length - shown.length} more` : '';
+  if (asWanted && isEmpty(asWanted)) return;
+  if ('error' in compared) throw compared.error;
+  const paths = [...compared.files.map((file) => file.path), ...compared.nested.map(pathText)];
+  const shown = paths.slice(0, 10).map((path) => JSON.stringify(path));
+  const more = paths.length > shown.length ? ` and ${paths.length - shown.length} more` : '';
   throw new BangerError(
     'invalid_state',
     `"${guestPath}" in VM "${vm.name}" has changes that would be lost: ${shown.join(', ')}${more}`,
@@ -157,6 +162,10 @@ async function checkPlace(
       hint: `Give --overwrite, or save them first: banger workspace export ${hostPath} --vm ${vm.name} -o changes.patch`,
     },
   );
+}
+
+function isEmpty({ files, nested }: GuestChanges): boolean {
+  return files.length === 0 && nested.length === 0;
 }
 
 interface SendInput {

@@ -53,26 +53,24 @@ export async function findRepository(exec: Exec, path: string, signal: AbortSign
   );
   const git = hostGit({ exec, directory: topLevel, signal, settings: withoutFilters(config) });
 
-  const [facts, symbolic, commit] = await Promise.all([
+  const [facts, { head, branch }] = await Promise.all([
     git([
       'rev-parse',
       '--show-object-format',
       '--absolute-git-dir',
       ...repositoryFiles.flatMap((name) => ['--git-path', name]),
     ]),
-    git(['symbolic-ref', '-q', 'HEAD'], { okExitCodes: [1] }),
-    git(['rev-parse', '-q', '--verify', 'HEAD^{commit}'], { okExitCodes: [1, 128] }),
+    readHead(git),
   ]);
   const [objectFormat, ...paths] = facts.stdout.toString('utf8').split('\n');
   const [gitDirectory, index, objects, shallow, exclude, attributes, sparseCheckout] = paths.map((each) =>
     resolve(topLevel, each),
   );
-  const reference = firstLine(symbolic.stdout);
   return {
     topLevel,
     objectFormat: objectFormat!,
-    head: firstLine(commit.stdout),
-    branch: reference?.replace(/^refs\/heads\//, ''),
+    head,
+    branch,
     config,
     paths: {
       git: gitDirectory!,
@@ -85,6 +83,16 @@ export async function findRepository(exec: Exec, path: string, signal: AbortSign
     },
     git,
   };
+}
+
+/** Where a repository is: a branch unless HEAD is detached, a commit unless that branch is unborn. */
+export async function readHead(git: HostGit): Promise<Pick<Repository, 'head' | 'branch'>> {
+  const [symbolic, commit] = await Promise.all([
+    git(['symbolic-ref', '-q', 'HEAD'], { okExitCodes: [1] }),
+    git(['rev-parse', '-q', '--verify', 'HEAD^{commit}'], { okExitCodes: [1, 128] }),
+  ]);
+  const reference = firstLine(symbolic.stdout);
+  return { head: firstLine(commit.stdout), branch: reference?.replace(/^refs\/heads\//, '') };
 }
 
 async function checkDirectory(path: string): Promise<void> {

@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { submoduleMode } from './index-entries.ts';
 import type { WorkingTree } from './inspect-tree.ts';
 import type { Repository } from './repository.ts';
 
@@ -26,6 +27,7 @@ export async function writeTree(tree: WorkingTree, env: GitVariables): Promise<s
   const known = tree.entries
     .filter((entry) => entry.stage === 0 && sent.has(entry.path))
     .map((entry) => `${entry.mode} ${entry.oid} 0\t${entry.path}\0`);
+  known.push(...submoduleLines(tree));
   await git(['update-index', '-z', '--index-info'], { env, input: Buffer.from(known.join(''), 'latin1') });
   const unsure = tree.files.filter((file) => tree.unsure.has(file.path)).map((file) => `${file.path}\0`);
   // `--remove`: a file that goes away just now is missed when it is sent, not here.
@@ -34,6 +36,15 @@ export async function writeTree(tree: WorkingTree, env: GitVariables): Promise<s
     input: Buffer.from(unsure.join(''), 'latin1'),
   });
   return (await git(['write-tree', '--missing-ok'], { env })).stdout.toString('latin1').trim();
+}
+
+/** Submodules as git sees them in the working tree: at the commit that is checked out, or the one that should be. */
+function submoduleLines({ submodules, entries }: WorkingTree): string[] {
+  return submodules.flatMap(({ path, tree }) => {
+    const recorded = entries.find((entry) => entry.path === path && entry.stage === 0);
+    const oid = tree?.repository.head ?? recorded?.oid;
+    return oid === undefined ? [] : [`${submoduleMode} ${oid} 0\t${path}\0`];
+  });
 }
 
 /** Git reads this variable as a list: a colon in the path would end an entry, so it is quoted as a C string. */

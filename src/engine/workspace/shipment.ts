@@ -1,4 +1,14 @@
-import { copyFile, lstat, mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
+import {
+  copyFile,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../errors.ts';
 import { knownIndexName } from './changes-script.ts';
@@ -6,6 +16,14 @@ import { guestConfigText, promisorRemote } from './git-config.ts';
 import { findShallowEnds } from './history.ts';
 import type { WorkingTree } from './inspect-tree.ts';
 import { hostBytes } from './raw-path.ts';
+import {
+  baseReference,
+  placed,
+  shipSubmodules,
+  topPlace,
+  worktreeOf,
+  type RepositoryPlace,
+} from './ship-submodules.ts';
 import { scratchObjects, writeTree } from './scratch-objects.ts';
 import type { TarEntry } from './tar-stream.ts';
 import { stampOf, type TreeFile } from './tree-files.ts';
@@ -20,16 +38,17 @@ export interface Shipment {
   readonly baseTree: string;
 }
 
-/** Keeps the base tree from being collected as garbage in the guest. */
-const baseReference = 'refs/banger/base';
-
 /**
  * Makes the guest's copy of a repository in the scratch directory: an index that says what is staged, a pack
  * with the latest history and what is staged or dirty, and references, so that the guest needs no git for it.
  *
  * New objects go to the scratch directory; the user's repository gets none.
  */
-export async function buildShipment(tree: WorkingTree, scratch: string): Promise<Shipment> {
+export async function buildShipment(
+  tree: WorkingTree,
+  scratch: string,
+  place: RepositoryPlace = topPlace,
+): Promise<Shipment> {
   const env = await scratchObjects(tree.repository, scratch);
   const baseTree = await writeTree(tree, { ...env, GIT_INDEX_FILE: join(scratch, 'base-index') });
   const shallowEnds = await findShallowEnds(tree.repository, tree.state.tips);
@@ -44,15 +63,21 @@ export async function buildShipment(tree: WorkingTree, scratch: string): Promise
       baseTree,
     ],
   });
+  const parts = { baseTree, shallowEnds, indexFile, knownIndexFile, pack, worktree: worktreeOf(place) };
+  const submodules = await shipSubmodules(tree, place, async (inner, innerPlace) => {
+    const own = await mkdtemp(join(scratch, 'submodule-'));
+    return buildShipment(inner, own, innerPlace);
+  });
   const entries = [
-    ...tree.files.map((file) => workingEntry(tree.repository.topLevel, file)),
-    ...(await repositoryEntries(tree, { baseTree, shallowEnds, indexFile, knownIndexFile, pack })),
+    ...tree.files.map((file) => placed(workingEntry(tree.repository.topLevel, file), place)),
+    ...submodules.entries,
+    ...(await repositoryEntries(tree, parts)).map((entry) => placed(entry, place)),
   ];
   const totalBytes = entries.reduce((total, { content }) => {
     if (content.kind === 'bytes') return total + content.bytes.length;
     return total + (content.kind === 'file' ? content.sizeBytes : 0);
   }, 0);
-  return { entries, fileCount: tree.files.length, totalBytes, baseTree };
+  return { entries, fileCount: tree.files.length + submodules.fileCount, totalBytes, baseTree };
 }
 
 /**
@@ -145,11 +170,13 @@ interface RepositoryParts {
   readonly indexFile?: string;
   readonly knownIndexFile?: string;
   readonly pack: readonly string[];
+  /** Where the files are, seen from the repository; absent where git finds them by itself */
+  readonly worktree?: string;
 }
 
 async function repositoryEntries(
   { repository, state }: WorkingTree,
-  { baseTree, shallowEnds, indexFile, knownIndexFile, pack }: RepositoryParts,
+  { baseTree, shallowEnds, indexFile, knownIndexFile, pack, worktree }: RepositoryParts,
 ): Promise<TarEntry[]> {
   const { head, branch, paths } = repository;
   const branchReference = branch && (branch.startsWith('refs/') ? branch : `refs/heads/${branch}`);
@@ -186,7 +213,7 @@ async function repositoryEntries(
     ...(await Promise.all(
       pack.map((file) => fileEntry(`objects/pack/${file.split('/').at(-1)}`, file, 0o444)),
     )),
-    text('config', guestConfigText(repository)),
+    text('config', guestConfigText({ ...repository, worktree })),
     text(
       'packed-refs',
       `# pack-refs with: sorted \n${[...references]

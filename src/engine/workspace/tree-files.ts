@@ -17,27 +17,37 @@ export interface TreeFile {
   readonly stamp: string;
 }
 
+export interface TreeFiles {
+  readonly files: readonly TreeFile[];
+  /** What is something git does not track now: pipes, sockets, devices */
+  readonly special: readonly RawPath[];
+}
+
 /** How many files are looked at together. */
 const batchSize = 256;
 
 /**
- * Looks at files of a working tree. Those that are gone, or became something git does not track (a directory,
- * a pipe), are left out, as are those below a symlink: they are not in this tree.
+ * Looks at files of a working tree. Those that are gone, or became directories, are left out, as are those below a
+ * symlink: they are not in this tree.
  */
 export async function statTreeFiles(
   topLevel: string,
   paths: readonly RawPath[],
   signal: AbortSignal,
-): Promise<TreeFile[]> {
+): Promise<TreeFiles> {
   const isDirectory = directoryCheck(topLevel);
   const files: TreeFile[] = [];
+  const special: RawPath[] = [];
   for (let at = 0; at < paths.length; at += batchSize) {
     if (signal.aborted) throw abortError(signal);
     const batch = paths.slice(at, at + batchSize);
     const found = await Promise.all(batch.map((path) => statTreeFile(topLevel, path, isDirectory)));
-    files.push(...found.filter((file) => file !== undefined));
+    for (const [index, file] of found.entries()) {
+      if (file === 'special') special.push(batch[index]!);
+      else if (file) files.push(file);
+    }
   }
-  return files;
+  return { files, special };
 }
 
 /** What tells one state of a file from the next. */
@@ -49,12 +59,13 @@ async function statTreeFile(
   topLevel: string,
   path: RawPath,
   isDirectory: (path: RawPath) => Promise<boolean>,
-): Promise<TreeFile | undefined> {
+): Promise<TreeFile | 'special' | undefined> {
   const slash = path.lastIndexOf('/');
   if (slash !== -1 && !(await isDirectory(path.slice(0, slash)))) return undefined;
   const bytes = hostBytes(topLevel, path);
   const stats = await statIfThere(bytes, path);
-  if (!stats?.isFile() && !stats?.isSymbolicLink()) return undefined;
+  if (stats === undefined || stats.isDirectory()) return undefined;
+  if (!stats.isFile() && !stats.isSymbolicLink()) return 'special';
   return {
     path,
     mode: Number(stats.mode & 0o777n),

@@ -58,6 +58,7 @@ async function startUpload(): Promise<{ context: EngineContext; preparing: Promi
     vm: 'web',
     guestPath: join(directory.path, 'guest'),
     includeUntracked: false,
+    include: [],
     overwrite: false,
   };
   const preparing = prepareWorkspace(context, params, operation(), () =>

@@ -47,7 +47,7 @@ async function openWorld() {
   repo.write('file', '0\n');
   repo.commit('first');
   change();
-  const params = { path: repo.path, guestPath, includeUntracked: false, overwrite: false };
+  const params = { path: repo.path, guestPath, includeUntracked: false, include: [], overwrite: false };
   const prepare = (operation: Operation) => prepareWorkspace(context, params, operation, ensureVm);
   await fixture.prepare();
   return {

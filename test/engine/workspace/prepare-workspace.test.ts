@@ -101,7 +101,7 @@ test('a file behind a git filter travels as it is in the working tree, and count
   repo.commit('first');
   expect(repo.git('show', 'HEAD:a.up')).toBe('TEXT\n');
   const { warnings } = await fixture.prepare();
-  expect(warnings).toEqual([expect.stringContaining('1 file goes through a git filter')]);
+  expect(warnings).toEqual([expect.stringContaining('"a.up" goes through a git filter')]);
   expect(readFileSync(join(copy.path, 'a.up'), 'utf8')).toBe('text\n');
   expect((await fixture.export()).files).toEqual([]);
 });

@@ -317,7 +317,7 @@ test('untracked files travel only when asked for, ignored ones never', async () 
   expect(readFileSync(join(copy.path, 'notes/todo'), 'utf8')).toBe('todo\n');
   expect(existsSync(join(copy.path, '.env'))).toBe(false);
   expect(existsSync(join(copy.path, 'nested'))).toBe(false);
-  expect(result).toMatchObject({ files: 3, untracked: 1 });
+  expect(result).toMatchObject({ files: 3, untracked: 1, ignored: 1 });
   expect(result.warnings).toEqual(['"nested/" is a repository of its own and stays behind']);
   expect((await fixture.export()).files).toEqual([]);
 });

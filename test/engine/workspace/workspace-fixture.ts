@@ -5,6 +5,7 @@ import { createLocks } from '../../../src/engine/locks.ts';
 import type { ExportHead } from '../../../src/engine/rpc/workspace-methods.ts';
 import type { Operation } from '../../../src/engine/operations.ts';
 import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.ts';
+import { planWorkspace } from '../../../src/engine/workspace/plan-workspace.ts';
 import { prepareWorkspace, type EnsureVm } from '../../../src/engine/workspace/prepare-workspace.ts';
 import { exec, type Exec } from '../../../src/host/exec.ts';
 import { openDatabase } from '../../../src/state/database.ts';
@@ -37,6 +38,8 @@ export interface Fixture {
   /** The guest's copy */
   readonly copy: GitRepo;
   prepare(params?: Partial<Parameters<typeof prepareWorkspace>[1]>): ReturnType<typeof prepareWorkspace>;
+  /** What `prepare` would send */
+  plan(params?: Partial<Parameters<typeof planWorkspace>[1]>): ReturnType<typeof planWorkspace>;
   /** Of the repository's tree, or another that was sent */
   export(params?: { readonly path: string }): Promise<Exported>;
   /** Exports, checks that the patch applies to the host's tree as it was sent, and applies it */
@@ -103,10 +106,12 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
     prepare: (params = {}) =>
       prepareWorkspace(
         context,
-        { path: repo.path, guestPath, includeUntracked: false, overwrite: false, ...params },
+        { path: repo.path, guestPath, includeUntracked: false, include: [], overwrite: false, ...params },
         operation,
         ensureVm,
       ),
+    plan: (params = {}) =>
+      planWorkspace(context, { path: repo.path, includeUntracked: false, include: [], ...params }, operation),
     export: runExport,
     async exportAndApply() {
       const result = await runExport();

@@ -1,0 +1,52 @@
+import type { WorkspaceContext } from '../context.ts';
+import type { Operation } from '../operations.ts';
+import type { ParsedParams, ResultOf } from '../rpc/method.ts';
+import { maxPlannedFiles, type workspacePlan } from '../rpc/workspace-methods.ts';
+import { inspectTree, type WorkingTree } from './inspect-tree.ts';
+import { pathText, type RawPath } from './raw-path.ts';
+import { withScratch } from './scratch.ts';
+import { buildShipment } from './shipment.ts';
+
+interface PlannedFile {
+  readonly path: RawPath;
+  readonly bytes: number;
+}
+
+/**
+ * Tells what `prepare` would send of a working tree to a VM that has none of it. Builds all of it beside the
+ * repository, so that it fails where `prepare` would fail, and touches no VM.
+ */
+export async function planWorkspace(
+  { exec }: Pick<WorkspaceContext, 'exec'>,
+  { path, includeUntracked, include }: ParsedParams<typeof workspacePlan>,
+  operation: Operation,
+): Promise<ResultOf<typeof workspacePlan>> {
+  const { signal } = operation;
+  return withScratch(async (scratch) => {
+    operation.enter('Reading working tree');
+    const tree = await inspectTree(exec, { path, scratch, includeUntracked, include, signal });
+    const { totalBytes } = await buildShipment(tree, scratch);
+    const files = plannedFiles(tree);
+    return {
+      hostPath: tree.repository.topLevel,
+      head: tree.repository.head,
+      branch: tree.repository.branch,
+      count: files.length,
+      files: files.slice(0, maxPlannedFiles).map((file) => ({ ...file, path: pathText(file.path) })),
+      repositoryBytes: files.reduce((rest, file) => rest - file.bytes, totalBytes),
+      bytes: totalBytes,
+      untracked: tree.untracked,
+      ignored: tree.ignored,
+      warnings: [...tree.warnings],
+    };
+  });
+}
+
+function plannedFiles(tree: WorkingTree, prefix: RawPath = ''): PlannedFile[] {
+  return [
+    ...tree.files.map(({ path, sizeBytes }) => ({ path: `${prefix}${path}`, bytes: sizeBytes })),
+    ...tree.submodules.flatMap(({ path, tree: inner }) =>
+      inner ? plannedFiles(inner, `${prefix}${path}/`) : [],
+    ),
+  ];
+}

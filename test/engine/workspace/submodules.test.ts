@@ -1,0 +1,143 @@
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { createRepo, openRepo, type GitRepo } from '../../support/git-repo.ts';
+import { createFixture, type Fixture } from './workspace-fixture.ts';
+
+let fixture: Fixture;
+beforeEach(() => {
+  fixture = createFixture();
+});
+afterEach(() => fixture.remove());
+
+const add = ['-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'add'];
+
+/** `vendor/lib` with `deep` in it, `vendor/none` that is not initialised, and `own`, which `.gitmodules` does not name. */
+function withSubmodules({ repo, directory }: Fixture): void {
+  const deep = createRepo(join(directory, 'deep'));
+  deep.write('deep.c', 'deep\n');
+  deep.commit('deep');
+  const lib = createRepo(join(directory, 'lib'));
+  lib.write('lib.c', 'lib\n');
+  lib.write('both.c', 'both\n');
+  lib.git(...add, deep.path, 'deep');
+  lib.commit('lib');
+  repo.write('a', 'a\n');
+  repo.git(...add, '--name', 'the library', lib.path, 'vendor/lib');
+  repo.git(...add, deep.path, 'vendor/none');
+  const own = createRepo(join(repo.path, 'own'));
+  own.write('own.c', 'own\n');
+  own.commit('own');
+  repo.git('-c', 'advice.addEmbeddedRepo=false', 'add', '-A');
+  repo.commit('all');
+  repo.git(
+    '-c',
+    'protocol.file.allow=always',
+    'submodule',
+    '--quiet',
+    'update',
+    '--init',
+    '--recursive',
+    'vendor',
+  );
+  repo.git('submodule', '--quiet', 'deinit', '-f', 'vendor/none');
+}
+
+const inner = ({ path }: GitRepo, name: string): GitRepo => openRepo(join(path, name));
+
+function says(repo: GitRepo): unknown {
+  return ['', 'vendor/lib', 'vendor/lib/deep', 'own'].map((name) => {
+    const each = inner(repo, name);
+    return [
+      each.git('status', '--porcelain=v2', '--branch', '--untracked-files=no'),
+      each.git('status', '--untracked-files=no'),
+      each.git('diff', '--submodule=diff'),
+      each.git('diff', '--cached'),
+      each.git('ls-files', '-s', '-v'),
+    ];
+  });
+}
+
+test('submodules travel with their dirt, and git says of each what it says here', async () => {
+  const { repo, copy } = fixture;
+  withSubmodules(fixture);
+  const lib = inner(repo, 'vendor/lib');
+  lib.git('config', 'user.name', 'a');
+  lib.git('config', 'user.email', 'a@a');
+  lib.write('new.c', 'new\n');
+  lib.commit('ahead of what the outer one records');
+  lib.write('lib.c', 'unstaged\n');
+  lib.write('both.c', 'staged\n');
+  lib.git('add', 'both.c');
+  lib.write('both.c', 'staged, then changed\n');
+  inner(repo, 'vendor/lib/deep').write('deep.c', 'changed\n');
+  rmSync(join(repo.path, 'own/own.c'));
+  lib.write('stays', 'untracked\n');
+  const before = repo.snapshot();
+  const result = await fixture.prepare();
+  expect(repo.snapshot()).toEqual(before);
+  expect(result).toMatchObject({ warnings: [], untracked: 1 });
+
+  expect(says(copy)).toEqual(says(repo));
+  // Without the names in brackets: those are of other branches and tags, which stay behind.
+  const listing = ({ git }: GitRepo): string =>
+    git('submodule', 'status', '--recursive', 'vendor').replace(/ \(.*\)$/gm, '');
+  expect(listing(copy)).toBe(listing(repo));
+  for (const name of ['', 'vendor/lib', 'vendor/lib/deep', 'own']) inner(copy, name).git('fsck', '--strict');
+  expect(readFileSync(join(copy.path, 'vendor/lib/.git'), 'utf8')).toBe(
+    'gitdir: ../../.git/modules/the library\n',
+  );
+  expect(readdirSync(join(copy.path, 'vendor/none'))).toEqual([]);
+  expect(existsSync(join(copy.path, 'vendor/lib/stays'))).toBe(false);
+  expect(await fixture.export()).toMatchObject({ files: [], warnings: [] });
+});
+
+test('changes in a submodule of the guest are named by export, and keep prepare from replacing them', async () => {
+  const { repo, copy } = fixture;
+  withSubmodules(fixture);
+  await fixture.prepare();
+  copy.write('a', 'changed\n');
+  copy.write('vendor/lib/deep/deep.c', 'changed in the guest\n');
+  const { files, warnings } = await fixture.export();
+  expect(files.map(({ path }) => path)).toEqual(['a']);
+  expect(warnings).toEqual(['"vendor/lib" is a repository of its own and is not in the patch']);
+  copy.write('a', 'a\n');
+  await expect(fixture.prepare()).rejects.toThrow('changes that would be lost: "vendor/lib"');
+  await fixture.prepare({ overwrite: true });
+  expect(readFileSync(join(copy.path, 'vendor/lib/deep/deep.c'), 'utf8')).toBe('deep\n');
+  expect(repo.git('status', '--porcelain')).toBe('');
+});
+
+test('untracked files of submodules travel when asked for, ignored ones when named', async () => {
+  const { repo, copy } = fixture;
+  withSubmodules(fixture);
+  repo.write('vendor/lib/.gitignore', '*.key\n');
+  repo.write('vendor/lib/a.key', 'key\n');
+  repo.write('vendor/lib/b.key', 'key\n');
+  const include = [join(repo.path, 'vendor/lib/a.key')];
+  expect(await fixture.prepare({ includeUntracked: true, include })).toMatchObject({
+    untracked: 0,
+    ignored: 1,
+  });
+  expect(existsSync(join(copy.path, 'vendor/lib/.gitignore'))).toBe(true);
+  expect(existsSync(join(copy.path, 'vendor/lib/a.key'))).toBe(true);
+  expect(existsSync(join(copy.path, 'vendor/lib/b.key'))).toBe(false);
+  expect(await fixture.export()).toMatchObject({ files: [], warnings: [] });
+});
+
+test('nothing that a submodule is set to run is run', async () => {
+  const { repo, directory } = fixture;
+  withSubmodules(fixture);
+  const trap = join(directory, 'trap.sh');
+  writeFileSync(trap, `#!/bin/sh\necho "$0" >> ${directory}/ran\n`, { mode: 0o755 });
+  const lib = inner(repo, 'vendor/lib');
+  lib.git('config', 'core.fsmonitor', trap);
+  lib.git('config', 'core.hooksPath', directory);
+  lib.git('config', 'filter.evil.clean', trap);
+  repo.git('config', 'submodule.the library.update', `!${trap}`);
+  repo.write('vendor/lib/.gitattributes', '* filter=evil\n');
+  repo.write('vendor/lib/lib.c', 'changed\n');
+  await fixture.prepare();
+  expect(existsSync(join(directory, 'ran'))).toBe(false);
+  expect(readFileSync(join(fixture.guestPath, '.git/config'), 'utf8')).not.toContain('trap');
+});
