@@ -93,6 +93,7 @@ test('prepare sends the current directory, and says what stayed behind', async (
         vm: undefined,
         guestPath: undefined,
         includeUntracked: false,
+        include: [],
         overwrite: false,
       },
     },
@@ -100,9 +101,40 @@ test('prepare sends the current directory, and says what stayed behind', async (
   expect(stdout.toString()).toBe('web:/root/project');
   expect(talk).toEqual([
     'Warning: odd \\x1b[31mname',
-    '2 untracked files stayed behind; to send untracked files: --include-untracked',
+    '2 untracked files stay behind; to send untracked files: --include-untracked',
+    '1 ignored path stays behind; to send one, such as .env: --include .env',
     'Sent 1 file (2 KiB) to the new VM "web"',
   ]);
+});
+
+test('a dry run lists what would travel, and calls for no VM', async () => {
+  const plan = {
+    hostPath: '/src/project',
+    count: 3,
+    files: [
+      { path: 'a', bytes: 2048 },
+      { path: 'odd \u001b[31mname', bytes: 0 },
+    ],
+    repositoryBytes: 1024,
+    bytes: 3072,
+    untracked: 0,
+    ignored: 0,
+    warnings: [],
+  };
+  const include = ['prepare', 'tree', '--include', '.env', '--include', 'build/out'];
+  const { calls, stdout, talk } = await run([...include, '--dry-run'], plan);
+  expect(calls).toEqual([
+    {
+      method: 'workspace.plan',
+      params: {
+        path: join(directory, 'tree'),
+        includeUntracked: false,
+        include: [join(directory, 'tree/.env'), join(directory, 'tree/build/out')],
+      },
+    },
+  ]);
+  expect(stdout.toString().split('\n')).toEqual(['     2 KiB  a', '       0 B  odd \\x1b[31mname']);
+  expect(talk).toEqual(['… and 1 more', 'Would send 3 files (2 KiB) and the repository (1 KiB)']);
 });
 
 test('prepare passes its flags on, a relative path made absolute', async () => {
@@ -115,6 +147,7 @@ test('prepare passes its flags on, a relative path made absolute', async () => {
     vm: 'db',
     guestPath: '/srv/p',
     includeUntracked: true,
+    include: [],
     overwrite: true,
   });
 });
