@@ -94,6 +94,7 @@ test('prepare sends the current directory, and says what stayed behind', async (
         guestPath: undefined,
         includeUntracked: false,
         include: [],
+        bootstrap: true,
         overwrite: false,
       },
     },
@@ -148,6 +149,7 @@ test('prepare passes its flags on, a relative path made absolute', async () => {
     guestPath: '/srv/p',
     includeUntracked: true,
     include: [],
+    bootstrap: true,
     overwrite: true,
   });
 });
