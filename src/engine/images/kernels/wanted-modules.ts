@@ -18,7 +18,7 @@ export interface WantedModule {
 }
 
 /**
- * What the guest's init loads, in this order. `scripts/build-guest.sh` has the same list for the embedded kernel, and
+ * What the guest's init loads, in this order. `scripts/guest/kernel.sh` has the same list for the embedded kernel, and
  * a test compares the archives.
  */
 export const wantedModules: readonly WantedModule[] = [
