@@ -6,6 +6,7 @@ import { cutOffPath } from '../host/bounded-log.ts';
 import { findReadyLine, readHead } from '../host/console.ts';
 import { isAlive, killProcess } from '../host/process.ts';
 import { vmPaths } from '../state/layout.ts';
+import { isFurnishing } from '../state/furnishing.ts';
 import { findVm, listVms, moveVm, setEphemeral, type Vm } from '../state/vms.ts';
 import { listWorkspaces } from '../state/workspaces.ts';
 import type { EngineContext } from './context.ts';
@@ -44,7 +45,7 @@ export async function reconcile(context: EngineContext): Promise<void> {
 async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {
   const handles = await findHandles(context, vm);
   if (!handles) await forgetVmm(context, vm);
-  const hasWork = listWorkspaces(context.db, vm.id).length > 0;
+  const hasWork = listWorkspaces(context.db, vm.id).length > 0 && !isFurnishing(context.db, vm.id);
   // What a run changed in its working tree is nowhere else: its VM is the user's now.
   if (vm.ephemeral && hasWork) setEphemeral(context.db, vm.id, false);
   const isLeftover = vm.ephemeral && !hasWork;

@@ -107,4 +107,8 @@ export const migrations: readonly string[] = [
    ) STRICT;`,
   // Tools that a tree names and that were installed for it: JSON, see WorkspaceTools.
   `ALTER TABLE workspaces ADD COLUMN tools TEXT;`,
+  // VMs whose tree, tools and setup are on their way: nobody has worked in them yet.
+  `CREATE TABLE furnishing (
+     vm_id TEXT PRIMARY KEY REFERENCES vms (id) ON DELETE CASCADE
+   ) STRICT;`,
 ];

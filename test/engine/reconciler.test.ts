@@ -6,6 +6,7 @@ import { stopVm } from '../../src/engine/lifecycle/stop-vm.ts';
 import { reconcile } from '../../src/engine/reconciler.ts';
 import { isAlive, killProcess } from '../../src/host/process.ts';
 import { vmPaths } from '../../src/state/layout.ts';
+import { beginFurnishing } from '../../src/state/furnishing.ts';
 import { findVm, getVm, type Vm } from '../../src/state/vms.ts';
 import { saveWorkspace } from '../../src/state/workspaces.ts';
 import { fakeEngine, type FakeEngine } from '../support/fake-engine.ts';
@@ -117,6 +118,19 @@ test('the VM of a run whose engine died is removed', async () => {
 });
 
 test('the VM of a run whose engine died is kept when a working tree is in it', async () => {
+  addTree();
+  await reconcile(nextEngine());
+  expect(getVm(engine.context.db, vm.id)).toMatchObject({ state: 'running', ephemeral: false });
+});
+
+test('the VM of a run whose engine died is removed when it has its tree, and not yet what that asks for', async () => {
+  addTree();
+  beginFurnishing(engine.context.db, vm.id);
+  await reconcile(nextEngine());
+  expect(findVm(engine.context.db, vm.id)).toBeUndefined();
+});
+
+function addTree(): void {
   engine.context.db.prepare('UPDATE vms SET ephemeral = 1').run();
   const preparedAt = new Date().toISOString();
   saveWorkspace(engine.context.db, {
@@ -126,9 +140,7 @@ test('the VM of a run whose engine died is kept when a working tree is in it', a
     baseTree: 'f'.repeat(40),
     preparedAt,
   });
-  await reconcile(nextEngine());
-  expect(getVm(engine.context.db, vm.id)).toMatchObject({ state: 'running', ephemeral: false });
-});
+}
 
 test('a directory of no VM is removed, and what is not ours is left', async () => {
   const { vmsDirectory } = engine.context.layout;

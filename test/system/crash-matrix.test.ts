@@ -273,6 +273,7 @@ function running(lab: CrashLab, world: HostWorld): Scenario {
       if (!repo) {
         repo = createRepo(path);
         repo.write('file', 'sent\n');
+        repo.write('banger.toml', 'setup = ["true"]\n');
         repo.commit('one');
       }
       patchesBefore = patches();
@@ -280,7 +281,7 @@ function running(lab: CrashLab, world: HostWorld): Scenario {
     act: (arm) => {
       arm();
       const change = ['sh', '-c', 'echo changed > file'];
-      return lab.banger.run(['vm', 'run', path, '--rm', '--name', 'job', '--', ...change]);
+      return lab.banger.run(['vm', 'run', path, '--trust', '--rm', '--name', 'job', '--', ...change]);
     },
     provoked: { failpoints: '', after: 'vm.run/Connecting:after' },
     outcome: async (point) => {

@@ -1,5 +1,6 @@
 import { BangerError, errorText } from '../../errors.ts';
 import { checkAgentSocket } from '../../host/agent-socket.ts';
+import { beginFurnishing } from '../../state/furnishing.ts';
 import { findVm, getVm, setEphemeral, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { GuestExit } from '../guest.ts';
@@ -88,6 +89,7 @@ async function furnish(
   operation: TimedOperation,
 ): Promise<void> {
   const { vm, params, tree } = what;
+  beginFurnishing(context.db, vm.id);
   try {
     const guestPath = await sendTree(context, what, operation);
     await furnishVm(context, { vm, guestPath, furniture: tree.furniture, env: params.env }, operation);

@@ -1,3 +1,4 @@
+import { endFurnishing } from '../../state/furnishing.ts';
 import { findVmTemplate, type RecordedTemplate } from '../../state/templates.ts';
 import type { Vm } from '../../state/vms.ts';
 import { listWorkspaces, setWorkspaceTools } from '../../state/workspaces.ts';
@@ -33,7 +34,10 @@ export async function planFurniture(
   return { template, tools: await planTools(context, chosen, operation) };
 }
 
-/** Gives it to a VM that has the tree: tools first, since setup may want them. */
+/**
+ * Gives it to a VM that has the tree: tools first, since setup may want them. Until then the VM is one that is being
+ * furnished, which is removed when the engine dies.
+ */
 export async function furnishVm(
   context: EngineContext,
   place: {
@@ -48,6 +52,7 @@ export async function furnishVm(
   const env = { ...template?.template.env, ...place.env };
   if (tools) await bootstrapTools(context, { ...place, files: tools, env }, operation);
   if (template) await setUp(context, { ...place, template: template.template, env }, operation);
+  endFurnishing(context.db, place.vm.id);
 }
 
 /** Installs the tools of a tree that was sent again, if it names others than before. */

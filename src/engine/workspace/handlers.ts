@@ -5,6 +5,7 @@ import { startVm } from '../lifecycle/start-vm.ts';
 import { withTemplate } from '../setup/apply-template.ts';
 import { furnishVm, planFurniture, renewTools, type Furniture } from '../setup/furnish-vm.ts';
 import { templateNews } from '../setup/template-news.ts';
+import { beginFurnishing } from '../../state/furnishing.ts';
 import { resolveVm, setEphemeral, type Vm } from '../../state/vms.ts';
 import { uncancellable, type Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
@@ -72,7 +73,9 @@ async function ensureVm(
     { hostPath, choice, image: undefined, bootstrap },
     operation,
   );
-  // Until the tree is in it, it goes with this operation, also when the engine dies.
+  // Until it is furnished, it goes with this operation, also when the engine dies.
   const wanted = withTemplate({ start: true, ephemeral: true }, furniture.template);
-  return { vm: await createVm(context, wanted, operation), furniture };
+  const vm = await createVm(context, wanted, operation);
+  beginFurnishing(context.db, vm.id);
+  return { vm, furniture };
 }
