@@ -9,7 +9,7 @@ import { UsageError } from './usage-error.ts';
 export function imageImportCommand(cli: Cli): Command {
   return new Command('import')
     .description('Make an image of a file: a rootfs tar, a docker save archive, or an OCI layout')
-    .argument('<path>', 'file (plain, gzip or zstd), OCI layout directory, or - for standard input')
+    .argument('<path>', 'file (plain, gzip, zstd or xz), OCI layout directory, or - for standard input')
     .option('--name <name>', 'name of the image (default: from the file name; needed with -)')
     .option('--detach', 'return at once with the id of the operation, which goes on')
     .addHelpText(

@@ -11,7 +11,7 @@ import { openArchive, isArchiveName, type ArchivedImage } from './archived-image
 import { buildImage } from './build-image.ts';
 import type { ImagesContext } from './image-services.ts';
 import { withStaging } from './image-staging.ts';
-import { uncompressed } from './layers/layer-stream.ts';
+import { formatOf, signatureBytes, uncompressed } from './layers/layer-stream.ts';
 import { newName } from './new-name.ts';
 import { nameImage } from './publish-image.ts';
 import { parseTarHeader, tarBlockSize } from './layers/tar-header.ts';
@@ -77,10 +77,8 @@ async function kindOf(path: string): Promise<'directory' | 'plain' | 'compressed
       throw new BangerError('invalid_argument', `"${path}" is neither a file nor a directory`);
     const file = await open(path, 'r');
     try {
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
-      const magic = bytesRead === 4 ? buffer.readUInt32LE(0) : 0;
-      const isZstd = magic === 0xfd2fb528 || (magic & 0xfffffff0) >>> 0 === 0x184d2a50;
-      return isZstd || (magic & 0xffff) === 0x8b1f ? 'compressed' : 'plain';
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(signatureBytes), 0, signatureBytes, 0);
+      return formatOf(buffer.subarray(0, bytesRead)) === 'plain' ? 'plain' : 'compressed';
     } finally {
       await file.close();
     }
@@ -126,7 +124,7 @@ async function spool(from: string, to: string, signal: AbortSignal): Promise<voi
     if (signal.aborted) throw abortError(signal);
     if (errnoOf(error) !== undefined) throw error;
     throw new BangerError('invalid_argument', `"${basename(from)}" cannot be decompressed`, {
-      hint: `Check it with: gzip -t ${from}, or zstd -t ${from}`,
+      hint: `Check it with: gzip -t ${from}, zstd -t ${from}, or xz -t ${from}`,
       cause: error,
     });
   }

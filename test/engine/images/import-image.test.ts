@@ -9,6 +9,7 @@ import { importImage } from '../../../src/engine/images/import-image.ts';
 import type { Image } from '../../../src/state/images.ts';
 import { imagePaths } from '../../../src/state/layout.ts';
 import { imageContext, recordedOperation } from '../../support/image-context.ts';
+import { filter } from '../../support/kernels.ts';
 import { mediaTypes, sha256 } from '../../support/registry.ts';
 
 type Files = Readonly<Record<string, string | { readonly link: string }>>;
@@ -74,7 +75,12 @@ async function importOf(
   return { image, content, staging: await readdir(context.layout.imageStagingDirectory) };
 }
 
-const compressions = { plain: (bytes: Buffer) => bytes, gzip: gzipSync, zstd: zstdCompressSync };
+const compressions = {
+  plain: (bytes: Buffer) => bytes,
+  gzip: gzipSync,
+  zstd: zstdCompressSync,
+  xz: (bytes: Buffer) => filter(['xz', '-c'], bytes),
+};
 
 test.each(
   Object.entries(compressions).flatMap(([name, compress]) => [

@@ -9,7 +9,7 @@ import type { ImageContext } from '../../context.ts';
 import type { Operation } from '../../operations.ts';
 import { withStaging } from '../image-staging.ts';
 import { findPayload, kindOf, readHead, type Payload } from './boot-image.ts';
-import { compressionOf, unpack } from './compression/unpack.ts';
+import { compressionOf, unpack } from './unpack.ts';
 import { readKernelElf, type KernelFacts } from './kernel-elf.ts';
 import { parseKernelName } from './kernel-name.ts';
 import { openStretch, type Stretch } from './kernel-package.ts';

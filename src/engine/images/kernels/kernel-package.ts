@@ -3,7 +3,7 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { parseEntryPath } from '../layers/entry-path.ts';
 import { TarReader, type TarEntry } from '../layers/tar-reader.ts';
 import { arMember } from './ar-reader.ts';
-import { unpack } from './compression/unpack.ts';
+import { unpack } from './unpack.ts';
 import { KernelRefusal } from './kernel-refusal.ts';
 import { moduleName } from './module-file.ts';
 import {

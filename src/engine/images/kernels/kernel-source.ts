@@ -2,9 +2,10 @@ import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError, errnoOf } from '../../../errors.ts';
+import { PackedRefusal } from '../compression/packed-refusal.ts';
 import { LayerRefusal } from '../layers/layer-refusal.ts';
 import { headBytes, kindOf, readHead, refusedFile } from './boot-image.ts';
-import { compressionOf, unpack } from './compression/unpack.ts';
+import { compressionOf, unpack } from './unpack.ts';
 import { readPackage, type KernelPackage, type Stretch } from './kernel-package.ts';
 import { KernelRefusal } from './kernel-refusal.ts';
 import { directoryTree, type ModuleTree } from './module-tree.ts';
@@ -50,7 +51,7 @@ export async function about<T>(path: string, task: () => Promise<T>, hint?: stri
   try {
     return await task();
   } catch (error) {
-    if (error instanceof KernelRefusal || error instanceof LayerRefusal)
+    if (error instanceof KernelRefusal || error instanceof LayerRefusal || error instanceof PackedRefusal)
       throw refusedFile(path, error.message, hint);
     if (errnoOf(error) === 'ENOENT')
       throw new BangerError('not_found', `There is no file "${path}"`, { cause: error });

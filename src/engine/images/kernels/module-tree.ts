@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../../errors.ts';
-import { unpack } from './compression/unpack.ts';
+import { unpack } from './unpack.ts';
 import { KernelRefusal } from './kernel-refusal.ts';
 import { moduleName } from './module-file.ts';
 

@@ -1,5 +1,8 @@
 import { createZstdDecompress, type ZstdDecompress } from 'node:zlib';
 import { errnoOf } from '../../../errors.ts';
+import { PackedRefusal } from '../compression/packed-refusal.ts';
+import { unpackXz } from '../compression/xz.ts';
+import { Turns } from '../ext4/turns.ts';
 import { gunzip } from './gunzip.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 
@@ -16,6 +19,9 @@ const signatures = [
 
 type Format = (typeof signatures)[number]['format'] | 'plain';
 
+/** So many first bytes tell how something is packed. */
+export const signatureBytes = 8;
+
 /** The uncompressed bytes of a layer. Damage to the compression is refused; errors of the source pass through. */
 export async function* uncompressed(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   for await (const piece of uncompressedInPlace(source)) yield Buffer.from(piece);
@@ -30,6 +36,7 @@ export async function* uncompressedInPlace(source: AsyncIterable<Buffer>): Async
   } catch (error) {
     if (isDecompressionError(error))
       throw new LayerRefusal(`cannot be decompressed (${String(error.message)})`);
+    if (error instanceof PackedRefusal) throw new LayerRefusal(error.message);
     throw error;
   } finally {
     await input.return?.();
@@ -38,7 +45,7 @@ export async function* uncompressedInPlace(source: AsyncIterable<Buffer>): Async
 
 async function readHead(input: AsyncIterator<Buffer>): Promise<Buffer> {
   let head = Buffer.alloc(0);
-  while (head.length < 8) {
+  while (head.length < signatureBytes) {
     const next = await input.next();
     if (next.done) break;
     head = Buffer.concat([head, next.value]);
@@ -46,7 +53,8 @@ async function readHead(input: AsyncIterator<Buffer>): Promise<Buffer> {
   return head;
 }
 
-function formatOf(head: Buffer): Format {
+/** How something is packed, by its first bytes. */
+export function formatOf(head: Buffer): Format {
   const known = signatures.find(({ bytes }) => bytes.every((byte, index) => head[index] === byte));
   if (known) return known.format;
   const isSkippableFrame = head.length >= 4 && (head.readUInt32LE(0) & 0xfffffff0) >>> 0 === 0x184d2a50;
@@ -67,8 +75,24 @@ function decompress(format: Format, input: AsyncGenerator<Buffer>): AsyncIterabl
     case 'zstd':
       return unzstd(input);
     case 'xz':
+      return unxz(input);
     case 'bzip2':
-      throw new LayerRefusal(`is compressed with ${format}, not gzip or zstd`);
+      throw new LayerRefusal('is compressed with bzip2, not gzip, zstd or xz (bunzip2 unpacks it)');
+  }
+}
+
+/** Our own decoder works in this thread, and looks back at its input. */
+async function* unxz(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const turns = new Turns();
+  async function* copies(): AsyncGenerator<Buffer> {
+    for await (const chunk of input) {
+      yield Buffer.from(chunk);
+      await turns.share();
+    }
+  }
+  for await (const piece of unpackXz(copies())) {
+    yield piece;
+    await turns.share();
   }
 }
 

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { dictionarySize } from '../../../../src/engine/images/kernels/compression/lzma2.ts';
-import { unpack } from '../../../../src/engine/images/kernels/compression/unpack.ts';
+import { dictionarySize } from '../../../../src/engine/images/compression/lzma2.ts';
+import { unpack } from '../../../../src/engine/images/kernels/unpack.ts';
 import { compressors, filter } from '../../../support/kernels.ts';
 
 /** Unpacks bytes that arrive in pieces of some size. */

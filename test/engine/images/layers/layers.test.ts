@@ -15,6 +15,7 @@ import {
   mountObstacle,
   tempDirectory,
 } from './image-inspector.ts';
+import { filter } from '../../../support/kernels.ts';
 import { directory, type EntrySpec, file, hardlink, symlink, tarOf } from '../../../support/tar-builder.ts';
 
 /** Converts layers and returns the names below `where`, after e2fsck had nothing to say. */
@@ -197,7 +198,7 @@ test('hard links to nothing, to a directory and outside are refused', async () =
   expect(await failure([[hardlink('a', '../../etc/passwd')]])).toContain('has ".." in its path');
 });
 
-test('gzip of several members, zstd of several frames and plain tars are recognised', async () => {
+test('gzip of several members, zstd of several frames, xz of several streams and plain tars are recognised', async () => {
   using temp = tempDirectory();
   const tar = tarOf([file('a', 'x'.repeat(200_000))]);
   const [head, tail] = [tar.subarray(0, 70_000), tar.subarray(70_000)];
@@ -210,9 +211,10 @@ test('gzip of several members, zstd of several frames and plain tars are recogni
     zstdCompressSync(tail),
     skippable,
   ]);
-  const { diffIds, image } = await convert(temp.path, [tar, gzip, zstd]);
+  const xz = Buffer.concat([filter(['xz', '-c'], head), filter(['xz', '-9', '-c'], tail)]);
+  const { diffIds, image } = await convert(temp.path, [tar, gzip, zstd, xz]);
   const diffId = `sha256:${createHash('sha256').update(tar).digest('hex')}`;
-  expect(diffIds).toEqual([diffId, diffId, diffId]);
+  expect(diffIds).toEqual([diffId, diffId, diffId, diffId]);
   expectClean(image);
 });
 
@@ -228,7 +230,8 @@ test('damaged, cut and foreign compression is refused', async () => {
       /cannot be decompressed|is truncated/,
     );
   }
-  expect(await failure([Buffer.from('fd377a585a00000000', 'hex')])).toContain('is compressed with xz');
+  expect(await failure([Buffer.from('fd377a585a00000000', 'hex')])).toContain('has damaged xz data');
+  expect(await failure([Buffer.from('425a683931415926', 'hex')])).toContain('is compressed with bzip2');
 });
 
 test('a wrong diff id is refused', async () => {

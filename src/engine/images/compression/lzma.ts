@@ -1,4 +1,4 @@
-import { KernelRefusal } from '../kernel-refusal.ts';
+import { PackedRefusal } from './packed-refusal.ts';
 import { lengthModel, type LengthModel, maxPositionStates } from './lzma-length-model.ts';
 import type { LzmaWindow } from './lzma-window.ts';
 
@@ -290,6 +290,6 @@ export class LzmaDecoder {
   }
 }
 
-function damaged(what: string): KernelRefusal {
-  return new KernelRefusal(`has damaged xz data: ${what}`);
+function damaged(what: string): PackedRefusal {
+  return new PackedRefusal(`has damaged xz data: ${what}`);
 }

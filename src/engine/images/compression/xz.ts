@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
-import { ByteReader } from '../../layers/byte-reader.ts';
-import { KernelRefusal } from '../kernel-refusal.ts';
+import { ByteReader } from '../layers/byte-reader.ts';
+import { PackedRefusal } from './packed-refusal.ts';
 import { Crc64 } from './crc64.ts';
 import { dictionarySize, exactly, unpackLzma2 } from './lzma2.ts';
 import { X86Filter } from './x86-filter.ts';
@@ -101,7 +101,7 @@ function parseBlockHeader(header: Buffer): BlockHeader {
     if (id !== filterIds.x86 || isLast || x86) break;
     x86 = new X86Filter(properties.length === 4 ? properties.readUInt32LE() : 0);
   }
-  throw new KernelRefusal('is packed with xz filters other than LZMA2 and x86, which banger does not know');
+  throw new PackedRefusal('is packed with xz filters other than LZMA2 and x86, which banger does not know');
 }
 
 /** The index repeats the sizes of all blocks; with it a file that lost blocks in its middle is found out. */
@@ -210,6 +210,6 @@ class IntegerDecoder {
   }
 }
 
-function damaged(what: string): KernelRefusal {
-  return new KernelRefusal(`has damaged xz data: ${what}`);
+function damaged(what: string): PackedRefusal {
+  return new PackedRefusal(`has damaged xz data: ${what}`);
 }

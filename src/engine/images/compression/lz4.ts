@@ -1,5 +1,5 @@
-import { ByteReader } from '../../layers/byte-reader.ts';
-import { KernelRefusal } from '../kernel-refusal.ts';
+import { ByteReader } from '../layers/byte-reader.ts';
+import { PackedRefusal } from './packed-refusal.ts';
 
 /** First bytes of the format that `lz4 -l` writes, the only one of LZ4 that kernels use. */
 export const lz4LegacyMagic = 0x184c2102;
@@ -92,10 +92,10 @@ function copyMatch(out: Buffer, match: { to: number; offset: number; length: num
   }
 }
 
-function truncated(): KernelRefusal {
-  return new KernelRefusal('is truncated: its LZ4 data ends early');
+function truncated(): PackedRefusal {
+  return new PackedRefusal('is truncated: its LZ4 data ends early');
 }
 
-function damaged(what: string): KernelRefusal {
-  return new KernelRefusal(`has damaged LZ4 data: ${what}`);
+function damaged(what: string): PackedRefusal {
+  return new PackedRefusal(`has damaged LZ4 data: ${what}`);
 }

@@ -1,5 +1,5 @@
-import type { ByteReader } from '../../layers/byte-reader.ts';
-import { KernelRefusal } from '../kernel-refusal.ts';
+import type { ByteReader } from '../layers/byte-reader.ts';
+import { PackedRefusal } from './packed-refusal.ts';
 import { LzmaDecoder, type LzmaProperties } from './lzma.ts';
 import { LzmaWindow, maxDictionaryBytes } from './lzma-window.ts';
 
@@ -10,7 +10,7 @@ const resets = { nothing: 0, state: 1, properties: 2, dictionary: 3 } as const;
 export function dictionarySize(code: number): number {
   const bytes = code < 40 ? (2 | (code & 1)) * 2 ** ((code >> 1) + 11) : code === 40 ? 2 ** 32 - 1 : Infinity;
   if (bytes <= maxDictionaryBytes) return bytes;
-  throw new KernelRefusal(`needs ${Math.ceil(bytes / 2 ** 20)} MiB of memory to be unpacked from xz`);
+  throw new PackedRefusal(`needs ${Math.ceil(bytes / 2 ** 20)} MiB of memory to be unpacked from xz`);
 }
 
 /**
@@ -66,9 +66,9 @@ function parseProperties(code: number): LzmaProperties {
 export async function exactly(input: ByteReader, length: number): Promise<Buffer> {
   const bytes = await input.upTo(length);
   if (bytes.length === length) return bytes;
-  throw new KernelRefusal('is truncated: its xz data ends early');
+  throw new PackedRefusal('is truncated: its xz data ends early');
 }
 
-function damaged(what: string): KernelRefusal {
-  return new KernelRefusal(`has damaged xz data: ${what}`);
+function damaged(what: string): PackedRefusal {
+  return new PackedRefusal(`has damaged xz data: ${what}`);
 }

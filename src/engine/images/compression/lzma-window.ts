@@ -1,4 +1,4 @@
-import { KernelRefusal } from '../kernel-refusal.ts';
+import { PackedRefusal } from './packed-refusal.ts';
 
 /** More of what was unpacked than any kernel's or package's xz refers back to. */
 export const maxDictionaryBytes = 128 * 1024 * 1024;
@@ -60,7 +60,7 @@ export class LzmaWindow {
   /** Appends what was appended `distance` + 1 ago, which may go on into what this very call appends. */
   repeat(distance: number, length: number): void {
     if (distance >= this.#known || distance >= this.#dictionaryBytes)
-      throw new KernelRefusal('has damaged xz data: a match refers to bytes before the beginning');
+      throw new PackedRefusal('has damaged xz data: a match refers to bytes before the beginning');
     const bytes = this.#bytes;
     const from = this.#end - 1 - distance;
     for (let index = 0; index < length; index++) bytes[this.#end + index] = bytes[from + index]!;

@@ -1,6 +1,6 @@
-import { ByteReader } from '../../layers/byte-reader.ts';
-import { uncompressed } from '../../layers/layer-stream.ts';
-import { KernelRefusal } from '../kernel-refusal.ts';
+import { ByteReader } from '../layers/byte-reader.ts';
+import { uncompressed } from '../layers/layer-stream.ts';
+import { KernelRefusal } from './kernel-refusal.ts';
 
 export type Compression = 'lz4' | 'gzip' | 'zstd' | 'xz' | 'lzma' | 'bzip2' | 'lzo';
 
@@ -53,9 +53,9 @@ async function* unpackBy(
     case 'zstd':
       return yield* uncompressed(input);
     case 'lz4':
-      return yield* (await import('./lz4.ts')).unpackLz4(input);
+      return yield* (await import('../compression/lz4.ts')).unpackLz4(input);
     case 'xz':
-      return yield* (await import('./xz.ts')).unpackXz(input);
+      return yield* (await import('../compression/xz.ts')).unpackXz(input);
     case 'lzma':
     case 'bzip2':
     case 'lzo':
