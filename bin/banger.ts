@@ -1,8 +1,14 @@
+import { basename } from 'node:path';
+
 /** Hidden first word that makes this process the engine. */
 const engineWord = '__engine';
 
+/** Git runs banger under this name for `banger::` URLs; the hidden word is for those who call it by its own. */
+const remoteHelper = { name: 'git-remote-banger', word: 'git-remote' };
+
 async function main(): Promise<void> {
-  const words = process.argv.slice(2);
+  const isRemoteHelper = basename(process.argv0) === remoteHelper.name;
+  const words = [...(isRemoteHelper ? [remoteHelper.word] : []), ...process.argv.slice(2)];
   if (words[0] === engineWord) {
     const { startEngine } = await import('./engine.ts');
     await startEngine();

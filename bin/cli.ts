@@ -7,6 +7,8 @@ import { ownLayout } from './own-layout.ts';
 
 /** Hidden first word by which shells ask for completions. */
 const completeWord = '__complete';
+/** First word by which git asks for a connection to a VM; see `commands/git-remote.ts`. */
+const gitRemoteWord = 'git-remote';
 
 const exitCodes = { usage: 2, failed: 1, runFailed: 125, interrupted: 130 } as const;
 
@@ -38,6 +40,7 @@ export async function runCommand(words: readonly string[], engineWord: string): 
     cli,
     env: process.env,
     build,
+    program: process.argv[1]?.endsWith('.ts') ? process.argv[1] : process.execPath,
     doctor: {
       layout,
       temporaryDirectory: tmpdir(),
@@ -51,6 +54,12 @@ export async function runCommand(words: readonly string[], engineWord: string): 
     },
   };
   cli.json = words.includes('--json') && !words.slice(0, words.indexOf('--json')).includes('--');
+  const checkHome = (): void =>
+    refuseBorrowedHome({
+      uid: process.getuid!(),
+      env: process.env,
+      directories: [layout.stateDirectory, layout.cacheDirectory],
+    });
   try {
     if (words[0] === completeWord) {
       const { completeWords } = await import('../src/commands/complete.ts');
@@ -58,14 +67,14 @@ export async function runCommand(words: readonly string[], engineWord: string): 
       if (candidates.length > 0) await cli.write(`${candidates.join('\n')}\n`);
       return 0;
     }
+    if (words[0] === gitRemoteWord) {
+      const { gitRemote } = await import('../src/commands/git-remote.ts');
+      checkHome();
+      await gitRemote(cli, words.slice(1));
+      return cli.exitCode;
+    }
     const program = await buildProgram(input, words);
-    program.hook('preAction', () =>
-      refuseBorrowedHome({
-        uid: process.getuid!(),
-        env: process.env,
-        directories: [layout.stateDirectory, layout.cacheDirectory],
-      }),
-    );
+    program.hook('preAction', checkHome);
     prepareErrors(program);
     await program.parseAsync([...words], { from: 'user' });
     return cli.exitCode;

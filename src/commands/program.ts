@@ -8,6 +8,8 @@ export interface ProgramInput {
   readonly cli: Cli;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly build: BuildIdentity;
+  /** The file that is banger */
+  readonly program: string;
   readonly doctor: DoctorInput;
   /** Called before any action with the value of `--json` */
   readonly setJson: (json: boolean) => void;
@@ -87,6 +89,8 @@ const groups: Readonly<Record<string, Group>> = {
       prepare: async ({ cli }) => (await import('./workspace-prepare.ts')).workspacePrepareCommand(cli),
       export: async ({ cli }) => (await import('./workspace-export.ts')).workspaceExportCommand(cli),
       apply: async ({ cli }) => (await import('./workspace-apply.ts')).workspaceApplyCommand(cli),
+      remote: async ({ cli, env, program }) =>
+        (await import('./workspace-remote.ts')).workspaceRemoteCommand(cli, env, program),
     },
   },
   operation: {

@@ -25,14 +25,23 @@ import {
   vmStop,
 } from './rpc/vm-methods.ts';
 import { vmLogs } from './rpc/vm-log-methods.ts';
-import { workspaceApply, workspaceExport, workspacePlan, workspacePrepare } from './rpc/workspace-methods.ts';
+import {
+  workspaceApply,
+  workspaceExport,
+  workspaceList,
+  workspacePlan,
+  workspacePrepare,
+  workspaceUploadPack,
+} from './rpc/workspace-methods.ts';
 import { templateRoutes } from './setup/template-routes.ts';
 import { sendVmLog } from './vm-logs.ts';
 import { labelled } from './vm-selection.ts';
 import { viewVm, viewVmDetails, viewVms } from './vm-view.ts';
 import { exportWorkspaceRoute } from './workspace/export-workspace.ts';
 import { applyWorkspaceRoute, prepareWorkspaceRoute } from './workspace/handlers.ts';
+import { viewWorkspaces } from './workspace/list-workspaces.ts';
 import { planWorkspace } from './workspace/plan-workspace.ts';
+import { serveWorkspace } from './workspace/serve-workspace.ts';
 
 /** Every method the engine answers about VMs, images, kernels and workspaces, one entry each. */
 export function routes(context: EngineContext): Route[] {
@@ -82,6 +91,10 @@ export function routes(context: EngineContext): Route[] {
     streamRoute(workspaceExport, (params, operation, stream) =>
       exportWorkspaceRoute(context, params, { operation, stream }),
     ),
+    streamRoute(workspaceUploadPack, (params, operation, stream) =>
+      serveWorkspace(context, params, { operation, stream }),
+    ),
+    route(workspaceList, (params) => viewWorkspaces(context.db, params)),
     route(workspaceApply, (params, operation) => applyWorkspaceRoute(context, params, operation)),
     ...operationRoutes(context),
     ...templateRoutes(context),

@@ -9,6 +9,7 @@ export async function runProgram(cli: Cli, words: readonly string[]): Promise<vo
       cli,
       env: { FROM_HERE: 'here' },
       build: { version: '1.2.3', buildId: 'build' },
+      program: '/opt/banger',
       doctor: { layout: {} as never, temporaryDirectory: '/tmp' },
       setJson: () => undefined,
     },

@@ -99,7 +99,11 @@ function runningHint({ state, name }: Vm): string {
 const inputWindowBytes = 1024 * 1024;
 
 /** Frames to program and back, with back-pressure both ways, until the program has ended and its output is sent. */
-async function bridge(process: GuestProcess, stream: EngineStream, signal: AbortSignal): Promise<GuestExit> {
+export async function bridge(
+  process: GuestProcess,
+  stream: EngineStream,
+  signal: AbortSignal,
+): Promise<GuestExit> {
   stream.onFrame(async (frame) => {
     switch (frame.type) {
       case 'stdin':

@@ -1,5 +1,5 @@
 import * as z from 'zod/mini';
-import { method, streamMethod } from './method.ts';
+import { method, question, streamMethod } from './method.ts';
 import { templateChoice } from './template-methods.ts';
 
 const absolutePath = z.string().check(z.regex(/^\//));
@@ -124,6 +124,22 @@ export const exportHead = z.object({
   warnings: z.array(z.string()),
 });
 export type ExportHead = z.output<typeof exportHead>;
+
+/**
+ * Speaks git's pack protocol, as `git upload-pack` does, for the repository of a workspace: stdin and stdout frames are
+ * the connection. `place`: the path in the guest, or its end, where the VM has several.
+ */
+export const workspaceUploadPack = streamMethod(
+  'workspace.upload-pack',
+  z.object({ vm: z.string(), place: z.optional(z.string()) }),
+);
+
+/** Workspaces of a VM, the latest first, or of all of them; with `path`, those made from the tree that holds it. */
+export const workspaceList = question(
+  'workspace.list',
+  z.object({ path: z.optional(absolutePath), vm: z.optional(z.string()) }),
+  z.array(workspaceView),
+);
 
 /** A file that differs from what was sent, and what became of it on the host. */
 export const appliedChange = z.extend(workspaceChange, {

@@ -145,3 +145,30 @@ mine "$@" diff-index --cached --no-abbrev --full-index --no-renames --no-ext-dif
 
 /** Prints what differs between a tree, the base, and a workspace. `format`: more arguments for git diff-index. */
 export const changesScript = `${enterScript}${indexScript}${diffScript}${keepScript}`;
+
+/** Where the state of a workspace that is not committed can be fetched. */
+export const worktreeReference = 'refs/banger/worktree';
+
+/**
+ * Makes a commit of a workspace as it is, on top of HEAD, and a reference to it; the same one while nothing changes,
+ * and HEAD itself when all is committed. Prints it, and the branch of HEAD, or what HEAD is without one.
+ */
+export const worktreeScript = `${enterScript}${indexScript}
+tree=$(mine "$@" write-tree) || exit
+reference=${worktreeReference}
+head=$("$@" rev-parse -q --verify 'HEAD^{commit}') || head=
+known="$("$@" rev-parse -q --verify "$reference^{tree}") $("$@" rev-parse -q --verify "$reference^")"
+if [ -n "$head" ] && [ "$("$@" rev-parse "$head^{tree}")" = "$tree" ]; then commit=$head
+elif [ "$known" = "$tree $head" ]; then commit=$("$@" rev-parse "$reference") || exit
+else
+  export GIT_AUTHOR_NAME=banger GIT_AUTHOR_EMAIL=banger@localhost
+  export GIT_COMMITTER_NAME=banger GIT_COMMITTER_EMAIL=banger@localhost
+  message='Working tree of the VM, with what is not committed'
+  commit=$(echo "$message" | "$@" commit-tree "$tree" \${head:+-p "$head"}) || exit
+fi
+"$@" update-ref "$reference" "$commit" || exit
+branch=$("$@" symbolic-ref -q HEAD) || branch=detached
+[ -n "$head" ] || branch=unborn
+${keepScript}
+echo "worktree $commit $branch"
+`;

@@ -87,7 +87,7 @@ async function runScript(
 }
 
 /** Collects the beginning and the end of what a program complains about. */
-export function collectErrors(process: GuestProcess): () => string {
+export function collectErrors(process: Pick<GuestProcess, 'stderr'>): () => string {
   let text = '';
   process.stderr.on('data', (chunk: Buffer) => {
     text = (text + chunk.toString('utf8')).slice(-4096);

@@ -59,7 +59,7 @@ export function planShallowEnds(
 }
 
 /** Ends of a host repository that is shallow itself. Git lists those commits without their parents. */
-async function readShallowFile(path: string): Promise<Set<string>> {
+export async function readShallowFile(path: string): Promise<Set<string>> {
   try {
     return new Set((await readFile(path, 'latin1')).split('\n').filter(Boolean));
   } catch (error) {

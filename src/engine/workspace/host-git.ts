@@ -36,7 +36,7 @@ export interface HostGitInput {
 }
 
 export function hostGit({ exec, directory, signal, settings = [] }: HostGitInput): HostGit {
-  const env = { ...withoutGitVariables(process.env), ...fixedVariables, ...settingVariables(settings) };
+  const env = { ...hostEnvironment(), ...fixedVariables, ...settingVariables(settings) };
   const fixed = [
     '--no-optional-locks',
     '--no-replace-objects',
@@ -51,6 +51,11 @@ export function hostGit({ exec, directory, signal, settings = [] }: HostGitInput
       timeoutMs,
       maxOutputBytes,
     });
+}
+
+/** The engine's environment as git on the host gets it. */
+export function hostEnvironment(): Record<string, string | undefined> {
+  return withoutGitVariables(process.env);
 }
 
 const fixedVariables = {
