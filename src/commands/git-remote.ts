@@ -17,7 +17,16 @@ export async function gitRemote(cli: Cli, words: readonly string[]): Promise<voi
     throw new UsageError(`${helperName} is for git to run`, 'Use it with: git fetch banger::NAME');
   }
   const target = parseRemoteUrl(url);
-  const input = new LineInput(cli.standardInput().stream);
+  const { stream } = cli.standardInput();
+  try {
+    await converse(cli, target, new LineInput(stream));
+  } finally {
+    // After a refusal git waits for us to end before it hangs up.
+    stream.destroy();
+  }
+}
+
+async function converse(cli: Cli, target: RemoteTarget, input: LineInput): Promise<void> {
   for (let line = await input.line(); line !== undefined && line !== ''; line = await input.line()) {
     if (line === 'capabilities') await cli.write('connect\noption\n\n');
     else if (line.startsWith('option ')) await cli.write(answerOption(line));

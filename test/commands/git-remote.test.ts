@@ -1,4 +1,4 @@
-import { Readable } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import { expect, test } from 'vitest';
 import type { Cli } from '../../src/commands/cli.ts';
 import { gitRemote, parseRemoteUrl } from '../../src/commands/git-remote.ts';
@@ -61,6 +61,14 @@ test('a push is refused with what to do instead', async () => {
     message: 'git cannot push into VM "web"',
     hint: 'Send your tree with: banger workspace prepare . --vm web',
   });
+});
+
+test('after a refusal nothing is read from git any more, which waits for that', async () => {
+  const stream = new PassThrough();
+  stream.write('connect git-receive-pack\n');
+  const cli = { standardInput: () => ({ stream, isTerminal: false }) } as unknown as Cli;
+  await expect(gitRemote(cli, ['origin', 'web'])).rejects.toThrow('cannot push');
+  expect(stream.destroyed).toBe(true);
 });
 
 test('git that hangs up, or has nothing more to ask, is done with', async () => {
