@@ -4,6 +4,7 @@ import type { LocalStreams } from '../../src/commands/attach.ts';
 import { CliRuntime, type CliInput } from '../../src/commands/cli-runtime.ts';
 import { workspaceExportCommand } from '../../src/commands/workspace-export.ts';
 import type { Cli } from '../../src/commands/cli.ts';
+import type { TransferEnds } from '../../src/commands/transfer.ts';
 import { BangerError } from '../../src/errors.ts';
 
 /** Sets the clipboard and the title, asks for settings, in seven and in eight bits; turns text around. */
@@ -60,13 +61,17 @@ test.each(
 
 test('a patch that a guest wrote is shown on a terminal, and whole in a pipe', async () => {
   const patch = Buffer.from(`+${hostile}\n`);
-  const answer = { vm: 'web', files: [], warnings: [], patch: patch.toString('base64') };
+  const head = { vm: 'web', hostPath: '/', guestPath: '/root/tree', baseTree: '', files: [], warnings: [] };
   const write = async (isTerminal: boolean): Promise<Buffer> => {
     const pieces: (Buffer | string)[] = [];
     const cli = {
       cwd: '/',
       printsToTerminal: isTerminal,
-      call: () => Promise.resolve(answer),
+      transfer: async (_: unknown, __: unknown, { output }: TransferEnds) => {
+        await output!(Buffer.from(`${JSON.stringify(head)}\n`));
+        await output!(patch);
+        return { code: 0 };
+      },
       say: () => undefined,
       write: (piece: Buffer | string) => Promise.resolve(void pieces.push(piece)),
     } as unknown as Cli;

@@ -20,6 +20,8 @@ async function run(words: readonly string[], answer: unknown = {}) {
       const names = labels.flatMap(({ key, value }) => (key === 'all' ? ['one', 'two'] : [value ?? key]));
       return [...references, ...names].map((name) => ({ id: name, name }));
     }
+    // Trees of these tests say nothing about their VM.
+    if (method.name === 'template.read') return { hostPath: '/home/me/tree' };
     calls.push([method.name, params]);
     return answer;
   };
