@@ -84,7 +84,7 @@ export class RpcClient {
     this.hello.catch(() => undefined);
   }
 
-  /** Dials the engine's socket. Fails with ENOENT or ECONNREFUSED when nobody listens. */
+  /** Dials the engine's socket. Fails with ENOENT, ECONNREFUSED or ECONNRESET when nobody listens. */
   static async dial(socketPath: string, build: BuildIdentity): Promise<RpcClient> {
     const socket = connect(socketPath);
     await new Promise<void>((resolve, reject) => {

@@ -24,11 +24,13 @@ export async function connectIfRunning(options: ConnectOptions): Promise<RpcClie
   try {
     return await RpcClient.dial(options.socketPath, options.build);
   } catch (error) {
-    const errno = errnoOf(error);
-    if (errno === 'ENOENT' || errno === 'ECONNREFUSED') return undefined;
+    if (noListener.has(errnoOf(error) ?? '')) return undefined;
     throw error;
   }
 }
+
+/** There is no socket, nobody has it open, or whoever had it died before taking our connection. */
+const noListener = new Set(['ENOENT', 'ECONNREFUSED', 'ECONNRESET']);
 
 /**
  * Throws when the socket's directory is not ours alone: it may be at a predictable place under a shared one, and

@@ -163,7 +163,7 @@ async function answers(socket: string): Promise<boolean> {
     return true;
   } catch (error) {
     const errno = errnoOf(error);
-    if (errno === 'ENOENT' || errno === 'ECONNREFUSED') return false;
+    if (errno === 'ENOENT' || errno === 'ECONNREFUSED' || errno === 'ECONNRESET') return false;
     if (error instanceof BangerError && error.code === 'command_failed') return false;
     throw error;
   }

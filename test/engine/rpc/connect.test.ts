@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -104,4 +107,20 @@ test('an engine that dies without a word is told with where to look', async () =
 
 test('where none is running, looking for one starts none', async () => {
   expect(await connectIfRunning(options)).toBeUndefined();
+});
+
+test('an engine that dies before it takes our connection is none', async () => {
+  // It listens, and is then too busy to take anything.
+  const script = `require('net').createServer().listen(process.argv[1], () => {
+    console.log('listening');
+    for (const end = Date.now() + 30000; Date.now() < end; );
+  })`;
+  const engine = spawn(process.execPath, ['-e', script, options.socketPath]);
+  await once(engine.stdout, 'data');
+  const connecting = connectIfRunning(options);
+  engine.kill('SIGKILL');
+  // Not before it is dead, with all its threads, do we hear how connecting went.
+  const proc = `/proc/${engine.pid}`;
+  while (readdirSync(`${proc}/task`).length > 1 || !/\) Z /.test(readFileSync(`${proc}/stat`, 'utf8')));
+  expect(await connecting).toBeUndefined();
 });
