@@ -1,5 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readFile, rm, rmdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import ssh2 from 'ssh2';
 import { errnoOf } from '../errors.ts';
 import { writeFileAtomic } from './files.ts';
@@ -41,8 +42,15 @@ export async function ensureClientKey(path: string): Promise<ClientKey> {
   const existing = await readIfPresent(path);
   if (existing !== undefined) return parseClientKey(existing);
   const pair = generateClientKey();
-  await writeFileAtomic(`${path}.pub`, `${pair.public}\n`, 0o644);
-  await writeFileAtomic(path, pair.private, 0o600);
+  try {
+    await writeFileAtomic(`${path}.pub`, `${pair.public}\n`, 0o644);
+    await writeFileAtomic(path, pair.private, 0o600);
+  } catch (error) {
+    // Half a pair is none. A directory that holds anything else stays.
+    await rm(`${path}.pub`, { force: true }).catch(() => undefined);
+    await rmdir(dirname(path)).catch(() => undefined);
+    throw error;
+  }
   return { privatePem: pair.private, publicLine: pair.public };
 }
 
