@@ -10,6 +10,7 @@ import { ensureOwnDirectory, ensurePrivateDirectory } from '../host/files.ts';
 import { ensureClientKey } from '../host/keys.ts';
 import { cachedKvmProbe } from '../host/kvm-probe.ts';
 import { closeInheritedDescriptors } from '../host/process.ts';
+import { requireSpareDescriptors } from '../host/spare-descriptors.ts';
 import { loadConfig } from '../state/config.ts';
 import {
   closeEngineDatabase,
@@ -88,11 +89,14 @@ export async function runEngine(input: EngineInput): Promise<void> {
   context.logs.keep(layout.engineLog);
   await context.operations.run(quiet, () => reconcile(context));
   keepVmLogs(context);
+  // What may fail comes before the socket is there: a client that has reached an engine takes its end for a farewell.
+  const idleTimeoutMs = lastGood(() => context.config().engineIdleTimeoutMs);
+  requireSpareDescriptors();
   const server = await listen(context, input, { stop, idle });
   // Whoever started us has asked something: that comes first.
   setTimeout(() => takeRoom(db, log), reserveDelayMs).unref();
   idle.start({
-    timeoutMs: lastGood(() => context.config().engineIdleTimeoutMs),
+    timeoutMs: idleTimeoutMs,
     isIdle: () => context.operations.runningCount === 0 && countRunning(context) === 0,
   });
   context.operations.onIdle(() => idle.look());
