@@ -12,15 +12,17 @@ import { takeStartLock } from './start-lock.ts';
 /** From the first look to an engine that answers. It includes making sense of what an earlier one left. */
 const startTimeoutMs = 30_000;
 const pollMs = 15;
+const longestPollMs = 240;
 
 /** A connection to an engine of our build, started by us or by somebody else at the same time. */
 export async function startEngine(options: ConnectOptions): Promise<RpcClient> {
   const deadline = new Deadline(startTimeoutMs);
-  while (!deadline.isOver()) {
+  // Fifty who look without a pause would leave nothing of the processor to the engine they wait for.
+  for (let waitMs = pollMs; !deadline.isOver(); waitMs = Math.min(2 * waitMs, longestPollMs)) {
     const client =
       (await connectIfRunning(options)) ?? (await connectElsewhere(options)) ?? (await spawnOnce(options));
     if (client && (await isOurs(client, options.build))) return client;
-    await sleep(pollMs);
+    await sleep(waitMs);
   }
   throw new BangerError('timeout', `The engine did not answer within ${startTimeoutMs / 1000} s`, {
     hint: `Its log may say why: tail ${options.engineLog}`,
