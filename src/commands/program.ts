@@ -87,6 +87,7 @@ const groups: Readonly<Record<string, Group>> = {
     description: 'Send a git working tree into a VM, and get back what changed',
     commands: {
       prepare: async ({ cli }) => (await import('./workspace-prepare.ts')).workspacePrepareCommand(cli),
+      watch: async ({ cli }) => (await import('./workspace-watch.ts')).workspaceWatchCommand(cli),
       export: async ({ cli }) => (await import('./workspace-export.ts')).workspaceExportCommand(cli),
       apply: async ({ cli }) => (await import('./workspace-apply.ts')).workspaceApplyCommand(cli),
       remote: async ({ cli, env, program }) =>

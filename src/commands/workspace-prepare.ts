@@ -20,6 +20,8 @@ interface PrepareOptions extends TemplateOptions {
   readonly include: readonly string[];
   readonly dryRun?: boolean;
   readonly overwrite?: boolean;
+  readonly fullHistory?: boolean;
+  readonly readonly?: boolean;
 }
 
 export function workspacePrepareCommand(cli: Cli): Command {
@@ -31,7 +33,9 @@ export function workspacePrepareCommand(cli: Cli): Command {
     .option('--include-untracked', 'send untracked files too, except ignored ones')
     .addOption(includeOption())
     .option('--dry-run', 'list what would travel and its size; make no VM and touch none')
-    .option('--overwrite', 'replace what is in the VM, changes made there included');
+    .option('--overwrite', 'replace what is in the VM, changes made there included')
+    .option('--full-history', 'send all commits of the branch, not the last ones only')
+    .option('--readonly', 'take away write permission, as a hint to programs; nothing of it comes back');
   return addTemplateOptions(command)
     .addHelpText('after', help)
     .action(async (path: string | undefined, options: PrepareOptions) => {
@@ -53,6 +57,8 @@ export function workspacePrepareCommand(cli: Cli): Command {
         vm: options.vm,
         guestPath: options.guestPath,
         overwrite: options.overwrite ?? false,
+        fullHistory: options.fullHistory ?? false,
+        readonly: options.readonly ?? false,
       });
       for (const line of remarks(result)) cli.say(line);
       cli.print(result, ({ vm, guestPath }) => printable(`${vm}:${guestPath}`));
@@ -72,11 +78,7 @@ function printPlan(cli: Cli, plan: ResultOf<typeof workspacePlan>): void {
 }
 
 function remarks(result: ResultOf<typeof workspacePrepare>): string[] {
-  const { vm, files, bytes } = result;
-  return [
-    ...stayedBehind(result),
-    `Sent ${counted(files, 'file')} (${formatBytes(bytes)}) to ${result.created ? 'the new ' : ''}VM "${vm}"`,
-  ];
+  return [...stayedBehind(result), ...keptText(result.update?.kept ?? []), sentText(result)];
 }
 
 interface LeftBehind {
@@ -96,6 +98,25 @@ function stayedBehind({ untracked, ignored, warnings }: LeftBehind): string[] {
       : []),
     ...(ignored > 0 ? [`${stay(ignored, 'ignored path')}; to send one, such as .env: --include .env`] : []),
   ];
+}
+
+export function sentText({
+  vm,
+  files,
+  bytes,
+  created,
+  update,
+}: Pick<ResultOf<typeof workspacePrepare>, 'vm' | 'files' | 'bytes' | 'created' | 'update'>): string {
+  const removed = update?.removed ? `, removed ${update.removed}` : '';
+  return `Sent ${counted(files, 'file')} (${formatBytes(bytes)})${removed} to ${created ? 'the new ' : ''}VM "${vm}"`;
+}
+
+/** Changes that only the guest has. A few are named. */
+function keptText(kept: readonly string[]): string[] {
+  if (kept.length === 0) return [];
+  const names = kept.slice(0, 5).map((path) => JSON.stringify(path));
+  const more = kept.length > names.length ? ` and ${kept.length - names.length} more` : '';
+  return [printable(`Changed in the VM, and left as they are there: ${names.join(', ')}${more}`)];
 }
 
 function counted(number: number, what: string): string {

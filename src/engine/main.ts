@@ -43,6 +43,7 @@ import { engineStatus, engineStop } from './rpc/engine-methods.ts';
 import { protocolVersion } from './rpc/messages.ts';
 import { route, serveRpc, type RpcServer } from './rpc/server.ts';
 import { takeStateDirectory } from './state-directory.ts';
+import { settleBeforeUse } from './workspace/settle-sends.ts';
 import { StopTimers } from './stop-timers.ts';
 
 export interface EngineInput {
@@ -154,7 +155,11 @@ function createContext(
     vmmSignals: new Map(),
     acceleration: accelerationOnce(input),
     onVmsChanged: input.onVmsChanged,
-    guest: (vm, signal, options) => guests.guest(vm, signal, options),
+    guest: async (vm, signal, options) => {
+      const guest = await guests.guest(vm, signal, options);
+      await settleBeforeUse(context, { vm, guest }, signal);
+      return guest;
+    },
     stopTimers: new StopTimers(() => context),
   };
   return context;

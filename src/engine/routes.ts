@@ -32,13 +32,14 @@ import {
   workspacePlan,
   workspacePrepare,
   workspaceUploadPack,
+  workspaceWatch,
 } from './rpc/workspace-methods.ts';
 import { templateRoutes } from './setup/template-routes.ts';
 import { sendVmLog } from './vm-logs.ts';
 import { labelled } from './vm-selection.ts';
 import { viewVm, viewVmDetails, viewVms } from './vm-view.ts';
 import { exportWorkspaceRoute } from './workspace/export-workspace.ts';
-import { applyWorkspaceRoute, prepareWorkspaceRoute } from './workspace/handlers.ts';
+import { applyWorkspaceRoute, prepareWorkspaceRoute, watchWorkspaceRoute } from './workspace/handlers.ts';
 import { viewWorkspaces } from './workspace/list-workspaces.ts';
 import { planWorkspace } from './workspace/plan-workspace.ts';
 import { serveWorkspace } from './workspace/serve-workspace.ts';
@@ -95,6 +96,10 @@ export function routes(context: EngineContext): Route[] {
       serveWorkspace(context, params, { operation, stream }),
     ),
     route(workspaceList, (params) => viewWorkspaces(context.db, params)),
+    streamRoute(workspaceWatch, async (params, operation, stream) => {
+      await watchWorkspaceRoute(context, params, { operation, stream });
+      return { code: 0 };
+    }),
     route(workspaceApply, (params, operation) => applyWorkspaceRoute(context, params, operation)),
     ...operationRoutes(context),
     ...templateRoutes(context),

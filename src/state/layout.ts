@@ -39,6 +39,8 @@ export interface VmPaths {
   readonly consoleLog: string;
   readonly vmmLog: string;
   readonly handles: string;
+  /** What its workspaces were made of */
+  readonly manifests: string;
   readonly controlSocket: string;
 }
 
@@ -113,6 +115,7 @@ export function vmPaths(layout: Layout, id: string): VmPaths {
     consoleLog: join(directory, 'console.log'),
     vmmLog: join(directory, 'vmm.log'),
     handles: join(directory, 'handles.json'),
+    manifests: join(directory, 'workspaces'),
     controlSocket: join(layout.runtimeDirectory, `${id.slice(0, 12)}.control`),
   };
 }

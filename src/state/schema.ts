@@ -111,4 +111,13 @@ export const migrations: readonly string[] = [
   `CREATE TABLE furnishing (
      vm_id TEXT PRIMARY KEY REFERENCES vms (id) ON DELETE CASCADE
    ) STRICT;`,
+  // Trees that are being put in place, until it is known whether they are. The guest has the token of the last one.
+  `CREATE TABLE workspace_sends (
+     vm_id TEXT NOT NULL REFERENCES vms (id) ON DELETE CASCADE,
+     guest_path TEXT NOT NULL,
+     token TEXT NOT NULL,
+     workspace TEXT NOT NULL,         -- JSON: what the row in workspaces is to be
+     PRIMARY KEY (vm_id, guest_path)
+   ) STRICT;
+   ALTER TABLE workspaces ADD COLUMN read_only INTEGER NOT NULL DEFAULT 0;`,
 ];

@@ -15,6 +15,8 @@ export interface Workspace {
   readonly preparedAt: string;
   /** Absent: programs run in it as they are */
   readonly tools?: WorkspaceTools;
+  /** Nothing in it is meant to be changed, or to come back */
+  readonly isReadOnly?: boolean;
 }
 
 /** Tools that were installed for a workspace: programs there run through mise. */
@@ -25,23 +27,66 @@ export interface WorkspaceTools {
   readonly sha256: string;
 }
 
-interface WorkspaceRow extends Omit<Workspace, 'head' | 'branch' | 'tools'> {
+/** A tree that is being put in place. */
+export interface WorkspaceSend {
+  /** The guest has it once the tree is in place */
+  readonly token: string;
+  readonly workspace: Workspace;
+}
+
+interface WorkspaceRow extends Omit<Workspace, 'head' | 'branch' | 'tools' | 'isReadOnly'> {
   readonly head: string | null;
   readonly branch: string | null;
   readonly tools: string | null;
+  readonly isReadOnly: number;
 }
 
 const columns = `vm_id AS vmId, host_path AS hostPath, guest_path AS guestPath, base_tree AS baseTree, head, branch,
-  prepared_at AS preparedAt, tools`;
+  prepared_at AS preparedAt, tools, read_only AS isReadOnly`;
 
 /** Records what was sent where; an earlier record of the same place is replaced, its tools aside. */
 export function saveWorkspace(db: Database, workspace: Omit<Workspace, 'tools'>): void {
   db.prepare(
-    `INSERT INTO workspaces (vm_id, host_path, guest_path, base_tree, head, branch, prepared_at)
-     VALUES (@vmId, @hostPath, @guestPath, @baseTree, @head, @branch, @preparedAt)
+    `INSERT INTO workspaces (vm_id, host_path, guest_path, base_tree, head, branch, prepared_at, read_only)
+     VALUES (@vmId, @hostPath, @guestPath, @baseTree, @head, @branch, @preparedAt, @isReadOnly)
      ON CONFLICT (vm_id, guest_path) DO UPDATE SET host_path = excluded.host_path, base_tree = excluded.base_tree,
-       head = excluded.head, branch = excluded.branch, prepared_at = excluded.prepared_at`,
-  ).run({ ...workspace, head: workspace.head ?? null, branch: workspace.branch ?? null });
+       head = excluded.head, branch = excluded.branch, prepared_at = excluded.prepared_at,
+       read_only = excluded.read_only`,
+  ).run({
+    ...workspace,
+    head: workspace.head ?? null,
+    branch: workspace.branch ?? null,
+    isReadOnly: workspace.isReadOnly ? 1 : 0,
+  });
+}
+
+/** Records what is about to be put in place. Until `endSend`, what is there may be that, or what was there before. */
+export function beginSend(db: Database, { token, workspace }: WorkspaceSend): void {
+  db.prepare(
+    `INSERT INTO workspace_sends (vm_id, guest_path, token, workspace) VALUES (?, ?, ?, ?)
+     ON CONFLICT (vm_id, guest_path) DO UPDATE SET token = excluded.token, workspace = excluded.workspace`,
+  ).run(workspace.vmId, workspace.guestPath, token, JSON.stringify(workspace));
+}
+
+/** Records what is in place now: what was sent, or what was there before. */
+export function endSend(db: Database, { workspace }: WorkspaceSend, isInPlace: boolean): void {
+  db.transaction(() => {
+    if (isInPlace) saveWorkspace(db, workspace);
+    db.prepare('DELETE FROM workspace_sends WHERE vm_id = ? AND guest_path = ?').run(
+      workspace.vmId,
+      workspace.guestPath,
+    );
+  })();
+}
+
+/** What was being put in place in a VM when it was last heard of. */
+export function listSends(db: Database, vmId: string): WorkspaceSend[] {
+  return db
+    .prepare<[string], { token: string; workspace: string }>(
+      'SELECT token, workspace FROM workspace_sends WHERE vm_id = ? ORDER BY guest_path',
+    )
+    .all(vmId)
+    .map(({ token, workspace }) => ({ token, workspace: JSON.parse(workspace) as Workspace }));
 }
 
 /** Records the tools of a workspace, or that there are none. */
@@ -91,5 +136,6 @@ function toWorkspace(row: WorkspaceRow): Workspace {
     head: row.head ?? undefined,
     branch: row.branch ?? undefined,
     tools: row.tools === null ? undefined : (JSON.parse(row.tools) as WorkspaceTools),
+    isReadOnly: row.isReadOnly === 1,
   };
 }

@@ -145,6 +145,8 @@ async function sendTree(
       includeUntracked: params.includeUntracked,
       include: [...params.include],
       overwrite: false,
+      fullHistory: false,
+      readonly: false,
     },
     operation,
     () => Promise.reject(new BangerError('internal', 'The VM of this run is known')),

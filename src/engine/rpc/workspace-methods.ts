@@ -1,5 +1,5 @@
 import * as z from 'zod/mini';
-import { method, question, streamMethod } from './method.ts';
+import { method, question, streamMethod, type ResultOf } from './method.ts';
 import { templateChoice } from './template-methods.ts';
 
 const absolutePath = z.string().check(z.regex(/^\//));
@@ -34,10 +34,26 @@ export const workspacePrepare = method(
     bootstrap: z._default(z.boolean(), true),
     /** What the tree says about its VM, for when one is made */
     template: templateChoice,
+    /** All commits of HEAD, not the last ones only */
+    fullHistory: z._default(z.boolean(), false),
+    /** Files arrive without write permission, and nothing is exported */
+    readonly: z._default(z.boolean(), false),
   }),
   z.extend(workspaceView, {
+    /** Files whose content was sent */
     files: z.int(),
+    /** Of everything that was sent */
     bytes: z.number(),
+    /** Absent when all of the tree was sent, because nothing was there */
+    update: z.optional(
+      z.object({
+        removed: z.int(),
+        /** Files that were changed in the guest alone, and stay as they are there */
+        kept: z.array(z.string()),
+        /** Files that both sides changed, left as they are in the guest */
+        conflicts: z.array(z.string()),
+      }),
+    ),
     /** Untracked files that stayed behind, ignored ones not counted */
     untracked: z.int(),
     /** Ignored files, and directories ignored as a whole, that stayed behind */
@@ -75,6 +91,27 @@ export const workspacePlan = method(
     warnings: z.array(z.string()),
   }),
 );
+
+/**
+ * Sends a working tree as `workspace.prepare` does, and again whenever it changes, until the client goes or the VM stops.
+ * Tells of it as stdout frames, each line a `WatchLine` as JSON.
+ */
+export const workspaceWatch = streamMethod(
+  'workspace.watch',
+  z.object({
+    path: absolutePath,
+    vm: z.optional(z.string()),
+    guestPath: z.optional(absolutePath),
+    includeUntracked: z._default(z.boolean(), false),
+    include: z._default(z.array(absolutePath), []),
+    /** Changes made in the guest give way; else files that both sides changed stay as they are there */
+    overwrite: z._default(z.boolean(), false),
+  }),
+);
+
+export type WatchLine =
+  | ({ readonly kind: 'sent' } & ResultOf<typeof workspacePrepare>)
+  | { readonly kind: 'failed'; readonly message: string; readonly hint?: string };
 
 /** A file that differs from what was sent. The guest says so: its path is safe to join, not safe to print. */
 export const workspaceChange = z.object({

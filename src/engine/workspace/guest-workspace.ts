@@ -1,9 +1,11 @@
+import { BangerError } from '../../errors.ts';
 import { listWorkspaces } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import { awaitRunningVm, type BoundVm } from './bound-vm.ts';
 import type { GuestWorkspace } from './guest-changes.ts';
 import { ensureGuestGit } from './guest-git.ts';
+import { settleSends } from './settle-sends.ts';
 
 /** Runs a task with a workspace in its running guest, while nobody sends another tree there. */
 export async function withGuestWorkspace<T>(
@@ -13,6 +15,15 @@ export async function withGuestWorkspace<T>(
   task: (workspace: GuestWorkspace) => Promise<T>,
 ): Promise<T> {
   const { signal } = operation;
+  if (workspace.isReadOnly) {
+    throw new BangerError(
+      'invalid_state',
+      `"${workspace.hostPath}" was sent read-only: nothing of it comes back`,
+      {
+        hint: `Send it to be changed: banger workspace prepare ${workspace.hostPath}`,
+      },
+    );
+  }
   const vm = await awaitRunningVm(context, id, signal);
   return context.locks.workspace.run(id, signal, async () => {
     operation.enter('Reading changes');
@@ -20,6 +31,7 @@ export async function withGuestWorkspace<T>(
     let git: Promise<string> | undefined;
     const ensureGit = (): Promise<string> =>
       (git ??= ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal }));
+    await settleSends(context, { vm, guest }, signal);
     // The base may have changed while this waited for a `prepare`.
     const recorded = listWorkspaces(context.db, id).find((each) => each.guestPath === workspace.guestPath);
     const { guestPath, baseTree } = recorded ?? workspace;

@@ -1,3 +1,4 @@
+import { BangerError } from '../../errors.ts';
 import type { EngineContext } from '../context.ts';
 import { createVm } from '../lifecycle/create-vm.ts';
 import { deleteVm } from '../lifecycle/delete-vm.ts';
@@ -9,11 +10,13 @@ import { beginFurnishing } from '../../state/furnishing.ts';
 import { resolveVm, setEphemeral, type Vm } from '../../state/vms.ts';
 import { uncancellable, type Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
-import type { workspaceApply, workspacePrepare } from '../rpc/workspace-methods.ts';
+import type { workspaceApply, workspacePrepare, workspaceWatch } from '../rpc/workspace-methods.ts';
 import { applyWorkspace } from './apply-workspace.ts';
 import { findReusableVm } from './bound-vm.ts';
-import { prepareWorkspace } from './prepare-workspace.ts';
+import { prepareWorkspace, type EnsureVm } from './prepare-workspace.ts';
 import { tellWorkspace } from './workspace-events.ts';
+import type { EngineStream } from '../rpc/frame-stream.ts';
+import { watchWorkspace } from './watch-workspace.ts';
 
 type PrepareParams = ParsedParams<typeof workspacePrepare>;
 
@@ -54,6 +57,22 @@ export async function applyWorkspaceRoute(
   const result = await applyWorkspace(context, params, operation);
   if (result.isApplied && result.files.length > 0) tellWorkspace(context, 'applied', result);
   return result;
+}
+
+/** Watching makes no VM: it goes on with the one that the tree was sent to, started if need be. */
+export function watchWorkspaceRoute(
+  context: EngineContext,
+  params: ParsedParams<typeof workspaceWatch>,
+  { operation, stream }: { readonly operation: Operation; readonly stream: Pick<EngineStream, 'send'> },
+): Promise<void> {
+  const findVm: EnsureVm = async (hostPath) => {
+    const bound = findReusableVm(context.db, hostPath);
+    if (bound) return { vm: await startVm(context, bound.vm.id, operation), created: false };
+    throw new BangerError('not_found', `"${hostPath}" has not been sent to any VM`, {
+      hint: `Send it with: banger workspace prepare ${hostPath}`,
+    });
+  };
+  return watchWorkspace(context, params, { operation, stream, ensureVm: findVm });
 }
 
 /**

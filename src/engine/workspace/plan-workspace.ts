@@ -25,7 +25,7 @@ export async function planWorkspace(
   return withScratch(async (scratch) => {
     operation.enter('Reading working tree');
     const tree = await inspectTree(exec, { path, scratch, includeUntracked, include, signal });
-    const { totalBytes } = await buildShipment(tree, scratch);
+    const { totalBytes } = await buildShipment(tree, scratch, { fullHistory: false, token: 'none' });
     const files = plannedFiles(tree);
     return {
       hostPath: tree.repository.topLevel,

@@ -1,23 +1,26 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError } from '../../errors.ts';
 import { findVmTemplate } from '../../state/templates.ts';
 import { findVm, resolveVm, type Vm } from '../../state/vms.ts';
-import { listWorkspaces, saveWorkspace, type Workspace } from '../../state/workspaces.ts';
+import type { Workspace } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
-import type { Guest } from '../guest.ts';
 import type { Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import type { workspacePrepare } from '../rpc/workspace-methods.ts';
 import { awaitRunningVm } from './bound-vm.ts';
-import { readChanges, type GuestChanges } from './guest-changes.ts';
-import { ensureGuestGit } from './guest-git.ts';
+import { buildUpdate, type ConflictPolicy, type Update } from './build-update.ts';
 import { defaultGuestPath, parseGuestPath } from './guest-path.ts';
 import { inspectTree, type InspectInput, type WorkingTree } from './inspect-tree.ts';
-import { pathText } from './raw-path.ts';
 import { withScratch } from './scratch.ts';
-import { isOccupied, sendTree } from './send-tree.ts';
+import { pathText, type RawPath } from './raw-path.ts';
+import { sendTree } from './send-tree.ts';
+import { sendUpdate } from './send-update.ts';
+import { announceSend, concludeSend } from './settle-sends.ts';
+import { conflictError, findThere, type Place, type There } from './workspace-place.ts';
+import { isSentWhole } from './sent-whole.ts';
 import { buildShipment, type Shipment } from './shipment.ts';
 import { FileChangedError } from './tar-stream.ts';
 
@@ -28,7 +31,10 @@ export type EnsureVm = (
 ) => Promise<{ readonly vm: Vm; readonly created: boolean }>;
 
 /** What becomes of a VM that is made for it is the business of whoever makes it. */
-type PrepareParams = Omit<ParsedParams<typeof workspacePrepare>, 'template' | 'bootstrap'>;
+type PrepareParams = Omit<ParsedParams<typeof workspacePrepare>, 'template' | 'bootstrap'> & {
+  /** `keep`: files that both sides changed stay as they are in the guest, instead of stopping all of it */
+  readonly policy?: ConflictPolicy;
+};
 
 /**
  * Sends a working tree into a VM and records what was sent.
@@ -54,29 +60,31 @@ export async function prepareWorkspace(
     const chosen = named ? { vm: named, created: false } : await ensureVm(hostPath, operation);
     const vm = await awaitRunningVm(context, chosen.vm.id, signal);
     const guestPath = chosenPath ?? templatePath(context, vm, hostPath) ?? defaultGuestPath(hostPath);
-    const workspace = { vmId: vm.id, hostPath, guestPath };
+    const workspace = { vmId: vm.id, hostPath, guestPath, isReadOnly: params.readonly };
 
     return context.locks.workspace.run(vm.id, signal, async () => {
       const guest = await context.guest(vm, signal);
-      const place = { vm, guest, workspace, overwrite: params.overwrite };
-      await checkPlace(context, place, { inspect, signal });
-      const { tree, shipment } = await sendConsistently(place, { first, inspect, operation });
-      const preparedAt = new Date().toISOString();
-      const { head, branch } = tree.repository;
-      await failpoint('tree in place');
-      record(context, vm, { ...workspace, baseTree: shipment.baseTree, head, branch, preparedAt });
+      const place = { vm, guest, workspace, policy: policyOf(params), fullHistory: params.fullHistory };
+      const sent = await sendConsistently(context, place, { first, inspect, operation });
+      const { tree, shipment } = sent;
+      const plan = 'plan' in shipment ? shipment.plan : undefined;
       return {
         vm: vm.name,
         hostPath,
         guestPath,
-        head,
-        branch,
-        preparedAt,
+        head: sent.workspace.head,
+        branch: sent.workspace.branch,
+        preparedAt: sent.workspace.preparedAt,
         files: shipment.fileCount,
         bytes: shipment.totalBytes,
         untracked: tree.untracked,
         ignored: tree.ignored,
         created: chosen.created,
+        update: plan && {
+          removed: plan.remove.size,
+          kept: [...plan.kept, ...sent.nested].map(pathText),
+          conflicts: plan.conflicts.map(pathText),
+        },
         warnings: [...tree.warnings],
       };
     });
@@ -89,83 +97,34 @@ function templatePath({ db }: WorkspaceContext, vm: Vm, hostPath: string): strin
   return recorded?.hostPath === hostPath ? recorded.template.guestPath : undefined;
 }
 
+function policyOf({ overwrite, policy = 'stop' }: PrepareParams): ConflictPolicy {
+  return overwrite ? 'overwrite' : policy;
+}
+
 type Inspected = WorkingTree & { readonly scratch: string };
 
 /** Returns a function that reads the tree, each time into a directory of its own. */
 async function inspector(
   { exec }: WorkspaceContext,
-  { path, includeUntracked, include }: PrepareParams,
+  { path, includeUntracked, include, readonly }: PrepareParams,
   { scratch, signal }: Pick<InspectInput, 'scratch' | 'signal'>,
 ): Promise<() => Promise<Inspected>> {
   let count = 0;
   return async () => {
     const own = join(scratch, String(++count));
     await mkdir(own, { mode: 0o700 });
-    return {
-      ...(await inspectTree(exec, { path, scratch: own, includeUntracked, include, signal })),
-      scratch: own,
-    };
+    const tree = await inspectTree(exec, { path, scratch: own, includeUntracked, include, signal });
+    return { ...(readonly ? withoutWriting(tree) : tree), scratch: own };
   };
 }
 
-interface Place {
-  readonly vm: Vm;
-  readonly guest: Guest;
-  readonly workspace: Pick<Workspace, 'vmId' | 'hostPath' | 'guestPath'>;
-  readonly overwrite: boolean;
-}
-
-/** Refuses a place whose content is not ours to replace. */
-async function checkPlace(
-  context: WorkspaceContext,
-  place: Place,
-  { inspect, signal }: { readonly inspect: () => Promise<Inspected>; readonly signal: AbortSignal },
-): Promise<void> {
-  const { vm, guest, overwrite } = place;
-  const { hostPath, guestPath } = place.workspace;
-  const known = listWorkspaces(context.db, vm.id).find((each) => each.guestPath === guestPath);
-  if (known && known.hostPath !== hostPath) {
-    throw new BangerError('already_exists', `"${guestPath}" in VM "${vm.name}" holds "${known.hostPath}"`, {
-      hint: `Choose another place: banger workspace prepare ${hostPath} --vm ${vm.name} --guest-path ${guestPath}-2`,
-    });
-  }
-  // Also puts back what an interrupted `prepare` moved away, so it comes first even when all may be replaced.
-  const occupied = await isOccupied({ guest, guestPath, vmName: vm.name }, signal);
-  if (!occupied || overwrite) return;
-  if (!known) {
-    throw new BangerError(
-      'already_exists',
-      `"${guestPath}" in VM "${vm.name}" is not empty and not a workspace`,
-      {
-        hint: `Choose another place with --guest-path, or replace it: banger workspace prepare ${hostPath} --vm ${vm.name} --guest-path ${guestPath} --overwrite`,
-      },
-    );
-  }
-  const ensureGit = (): Promise<string> =>
-    ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal });
-  const there = { guest, ensureGit, ...known, vmName: vm.name, signal };
-  const compared = await readChanges(there).catch((error: unknown) => ({ error }));
-  if (!('error' in compared) && isEmpty(compared)) return;
-  // An engine that died, or could not write it down, just after it had sent a tree: what is there is what is to be sent.
-  const wanted = await inspect();
-  const { baseTree } = await buildShipment(wanted, wanted.scratch);
-  const asWanted = await readChanges(there, { base: baseTree }).catch(() => undefined);
-  if (asWanted && isEmpty(asWanted)) return;
-  if ('error' in compared) throw compared.error;
-  const paths = [...compared.files.map((file) => file.path), ...compared.nested.map(pathText)];
-  const shown = paths.slice(0, 10).map((path) => JSON.stringify(path));
-  const more = paths.length > shown.length ? ` and ${paths.length - shown.length} more` : '';
-  throw new BangerError(
-    'invalid_state',
-    `"${guestPath}" in VM "${vm.name}" has changes that would be lost: ${shown.join(', ')}${more}`,
-    {
-      hint: `Give --overwrite, or save them first: banger workspace export ${hostPath} --vm ${vm.name} -o changes.patch`,
-    },
-  );
-}
-
-function isEmpty({ files, nested }: GuestChanges): boolean {
-  return files.length === 0 && nested.length === 0;
+function withoutWriting(tree: WorkingTree): WorkingTree {
+  const files = tree.files.map((file) => ({ ...file, mode: file.mode & ~0o222 }));
+  const submodules = tree.submodules.map((each) => ({
+    ...each,
+    tree: each.tree && withoutWriting(each.tree),
+  }));
+  return { ...tree, files, submodules };
 }
 
 interface SendInput {
@@ -174,16 +133,27 @@ interface SendInput {
   readonly operation: Operation;
 }
 
+interface Sent {
+  readonly tree: WorkingTree;
+  readonly shipment: Shipment | Update;
+  readonly workspace: Workspace;
+  /** Repositories of the guest's own that stay */
+  readonly nested: readonly RawPath[];
+}
+
 /** Sends one state of the tree. When a file changes under our hands, all of it is read again, once. */
 async function sendConsistently(
-  { vm, guest, workspace }: Place,
+  context: WorkspaceContext,
+  place: Place,
   { first, inspect, operation }: SendInput,
-): Promise<{ tree: WorkingTree; shipment: Shipment }> {
-  const send = async (tree: Inspected): Promise<{ tree: WorkingTree; shipment: Shipment }> => {
-    const shipment = await buildShipment(tree, tree.scratch);
-    operation.enter(`Sending ${shipment.fileCount} ${shipment.fileCount === 1 ? 'file' : 'files'}`);
-    await sendTree({ guest, guestPath: workspace.guestPath, vmName: vm.name }, shipment, operation);
-    return { tree, shipment };
+): Promise<Sent> {
+  const there = await findThere(context, place, operation);
+  const send = (tree: Inspected): Promise<Sent> => {
+    if (there && !isSentWhole(tree, there, place.policy)) {
+      return update(context, { ...place, there }, { tree, operation });
+    }
+    if (there && place.policy !== 'overwrite') refuseLoss(place, there);
+    return replace(context, place, { tree, operation });
   };
   try {
     return await send(first);
@@ -196,15 +166,104 @@ async function sendConsistently(
   } catch (error) {
     if (!(error instanceof FileChangedError)) throw error;
     throw new BangerError('busy', error.message, {
-      hint: `Let the program that writes it finish, then: banger workspace prepare ${workspace.hostPath}`,
+      hint: `Let the program that writes it finish, then: banger workspace prepare ${place.workspace.hostPath}`,
       cause: error,
     });
   }
 }
 
-function record(context: WorkspaceContext, vm: Vm, workspace: Workspace): void {
-  if (!findVm(context.db, vm.id)) {
+/** Throws when the guest has something that is nowhere else. */
+function refuseLoss(place: Place, { changes, isHeadKnown }: There): void {
+  const paths = [...changes.files.map((file) => file.path), ...changes.nested.map(pathText)];
+  if (paths.length > 0) throw conflictError(place, paths);
+  if (!isHeadKnown) throw conflictError(place, [], 'commits');
+}
+
+interface SendOne {
+  readonly tree: Inspected;
+  readonly operation: Operation;
+}
+
+/** Sends all of the tree, and puts it in the place of whatever is there. */
+async function replace(context: WorkspaceContext, place: Place, { tree, operation }: SendOne): Promise<Sent> {
+  const token = randomUUID();
+  const { guest, vm, fullHistory } = place;
+  const { guestPath } = place.workspace;
+  const shipment = await buildShipment(tree, tree.scratch, { fullHistory, token });
+  const workspace = record(context, place, { tree, baseTree: shipment.baseTree });
+  sending(operation, shipment);
+  await sendTree({ guest, guestPath, vmName: vm.name }, shipment, {
+    operation,
+    commit: () => announceSend(context, { token, workspace }, shipment.manifest),
+  });
+  await failpoint('tree in place');
+  await concludeSend(context, { token, workspace }, true);
+  return { tree, shipment, workspace, nested: [] };
+}
+
+/** Sends what is different from what is there. */
+async function update(
+  context: WorkspaceContext,
+  place: Place & { readonly there: There },
+  { tree, operation }: SendOne,
+): Promise<Sent> {
+  const token = randomUUID();
+  const { guest, vm, policy, fullHistory, there } = place;
+  const { guestPath } = place.workspace;
+  const { known, manifest, isHeadKnown } = there;
+  const shipment = await buildUpdate(tree, tree.scratch, {
+    manifest,
+    previousHead: known.head,
+    changes: there.changes.paths,
+    isHeadLost: !isHeadKnown && policy === 'overwrite',
+    policy,
+    fullHistory,
+    token,
+  });
+  if ('conflicts' in shipment) throw conflictError(place, shipment.conflicts.map(pathText));
+  const { nested } = there.changes;
+  const buried = nested.filter((path) => isInTheWay(path, shipment.plan.write));
+  if (buried.length > 0) throw conflictError(place, buried.map(pathText));
+  if (shipment.movesHead && there.isUnderWay) throw conflictError(place, [], 'a merge or the like under way');
+  if (shipment.movesHead && !isHeadKnown && policy !== 'overwrite') {
+    throw conflictError(
+      place,
+      there.changes.files.map((file) => file.path),
+      'commits',
+    );
+  }
+  const workspace = record(context, place, { tree, baseTree: shipment.baseTree });
+  sending(operation, shipment);
+  const git = shipment.needsGit ? await there.ensureGit() : 'git';
+  await sendUpdate({ guest, guestPath, vmName: vm.name, git }, shipment, {
+    operation,
+    commit: () => announceSend(context, { token, workspace }, shipment.manifest),
+  });
+  await failpoint('tree in place');
+  await concludeSend(context, { token, workspace }, true);
+  return { tree, shipment, workspace, nested };
+}
+
+/** Whether a directory of the guest would have to give way, or would be mixed with files of the host. */
+function isInTheWay(path: RawPath, written: ReadonlySet<RawPath>): boolean {
+  const isBelow = (inner: RawPath, outer: RawPath): boolean =>
+    inner === outer || inner.startsWith(`${outer}/`);
+  return [...written].some((file) => isBelow(path, file) || isBelow(file, path));
+}
+
+function sending(operation: Operation, { fileCount }: Shipment): void {
+  operation.enter(`Sending ${fileCount} ${fileCount === 1 ? 'file' : 'files'}`);
+}
+
+/** What is to be recorded of a tree that is sent. Throws when its VM is gone meanwhile. */
+function record(
+  { db }: WorkspaceContext,
+  { vm, workspace }: Place,
+  { tree, baseTree }: { readonly tree: WorkingTree; readonly baseTree: string },
+): Workspace {
+  if (!findVm(db, vm.id)) {
     throw new BangerError('not_found', `VM "${vm.name}" was deleted while its workspace was being sent`);
   }
-  saveWorkspace(context.db, workspace);
+  const { head, branch } = tree.repository;
+  return { ...workspace, baseTree, head, branch, preparedAt: new Date().toISOString() };
 }

@@ -26,6 +26,17 @@ const stateFiles = [
 ];
 const stateDirectories = ['rebase-merge', 'rebase-apply', 'sequencer'];
 
+/** Paths below a git directory that are there while a merge or the like is under way. */
+export const underWayPaths = [...stateFiles, ...stateDirectories];
+
+/** The log of HEAD, which says where HEAD was detached. */
+export const detachmentFile = 'logs/HEAD';
+
+/** Whether a file below the git directory says what git is in the middle of. */
+export function isUnderWayFile(path: string): boolean {
+  return stateFiles.includes(path) || stateDirectories.some((name) => path.startsWith(`${name}/`));
+}
+
 /** Text for people, and patches: object names in it are no promise that the object is needed. */
 const prose = /(?:^|\/)(?:[A-Z]+_MSG|message.*|msg.*|author-script|patch|final-commit|\d{4}|info|next|last)$/;
 
@@ -142,7 +153,7 @@ async function readDetachment({
   const nothing = '0'.repeat(objectFormat === 'sha256' ? 64 : 40);
   // Git takes a line without a time for a broken one.
   const line = `${nothing} ${oid} banger <banger@localhost> 1 +0000\t${words}\n`;
-  return { files: [{ path: 'logs/HEAD', bytes: Buffer.from(line, 'latin1') }], tips: [oid!] };
+  return { files: [{ path: detachmentFile, bytes: Buffer.from(line, 'latin1') }], tips: [oid!] };
 }
 
 function lines(output: Buffer): string[] {

@@ -6,6 +6,7 @@ import type { Operation } from '../operations.ts';
 import { lastLine } from './guest-git.ts';
 import type { Shipment } from './shipment.ts';
 import { tarStream, type TarEntry } from './tar-stream.ts';
+import { updateNames } from './update-script.ts';
 
 export interface GuestPlace {
   readonly guest: Guest;
@@ -14,12 +15,13 @@ export interface GuestPlace {
 }
 
 /**
- * Finishes or takes back what an interrupted `prepare` left, then says what is at the path. The toolbox's shell
- * runs it, and the programs in it are the toolbox's, whatever the image has.
+ * Takes back what an interrupted `prepare` left beside the path, then says what is at the path, and whether an update
+ * of it was begun. The toolbox's shell runs it, and the programs in it are the toolbox's, whatever the image has.
  */
 const lookScript = `
 path=$1
 if [ ! -e "$path" ] && [ -e "$path.banger-old" ]; then mv "$path.banger-old" "$path" || exit; fi
+[ ! -f "$path/${updateNames.archive}" ] || echo unfinished
 if [ ! -e "$path" ] && [ ! -L "$path" ]; then echo missing
 elif [ -d "$path" ] && [ -z "$(ls -A "$path")" ]; then echo empty
 else echo present
@@ -40,22 +42,38 @@ if ! mv "$path.banger-new" "$path"; then
   exit 1
 fi
 rm -rf "$path.banger-old"
+# Not waited for: what a user does next need not wait either.
+sync </dev/null >/dev/null 2>&1 &
 `;
 
-/** Tells whether something is where a workspace is to go. An empty directory counts as nothing. */
-export async function isOccupied(place: GuestPlace, signal: AbortSignal): Promise<boolean> {
-  const looked = await runScript(place, lookScript, { signal });
-  return looked.toString('latin1').trim() === 'present';
+export interface Look {
+  /** Something is there. An empty directory counts as nothing. */
+  readonly isOccupied: boolean;
+  /** An update of it was begun, and has to be finished before anything else */
+  readonly isUnfinished: boolean;
+}
+
+/** Tells what is where a workspace is to go. */
+export async function lookAt(place: GuestPlace, signal: AbortSignal): Promise<Look> {
+  const words = (await runScript(place, lookScript, { signal })).toString('latin1').trim().split('\n');
+  return { isOccupied: words.includes('present'), isUnfinished: words.includes('unfinished') };
 }
 
 /**
- * Puts a shipment in the guest's place, all of it or nothing: it is unpacked beside the place and moved there.
- * Throws `FileChangedError` when a file changed meanwhile.
+ * Puts a shipment in the guest's place, all of it or nothing: it is unpacked beside the place and moved there; before
+ * that `commit` is called. Throws `FileChangedError` when a file changed meanwhile.
  */
-export async function sendTree(place: GuestPlace, shipment: Shipment, operation: Operation): Promise<void> {
+export async function sendTree(
+  place: GuestPlace,
+  shipment: Shipment,
+  { operation, commit }: { readonly operation: Operation; readonly commit: () => Promise<void> },
+): Promise<void> {
   try {
-    await unpack(place, shipment, operation);
+    await stream(place, { script: unpackScript, shipment }, operation);
     await failpoint('tree unpacked');
+    operation.signal.throwIfAborted();
+    await commit();
+    await failpoint('send announced');
     await runScript(place, swapScript, { signal: operation.signal });
   } catch (error) {
     await discard(place);
@@ -63,11 +81,16 @@ export async function sendTree(place: GuestPlace, shipment: Shipment, operation:
   }
 }
 
-async function unpack(place: GuestPlace, shipment: Shipment, operation: Operation): Promise<void> {
-  // A stream that fails must end the guest's tar too, which would wait for the rest of its input.
+/** Feeds a shipment to a script as a tar stream. Throws `FileChangedError` when a file changed meanwhile. */
+export async function stream(
+  place: GuestPlace,
+  { script, shipment }: { readonly script: string; readonly shipment: Shipment },
+  operation: Operation,
+): Promise<void> {
+  // A stream that fails must end the guest's program too, which would wait for the rest of its input.
   const stop = new AbortController();
   let failure: { readonly error: unknown } | undefined;
-  const stream = async function* (): AsyncGenerator<Buffer> {
+  const pieces = async function* (): AsyncGenerator<Buffer> {
     try {
       yield* tarStream(counted(shipment, operation));
     } catch (error) {
@@ -77,9 +100,9 @@ async function unpack(place: GuestPlace, shipment: Shipment, operation: Operatio
     }
   };
   try {
-    await runScript(place, unpackScript, {
+    await runScript(place, script, {
       signal: AbortSignal.any([operation.signal, stop.signal]),
-      input: Readable.from(stream(), { objectMode: false, highWaterMark: 1024 * 1024 }),
+      input: Readable.from(pieces(), { objectMode: false, highWaterMark: 1024 * 1024 }),
     });
   } catch (error) {
     throw failure ? failure.error : error;
@@ -99,6 +122,7 @@ function* counted(shipment: Shipment, operation: Operation): Generator<TarEntry>
   operation.progress({ done, total: shipment.totalBytes, unit: 'bytes' });
 }
 
+/** Removes what was not put in place. */
 async function discard({ guest, guestPath }: GuestPlace): Promise<void> {
   // The operation's own signal may be what ended it. What stays is removed by the next `prepare`.
   await guest
@@ -106,7 +130,7 @@ async function discard({ guest, guestPath }: GuestPlace): Promise<void> {
     .catch(() => undefined);
 }
 
-async function runScript(
+export async function runScript(
   { guest, guestPath, vmName }: GuestPlace,
   script: string,
   options: { readonly signal: AbortSignal; readonly input?: Readable },

@@ -1,21 +1,15 @@
-import {
-  copyFile,
-  lstat,
-  mkdir,
-  mkdtemp,
-  readdir,
-  readFile,
-  stat,
-  utimes,
-  writeFile,
-} from 'node:fs/promises';
-import { join } from 'node:path';
+import { lstat, mkdtemp, readFile, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { errnoOf } from '../../errors.ts';
 import { knownIndexName } from './changes-script.ts';
-import { guestConfigText, promisorRemote } from './git-config.ts';
+import { guestConfigText } from './git-config.ts';
+import { writeGuestIndex, writeKnownIndex } from './guest-index.ts';
+import { writePack } from './guest-pack.ts';
 import { findShallowEnds } from './history.ts';
 import type { WorkingTree } from './inspect-tree.ts';
 import { hostBytes } from './raw-path.ts';
+import { fullHistoryEnds, listCommits } from './known-commits.ts';
+import type { Manifest } from './manifest.ts';
 import {
   baseReference,
   placed,
@@ -25,8 +19,10 @@ import {
   type RepositoryPlace,
 } from './ship-submodules.ts';
 import { scratchObjects, writeTree } from './scratch-objects.ts';
+import { describeIndex, listSentFiles } from './sent-files.ts';
 import type { TarEntry } from './tar-stream.ts';
 import { stampOf, type TreeFile } from './tree-files.ts';
+import { updateNames } from './update-script.ts';
 
 /** Everything that goes into a guest for one working tree. */
 export interface Shipment {
@@ -36,6 +32,8 @@ export interface Shipment {
   readonly totalBytes: number;
   /** Git tree of the files, dirty content included; its objects travel too */
   readonly baseTree: string;
+  /** For the next time */
+  readonly manifest: Manifest;
 }
 
 /**
@@ -47,115 +45,87 @@ export interface Shipment {
 export async function buildShipment(
   tree: WorkingTree,
   scratch: string,
+  options: ShipmentOptions,
   place: RepositoryPlace = topPlace,
 ): Promise<Shipment> {
-  const env = await scratchObjects(tree.repository, scratch);
-  const baseTree = await writeTree(tree, { ...env, GIT_INDEX_FILE: join(scratch, 'base-index') });
-  const shallowEnds = await findShallowEnds(tree.repository, tree.state.tips);
+  const { fullHistory, token } = options;
+  const { repository, state } = tree;
+  const env = await scratchObjects(repository, scratch);
+  const baseEnv = { ...env, GIT_INDEX_FILE: join(scratch, 'base-index') };
+  const baseTree = await writeTree(tree, baseEnv);
+  const files = await listSentFiles(tree, baseEnv);
+  const shallowEnds = await (fullHistory ? fullHistoryEnds : findShallowEnds)(repository, state.tips);
   const indexFile = await writeGuestIndex(tree, scratch);
   const knownIndexFile = await writeKnownIndex(tree, indexFile);
   const pack = await writePack(tree, scratch, {
     env,
-    wanted: [
-      ...shallowEnds.map((end) => `--shallow ${end}`),
-      tree.repository.head,
-      ...tree.state.tips,
-      baseTree,
-    ],
+    wanted: [...shallowEnds.map((end) => `--shallow ${end}`), repository.head, ...state.tips, baseTree],
   });
   const parts = { baseTree, shallowEnds, indexFile, knownIndexFile, pack, worktree: worktreeOf(place) };
   const submodules = await shipSubmodules(tree, place, async (inner, innerPlace) => {
     const own = await mkdtemp(join(scratch, 'submodule-'));
-    return buildShipment(inner, own, innerPlace);
+    return buildShipment(inner, own, options, innerPlace);
   });
+  const ofRepository = await repositoryEntries(tree, parts);
   const entries = [
-    ...tree.files.map((file) => placed(workingEntry(tree.repository.topLevel, file), place)),
+    ...tree.files.map((file) => placed(workingEntry(repository.topLevel, file), place)),
     ...submodules.entries,
-    ...(await repositoryEntries(tree, parts)).map((entry) => placed(entry, place)),
+    ...ofRepository.map((entry) => placed(entry, place)),
+    ...(place === topPlace ? [textEntry(updateNames.sent, Buffer.from(`${token}\n`))] : []),
   ];
-  const totalBytes = entries.reduce((total, { content }) => {
+  const commits = fullHistory
+    ? undefined
+    : [...(await listCommits(repository, tipsOf(tree), shallowEnds)).keys()];
+  const manifest = {
+    baseTree,
+    files,
+    commits,
+    index: await describeIndex(tree),
+    texts: textsOf(ofRepository),
+  };
+  const fileCount = tree.files.length + submodules.fileCount;
+  return { entries, fileCount, totalBytes: sizeOf(entries), baseTree, manifest };
+}
+
+/** What the history that travels begins with. */
+export function tipsOf({ repository: { head }, state }: WorkingTree): string[] {
+  return head === undefined ? [...state.tips] : [head, ...state.tips];
+}
+
+export interface ShipmentOptions {
+  /** All commits that HEAD has, not the last ones only */
+  readonly fullHistory: boolean;
+  /** Put in the guest's repository, to tell this sending from others */
+  readonly token: string;
+}
+
+/** Bytes of content. */
+export function sizeOf(entries: readonly TarEntry[]): number {
+  return entries.reduce((total, { content }) => {
     if (content.kind === 'bytes') return total + content.bytes.length;
     return total + (content.kind === 'file' ? content.sizeBytes : 0);
   }, 0);
-  return { entries, fileCount: tree.files.length + submodules.fileCount, totalBytes, baseTree };
 }
 
-/**
- * The index as the guest gets it: in one file and without caches of this host, all else as the user left it. Git on
- * either side reads only files that do not have the time and size which the index has of them.
- */
-async function writeGuestIndex(tree: WorkingTree, scratch: string): Promise<string | undefined> {
-  if (tree.indexCopy === undefined) return undefined;
-  const copy = join(scratch, 'guest-index');
-  await copyFile(tree.indexCopy, copy);
-  const { mtimeMs } = await stat(tree.indexCopy);
-  await utimes(copy, mtimeMs / 1000, mtimeMs / 1000);
-  const env = { GIT_INDEX_FILE: copy };
-  await tree.repository.git(['update-index', '-z', '--index-info'], { env, input: touchedEntries(tree) });
-  await tree.repository.git(['update-index', '-q', '--unmerged', '--refresh', '--force-write-index'], {
-    env,
-  });
-  return copy;
-}
-
-/**
- * Entries whose files changed, without the sizes and times of old: a change can leave these as they were, which git
- * tells by the inode only.
- */
-function touchedEntries({ entries, touched }: WorkingTree): Buffer {
-  const lines = entries
-    .filter((entry) => entry.stage === 0 && !entry.isSkipped && !entry.isAssumedUnchanged)
-    .filter((entry) => touched.has(entry.path))
-    .map(({ mode, oid, path }) => `${mode} ${oid} 0\t${path}\0`);
-  return Buffer.from(lines.join(''), 'latin1');
-}
-
-/** An index as `knownIndexName` is to be: where the user told git not to look at a file, a copy without that. */
-async function writeKnownIndex(
-  { entries, repository }: WorkingTree,
-  indexFile: string | undefined,
-): Promise<string | undefined> {
-  const marked = entries.filter(({ stage, isSkipped, isAssumedUnchanged }) => {
-    return stage === 0 && (isSkipped || isAssumedUnchanged);
-  });
-  if (indexFile === undefined || marked.length === 0) return indexFile;
-  const copy = `${indexFile}-known`;
-  await copyFile(indexFile, copy);
-  const input = Buffer.from(marked.map(({ path }) => `${path}\0`).join(''), 'latin1');
-  for (const mark of ['--no-skip-worktree', '--no-assume-unchanged']) {
-    await repository.git(['update-index', mark, '-z', '--stdin'], { env: { GIT_INDEX_FILE: copy }, input });
-  }
-  return copy;
-}
-
-const packCommand = ['pack-objects', '--revs', '--indexed-objects', '--delta-base-offset', '-q'];
-
-interface PackInput {
-  readonly env: Readonly<Record<string, string>>;
-  readonly wanted: readonly (string | undefined)[];
-}
-
-/** Packs what is reachable from the wanted objects and the index; returns the files made. */
-async function writePack(tree: WorkingTree, scratch: string, { env, wanted }: PackInput): Promise<string[]> {
-  const directory = join(scratch, 'pack');
-  const isPartial = promisorRemote(tree.repository.config) !== undefined;
-  await mkdir(directory);
-  const input = Buffer.from(wanted.filter((line) => line !== undefined).join('\n') + '\n');
-  await tree.repository.git(
-    [...packCommand, ...(isPartial ? ['--missing=allow-promisor'] : []), join(directory, 'pack')],
-    { env: { ...env, GIT_INDEX_FILE: tree.indexCopy ?? join(scratch, 'no-index') }, input },
+/** The small files among a repository's entries, by their path in it. */
+export function textsOf(entries: readonly TarEntry[]): Record<string, string> {
+  return Object.fromEntries(
+    entries.flatMap(({ path, content }) =>
+      content.kind === 'bytes' ? [[path.slice('.git/'.length), content.bytes.toString('latin1')]] : [],
+    ),
   );
-  const names = (await readdir(directory)).filter((name) => /\.(?:pack|idx)$/.test(name));
-  if (isPartial) {
-    // Tells the guest's git that whatever this pack's objects name and lack is with the remote.
-    const [pack] = names.map((name) => name.replace(/\.[a-z]+$/, '.promisor'));
-    await writeFile(join(directory, pack!), '');
-    names.push(pack!);
-  }
-  return names.map((name) => join(directory, name));
 }
 
-function workingEntry(topLevel: string, file: TreeFile): TarEntry {
+export function textEntry(path: string, bytes: Buffer): TarEntry {
+  const mtimeSeconds = Math.floor(Date.now() / 1000);
+  return { path, mode: 0o644, mtimeSeconds, content: { kind: 'bytes', bytes } };
+}
+
+export function packEntry(file: string): Promise<TarEntry> {
+  return fileEntry(`.git/objects/pack/${basename(file)}`, file, 0o444);
+}
+
+export function workingEntry(topLevel: string, file: TreeFile): TarEntry {
   const { path, mode, mtimeSeconds, sizeBytes, target, stamp } = file;
   const source = hostBytes(topLevel, path);
   const content = target
@@ -174,7 +144,8 @@ interface RepositoryParts {
   readonly worktree?: string;
 }
 
-async function repositoryEntries(
+/** A guest's repository, but for the objects that are not in the pack. */
+export async function repositoryEntries(
   { repository, state }: WorkingTree,
   { baseTree, shallowEnds, indexFile, knownIndexFile, pack, worktree }: RepositoryParts,
 ): Promise<TarEntry[]> {
@@ -186,12 +157,8 @@ async function repositoryEntries(
   ]);
   if (head && branchReference) references.set(branchReference, head);
   const now = Math.floor(Date.now() / 1000);
-  const text = (path: string, content: string | Buffer): TarEntry => ({
-    path: `.git/${path}`,
-    mode: 0o644,
-    mtimeSeconds: now,
-    content: { kind: 'bytes', bytes: Buffer.from(content) },
-  });
+  const text = (path: string, content: string | Buffer): TarEntry =>
+    textEntry(`.git/${path}`, Buffer.from(content));
   const directories = [
     '',
     'info/',
@@ -210,9 +177,7 @@ async function repositoryEntries(
     ...directories.map((path): TarEntry => {
       return { path: `.git/${path}`, mode: 0o755, mtimeSeconds: now, content: { kind: 'directory' } };
     }),
-    ...(await Promise.all(
-      pack.map((file) => fileEntry(`objects/pack/${file.split('/').at(-1)}`, file, 0o444)),
-    )),
+    ...(await Promise.all(pack.map(packEntry))),
     text('config', guestConfigText({ ...repository, worktree })),
     text(
       'packed-refs',
@@ -226,7 +191,7 @@ async function repositoryEntries(
     ...(attributes ? [text('info/attributes', attributes)] : []),
     ...(sparseCheckout ? [text('info/sparse-checkout', sparseCheckout)] : []),
     ...state.files.map(({ path, bytes }) => text(path, bytes)),
-    ...(indexFile ? [await fileEntry('index', indexFile, 0o644)] : []),
+    ...(indexFile ? [await fileEntry('.git/index', indexFile, 0o644)] : []),
     ...(indexFile && knownIndexFile ? [await knownIndexEntry(indexFile, knownIndexFile, now)] : []),
     text('HEAD', branchReference ? `ref: ${branchReference}\n` : `${head}\n`),
   ];
@@ -238,15 +203,15 @@ function byName([a]: readonly [string, string], [b]: readonly [string, string]):
 
 /** Git replaces its index, and never writes into it: a second name keeps what it was. */
 async function knownIndexEntry(indexFile: string, knownFile: string, now: number): Promise<TarEntry> {
-  if (knownFile !== indexFile) return fileEntry(knownIndexName, knownFile, 0o644);
+  if (knownFile !== indexFile) return fileEntry(`.git/${knownIndexName}`, knownFile, 0o644);
   const content = { kind: 'link', target: '.git/index' } as const;
   return { path: `.git/${knownIndexName}`, mode: 0o644, mtimeSeconds: now, content };
 }
 
-async function fileEntry(path: string, file: string, mode: number): Promise<TarEntry> {
+export async function fileEntry(path: string, file: string, mode: number): Promise<TarEntry> {
   const stats = await lstat(file, { bigint: true });
   return {
-    path: `.git/${path}`,
+    path,
     mode,
     mtimeSeconds: Math.floor(Number(stats.mtimeMs) / 1000),
     content: {

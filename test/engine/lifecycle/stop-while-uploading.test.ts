@@ -60,6 +60,8 @@ async function startUpload(): Promise<{ context: EngineContext; preparing: Promi
     includeUntracked: false,
     include: [],
     overwrite: false,
+    fullHistory: false,
+    readonly: false,
   };
   const preparing = prepareWorkspace(context, params, operation(), () =>
     Promise.reject(new Error('the VM was named')),

@@ -27,8 +27,10 @@ afterAll(() => {
 /** All points that a prepare passes, which the first test checks. */
 const points = [
   'Reading working tree:before',
+  'Reading changes:before',
   'Sending 2 files:before',
-  'tree unpacked',
+  'update arrived',
+  'send announced',
   'tree in place',
 ].map((name) => `${kind}/${name}`);
 
@@ -47,7 +49,14 @@ async function openWorld() {
   repo.write('file', '0\n');
   repo.commit('first');
   change();
-  const params = { path: repo.path, guestPath, includeUntracked: false, include: [], overwrite: false };
+  const flags = {
+    includeUntracked: false,
+    include: [],
+    overwrite: false,
+    fullHistory: false,
+    readonly: false,
+  };
+  const params = { path: repo.path, guestPath, ...flags };
   const prepare = (operation: Operation) => prepareWorkspace(context, params, operation, ensureVm);
   await fixture.prepare();
   return {

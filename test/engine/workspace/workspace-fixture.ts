@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { execFileSync } from 'node:child_process';
 import type { WorkspaceContext } from '../../../src/engine/context.ts';
@@ -9,7 +10,7 @@ import { planWorkspace } from '../../../src/engine/workspace/plan-workspace.ts';
 import { prepareWorkspace, type EnsureVm } from '../../../src/engine/workspace/prepare-workspace.ts';
 import { exec, type Exec } from '../../../src/host/exec.ts';
 import { openDatabase } from '../../../src/state/database.ts';
-import { resolveLayout } from '../../../src/state/layout.ts';
+import { resolveLayout, vmPaths } from '../../../src/state/layout.ts';
 import { getVm, insertVm, moveVm } from '../../../src/state/vms.ts';
 import { createFakeGuest, type FakeGuestOptions } from '../../support/fake-guest.ts';
 import {
@@ -78,6 +79,7 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
     },
     guest: async () => guest,
   };
+  mkdirSync(vmPaths(context.layout, vmId).directory, { recursive: true });
   const stages: string[] = [];
   const operation: Operation = {
     id: 'op-1',
@@ -106,7 +108,16 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
     prepare: (params = {}) =>
       prepareWorkspace(
         context,
-        { path: repo.path, guestPath, includeUntracked: false, include: [], overwrite: false, ...params },
+        {
+          path: repo.path,
+          guestPath,
+          includeUntracked: false,
+          include: [],
+          overwrite: false,
+          fullHistory: false,
+          readonly: false,
+          ...params,
+        },
         operation,
         ensureVm,
       ),

@@ -1,0 +1,116 @@
+import { BangerError } from '../../errors.ts';
+import type { Vm } from '../../state/vms.ts';
+import { listWorkspaces, type Workspace } from '../../state/workspaces.ts';
+import type { WorkspaceContext } from '../context.ts';
+import type { Guest } from '../guest.ts';
+import type { Operation } from '../operations.ts';
+import { askForManifest, readGuestHead, type GuestHead } from './ask-guest.ts';
+import type { ConflictPolicy } from './build-update.ts';
+import { readChanges, type GuestChanges } from './guest-changes.ts';
+import { ensureGuestGit } from './guest-git.ts';
+import { readManifest, type Manifest } from './manifest.ts';
+import { lookAt } from './send-tree.ts';
+import { hasUnsettledSends, manifestPlace, settleSends } from './settle-sends.ts';
+
+export interface Place {
+  readonly vm: Vm;
+  readonly guest: Guest;
+  readonly workspace: Pick<Workspace, 'vmId' | 'hostPath' | 'guestPath' | 'isReadOnly'>;
+  readonly policy: ConflictPolicy;
+  readonly fullHistory: boolean;
+}
+
+/** What a guest has of the workspace that can be brought to its new state. */
+export interface There extends GuestHead {
+  readonly known: Workspace;
+  readonly ensureGit: () => Promise<string>;
+  readonly manifest: Manifest;
+  readonly changes: GuestChanges;
+}
+
+/**
+ * Looks at the place; undefined when all of the tree has to be sent, since nothing is there or what is there may be
+ * replaced. Refuses a place whose content is not ours to replace.
+ */
+export async function findThere(
+  context: WorkspaceContext,
+  place: Place,
+  operation: Operation,
+): Promise<There | undefined> {
+  const { vm, guest } = place;
+  const { hostPath, guestPath } = place.workspace;
+  const { signal } = operation;
+  if (hasUnsettledSends(context.db, vm.id)) {
+    operation.enter('Finishing an interrupted prepare');
+    await settleSends(context, { vm, guest }, signal);
+  }
+  const known = listWorkspaces(context.db, vm.id).find((each) => each.guestPath === guestPath);
+  if (known && known.hostPath !== hostPath) {
+    throw new BangerError('already_exists', `"${guestPath}" in VM "${vm.name}" holds "${known.hostPath}"`, {
+      hint: `Choose another place: banger workspace prepare ${hostPath} --vm ${vm.name} --guest-path ${guestPath}-2`,
+    });
+  }
+  // Also puts back what an interrupted `prepare` moved away, so it comes first even when all may be replaced.
+  const { isOccupied } = await lookAt({ guest, guestPath, vmName: vm.name }, signal);
+  if (!isOccupied) return undefined;
+  if (!known) {
+    if (place.policy === 'overwrite') return undefined;
+    throw new BangerError(
+      'already_exists',
+      `"${guestPath}" in VM "${vm.name}" is not empty and not a workspace`,
+      {
+        hint: `Choose another place with --guest-path, or replace it: banger workspace prepare ${hostPath} --vm ${vm.name} --guest-path ${guestPath} --overwrite`,
+      },
+    );
+  }
+  operation.enter('Reading changes');
+  try {
+    return await lookInto(context, { ...place, known }, signal);
+  } catch (error) {
+    // A repository that git there cannot read any more is replaced when it may be.
+    const isUnreadable = error instanceof BangerError && error.code === 'command_failed';
+    if (place.policy === 'overwrite' && isUnreadable) return undefined;
+    throw error;
+  }
+}
+
+async function lookInto(
+  context: WorkspaceContext,
+  { vm, guest, known }: Place & { readonly known: Workspace },
+  signal: AbortSignal,
+): Promise<There> {
+  let git: Promise<string> | undefined;
+  const ensureGit = (): Promise<string> =>
+    (git ??= ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal }));
+  const workspace = { guest, ensureGit, ...known, vmName: vm.name, signal };
+  const [changes, head, kept] = await Promise.all([
+    readChanges(workspace),
+    readGuestHead(workspace, known.head),
+    readManifest(manifestPlace(context.layout, known), known.baseTree),
+  ]);
+  return {
+    known,
+    ensureGit,
+    changes,
+    ...head,
+    manifest: kept ?? (await askForManifest(workspace, known.head)),
+  };
+}
+
+/** What the guest has would be lost. */
+export function conflictError(
+  { vm, workspace: { hostPath, guestPath } }: Place,
+  paths: readonly string[],
+  what = 'changes',
+): BangerError {
+  const shown = paths.slice(0, 10).map((path) => JSON.stringify(path));
+  const more = paths.length > shown.length ? ` and ${paths.length - shown.length} more` : '';
+  const list = shown.length > 0 ? `: ${shown.join(', ')}${more}` : '';
+  return new BangerError(
+    'invalid_state',
+    `"${guestPath}" in VM "${vm.name}" has ${what} that would be lost${list}`,
+    {
+      hint: `Give --overwrite, or save them first: banger workspace export ${hostPath} --vm ${vm.name} -o changes.patch`,
+    },
+  );
+}
