@@ -1,0 +1,157 @@
+/**
+ * Workspaces: everything compared within one run and in one VM, so that the machine's mood does not count.
+ *
+ * The first prepare is `banger workspace prepare` as a user sees it, process start to exit. Beside it: the tree's files
+ * as tar over OpenSSH's client, which sends neither a repository nor its history. The second prepare is the same
+ * command after ten files were changed. An export is beside the guest's own `git diff --binary`, by the same client.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { openBanger } from '../test/support/banger.ts';
+import { createRepo, type GitRepo } from '../test/support/git-repo.ts';
+import { median } from './raw-guest.ts';
+
+const rounds = Number(process.argv[2] ?? 3);
+const sizes = process.argv.length > 3 ? process.argv.slice(3).map(Number) : [6_000, 60_000];
+const changedFiles = 10;
+const perDirectory = 30;
+
+process.chdir(resolve(import.meta.dirname, '..'));
+const work = mkdtempSync(join(tmpdir(), 'bw-'));
+const misses: string[] = [];
+
+main().catch((error: unknown) => {
+  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+});
+
+async function main(): Promise<void> {
+  if (![rounds, ...sizes].every((count) => Number.isInteger(count) && count > 0)) {
+    throw new Error('usage: bench/workspace.sh [ROUNDS] [FILES...]');
+  }
+  await using banger = openBanger();
+  try {
+    await banger.ok(['vm', 'create', '--name', 'bench', '--image', 'base', '--memory', '1G']);
+    const ssh = await sshCommand(banger);
+    await timed(() => run(ssh('true')));
+    for (const size of sizes) await measure(banger, ssh, size);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  if (misses.length === 0) return;
+  process.stdout.write(`missed: ${misses.join(', ')}\n`);
+  process.exitCode = 1;
+}
+
+type Banger = ReturnType<typeof openBanger>;
+type Ssh = (script: string) => string[];
+
+async function measure(banger: Banger, ssh: Ssh, size: number): Promise<void> {
+  const repo = makeTree(size);
+  const guestPath = `/root/tree-${size}`;
+  const prepare = (): Promise<unknown> => banger.ok(['workspace', 'prepare', repo.path, '--vm', 'bench']);
+  const times = { first: [], tar: [], second: [], export: [], diff: [] } as Record<string, number[]>;
+  for (let round = 1; round <= rounds; round++) {
+    await run(ssh('rm -rf /root/tar && mkdir /root/tar'));
+    times['tar']!.push(await timed(() => sendTar(repo.path, ssh('tar x -C /root/tar'))));
+    await run(ssh('rm -rf /root/tar; sync'));
+    // What was sent before is gone, so that it is the first time again.
+    await run(ssh(`rm -rf ${guestPath}`));
+    times['first']!.push(await timed(prepare));
+    change(repo, size, round);
+    times['second']!.push(await timed(prepare));
+
+    await run(
+      ssh(
+        `cd ${guestPath} && for n in 0 1 2 3 4 5 6 7 8 9; do echo more >>dir/$n/$((n * ${perDirectory})).ts; done`,
+      ),
+    );
+    const exported = join(work, 'exported.patch');
+    times['export']!.push(
+      await timed(() => banger.ok(['workspace', 'export', repo.path, '--vm', 'bench', '-o', exported])),
+    );
+    times['diff']!.push(await timed(() => run(ssh(`cd ${guestPath} && git diff --binary >/dev/null`))));
+    const line = Object.entries(times).map(([name, each]) => `${name} ${each.at(-1)!.toFixed(2)} s`);
+    process.stderr.write(`${size} files, round ${round}: ${line.join(', ')}\n`);
+  }
+  const of = (name: string): number => median(times[name]!);
+  report(`${size} files: first prepare, beside tar over ssh`, of('first') / of('tar'), { most: 1 });
+  report(`${size} files: first prepare, beside the second`, of('first') / of('second'), { least: 10 });
+  report(`${size} files: export, beside git diff in the guest`, of('export') / of('diff'), { most: 1.5 });
+  await run(ssh(`rm -rf ${guestPath}`));
+}
+
+/** Prints a line of the result, and remembers a bound that does not hold. */
+function report(
+  title: string,
+  value: number,
+  { least = -Infinity, most = Infinity }: { readonly least?: number; readonly most?: number },
+): void {
+  const wanted = least === -Infinity ? `<= ${most}` : `>= ${least}`;
+  process.stdout.write(`${title.padEnd(58)}${value.toFixed(2).padStart(8)}  (wanted: ${wanted})\n`);
+  if (value < least || value > most) misses.push(title);
+}
+
+/** Text as programs are made of: much of a line is that of others, no two files are equal. */
+function makeTree(size: number): GitRepo {
+  const path = join(work, `tree-${size}`);
+  const repo = createRepo(path);
+  for (let index = 0; index < size; index++) {
+    const directory = join(path, 'dir', String(Math.floor(index / perDirectory)));
+    if (index % perDirectory === 0) mkdirSync(directory, { recursive: true });
+    const lines = Array.from(
+      { length: 1 + (index % 120) },
+      (_, line) => `export const value${line} = compute(${(index * 7919 + line * 104_729) % 1_000_003});\n`,
+    );
+    writeFileSync(join(directory, `${index}.ts`), lines.join(''));
+  }
+  repo.commit('all of it');
+  return repo;
+}
+
+function change(repo: GitRepo, size: number, round: number): void {
+  const step = Math.floor(size / changedFiles);
+  for (let count = 0; count < changedFiles; count++) {
+    const index = count * step + 17;
+    const file = join(repo.path, 'dir', String(Math.floor(index / perDirectory)), `${index}.ts`);
+    appendFileSync(file, `export const round = ${round};\n`);
+  }
+}
+
+async function sshCommand(banger: Banger): Promise<Ssh> {
+  const vm = await banger.json<{ sshPort: number; hostPublicKey: string }>('vm', 'show', 'bench');
+  const known = join(work, 'known_hosts');
+  const [type, key] = vm.hostPublicKey.split(' ');
+  writeFileSync(known, `[127.0.0.1]:${vm.sshPort} ${type} ${key}\n`);
+  const options = [
+    ...['-F', '/dev/null', '-p', String(vm.sshPort), '-i', join(banger.home, 'state/ssh/id_ed25519')],
+    ...['-o', 'IdentitiesOnly=yes', '-o', `UserKnownHostsFile=${known}`, '-o', 'StrictHostKeyChecking=yes'],
+  ];
+  return (script) => ['ssh', ...options, 'root@127.0.0.1', script];
+}
+
+async function sendTar(path: string, [program, ...args]: string[]): Promise<void> {
+  const files = spawn('git', ['ls-files', '-z'], { cwd: path, stdio: ['ignore', 'pipe', 'inherit'] });
+  const tar = spawn('tar', ['c', '--null', '-T', '-'], {
+    cwd: path,
+    stdio: [files.stdout, 'pipe', 'inherit'],
+  });
+  const ssh = spawn(program!, args, { stdio: [tar.stdout, 'inherit', 'inherit'] });
+  const codes = await Promise.all(
+    [files, tar, ssh].map((each) => new Promise((settle) => each.once('exit', settle))),
+  );
+  if (codes.some((code) => code !== 0)) throw new Error(`git, tar and ssh exited with ${codes.join(', ')}`);
+}
+
+async function run([program, ...args]: string[]): Promise<void> {
+  const { status, stderr } = spawnSync(program!, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  if (status !== 0) throw new Error(`${program} exited with ${status}: ${stderr.toString().trim()}`);
+}
+
+async function timed(task: () => Promise<unknown>): Promise<number> {
+  const began = performance.now();
+  await task();
+  return (performance.now() - began) / 1000;
+}
