@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openDatabase } from '../src/state/database.ts';
-import { bootRaw, median, recipeOf, runAsync, runSync, type Recipe } from './raw-guest.ts';
+import { bootRaw, median, recipeOf, runAsync, runSync, type RawGuest, type Recipe } from './raw-guest.ts';
 
 const rounds = Number(process.argv[2] ?? 3);
 const parallel = 8;
@@ -77,7 +77,7 @@ async function measureCreates(): Promise<void> {
 async function createAll(): Promise<{ seconds: number; recipes: Recipe[] }> {
   const names = Array.from({ length: parallel }, (_, index) => `p${index}`);
   const began = performance.now();
-  await Promise.all(names.map((name) => create(name)));
+  await allOf(names.map((name) => create(name)));
   const seconds = (performance.now() - began) / 1000;
   const recipes = names.map((name) =>
     recipeOf(
@@ -91,10 +91,21 @@ async function createAll(): Promise<{ seconds: number; recipes: Recipe[] }> {
 
 async function bootAllRaw(recipes: readonly Recipe[]): Promise<number> {
   const began = performance.now();
-  const guests = await Promise.all(recipes.map((recipe, index) => bootRaw(recipe, home, String(index))));
-  const seconds = (performance.now() - began) / 1000;
-  await Promise.all(guests.map((guest) => guest.end()));
-  return seconds;
+  const booted: RawGuest[] = [];
+  const boot = async (recipe: Recipe, index: number): Promise<void> => {
+    booted.push(await bootRaw(recipe, home, String(index)));
+  };
+  try {
+    await allOf(recipes.map(boot));
+    return (performance.now() - began) / 1000;
+  } finally {
+    await Promise.all(booted.map((guest) => guest.end()));
+  }
+}
+
+/** Waits until all have ended, so that none goes on behind a failure of another. */
+async function allOf(tasks: readonly Promise<unknown>[]): Promise<void> {
+  for (const task of await Promise.allSettled(tasks)) if (task.status === 'rejected') throw task.reason;
 }
 
 /** The engine that has done all that, without a VM. Returns its RSS. */
@@ -107,7 +118,7 @@ async function measureRest(): Promise<number> {
 }
 
 async function measureVms(emptyMb: number): Promise<void> {
-  await Promise.all(Array.from({ length: parallel }, (_, index) => create(`v${index}`)));
+  await allOf(Array.from({ length: parallel }, (_, index) => create(`v${index}`)));
   const pid = enginePid();
   await sleep(settleMs);
   report('engine, for each running VM', (residentMb(pid) - emptyMb) / parallel, 3, ' MB');
