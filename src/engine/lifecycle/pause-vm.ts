@@ -1,5 +1,6 @@
 import { BangerError, errorText } from '../../errors.ts';
 import { getVm, moveVm, type Vm } from '../../state/vms.ts';
+import type { VmState } from '../../state/vm-states.ts';
 import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import { requireRunning } from './exec-vm.ts';
@@ -22,7 +23,11 @@ export async function pauseVm(context: EngineContext, id: string, operation: Ope
         apply: async () => (await vmmControl(context, vm)).pause(),
         undo: async () => (await vmmControl(context, vm)).resume(),
       });
-      return run({ stage: 'Recording pause', apply: () => moveVm(context.db, id, 'paused') });
+      return run({
+        stage: 'Recording pause',
+        apply: () => moveVm(context.db, id, 'paused'),
+        undo: () => moveBack(context, id, { from: 'paused', to: 'running' }),
+      });
     });
   });
 }
@@ -43,12 +48,21 @@ export async function resumeVm(context: EngineContext, id: string, operation: Op
         apply: async () => (await vmmControl(context, vm)).resume(),
         undo: async () => (await vmmControl(context, vm)).pause(),
       });
-      return run({ stage: 'Recording resume', apply: () => moveVm(context.db, id, 'running') });
+      return run({
+        stage: 'Recording resume',
+        apply: () => moveVm(context.db, id, 'running'),
+        undo: () => moveBack(context, id, { from: 'running', to: 'paused' }),
+      });
     });
   });
   operation.enter('Setting clock');
   await setGuestClock(context, resumed, operation.signal);
   return resumed;
+}
+
+/** Takes a move back, if it was made. */
+function moveBack(context: EngineContext, id: string, { from, to }: Record<'from' | 'to', VmState>): void {
+  if (getVm(context.db, id).state === from) moveVm(context.db, id, to);
 }
 
 /** A guest that does not answer in this time keeps the clock it has. */

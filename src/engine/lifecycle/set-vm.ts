@@ -26,8 +26,9 @@ export interface SetVm {
 }
 
 /**
- * Changes a VM: its row first, then what runs. A step that fails takes all of it back, except that what the guest
- * itself cannot do now (another host name, a larger filesystem) waits for its next start, as processors and memory do.
+ * Changes a VM: its row first, then what runs. A step that fails takes all of it back but a disk that has grown. What
+ * the guest itself cannot do now (another host name, a larger filesystem) waits for its next start, as processors and
+ * memory do.
  */
 export async function setVm(
   context: EngineContext,
@@ -40,10 +41,16 @@ export async function setVm(
     if (before.state === 'creating' || before.state === 'deleting') throw notNow(before);
     const changes = await planChanges(context, before, params);
     return withRollback(operation, context.log, async (run) => {
+      let hasGrown = false;
       await run({
         stage: 'Recording changes',
         apply: () => changeVm(context.db, id, changes),
-        undo: () => void changeVm(context.db, id, rowOf(before)),
+        // A disk that has grown cannot shrink again: its row goes on telling the truth.
+        undo: () =>
+          void changeVm(context.db, id, {
+            ...rowOf(before),
+            ...(hasGrown && { diskBytes: changes.diskBytes }),
+          }),
       });
       const vm = getVm(context.db, id);
       const live = before.state === 'stopped' ? undefined : before.state;
@@ -55,7 +62,11 @@ export async function setVm(
         });
       }
       if (changes.diskBytes !== undefined) {
-        await run({ stage: 'Growing disk', apply: () => growDisk(context, vm, live !== undefined) });
+        const grow = async (): Promise<void> => {
+          await growDisk(context, vm, live !== undefined);
+          hasGrown = true;
+        };
+        await run({ stage: 'Growing disk', apply: grow });
       }
       if (live) await run({ stage: 'Telling the guest', apply: () => tellGuest(context, vm, operation) });
       await context.stopTimers.change(vm, changes.ttlMs !== undefined);
