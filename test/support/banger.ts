@@ -59,7 +59,14 @@ export function programArgv(
 /** `home` may name a directory that is there already, `program` another one than tests use. */
 export function openBanger(home = makeShortTempDirectory(), program?: string): Banger {
   const argv = programArgv(program);
-  const env: Banger['env'] = { ...process.env, BANGER_HOME: home, TERM: 'dumb', NODE_OPTIONS: undefined };
+  const env: Banger['env'] = {
+    ...process.env,
+    BANGER_HOME: home,
+    TERM: 'dumb',
+    NODE_OPTIONS: undefined,
+    // An engine run from source takes seconds to compile, each time that one has been killed.
+    NODE_COMPILE_CACHE: argv.length > 1 ? resolve('.cache/compiled') : undefined,
+  };
   const configure = (toml: string): void => writeFileSync(join(home, 'config.toml'), toml);
   configure(smallVms);
 
