@@ -17,6 +17,7 @@ export default defineConfig({
         test: {
           name: 'system',
           include: ['test/system/**/*.test.ts'],
+          globalSetup: ['test/support/test-build.ts'],
           testTimeout: 300_000,
           hookTimeout: 300_000,
           // One VM at a time: boots under emulation share the host's few cores.

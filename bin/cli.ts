@@ -1,4 +1,5 @@
 import { tmpdir } from 'node:os';
+import { isSea } from 'node:sea';
 import { UsageError } from '../src/commands/usage-error.ts';
 import { BangerError } from '../src/errors.ts';
 import { buildInfo, openAssets } from '../src/host/assets.ts';
@@ -126,10 +127,10 @@ function engineStart(engineWord: string): {
   engineArgv: [string, ...string[]];
   engineEnv: Record<string, string | undefined>;
 } {
-  const script = process.argv[1];
-  const isSource = script?.endsWith('.ts') ?? false;
+  const script = process.argv[1]!;
+  const isSource = !isSea();
   const engineEnv = { ...process.env, NODE_OPTIONS: undefined, NODE_CHANNEL_FD: undefined };
-  return { engineArgv: [process.execPath, ...(isSource ? [script!] : []), engineWord], engineEnv };
+  return { engineArgv: [process.execPath, ...(isSource ? [script] : []), engineWord], engineEnv };
 }
 
 /** Everything that wants to know of Ctrl-C now. */

@@ -47,13 +47,13 @@ export interface Banger extends AsyncDisposable {
 
 const smallVms = '[vm]\nmemory = "256M"\n\n[vmm]\naccel = "auto"\n';
 
-/** BANGER_TEST_BINARY may name another build, or `bin/banger.ts`. */
+/** BANGER_TEST_BINARY may name another build, or a script for Node such as `bin/banger.ts`. */
 export function programArgv(
   name = process.env['BANGER_TEST_BINARY'] ?? 'dist/banger',
 ): [string, ...string[]] {
   const program = resolve(name);
   if (!existsSync(program)) throw new Error(`${program} does not exist. Make it with: npm run build`);
-  return program.endsWith('.ts') ? [process.execPath, program] : [program];
+  return /\.(ts|cjs)$/.test(program) ? [process.execPath, program] : [program];
 }
 
 /** `home` may name a directory that is there already, `program` another one than tests use. */
@@ -64,8 +64,6 @@ export function openBanger(home = makeShortTempDirectory(), program?: string): B
     BANGER_HOME: home,
     TERM: 'dumb',
     NODE_OPTIONS: undefined,
-    // An engine run from source takes seconds to compile, each time that one has been killed.
-    NODE_COMPILE_CACHE: argv.length > 1 ? resolve('.cache/compiled') : undefined,
   };
   const configure = (toml: string): void => writeFileSync(join(home, 'config.toml'), toml);
   configure(smallVms);

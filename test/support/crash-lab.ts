@@ -1,5 +1,5 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { RpcClient } from '../../src/engine/rpc/client.ts';
 import { connectOrStart, type ConnectOptions } from '../../src/engine/rpc/connect.ts';
 import { engineStatus } from '../../src/engine/rpc/engine-methods.ts';
@@ -7,8 +7,9 @@ import type { Method, ParamsOf, ResultOf } from '../../src/engine/rpc/method.ts'
 import { buildInfo } from '../../src/host/assets.ts';
 import { resolveLayout, type Layout } from '../../src/state/layout.ts';
 import { ended, openBanger, until, type Banger } from './banger.ts';
+import { testBuild } from './test-build.ts';
 
-/** An engine run from source, which has failpoints, with a home of its own; and ways to break it. */
+/** An engine of a test build, which has failpoints, with a home of its own; and ways to break it. */
 export interface CrashLab extends AsyncDisposable {
   readonly banger: Banger;
   readonly layout: Layout;
@@ -23,8 +24,7 @@ export interface CrashLab extends AsyncDisposable {
 }
 
 export function openCrashLab(): CrashLab {
-  const program = resolve('bin/banger.ts');
-  const banger = openBanger(undefined, program);
+  const banger = openBanger(undefined, testBuild);
   banger.configure('[vm]\nmemory = "128M"\ncpus = 1\n\n[vmm]\naccel = "tcg"\n');
   const points = join(banger.home, 'failpoints');
   banger.env['BANGER_FAILPOINTS'] = `@${points}`;
@@ -40,7 +40,7 @@ export function openCrashLab(): CrashLab {
     engineLog: layout.engineLog,
     engineNote: layout.engineNote,
     build: buildInfo(),
-    engineArgv: [process.execPath, program, '__engine'],
+    engineArgv: [process.execPath, testBuild, '__engine'],
     engineEnv: banger.env,
   };
 

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { collect, ended, openBanger, until, vmmPids } from '../support/banger.ts';
+import { testBuild } from '../support/test-build.ts';
 
 const banger = openBanger();
 banger.configure('[vm]\nmemory = "128M"\ncpus = 1\n\n[vmm]\naccel = "tcg"\n');
@@ -123,7 +124,7 @@ test('F7: an engine that was stopped goes on where it was, with what it was wait
 
 test('F12: an engine of another build takes over running VMs, and so does the first one again', async () => {
   const before = await show();
-  const other = openBanger(banger.home, 'bin/banger.ts');
+  const other = openBanger(banger.home, testBuild);
   const pid = (await banger.enginePid())!;
   expect(await other.json('vm', 'show', 'web')).toMatchObject({ state: 'running', bootId: before.bootId });
   await ended(pid);

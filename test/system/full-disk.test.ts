@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeShortTempDirectory, openBanger, type Banger } from '../support/banger.ts';
 import { putImage, startRegistry, type FakeRegistry } from '../support/registry.ts';
 import { file, tarOf } from '../support/tar-builder.ts';
+import { testBuild } from '../support/test-build.ts';
 
 /** A home on a filesystem of its own, which can be filled. */
 const canMount = process.getuid!() === 0;
@@ -20,7 +21,7 @@ describe.skipIf(!canMount)(`a disk that is full${reason}`, () => {
   beforeAll(async () => {
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=300m', 'banger-test', mountPoint]);
     mkdirSync(home);
-    banger = openBanger(home, 'bin/banger.ts');
+    banger = openBanger(home, testBuild);
     banger.configure('[vm]\nmemory = "128M"\n\n[vmm]\naccel = "tcg"\n');
     registry = await startRegistry();
     putImage(registry, 'test', {
