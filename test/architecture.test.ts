@@ -21,6 +21,7 @@ const importRules: readonly { readonly files: string; readonly mayImport: readon
       'src/engine/rpc/',
       'src/state/layout.ts',
       'src/state/config.ts',
+      'src/state/file-sync.ts',
       'src/state/units.ts',
       'src/state/vm-states.ts',
       'src/host/doctor/',
@@ -33,6 +34,8 @@ const importRules: readonly { readonly files: string; readonly mayImport: readon
     mayImport: [
       'src/commands/',
       'src/engine/rpc/',
+      'src/engine/copy/local-tar.ts',
+      'src/engine/copy/cannot-use.ts',
       'src/engine/images/layers/',
       'src/engine/images/export/tar-writer.ts',
       'src/state/units.ts',

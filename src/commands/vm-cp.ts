@@ -3,7 +3,6 @@ import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
 import { copyFromGuest, copyToGuest } from './copy/copy-files.ts';
 import { parseCopyPlace, type CopyPlace } from './copy/copy-place.ts';
-import type { CopyCount } from './copy/local-tar.ts';
 import { UsageError } from './usage-error.ts';
 
 interface CpOptions {
@@ -57,7 +56,7 @@ function copy(
   cli: Cli,
   { source, destination }: { readonly source: CopyPlace; readonly destination: CopyPlace },
   options: CpOptions,
-): Promise<CopyCount> {
+): ReturnType<typeof copyToGuest> {
   const how = { follow: options.followLink ?? false, archive: options.archive ?? false };
   if (source.kind === 'guest' && destination.kind === 'guest')
     throw new UsageError(

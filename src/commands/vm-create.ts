@@ -6,7 +6,7 @@ import { addVmSpecOptions, vmSpecParams, type VmSpecOptions } from './vm-options
 import { sizeText, stagesText } from './vm-text.ts';
 
 export function vmCreateCommand(cli: Cli): Command {
-  return addVmSpecOptions(new Command('create').description('Create a VM from an image and boot it'))
+  return addVmSpecOptions(new Command('create').description('Create a VM from an image and boot it'), cli.cwd)
     .option('--no-start', 'create it only')
     .option('--detach', 'return at once with the id of the operation, which goes on')
     .addHelpText('after', '\nExample:\n  banger vm create --name web --image ubuntu --cpus 2 --memory 2G')

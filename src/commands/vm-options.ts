@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { fileSyncCollector, type AskedFile } from './file-sync-options.ts';
 import { collectLabel } from './label-options.ts';
 import {
   parseCount,
@@ -23,9 +24,12 @@ export interface VmSpecOptions {
   readonly ttl?: number;
   /** 0 means never */
   readonly idleStop?: number;
+  readonly fileSync?: AskedFile[];
+  /** False with `--no-config-files` */
+  readonly configFiles: boolean;
 }
 
-export function addVmSpecOptions(command: Command): Command {
+export function addVmSpecOptions(command: Command, cwd: string): Command {
   return command
     .option('--name <name>', 'name of the new VM (default: generated)', parseVmName)
     .option(
@@ -54,7 +58,13 @@ export function addVmSpecOptions(command: Command): Command {
       '--idle-stop <duration>',
       'stop it when nobody has used it for this long, or "off" (default: from the config, else off)',
       parseStopAfterOrOff,
-    );
+    )
+    .option(
+      '--file-sync <host[:guest]>',
+      'send it a copy of a file or directory of this host at each start, such as ~/.npmrc (repeatable)',
+      fileSyncCollector(cwd),
+    )
+    .option('--no-config-files', 'send it nothing that file_sync in the configuration names');
 }
 
 /** The same, as the engine is asked. */
@@ -68,6 +78,8 @@ export function vmSpecParams(options: VmSpecOptions) {
     diskBytes: options.disk,
     labels: options.label ?? {},
     publish: options.publish ?? [],
+    fileSync: options.fileSync ?? [],
+    takesConfigFiles: options.configFiles,
     ttlMs: options.ttl,
     idleStopMs: options.idleStop === 0 ? null : options.idleStop,
   };

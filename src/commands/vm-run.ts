@@ -39,6 +39,7 @@ export function vmRunCommand(cli: Cli, env: Readonly<Record<string, string | und
     new Command('run').description(
       'Create a VM, send a git working tree into it, and run a command or a shell there',
     ),
+    cli.cwd,
   );
   return addTemplateOptions(addLendOptions(addEnvOptions(command)))
     .argument('[path]', 'git working tree to send')

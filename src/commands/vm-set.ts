@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { vmSet } from '../engine/rpc/vm-control-methods.ts';
 import type { ResultOf } from '../engine/rpc/method.ts';
 import type { Cli } from './cli.ts';
+import { collectGuestPath, fileSyncCollector, type AskedFile } from './file-sync-options.ts';
 import { collectLabel, type LabelSelector } from './label-options.ts';
 import { collectWord, parseCount, parseMib, parseSize, parseStopAfterOrOff, parseVmName } from './parse.ts';
 import { collectPort, collectPortName, type PortName, type PortRequest } from './port-options.ts';
@@ -20,11 +21,13 @@ interface SetOptions {
   readonly unpublish?: PortName[];
   readonly ttl?: number;
   readonly idleStop?: number;
+  readonly fileSync?: AskedFile[];
+  readonly removeFileSync?: string[];
   readonly filter?: readonly LabelSelector[];
 }
 
 const help = `
-While a VM runs: name, labels, ports, times and a larger disk hold at once; processors and memory from its next start.
+While a VM runs: name, labels, ports, times and a larger disk hold at once; processors, memory and files from its next start.
 
 Examples:
   banger vm set web --memory 4G          from the next start on
@@ -34,7 +37,7 @@ Examples:
 export function vmSetCommand(cli: Cli): Command {
   const command = addFilter(
     new Command('set')
-      .description('Change VMs: size, name, labels, ports, times')
+      .description('Change VMs: size, name, labels, ports, times, files')
       .argument('[vm...]', 'names or ids'),
   );
   return command
@@ -60,6 +63,16 @@ export function vmSetCommand(cli: Cli): Command {
       parseStopAfterOrOff,
     )
     .option('--idle-stop <duration>', 'stop it when unused for this long; or "off"', parseStopAfterOrOff)
+    .option(
+      '--file-sync <host[:guest]>',
+      'send it a copy of a file or directory of this host from its next start on (repeatable)',
+      fileSyncCollector(cli.cwd),
+    )
+    .option(
+      '--remove-file-sync <guest>',
+      'send nothing to this path any more; what is there stays (repeatable)',
+      collectGuestPath,
+    )
     .addHelpText('after', help)
     .action(async (vms: string[], options: SetOptions) => {
       const { filter, ...changes } = options;
@@ -86,6 +99,8 @@ function setParams(options: SetOptions) {
     removeLabels: options.removeLabel ?? [],
     publish: options.publish ?? [],
     unpublish: options.unpublish ?? [],
+    fileSync: options.fileSync ?? [],
+    removeFileSync: options.removeFileSync ?? [],
     ttlMs: orNull(options.ttl),
     idleStopMs: orNull(options.idleStop),
   };
@@ -96,16 +111,19 @@ const words: Readonly<Record<string, string>> = {
   diskBytes: 'disk',
   ttlMs: 'ttl',
   idleStopMs: 'idle-stop',
+  fileSync: 'file-sync',
 };
 
 /** `web: labels set; at the next start: 4 GiB memory` */
 export function setText(vm: ResultOf<typeof vmSet>): string {
   const now = vm.applied.map((key) => words[key] ?? key);
+  const pending = pendingText(vm);
+  const later = [pending, ...vm.atNextStart.filter((key) => pending === undefined || key === 'fileSync')]
+    .filter((word) => word !== undefined)
+    .map((key) => words[key] ?? key);
   const parts = [
     now.length === 0 ? undefined : `${now.join(', ')} set`,
-    vm.atNextStart.length === 0
-      ? undefined
-      : `at the next start: ${pendingText(vm) ?? vm.atNextStart.join(', ')}`,
+    vm.atNextStart.length === 0 ? undefined : `at the next start: ${later.join(', ')}`,
   ].filter((part) => part !== undefined);
   return `${vm.name}: ${parts.length === 0 ? 'nothing changed' : parts.join('; ')}`;
 }

@@ -43,6 +43,10 @@ export function vmText(vm: VmView): string {
       'Workspace',
       `${hostPath} in ${guestPath}`,
     ]),
+    ...vm.fileSync.map(({ hostPath, guestPath, source }): [string, string] => [
+      'File sync',
+      `${hostPath} to ${guestPath}${source === 'config' ? ', as the configuration says' : ''}`,
+    ]),
   ];
   return lines
     .filter(([, value]) => value !== undefined)

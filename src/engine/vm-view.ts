@@ -9,6 +9,7 @@ import { listWorkspaces, workspacesByVm, type Workspace } from '../state/workspa
 import type { EngineContext } from './context.ts';
 import { shownKernel } from './images/kernels/find-kernel.ts';
 import type { Handles } from './handles.ts';
+import { syncedFiles } from './sync/file-sync.ts';
 import type { VmView, vmShow } from './rpc/vm-methods.ts';
 
 /** VMs as clients see them. */
@@ -52,7 +53,17 @@ function view(context: EngineContext, vm: Vm, workspaces: readonly Workspace[]):
     expiresAt: expiryTime(handles),
     pending: handles && pendingChanges(vm, handles),
     workspaces: workspaces.map(({ hostPath, guestPath }) => ({ hostPath, guestPath })),
+    fileSync: viewFileSync(context, vm),
   };
+}
+
+function viewFileSync(context: EngineContext, vm: Vm): VmView['fileSync'] {
+  const own = new Set(vm.fileSync.map(({ guest }) => guest));
+  return syncedFiles(context, vm).map(({ host, guest }) => ({
+    hostPath: host,
+    guestPath: guest,
+    source: own.has(guest) ? 'vm' : 'config',
+  }));
 }
 
 /** What the next start of a running VM will change; undefined when nothing. */

@@ -1,11 +1,33 @@
 import { readFileSync } from 'node:fs';
 import * as z from 'zod/mini';
-import { errnoOf } from '../errors.ts';
+import { BangerError, errnoOf, errorText } from '../errors.ts';
+import { parseFileSync, type FileSync } from './file-sync.ts';
 import { durationText as duration, parseTomlFile, sizeText as size } from './toml.ts';
 
 /** A boot's console must fit. */
 const minLogBytes = 64 * 1024;
 const defaultLogBytes = 8 * 1024 * 1024;
+const maxFileSyncs = 100;
+
+const fileSync = z.pipe(
+  z.strictObject({
+    /** Absolute, or below your home as "~/…" */
+    host: z.string(),
+    /** Absent: the path that it has below the home */
+    guest: z.optional(z.string()),
+    /** One that is missing is no error */
+    optional: z.optional(z.boolean()),
+  }),
+  z.transform((entry, context): FileSync => {
+    try {
+      return parseFileSync(entry);
+    } catch (error) {
+      const hint = error instanceof BangerError && error.hint ? `. ${error.hint}` : '';
+      context.issues.push({ code: 'custom', message: `${errorText(error)}${hint}`, input: entry });
+      return z.NEVER;
+    }
+  }),
+);
 
 /** `config.toml`. Every key is optional; a key that is not listed here is an error. */
 const schema = z.strictObject({
@@ -38,6 +60,14 @@ const schema = z.strictObject({
       qemu: z.optional(z.string()),
     }),
   ),
+  git: z.optional(
+    z.strictObject({
+      /** Whether git in guests knows the user's name and address, as git here does */
+      identity: z.optional(z.boolean()),
+    }),
+  ),
+  /** Files and directories of the host that VMs get copies of at each start */
+  file_sync: z.optional(z.array(fileSync).check(z.maxLength(maxFileSyncs))),
   mise: z.optional(
     z.strictObject({
       /** Address of the script by which a guest without mise gets it, when a tree wants tools */
@@ -96,6 +126,9 @@ export interface Config {
   readonly vmmDriver: 'auto' | 'qemu';
   readonly accel: 'auto' | 'kvm' | 'tcg';
   readonly qemuProgram: string;
+  /** Whether guests are told who the user is in git */
+  readonly gitIdentity: boolean;
+  readonly fileSync: readonly FileSync[];
   /** Address of the script by which guests get mise */
   readonly miseInstaller: string;
   /** The user's own short names of images, and what they stand for */
@@ -115,7 +148,8 @@ export function loadConfig(file: string): Config {
 
 /** Parses the text of a `config.toml`; `file` is for messages. */
 export function parseConfig(text: string, file: string): Config {
-  const { engine, vm, vmm, mise, catalog, kernels, registries } = parseTomlFile(schema, text, file);
+  const parsed = parseTomlFile(schema, text, file);
+  const { engine, vm, vmm, mise, catalog, kernels, registries } = parsed;
   return {
     engineIdleTimeoutMs: engine?.idle_timeout ?? defaultIdleTimeoutMs,
     logBytes: engine?.log_size ?? defaultLogBytes,
@@ -127,6 +161,8 @@ export function parseConfig(text: string, file: string): Config {
     vmmDriver: vmm?.driver ?? 'auto',
     accel: vmm?.accel ?? 'auto',
     qemuProgram: vmm?.qemu ?? 'qemu-system-x86_64',
+    gitIdentity: parsed.git?.identity ?? true,
+    fileSync: parsed.file_sync ?? [],
     miseInstaller: mise?.installer ?? 'https://mise.run',
     catalog: catalog ?? {},
     kernels: Object.fromEntries(Object.entries(kernels ?? {}).map(([name, urls]) => [name, [urls].flat()])),

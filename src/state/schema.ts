@@ -120,4 +120,7 @@ export const migrations: readonly string[] = [
      PRIMARY KEY (vm_id, guest_path)
    ) STRICT;
    ALTER TABLE workspaces ADD COLUMN read_only INTEGER NOT NULL DEFAULT 0;`,
+  // What of the host a VM gets copies of at each start.
+  `ALTER TABLE vms ADD COLUMN file_sync TEXT NOT NULL DEFAULT '[]';            -- JSON array, see VmFileSync
+   ALTER TABLE vms ADD COLUMN takes_config_files INTEGER NOT NULL DEFAULT 1;  -- 0: nothing that the configuration names`,
 ];

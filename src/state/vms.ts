@@ -1,5 +1,6 @@
 import { BangerError } from '../errors.ts';
 import type { Database } from './database.ts';
+import type { FileSync } from './file-sync.ts';
 import { parsePorts, portsColumn, replacePorts, type PublishedPort } from './ports.ts';
 import { statesBefore, type VmState } from './vm-states.ts';
 
@@ -30,6 +31,10 @@ export interface Vm {
   readonly idleStopMs?: number;
   /** In the order of their guest ports */
   readonly ports: readonly PublishedPort[];
+  /** What of the host it gets copies of at each start, besides what the configuration names */
+  readonly fileSync: readonly VmFileSync[];
+  /** Whether it gets what the configuration names, too */
+  readonly takesConfigFiles: boolean;
   readonly createdAt: string;
   readonly startedAt?: string;
   readonly stoppedAt?: string;
@@ -39,10 +44,12 @@ export interface Vm {
 
 export type Labels = Readonly<Record<string, string>>;
 
-export type NewVm = Omit<Vm, 'state' | 'labels' | 'ports' | 'startedAt' | 'stoppedAt' | 'lastError'> & {
-  readonly labels?: Labels;
-  readonly ports?: readonly PublishedPort[];
-};
+export type VmFileSync = Pick<FileSync, 'host' | 'guest'>;
+
+type Defaulted = 'labels' | 'ports' | 'fileSync' | 'takesConfigFiles';
+
+export type NewVm = Omit<Vm, 'state' | 'startedAt' | 'stoppedAt' | 'lastError' | Defaulted> &
+  Partial<Pick<Vm, Defaulted>>;
 
 /** What SQLite has no type for, or `null` where we have nothing. */
 type Encoded =
@@ -50,6 +57,8 @@ type Encoded =
   | 'kernelId'
   | 'labels'
   | 'ports'
+  | 'fileSync'
+  | 'takesConfigFiles'
   | 'ttlMs'
   | 'idleStopMs'
   | 'startedAt'
@@ -61,6 +70,8 @@ interface VmRow extends Omit<Vm, Encoded> {
   readonly kernelId: string | null;
   readonly labels: string;
   readonly ports: string;
+  readonly fileSync: string;
+  readonly takesConfigFiles: number;
   readonly ttlMs: number | null;
   readonly idleStopMs: number | null;
   readonly startedAt: string | null;
@@ -71,7 +82,8 @@ interface VmRow extends Omit<Vm, Encoded> {
 const columns = `id, name, state, image_id AS imageId, image_name AS imageName, kernel_id AS kernelId, cpus, memory_mib AS memoryMib,
   disk_bytes AS diskBytes, network, host_public_key AS hostPublicKey, ephemeral, control_socket AS controlSocket,
   created_at AS createdAt, started_at AS startedAt, stopped_at AS stoppedAt, last_error AS lastError, labels,
-  ttl_ms AS ttlMs, idle_stop_ms AS idleStopMs, ${portsColumn} AS ports`;
+  ttl_ms AS ttlMs, idle_stop_ms AS idleStopMs, file_sync AS fileSync, takes_config_files AS takesConfigFiles,
+  ${portsColumn} AS ports`;
 
 /**
  * Reserves name and id for a VM that is about to be made. The database decides who gets a name
@@ -86,9 +98,11 @@ export function insertVm(db: Database, vm: NewVm): Vm {
   }
   const insert = db.prepare<[object]>(
     `INSERT INTO vms (id, name, state, image_id, image_name, kernel_id, cpus, memory_mib, disk_bytes, network,
-                      host_public_key, ephemeral, control_socket, labels, ttl_ms, idle_stop_ms, created_at)
+                      host_public_key, ephemeral, control_socket, labels, ttl_ms, idle_stop_ms, file_sync,
+                      takes_config_files, created_at)
      VALUES (@id, @name, 'creating', @imageId, @imageName, @kernelId, @cpus, @memoryMib, @diskBytes, @network,
-             @hostPublicKey, @ephemeral, @controlSocket, @labels, @ttlMs, @idleStopMs, @createdAt)
+             @hostPublicKey, @ephemeral, @controlSocket, @labels, @ttlMs, @idleStopMs, @fileSync,
+             @takesConfigFiles, @createdAt)
      ON CONFLICT (name) DO NOTHING`,
   );
   db.transaction(() => {
@@ -100,6 +114,8 @@ export function insertVm(db: Database, vm: NewVm): Vm {
       labels: JSON.stringify(vm.labels ?? {}),
       ttlMs: vm.ttlMs ?? null,
       idleStopMs: vm.idleStopMs ?? null,
+      fileSync: JSON.stringify(vm.fileSync ?? []),
+      takesConfigFiles: (vm.takesConfigFiles ?? true) ? 1 : 0,
     });
     if (changes === 0) throw nameTaken(vm.name);
     replacePorts(db, vm.id, vm.ports ?? []);
@@ -123,6 +139,7 @@ export interface VmChanges {
   readonly ttlMs?: number | null;
   readonly idleStopMs?: number | null;
   readonly ports?: readonly PublishedPort[];
+  readonly fileSync?: readonly VmFileSync[];
 }
 
 /** Changes all of it or, when name or a port belongs to somebody else (`already_exists`), nothing. */
@@ -135,6 +152,7 @@ export function changeVm(db: Database, id: string, changes: VmChanges): Vm {
     ['labels', changes.labels && JSON.stringify(changes.labels)],
     ['ttl_ms', changes.ttlMs],
     ['idle_stop_ms', changes.idleStopMs],
+    ['file_sync', changes.fileSync && JSON.stringify(changes.fileSync)],
   ];
   db.transaction(() => {
     for (const [column, value] of assignments) {
@@ -263,6 +281,8 @@ function toVm(row: VmRow): Vm {
     ephemeral: row.ephemeral === 1,
     labels: JSON.parse(row.labels) as Labels,
     ports: parsePorts(row.ports),
+    fileSync: JSON.parse(row.fileSync) as VmFileSync[],
+    takesConfigFiles: row.takesConfigFiles === 1,
     ttlMs: row.ttlMs ?? undefined,
     idleStopMs: row.idleStopMs ?? undefined,
     startedAt: row.startedAt ?? undefined,

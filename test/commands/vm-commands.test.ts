@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { exitCodeOf } from '../../src/commands/attach.ts';
 import type { Cli } from '../../src/commands/cli.ts';
+import { setText } from '../../src/commands/vm-set.ts';
 import { ago } from '../../src/commands/vm-text.ts';
 import { runProgram } from '../support/run-program.ts';
 
@@ -79,6 +80,37 @@ test('create turns labels, ports and limits into the words of the contract', asy
     ttlMs: 7_200_000,
     idleStopMs: null,
   });
+});
+
+test('files of the host are named from where the user is, and a VM can do without those of the configuration', async () => {
+  const words = ['--file-sync', 'conf:~/.conf', '--file-sync', '~/.npmrc', '--no-config-files'];
+  const { params } = await run(['vm', 'create', ...words], created);
+  expect(params).toMatchObject({
+    fileSync: [
+      { host: '/home/me/tree/conf', guest: '/root/.conf' },
+      { host: '~/.npmrc', guest: '/root/.npmrc' },
+    ],
+    takesConfigFiles: false,
+  });
+  expect((await run(['vm', 'create'], created)).params).toMatchObject({
+    fileSync: [],
+    takesConfigFiles: true,
+  });
+  await expect(run(['vm', 'create', '--file-sync', '/etc/hosts'])).rejects.toThrow('Say where it goes');
+  const set = await run(['vm', 'set', 'web', '--file-sync', '~/.npmrc', '--remove-file-sync', '~/.old']);
+  expect(set.params).toMatchObject({
+    fileSync: [{ host: '~/.npmrc', guest: '/root/.npmrc' }],
+    removeFileSync: ['/root/.old'],
+  });
+  const answer = {
+    name: 'web',
+    applied: [],
+    atNextStart: ['memoryMib', 'fileSync'],
+    pending: { memoryMib: 512 },
+  };
+  expect(setText(answer as unknown as Parameters<typeof setText>[0])).toBe(
+    'web: at the next start: 512 MiB memory, file-sync',
+  );
 });
 
 const created = { name: 'web', state: 'running', cpus: 1, memoryMib: 1, diskBytes: 1, stages: [] };

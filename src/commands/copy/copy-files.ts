@@ -10,7 +10,7 @@ import { UsageError } from '../usage-error.ts';
 import type { CopyPlace } from './copy-place.ts';
 import { GuardedTree } from './guarded-tree.ts';
 import { localDestination, localSource } from './local-end.ts';
-import { localTar, type CopyCount } from './local-tar.ts';
+import { localTar, type CopyCount } from '../../engine/copy/local-tar.ts';
 import { planCopy, type CopyEnd, type CopyPlan } from './plan-copy.ts';
 import { retellTar } from './retell-tar.ts';
 import { saveTar } from './save-tar.ts';

@@ -20,7 +20,7 @@ import {
 } from 'node:fs';
 import { BangerError, errnoOf } from '../../errors.ts';
 import { shownName } from '../../engine/images/layers/layer-refusal.ts';
-import { cannotUse } from './local-end.ts';
+import { cannotUse } from '../../engine/copy/cannot-use.ts';
 
 /** What an entry brings besides its content. */
 export interface Attributes {

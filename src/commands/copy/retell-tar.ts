@@ -6,7 +6,7 @@ import {
   type TarMember,
 } from '../../engine/images/export/tar-writer.ts';
 import type { TarEntryType } from '../../engine/images/layers/tar-reader.ts';
-import type { CopyCount } from './local-tar.ts';
+import type { CopyCount } from '../../engine/copy/local-tar.ts';
 import type { SentEntry } from './tar-entries.ts';
 
 const typeCharacters: Readonly<Record<TarEntryType, string>> = {

@@ -1,7 +1,7 @@
 import { BangerError } from '../../errors.ts';
 import { shownName } from '../../engine/images/layers/layer-refusal.ts';
 import type { Attributes, GuardedTree, Names } from './guarded-tree.ts';
-import type { CopyCount } from './local-tar.ts';
+import type { CopyCount } from '../../engine/copy/local-tar.ts';
 import { tarEntries, type SentEntry } from './tar-entries.ts';
 
 export interface SaveTarInput {

@@ -13,10 +13,14 @@ import { failpoint } from '../failpoints.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import { rootfsFile } from '../images/rootfs-file.ts';
 import type { Operation } from '../operations.ts';
+import { fileSync } from '../sync/file-sync.ts';
 import { claimPorts } from './published-ports.ts';
 
 /** What a VM is going to be, before it exists. */
-export type PlannedVm = Pick<Vm, 'name' | 'imageId' | 'cpus' | 'memoryMib' | 'diskBytes' | 'network'>;
+export type PlannedVm = Pick<
+  Vm,
+  'name' | 'imageId' | 'cpus' | 'memoryMib' | 'diskBytes' | 'network' | 'fileSync' | 'takesConfigFiles'
+>;
 
 /** What a capability adds to one start of a VM. */
 export interface GuestSetup {
@@ -107,7 +111,7 @@ const directory: Capability = {
 };
 
 /** In the order in which they are set up. */
-export const builtInCapabilities: readonly Capability[] = [directory, disk, userNetwork];
+export const builtInCapabilities: readonly Capability[] = [directory, disk, userNetwork, fileSync];
 
 /** Runs every capability's clean-up, last made first, whatever the others do; their errors are joined. */
 export async function cleanUpCapabilities(context: EngineContext, vm: Vm): Promise<void> {

@@ -5,7 +5,16 @@ import { syncDirectory, writeFileAtomic } from '../../host/files.ts';
 import { generateHostKey } from '../../host/keys.ts';
 import { vmPaths } from '../../state/layout.ts';
 import { saveVmTemplate, type RecordedTemplate } from '../../state/templates.ts';
-import { deleteVmRow, insertVm, listVms, moveVm, type Labels, type NewVm, type Vm } from '../../state/vms.ts';
+import {
+  deleteVmRow,
+  insertVm,
+  listVms,
+  moveVm,
+  type Labels,
+  type NewVm,
+  type Vm,
+  type VmFileSync,
+} from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { holdImage } from '../images/hold-image.ts';
@@ -29,6 +38,9 @@ export interface CreateVmParams {
   readonly diskBytes?: number;
   readonly labels?: Labels;
   readonly publish?: readonly PortRequest[];
+  readonly fileSync?: readonly VmFileSync[];
+  /** Absent: it does */
+  readonly takesConfigFiles?: boolean;
   readonly ttlMs?: number;
   /** Absent: as the configuration says; null: never */
   readonly idleStopMs?: number | null;
@@ -71,6 +83,8 @@ export async function createVm(
     ephemeral: params.ephemeral,
     labels: params.labels,
     ports,
+    fileSync: params.fileSync ?? [],
+    takesConfigFiles: params.takesConfigFiles ?? true,
     ttlMs: params.ttlMs,
     idleStopMs: params.idleStopMs === undefined ? config.idleStopMs : (params.idleStopMs ?? undefined),
     controlSocket: vmPaths(context.layout, id).controlSocket,

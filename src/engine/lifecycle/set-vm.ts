@@ -6,6 +6,7 @@ import { formatBytes } from '../../state/units.ts';
 import { changeVm, getVm, type Vm, type VmChanges } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
+import { checkSyncedFiles } from '../sync/file-sync.ts';
 import { vmmControl } from './guest-activity.ts';
 import { growGuestFilesystem, setGuestHostname } from './guest-settings.ts';
 import { matchForwards, planPorts, type PortRequest } from './published-ports.ts';
@@ -14,6 +15,8 @@ import { settleVm } from './settle-vm.ts';
 import { hostSize, planVmSize } from './vm-spec.ts';
 
 export interface SetVmParams extends Omit<VmChanges, 'ports'> {
+  /** Guest paths of files of the host that it is sent no more */
+  readonly removeFileSync?: readonly string[];
   readonly removeLabels: readonly string[];
   readonly publish: readonly PortRequest[];
   readonly unpublish: readonly Pick<PublishedPort, 'protocol' | 'hostPort'>[];
@@ -104,8 +107,32 @@ async function planChanges(context: EngineContext, vm: Vm, params: SetVmParams):
     labels: isRelabelled ? labels : undefined,
     ttlMs: params.ttlMs,
     idleStopMs: params.idleStopMs,
+    fileSync: await planFileSync(context, vm, params),
     ports: isRepublished ? await planPublished(vm, params) : undefined,
   };
+}
+
+/** One that goes to the place of another takes it. What cannot be sent is refused now, not at the next start. */
+async function planFileSync(
+  context: EngineContext,
+  vm: Vm,
+  { fileSync: added = [], removeFileSync: removed = [] }: SetVmParams,
+): Promise<VmChanges['fileSync']> {
+  if (added.length === 0 && removed.length === 0) return undefined;
+  const unknown = removed.find((guest) => !vm.fileSync.some((file) => file.guest === guest));
+  if (unknown !== undefined) {
+    throw new BangerError(
+      'not_found',
+      `VM "${vm.name}" has nothing of its own that is sent to "${unknown}"`,
+      {
+        hint: `See what it gets with: banger vm show ${vm.name}`,
+      },
+    );
+  }
+  const gone = new Set([...removed, ...added.map(({ guest }) => guest)]);
+  const fileSync = [...vm.fileSync.filter(({ guest }) => !gone.has(guest)), ...added];
+  if (added.length > 0) await checkSyncedFiles(context, { ...vm, fileSync });
+  return fileSync;
 }
 
 async function planPublished(vm: Vm, { publish, unpublish }: SetVmParams): Promise<readonly PublishedPort[]> {
@@ -133,7 +160,7 @@ async function planPublished(vm: Vm, { publish, unpublish }: SetVmParams): Promi
 
 /** A row's changeable part, to go back to. */
 function rowOf(vm: Vm): VmChanges {
-  const { name, cpus, memoryMib, diskBytes, labels, ports } = vm;
+  const { name, cpus, memoryMib, diskBytes, labels, ports, fileSync } = vm;
   return {
     name,
     cpus,
@@ -141,6 +168,7 @@ function rowOf(vm: Vm): VmChanges {
     diskBytes,
     labels,
     ports,
+    fileSync,
     ttlMs: vm.ttlMs ?? null,
     idleStopMs: vm.idleStopMs ?? null,
   };
@@ -179,6 +207,7 @@ function outcome(context: EngineContext, vm: Vm, changes: VmChanges): Pick<SetVm
     cpus: now?.cpus !== undefined && now.cpus !== vm.cpus,
     memoryMib: now?.memoryMib !== undefined && now.memoryMib !== vm.memoryMib,
     diskBytes: now !== undefined && now.diskBytes !== vm.diskBytes,
+    fileSync: now !== undefined,
   };
   const changed = Object.entries(changes).filter(([, value]) => value !== undefined);
   const keys = changed.map(([key]) => key);

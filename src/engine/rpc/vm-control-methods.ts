@@ -3,8 +3,10 @@ import { errorCodes } from '../../errors.ts';
 import { method, question } from './method.ts';
 import { vmStates } from '../../state/vm-states.ts';
 import {
+  fileSync,
   labels,
   labelSelector,
+  maxFileSyncs,
   portRequest,
   protocol,
   reference,
@@ -67,6 +69,9 @@ export const vmSet = method(
       z.array(z.object({ protocol: z._default(protocol, 'tcp'), hostPort: z.int() })),
       [],
     ),
+    fileSync: z._default(z.array(fileSync).check(z.maxLength(maxFileSyncs)), []),
+    /** Guest paths of what it gets no copies of any more; what is there stays */
+    removeFileSync: z._default(z.array(z.string()), []),
     /** Null: as long as it likes. Counts from now on when it runs. */
     ttlMs: z.optional(z.nullable(stopAfterMs)),
     idleStopMs: z.optional(z.nullable(stopAfterMs)),

@@ -41,6 +41,14 @@ export const portRequest = z.object({
   guestPort: port,
 });
 
+/** Something of the host of which a VM gets a copy at each start. */
+export const fileSync = z.object({
+  /** Absolute, or below the user's home as `~/…` */
+  host: z.string().check(z.regex(/^(?:~?\/)/)),
+  /** Absolute */
+  guest: z.string().check(z.regex(/^\//)),
+});
+
 /** A time after which a running VM is stopped, in milliseconds. Unused or running: the caller says what it counts. */
 export const stopAfterMs = z.int().check(z.minimum(1_000), z.maximum(10 * 365 * 86_400_000));
 
@@ -82,6 +90,10 @@ export const vmView = z.object({
     }),
   ),
   workspaces: z.array(z.object({ hostPath: z.string(), guestPath: z.string() })),
+  /** What of the host it gets copies of at each start, and whether the configuration or it itself says so */
+  fileSync: z.array(
+    z.object({ hostPath: z.string(), guestPath: z.string(), source: z.enum(['config', 'vm']) }),
+  ),
 });
 export type VmView = z.output<typeof vmView>;
 
@@ -98,6 +110,9 @@ export const vmName = z
 export const reference = z.string().check(z.minLength(1));
 const stageTimings = z.array(z.object({ stage: z.string(), seconds: z.number() }));
 
+/** More would be a directory's. */
+export const maxFileSyncs = 100;
+
 const vmSpec = {
   name: z.optional(vmName),
   /** Absent: the default image of the configuration */
@@ -109,6 +124,9 @@ const vmSpec = {
   diskBytes: z.optional(z.int().check(z.minimum(1))),
   labels: z._default(labels, {}),
   publish: z._default(z.array(portRequest), []),
+  fileSync: z._default(z.array(fileSync).check(z.maxLength(maxFileSyncs)), []),
+  /** Whether it gets what the configuration names, too */
+  takesConfigFiles: z._default(z.boolean(), true),
   ttlMs: z.optional(stopAfterMs),
   /** Absent: as the configuration says; null: never */
   idleStopMs: z.optional(z.nullable(stopAfterMs)),

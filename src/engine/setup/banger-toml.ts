@@ -62,6 +62,12 @@ const schema = z.strictObject({
   /** Whether tools that the tree names for mise are installed */
   bootstrap: z.optional(z.boolean()),
   env: z.optional(z.record(variableName, noZeroByte)),
+  /** The tree may be a stranger's, who would have the user's credentials sent to where the setup commands find them. */
+  file_sync: z.optional(
+    z.never(
+      'a tree cannot ask for files of this host. Name them in your own configuration, or with --file-sync',
+    ),
+  ),
 });
 
 /** Parses the text of a `banger.toml`; `path` is for messages. */

@@ -78,3 +78,9 @@ test.each([
   });
   expect((error as Error).message).toContain(words);
 });
+
+test('a tree cannot have files of the host sent', () => {
+  expect(() => parse('[[file_sync]]\nhost = "~/.ssh"\n')).toThrow(
+    '"/src/app/banger.toml": "file_sync": a tree cannot ask for files of this host',
+  );
+});

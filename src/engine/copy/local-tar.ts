@@ -12,8 +12,8 @@ import {
 } from 'node:fs';
 import { promisify } from 'node:util';
 import { BangerError } from '../../errors.ts';
-import { endOfTar, gnuMemberHeader, padding, type TarMember } from '../../engine/images/export/tar-writer.ts';
-import { cannotUse } from './local-end.ts';
+import { endOfTar, gnuMemberHeader, padding, type TarMember } from '../images/export/tar-writer.ts';
+import { cannotUse } from './cannot-use.ts';
 
 /** What has been packed or unpacked so far. */
 export interface CopyCount {
@@ -33,6 +33,8 @@ export interface LocalTarInput {
   /** Owners, and the bits that let programs run as their owner, are kept; otherwise everything is root's */
   readonly keepOwners: boolean;
   readonly count: CopyCount;
+  /** Asked about all but the path itself; what it says false to stays out, with all that is in it. It may throw. */
+  readonly admits?: (source: Buffer, stats: Stats) => boolean;
 }
 
 const pieceBytes = 256 * 1024;
@@ -43,12 +45,17 @@ const readAsync = promisify(read);
  * and after what is in it: the second time, nothing changes its time any more.
  */
 export async function* localTar(input: LocalTarInput): AsyncGenerator<Buffer> {
+  yield* localMembers(input);
+  yield endOfTar;
+}
+
+/** The same without the end, for a tar of several. */
+export async function* localMembers(input: LocalTarInput): AsyncGenerator<Buffer> {
   const links = new Map<string, string>();
   const root = Buffer.from(input.path);
   const stats = withPath(root, () => (input.follow ? statSync(root) : lstatSync(root)));
   if (input.name === undefined) yield* children(input, { source: root, path: '', links });
   else yield* member(input, { source: root, path: Buffer.from(input.name).toString('latin1'), links }, stats);
-  yield endOfTar;
 }
 
 interface Place {
@@ -97,6 +104,7 @@ async function* children(input: LocalTarInput, { source, path, links }: Place): 
   for (const name of names) {
     const child = Buffer.concat([source, Buffer.from('/'), name]);
     const stats = withPath(child, () => lstatSync(child));
+    if (input.admits && !input.admits(child, stats)) continue;
     const own = name.toString('latin1');
     yield* member(input, { source: child, path: path === '' ? own : `${path}/${own}`, links }, stats);
   }
