@@ -13,6 +13,8 @@ const schema = z.object({
   memoryMib: z.optional(z.int()),
   diskBytes: z.optional(z.number()),
   hostname: z.optional(z.string()),
+  /** Who its git was told that the user is, as a configuration file */
+  gitIdentity: z.optional(z.string()),
   /** When the VM's time to live is over, in milliseconds of the host's monotonic clock; see stop-timers.ts */
   expiresAtMs: z.optional(z.number()),
   /** Port of the host's loopback that leads to the guest's SSH service */

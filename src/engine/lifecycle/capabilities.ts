@@ -14,6 +14,7 @@ import { guestSshPort } from '../guest-pool.ts';
 import { rootfsFile } from '../images/rootfs-file.ts';
 import type { Operation } from '../operations.ts';
 import { fileSync } from '../sync/file-sync.ts';
+import { gitIdentity } from '../sync/git-identity.ts';
 import { claimPorts } from './published-ports.ts';
 
 /** What a VM is going to be, before it exists. */
@@ -111,7 +112,13 @@ const directory: Capability = {
 };
 
 /** In the order in which they are set up. */
-export const builtInCapabilities: readonly Capability[] = [directory, disk, userNetwork, fileSync];
+export const builtInCapabilities: readonly Capability[] = [
+  directory,
+  disk,
+  userNetwork,
+  fileSync,
+  gitIdentity,
+];
 
 /** Runs every capability's clean-up, last made first, whatever the others do; their errors are joined. */
 export async function cleanUpCapabilities(context: EngineContext, vm: Vm): Promise<void> {

@@ -1,3 +1,6 @@
+import { BangerError } from '../../errors.ts';
+import type { HostGit } from './host-git.ts';
+
 /** What git is configured to, by lower-case name (subsections keep their case): all values of each, the last one counts. */
 export type GitConfig = ReadonlyMap<string, readonly string[]>;
 
@@ -31,6 +34,33 @@ export function withoutFilters(config: GitConfig): [name: string, value: string]
     [`${driver}.process`, ''],
     [`${driver}.required`, 'false'],
   ]);
+}
+
+const identityNames = ['user.name', 'user.email'];
+
+/** Who the user is in repositories that say nothing of it. `git` runs in a directory that is in none. */
+export async function generalIdentity(git: HostGit): Promise<Map<string, string>> {
+  let output: Buffer;
+  try {
+    output = (await git(['config', '--list', '-z'])).stdout;
+  } catch (error) {
+    // No git, or a configuration that it refuses: who needs it will hear of it.
+    if (error instanceof BangerError && ['host_unsupported', 'command_failed'].includes(error.code))
+      return new Map();
+    throw error;
+  }
+  const config = parseGitConfig(output);
+  return new Map(
+    identityNames.flatMap((name) => {
+      const value = config.get(name)?.at(-1);
+      return value === undefined || value === '' ? [] : [[name, value]];
+    }),
+  );
+}
+
+/** A repository's configuration without what it says of the user that holds for all of them. */
+export function withoutGeneralIdentity(config: GitConfig, general: ReadonlyMap<string, string>): GitConfig {
+  return new Map([...config].filter(([name, values]) => general.get(name) !== values.at(-1)));
 }
 
 /** The remote that a partial clone gets what it lacks from; absent in a complete one. */
@@ -93,7 +123,7 @@ export function guestConfigText({ objectFormat, branch, worktree, config }: Gues
   const carried = [...config].flatMap(([name, values]): [string, string | undefined][] =>
     carriedSettings.has(name) || carriedDriverSetting.test(name) ? [[name, values.at(-1)]] : [],
   );
-  return sections([...fixed, ...carried, ...remoteSettings(config, branch), ...submoduleSettings(config)]);
+  return configText([...fixed, ...carried, ...remoteSettings(config, branch), ...submoduleSettings(config)]);
 }
 
 /** `origin`, where the branch comes from, and where a partial clone gets what it lacks. */
@@ -148,7 +178,9 @@ export function withoutCredentials(url: string): string {
 }
 
 /** Writes settings as a configuration file, one section after the other; those without a value are left out. */
-function sections(settings: readonly (readonly [name: string, value: string | undefined])[]): string {
+export function configText(
+  settings: readonly (readonly [name: string, value: string | undefined])[],
+): string {
   const lines = new Map<string, string[]>();
   for (const [name, value] of settings) {
     if (value === undefined || value === '') continue;

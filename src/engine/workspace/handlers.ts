@@ -5,6 +5,7 @@ import { deleteVm } from '../lifecycle/delete-vm.ts';
 import { startVm } from '../lifecycle/start-vm.ts';
 import { withTemplate } from '../setup/apply-template.ts';
 import { furnishVm, planFurniture, renewTools, type Furniture } from '../setup/furnish-vm.ts';
+import { tellIdentity } from '../sync/git-identity.ts';
 import { templateNews } from '../setup/template-news.ts';
 import { beginFurnishing } from '../../state/furnishing.ts';
 import { resolveVm, setEphemeral, type Vm } from '../../state/vms.ts';
@@ -39,6 +40,7 @@ export async function prepareWorkspaceRoute(
       return sent;
     }
     const vm = resolveVm(context.db, sent.vm);
+    await tellIdentity(context, vm, operation);
     const news = await templateNews(context.db, vm, sent.hostPath);
     if (news) operation.note?.(news);
     if (params.bootstrap) await renewTools(context, { ...sent, vm }, operation);

@@ -2,7 +2,13 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { BangerError, errnoOf } from '../../errors.ts';
 import type { Exec } from '../../host/exec.ts';
-import { parseGitConfig, withoutFilters, type GitConfig } from './git-config.ts';
+import {
+  generalIdentity,
+  parseGitConfig,
+  withoutFilters,
+  withoutGeneralIdentity,
+  type GitConfig,
+} from './git-config.ts';
 import { hostGit, type HostGit } from './host-git.ts';
 
 /** A git repository on the host that a workspace can be made from. */
@@ -48,9 +54,12 @@ const repositoryFiles = [
 export async function findRepository(exec: Exec, path: string, signal: AbortSignal): Promise<Repository> {
   await checkDirectory(path);
   const topLevel = await findTopLevel(hostGit({ exec, directory: path, signal }), path);
-  const config = parseGitConfig(
-    (await hostGit({ exec, directory: topLevel, signal })(['config', '--list', '-z'])).stdout,
-  );
+  const [settings, identity] = await Promise.all([
+    hostGit({ exec, directory: topLevel, signal })(['config', '--list', '-z']),
+    generalIdentity(hostGit({ exec, directory: '/', signal })),
+  ]);
+  // Guests know it as their own user's, for all of their repositories.
+  const config = withoutGeneralIdentity(parseGitConfig(settings.stdout), identity);
   const git = hostGit({ exec, directory: topLevel, signal, settings: withoutFilters(config) });
 
   const [facts, { head, branch }] = await Promise.all([
