@@ -1,11 +1,11 @@
-import { execFileSync } from 'node:child_process';
-import { readdirSync, rmdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { makeDirectory, makeShortTempDirectory, openBanger } from '../support/banger.ts';
+import { makeDirectory, openBanger } from '../support/banger.ts';
 import { debianLayout } from '../support/images.ts';
 import { freePort } from '../support/registry-server.ts';
 import { mediaTypes, startRegistry, type FakeRegistry } from '../support/registry.ts';
+import { withSmallDisk } from '../support/small-disk.ts';
 
 const banger = openBanger();
 let registry: FakeRegistry;
@@ -129,12 +129,9 @@ test('a configuration with an unknown key', async () => {
   banger.configure('[vm]\nmemory = "256M"\n');
 });
 
-test('a disk that is full: what did not fit leaves nothing, and VMs are refused before they fill it', async (context) => {
-  if (process.getuid!() !== 0) context.skip('needs root, to mount a small filesystem');
-  const mount = makeShortTempDirectory();
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', mount]);
-  try {
-    await using small = openBanger(makeDirectory(mount, 'home'));
+test('a disk that is full: what did not fit leaves nothing, and VMs are refused before they fill it', (context) =>
+  withSmallDisk(context, '16m', async ({ path }) => {
+    await using small = openBanger(makeDirectory(path, 'home'));
     const imported = await small.run(['image', 'import', await debianLayout(), '--name', 'debian']);
     expect(imported.code).toBe(1);
     expect(imported.stderr).toMatch(/^banger: No space left to write /m);
@@ -145,8 +142,4 @@ test('a disk that is full: what did not fit leaves nothing, and VMs are refused 
     const created = await small.run(['vm', 'create']);
     expect(created.code).toBe(1);
     expect(created.stderr).toMatch(/^banger: The disk is full: .* free at /m);
-  } finally {
-    execFileSync('umount', [mount]);
-    rmdirSync(mount);
-  }
-});
+  }));

@@ -37,7 +37,7 @@ describe.skipIf(!canMount)(`a disk that is full${reason}`, () => {
     rmSync(filler, { force: true });
     await banger[Symbol.asyncDispose]();
     await registry[Symbol.asyncDispose]();
-    execFileSync('umount', [mountPoint]);
+    execFileSync('umount', ['-l', mountPoint]);
     rmSync(mountPoint, { recursive: true });
   });
 
