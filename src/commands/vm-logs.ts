@@ -4,6 +4,7 @@ import type { Cli } from './cli.ts';
 import { parseTime } from './events.ts';
 import { HarmlessText } from './harmless.ts';
 import { printable, printableJson } from '../printable.ts';
+import { addLabelFilter, chooseVm, type VmSelection } from './vm-selection.ts';
 
 type Source = (typeof logSources)[number];
 
@@ -25,9 +26,9 @@ Examples:
   banger vm logs web --source engine --since 10m`;
 
 export function vmLogsCommand(cli: Cli): Command {
-  return new Command('logs')
+  const command = new Command('logs')
     .description("Show a VM's console, what its VMM said, or what the engine noted about it")
-    .argument('<vm>', 'name or id')
+    .argument('[vm]', 'name or id; left out with --label')
     .addOption(new Option('--source <source>', 'which log').choices(logSources).default('console'))
     .option('-f, --follow', 'go on until the VM stops', false)
     .option('-n, --tail <lines>', 'begin with the last lines (default: all that is kept)', parseLines)
@@ -37,8 +38,10 @@ export function vmLogsCommand(cli: Cli): Command {
       parseTime,
     )
     .option('--raw', 'leave control sequences as they are on a terminal, too', false)
-    .addHelpText('after', help)
-    .action(async (vm: string, options: LogsOptions) => {
+    .addHelpText('after', help);
+  return addLabelFilter(command).action(
+    async (name: string | undefined, options: LogsOptions & VmSelection) => {
+      const vm = await chooseVm(cli, { vm: name, options, command });
       const { source, follow, tail, since } = options;
       const output = outputOf(cli, vm, options);
       await cli.follow(vmLogs, { vm, source, follow, tail, since }, async (piece) => {
@@ -47,7 +50,8 @@ export function vmLogsCommand(cli: Cli): Command {
       });
       const last = output.end();
       if (last !== '') await cli.write(last);
-    });
+    },
+  );
 }
 
 interface Output {

@@ -31,6 +31,7 @@ async function run(words: readonly string[], answer: unknown = {}) {
     cwd: '/home/me/tree',
     call: ask,
     attach: ask,
+    follow: ask,
     programTerminal: () => undefined,
     print: (value: unknown, text: (value: unknown) => string) => void printed.push(text(value)),
     say: (line: string) => void talk.push(line),
@@ -50,7 +51,7 @@ test('VMs are chosen by name or by label, and a choice is needed', async () => {
   await expect(run(['vm', 'pause'])).rejects.toMatchObject({ code: 'commander.missingArgument' });
 });
 
-test('exec and ssh take the one VM that has a label', async () => {
+test('exec, ssh and logs take the one VM that has a label', async () => {
   const { params } = await run(['vm', 'exec', '-l', 'app=web', '--', 'uname', '-a']);
   expect(params).toMatchObject({ vm: 'web', argv: ['uname', '-a'] });
   expect((await run(['vm', 'exec', '--label', 'app=web', 'true'])).params).toMatchObject({
@@ -58,6 +59,7 @@ test('exec and ssh take the one VM that has a label', async () => {
     argv: ['true'],
   });
   expect((await run(['vm', 'ssh', '-l', 'app=web'])).params).toMatchObject({ vm: 'web' });
+  expect((await run(['vm', 'logs', '-l', 'app=web'])).params).toMatchObject({ vm: 'web', source: 'console' });
   await expect(run(['vm', 'exec', '-l', 'all', '--', 'true'])).rejects.toThrow(
     '2 VMs have that label: one, two',
   );
