@@ -1,5 +1,10 @@
 import { defineConfig } from 'vitest/config';
 
+const crashMatrix = 'test/system/crash-matrix.test.ts';
+
+/** Tests that boot VMs. */
+const system = { globalSetup: ['test/support/test-build.ts'], testTimeout: 300_000, hookTimeout: 300_000 };
+
 export default defineConfig({
   test: {
     projects: [
@@ -15,13 +20,23 @@ export default defineConfig({
       },
       {
         test: {
+          ...system,
           name: 'system',
           include: ['test/system/**/*.test.ts'],
-          globalSetup: ['test/support/test-build.ts'],
-          testTimeout: 300_000,
-          hookTimeout: 300_000,
-          // One VM at a time: boots under emulation share the host's few cores.
-          fileParallelism: false,
+          exclude: [crashMatrix],
+          // Two at a time: a boot under emulation takes a core, and much of the rest is waiting.
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...system,
+          name: 'system-crashes',
+          include: [crashMatrix],
+          // It runs two lanes itself.
+          maxWorkers: 1,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

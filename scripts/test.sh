@@ -97,7 +97,7 @@ check() {
 
 tests() {
   local project=$1 pattern=$2 status=0 summary=$results/$1
-  local options=(--project "$project" --reporter=default --reporter=./scripts/summary-reporter.ts --passWithNoTests)
+  local options=(--project "$project*" --reporter=default --reporter=./scripts/summary-reporter.ts --passWithNoTests)
   [[ -z $pattern ]] || options+=(-t "$pattern")
   phase "${project^} tests"
   BANGER_TEST_SUMMARY=$summary vitest run "${options[@]}" || status=$?

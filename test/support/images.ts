@@ -119,6 +119,9 @@ async function cached(
   try {
     await make(join(directory, name));
     renameSync(join(directory, name), path);
+  } catch (error) {
+    // Another process was faster.
+    if (!existsSync(path)) throw error;
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
