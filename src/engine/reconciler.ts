@@ -21,6 +21,7 @@ import { matchActivity } from './lifecycle/guest-activity.ts';
 import { matchForwards } from './lifecycle/published-ports.ts';
 import { stopVm } from './lifecycle/stop-vm.ts';
 import { watchVmm } from './lifecycle/vmm-watch.ts';
+import { cleanScratch } from './workspace/scratch.ts';
 
 /**
  * Makes the world and the database agree, when an engine starts: adopts VMs that run, finishes or undoes what an
@@ -37,6 +38,7 @@ export async function reconcile(context: EngineContext): Promise<void> {
   await matchActivities(context);
   await removeOrphans(context);
   await cleanStaging(context.layout);
+  await cleanScratch(context.layout);
   await tidyBlobs(context.layout.blobsDirectory);
   await removeUnownedImages(context.layout, context.db);
   await removeUnownedKernels(context.layout, context.db);

@@ -21,6 +21,8 @@ export interface Layout {
   readonly kernelsDirectory: string;
   /** Patches saved from VMs that were thrown away */
   readonly patchesDirectory: string;
+  /** Trees and patches on their way; whatever an engine finds here at start is left over */
+  readonly scratchDirectory: string;
   readonly cacheDirectory: string;
   readonly blobsDirectory: string;
   readonly assetsDirectory: string;
@@ -95,6 +97,7 @@ export function resolveLayout({ env, home, uid, temporaryDirectory }: LayoutInpu
     imageStagingDirectory: join(state, 'images', '.staging'),
     kernelsDirectory: join(state, 'kernels'),
     patchesDirectory: join(state, 'patches'),
+    scratchDirectory: join(state, 'scratch'),
     cacheDirectory: cache,
     blobsDirectory: join(cache, 'blobs', 'sha256'),
     assetsDirectory: join(cache, 'assets'),

@@ -123,4 +123,6 @@ export const migrations: readonly string[] = [
   // What of the host a VM gets copies of at each start.
   `ALTER TABLE vms ADD COLUMN file_sync TEXT NOT NULL DEFAULT '[]';            -- JSON array, see VmFileSync
    ALTER TABLE vms ADD COLUMN takes_config_files INTEGER NOT NULL DEFAULT 1;  -- 0: nothing that the configuration names`,
+  // The sending that made it what it is. NULL: nobody knows.
+  `ALTER TABLE workspaces ADD COLUMN token TEXT;`,
 ];

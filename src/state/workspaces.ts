@@ -17,6 +17,8 @@ export interface Workspace {
   readonly tools?: WorkspaceTools;
   /** Nothing in it is meant to be changed, or to come back */
   readonly isReadOnly?: boolean;
+  /** Names the sending that made it what it is; absent when nobody knows */
+  readonly token?: string;
 }
 
 /** Tools that were installed for a workspace: programs there run through mise. */
@@ -34,29 +36,31 @@ export interface WorkspaceSend {
   readonly workspace: Workspace;
 }
 
-interface WorkspaceRow extends Omit<Workspace, 'head' | 'branch' | 'tools' | 'isReadOnly'> {
+interface WorkspaceRow extends Omit<Workspace, 'head' | 'branch' | 'tools' | 'isReadOnly' | 'token'> {
   readonly head: string | null;
   readonly branch: string | null;
   readonly tools: string | null;
   readonly isReadOnly: number;
+  readonly token: string | null;
 }
 
 const columns = `vm_id AS vmId, host_path AS hostPath, guest_path AS guestPath, base_tree AS baseTree, head, branch,
-  prepared_at AS preparedAt, tools, read_only AS isReadOnly`;
+  prepared_at AS preparedAt, tools, read_only AS isReadOnly, token`;
 
 /** Records what was sent where; an earlier record of the same place is replaced, its tools aside. */
 export function saveWorkspace(db: Database, workspace: Omit<Workspace, 'tools'>): void {
   db.prepare(
-    `INSERT INTO workspaces (vm_id, host_path, guest_path, base_tree, head, branch, prepared_at, read_only)
-     VALUES (@vmId, @hostPath, @guestPath, @baseTree, @head, @branch, @preparedAt, @isReadOnly)
+    `INSERT INTO workspaces (vm_id, host_path, guest_path, base_tree, head, branch, prepared_at, read_only, token)
+     VALUES (@vmId, @hostPath, @guestPath, @baseTree, @head, @branch, @preparedAt, @isReadOnly, @token)
      ON CONFLICT (vm_id, guest_path) DO UPDATE SET host_path = excluded.host_path, base_tree = excluded.base_tree,
        head = excluded.head, branch = excluded.branch, prepared_at = excluded.prepared_at,
-       read_only = excluded.read_only`,
+       read_only = excluded.read_only, token = excluded.token`,
   ).run({
     ...workspace,
     head: workspace.head ?? null,
     branch: workspace.branch ?? null,
     isReadOnly: workspace.isReadOnly ? 1 : 0,
+    token: workspace.token ?? null,
   });
 }
 
@@ -69,9 +73,9 @@ export function beginSend(db: Database, { token, workspace }: WorkspaceSend): vo
 }
 
 /** Records what is in place now: what was sent, or what was there before. */
-export function endSend(db: Database, { workspace }: WorkspaceSend, isInPlace: boolean): void {
+export function endSend(db: Database, { token, workspace }: WorkspaceSend, isInPlace: boolean): void {
   db.transaction(() => {
-    if (isInPlace) saveWorkspace(db, workspace);
+    if (isInPlace) saveWorkspace(db, { ...workspace, token });
     db.prepare('DELETE FROM workspace_sends WHERE vm_id = ? AND guest_path = ?').run(
       workspace.vmId,
       workspace.guestPath,
@@ -137,5 +141,6 @@ function toWorkspace(row: WorkspaceRow): Workspace {
     branch: row.branch ?? undefined,
     tools: row.tools === null ? undefined : (JSON.parse(row.tools) as WorkspaceTools),
     isReadOnly: row.isReadOnly === 1,
+    token: row.token ?? undefined,
   };
 }

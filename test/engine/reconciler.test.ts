@@ -33,6 +33,13 @@ const nextEngine = () => ({
 const setState = (state: string, extra = '') =>
   engine.context.db.prepare(`UPDATE vms SET state = ?${extra} WHERE id = ?`).run(state, vm.id);
 
+test('what work under way had put aside goes', async () => {
+  const { scratchDirectory } = engine.context.layout;
+  mkdirSync(join(scratchDirectory, 'workspace-left/objects'), { recursive: true });
+  await reconcile(nextEngine());
+  expect(existsSync(scratchDirectory)).toBe(false);
+});
+
 test('a VM that runs is adopted with its handles', async () => {
   const next = nextEngine();
   await reconcile(next);

@@ -22,7 +22,7 @@ export async function savePatch(
   if (!context.handles.get(vm.id))
     throw new BangerError('invalid_state', 'its guest is not running any more');
   operation.enter('Looking for changes');
-  return withSpool(async (patch) => {
+  return withSpool(context.layout, async (patch) => {
     const { files, warnings } = await exportWorkspace(context, { vm: vm.name }, operation, patch);
     if (files.length === 0 && warnings.length === 0) return undefined;
     const time = new Date().toISOString().replaceAll(/[-:]/g, '').slice(0, 15);

@@ -37,7 +37,7 @@ export async function applyWorkspace(
   const { hostPath, guestPath } = bound.workspace;
   return withGuestWorkspace(context, bound, operation, async (workspace) => {
     const changes = await readChanges(workspace);
-    const merged = await withScratch((scratch) =>
+    const merged = await withScratch(context.layout, (scratch) =>
       merge(context, { workspace, changes, hostPath, scratch, params }, operation),
     );
     const hasConflicts = merged.some(({ outcome }) => outcome === 'conflict');

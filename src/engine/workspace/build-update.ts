@@ -10,7 +10,13 @@ import { keeping, overwriting, parentsOf, planFiles, type FilePlan } from './pla
 import type { RawPath } from './raw-path.ts';
 import { detachmentFile } from './repository-state.ts';
 import { scratchObjects, writeTree, type GitVariables } from './scratch-objects.ts';
-import { convertsContent, describeIndex, listSentFiles, substituteFiles } from './sent-files.ts';
+import {
+  convertsContent,
+  describeIndex,
+  describeStaged,
+  listSentFiles,
+  substituteFiles,
+} from './sent-files.ts';
 import { baseReference } from './ship-submodules.ts';
 import {
   fileEntry,
@@ -24,13 +30,15 @@ import {
   type Shipment,
 } from './shipment.ts';
 import type { TarEntry } from './tar-stream.ts';
-import { updateNames, updateScript } from './update-script.ts';
+import { updateNames, updateScript, type ChangedText, type GoneText } from './update-script.ts';
 
 /** What turns the tree that a guest has into another one. */
 export interface Update extends Shipment {
   readonly plan: FilePlan;
   /** HEAD, references or the index change: commits that the guest made would be out of sight */
   readonly movesHead: boolean;
+  /** What the guest has staged is replaced */
+  readonly setsIndex: boolean;
   /** The guest's git is wanted to carry it out */
   readonly needsGit: boolean;
 }
@@ -42,6 +50,8 @@ export interface UpdateInput extends HistoryInput {
   readonly manifest: Manifest;
   /** What the guest changed since */
   readonly changes: readonly ChangedPath[];
+  /** Tells what is in a guest at paths where nothing was sent, and which git does not list: it ignores them */
+  readonly findIgnored: (paths: readonly RawPath[]) => Promise<readonly ChangedPath[]>;
   readonly policy: ConflictPolicy;
   readonly token: string;
 }
@@ -65,10 +75,12 @@ export async function buildUpdate(
   const baseEnv = { ...env, GIT_INDEX_FILE: join(scratch, 'base-index') };
   let baseTree = await writeTree(tree, baseEnv);
   let files = await listSentFiles(tree, baseEnv);
+  const before = input.manifest.files;
+  const ignored = await input.findIgnored(newPaths(before, files, input.changes));
   const compared = planFiles({
-    before: input.manifest.files,
+    before,
     after: files,
-    guest: input.changes,
+    guest: [...input.changes, ...ignored],
     converts: await convertsContent(tree),
   });
   if (input.policy === 'stop' && compared.conflicts.length > 0) return { conflicts: compared.conflicts };
@@ -78,6 +90,23 @@ export async function buildUpdate(
     ({ baseTree, files } = await substituteFiles(tree, { env: baseEnv, files, kept }));
   }
   return assemble(tree, scratch, { ...input, env, baseTree, files, plan });
+}
+
+/** Paths that a guest was sent nothing to, and of which it has said nothing; directories on the way there, too. */
+function newPaths(
+  before: Manifest['files'],
+  after: Manifest['files'],
+  changes: readonly ChangedPath[],
+): RawPath[] {
+  const known = new Set([...before.keys(), ...changes.map(({ path }) => path)]);
+  const added = [...after.keys()].filter((path) => !before.has(path));
+  if (added.length === 0) return [];
+  for (const parent of [...before.keys()].flatMap(parentsOf)) known.add(parent);
+  const paths = new Set(added.flatMap((path) => [path, ...parentsOf(path)]));
+  // Below what was sent as a file or symlink there is nothing, unless the guest has said so.
+  return [...paths].filter(
+    (path) => !known.has(path) && !parentsOf(path).some((parent) => before.has(parent)),
+  );
 }
 
 interface Parts extends UpdateInput {
@@ -115,10 +144,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     textEntry(updateNames.script, script),
     ...wanted.map((file) => workingEntry(repository.topLevel, file)),
     ...(await Promise.all(pack.map((file) => packEntry(file)))),
-    ...difference.changedTexts.map((path) => textEntry(`.git/${path}`, latin1(texts[path]!))),
-    ...(difference.configBefore === undefined
-      ? []
-      : [textEntry(updateNames.config, latin1(texts['config']!))]),
+    ...difference.changedTexts.map(({ path, next }) => textEntry(next, latin1(texts[path]!))),
     ...(indexFile ? [await fileEntry(updateNames.index, indexFile, 0o644)] : []),
   ];
   return {
@@ -129,20 +155,27 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     plan,
     movesHead: difference.references.length > 0 || difference.head !== undefined || !isIndexSame,
     needsGit: difference.references.length > 0 || difference.head !== undefined,
-    manifest: { baseTree, files, commits: history.commits, index, texts },
+    setsIndex: !isIndexSame,
+    manifest: {
+      baseTree,
+      files,
+      commits: history.commits,
+      index,
+      staged: describeStaged(tree.entries, files),
+      texts,
+    },
   };
 }
 
 interface TextDifference {
   readonly references: readonly (readonly [name: string, oid: string])[];
   readonly head?: string;
-  readonly configBefore?: string;
-  readonly changedTexts: readonly string[];
-  readonly goneTexts: readonly string[];
+  readonly changedTexts: readonly ChangedText[];
+  readonly goneTexts: readonly GoneText[];
 }
 
 /** Those that are not just files to be replaced. */
-const specialTexts = new Set(['packed-refs', 'HEAD', 'config', 'shallow', detachmentFile]);
+const specialTexts = new Set(['packed-refs', 'HEAD', 'shallow', detachmentFile]);
 
 function compareTexts(known: Manifest['texts'], texts: Readonly<Record<string, string>>): TextDifference {
   // Of a guest's own files nobody knows which are ours.
@@ -156,9 +189,12 @@ function compareTexts(known: Manifest['texts'], texts: Readonly<Record<string, s
   return {
     references: [...changed, ...gone.map((name) => [name, ''] as const)],
     head: known?.['HEAD'] === texts['HEAD'] ? undefined : texts['HEAD'],
-    configBefore: before['config'] === texts['config'] ? undefined : sha256(before['config'] ?? ''),
-    changedTexts: Object.keys(texts).filter((path) => plain(path) && texts[path] !== known?.[path]),
-    goneTexts: Object.keys(before).filter((path) => plain(path) && !(path in texts)),
+    changedTexts: Object.keys(texts)
+      .filter((path) => plain(path) && texts[path] !== before[path])
+      .map((path, count) => ({ path, before: sha256(before[path]), next: `${updateNames.text}-${count}` })),
+    goneTexts: Object.keys(before)
+      .filter((path) => plain(path) && !(path in texts))
+      .map((path) => ({ path, before: sha256(before[path])! })),
   };
 }
 
@@ -221,6 +257,7 @@ function latin1(text: string): Buffer {
   return Buffer.from(text, 'latin1');
 }
 
-function sha256(text: string): string {
+function sha256(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
   return createHash('sha256').update(latin1(text)).digest('hex');
 }

@@ -24,7 +24,7 @@ export async function exportWorkspaceRoute(
   params: ExportParams,
   { operation, stream }: { readonly operation: Operation; readonly stream: EngineStream },
 ): Promise<object> {
-  return withSpool(async (spool) => {
+  return withSpool(context.layout, async (spool) => {
     const head = await exportWorkspace(context, params, operation, spool);
     operation.enter('Sending changes');
     await sendAll(withHead(head, spool), { operation, stream });

@@ -5,7 +5,7 @@ import type { Operation } from '../operations.ts';
 import { awaitRunningVm, type BoundVm } from './bound-vm.ts';
 import type { GuestWorkspace } from './guest-changes.ts';
 import { ensureGuestGit } from './guest-git.ts';
-import { settleSends } from './settle-sends.ts';
+import { settleSend } from './settle-sends.ts';
 
 /** Runs a task with a workspace in its running guest, while nobody sends another tree there. */
 export async function withGuestWorkspace<T>(
@@ -31,7 +31,7 @@ export async function withGuestWorkspace<T>(
     let git: Promise<string> | undefined;
     const ensureGit = (): Promise<string> =>
       (git ??= ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal }));
-    await settleSends(context, { vm, guest }, signal);
+    await settleSend(context, { vm, guest, guestPath: workspace.guestPath }, signal);
     // The base may have changed while this waited for a `prepare`.
     const recorded = listWorkspaces(context.db, id).find((each) => each.guestPath === workspace.guestPath);
     const { guestPath, baseTree } = recorded ?? workspace;

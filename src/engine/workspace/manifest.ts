@@ -27,6 +27,8 @@ export interface Manifest {
   readonly commits?: readonly string[];
   /** Tells one index from the next; absent when there was none, or nobody knows */
   readonly index?: string;
+  /** Index entries of paths where the index is not as the file is: `mode oid stage`, joined by commas, empty for none */
+  readonly staged?: Readonly<Record<RawPath, string>>;
   /** Small files of the repository, by their path in it; latin1. Absent when nobody knows. */
   readonly texts?: Readonly<Record<string, string>>;
 }
@@ -37,10 +39,17 @@ export interface ManifestPlace {
   readonly guestPath: string;
 }
 
-/** Reads a manifest; undefined when it is missing or not what it should be: the guest can be asked instead. */
-export async function readManifest(place: ManifestPlace, baseTree: string): Promise<Manifest | undefined> {
+/**
+ * Reads the manifest of a sending; undefined when it is missing or not what it should be: the guest can be asked
+ * instead.
+ */
+export async function readManifest(
+  place: ManifestPlace,
+  { token, baseTree }: { readonly token?: string; readonly baseTree: string },
+): Promise<Manifest | undefined> {
+  if (token === undefined) return undefined;
   try {
-    const manifest = parseManifest(await readFile(fileOf(place, baseTree), 'latin1'));
+    const manifest = parseManifest(await readFile(fileOf(place, token), 'latin1'));
     return manifest?.baseTree === baseTree ? manifest : undefined;
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;
@@ -49,22 +58,23 @@ export async function readManifest(place: ManifestPlace, baseTree: string): Prom
 }
 
 /**
- * Keeps a manifest beside those of other trees. One that cannot be written is done without: what it says can be
- * found out again. Nor is a directory made for a VM that is gone.
+ * Keeps the manifest of a sending beside those of others: which of them counts is known when the tree is in place.
+ * One that cannot be written is done without: what it says can be found out again. Nor is a directory made for a VM
+ * that is gone.
  */
-export async function writeManifest(place: ManifestPlace, manifest: Manifest): Promise<void> {
+export async function writeManifest(place: ManifestPlace, token: string, manifest: Manifest): Promise<void> {
   try {
     await mkdir(place.directory, { mode: 0o700 }).catch((error: unknown) => {
       if (errnoOf(error) !== 'EEXIST') throw error;
     });
     const text = Buffer.from(manifestText(manifest), 'latin1');
-    await writeFileAtomic(fileOf(place, manifest.baseTree), text, 0o600);
+    await writeFileAtomic(fileOf(place, token), text, 0o600);
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;
   }
 }
 
-/** Removes manifests of what was sent to this place before. */
+/** Removes manifests of what was sent to this place, but for one sending's. */
 export async function forgetManifests(place: ManifestPlace, keep: string | undefined): Promise<void> {
   const kept = keep === undefined ? undefined : nameOf(place, keep);
   const prefix = `${hash(place.guestPath)}-`;
@@ -73,12 +83,12 @@ export async function forgetManifests(place: ManifestPlace, keep: string | undef
   await Promise.all(old.map((name) => rm(join(place.directory, name), { force: true })));
 }
 
-function fileOf(place: ManifestPlace, baseTree: string): string {
-  return join(place.directory, nameOf(place, baseTree));
+function fileOf(place: ManifestPlace, token: string): string {
+  return join(place.directory, nameOf(place, token));
 }
 
-function nameOf({ guestPath }: ManifestPlace, baseTree: string): string {
-  return `${hash(guestPath)}-${baseTree.slice(0, 16)}.manifest`;
+function nameOf({ guestPath }: ManifestPlace, token: string): string {
+  return `${hash(guestPath)}-${token}.manifest`;
 }
 
 function hash(text: string): string {
@@ -98,12 +108,8 @@ function manifestText({ files, ...head }: Manifest): string {
 
 function parseManifest(text: string): Manifest | undefined {
   const newline = text.indexOf('\n');
-  if (newline === -1 || !text.endsWith('\0end')) {
-    if (!text.endsWith('\nend')) return undefined;
-  }
-  const line = Buffer.from(text.slice(0, newline), 'latin1').toString('utf8');
-  const head = JSON.parse(line) as Manifest & { readonly version: string };
-  if (head.version !== version) return undefined;
+  const head = headOf(text.slice(0, Math.max(newline, 0)));
+  if (head?.version !== version || !/[\0\n]end$/.test(text)) return undefined;
   const files = new Map<RawPath, SentFile>();
   for (const record of text.slice(newline + 1, -'end'.length).split('\0')) {
     if (record === '') continue;
@@ -117,6 +123,18 @@ function parseManifest(text: string): Manifest | undefined {
       stamp: stamp === '-' ? undefined : stamp,
     });
   }
-  const { baseTree, commits, index, texts } = head;
-  return { baseTree, files, commits, index, texts };
+  const { baseTree, commits, index, staged, texts } = head;
+  return { baseTree, files, commits, index, staged, texts };
+}
+
+type Head = Omit<Manifest, 'files'> & { readonly version: string };
+
+/** Undefined when that is no JSON: something else has written there, or the disk has. */
+function headOf(line: string): Head | undefined {
+  try {
+    return JSON.parse(Buffer.from(line, 'latin1').toString('utf8')) as Head;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
 }

@@ -37,17 +37,20 @@ export async function planHistory(
   const { repository } = tree;
   const { git } = repository;
   const tips = tipsOf(tree);
-  if (tips.length === 0) {
-    return { ends: [], newEnds: [], deepened: [], commits: [], missing: [], boundary: [] };
-  }
   const isFullThere = manifest.commits === undefined && !isHeadLost;
-  if (fullHistory && !isFullThere) {
+  // What a guest has once, it goes on having.
+  const isFull = fullHistory || manifest.commits === undefined;
+  if (tips.length === 0) {
+    const commits = isFull ? undefined : [];
+    return { ends: [], newEnds: [], deepened: [], commits, missing: [], boundary: [] };
+  }
+  if (isFull && !isFullThere) {
     const ends = await fullHistoryEnds(repository, tips);
     return { ends, newEnds: ends, deepened: [], boundary: [] };
   }
   const unknown = isFullThere ? await commitsSince(git, tips, previousHead) : undefined;
-  const ends = await (fullHistory ? fullHistoryEnds : findShallowEnds)(repository, tips);
-  const commits = fullHistory ? unknown! : await listCommits(repository, tips, ends);
+  const ends = await (isFull ? fullHistoryEnds : findShallowEnds)(repository, tips);
+  const commits = unknown ?? (await listCommits(repository, tips, ends));
   const known = new Set(isHeadLost ? [] : manifest.commits);
   const missing = [...commits.keys()].filter((commit) =>
     unknown ? unknown.has(commit) : !known.has(commit),
@@ -59,7 +62,7 @@ export async function planHistory(
     ends,
     newEnds: ends.filter((end) => isMissing.has(end)),
     deepened: [...commits.keys()].filter((commit) => !isMissing.has(commit) && !isEnd.has(commit)),
-    commits: fullHistory ? undefined : [...commits.keys()],
+    commits: isFull ? undefined : [...commits.keys()],
     missing,
     boundary: [...new Set(around)].filter((commit) => !isMissing.has(commit)),
   };

@@ -44,6 +44,10 @@ export function planFiles({ before, after, guest, converts }: PlanInput): FilePl
       write.delete(path);
       remove.delete(path);
       permissions.delete(path);
+    } else if (permissions.has(path) && before.get(path)!.mode === after.get(path)!.mode) {
+      // Bits that git does not keep are no reason to stop.
+      permissions.delete(path);
+      kept.push(path);
     } else if (write.has(path) || remove.has(path) || permissions.has(path)) {
       conflicts.push(path);
     } else if (change.after && (touched.has(path) || parentsOf(path).some((parent) => write.has(parent)))) {

@@ -17,12 +17,12 @@ interface PlannedFile {
  * repository, so that it fails where `prepare` would fail, and touches no VM.
  */
 export async function planWorkspace(
-  { exec }: Pick<WorkspaceContext, 'exec'>,
+  { exec, layout }: Pick<WorkspaceContext, 'exec' | 'layout'>,
   { path, includeUntracked, include }: ParsedParams<typeof workspacePlan>,
   operation: Operation,
 ): Promise<ResultOf<typeof workspacePlan>> {
   const { signal } = operation;
-  return withScratch(async (scratch) => {
+  return withScratch(layout, async (scratch) => {
     operation.enter('Reading working tree');
     const tree = await inspectTree(exec, { path, scratch, includeUntracked, include, signal });
     const { totalBytes } = await buildShipment(tree, scratch, { fullHistory: false, token: 'none' });

@@ -4,12 +4,13 @@ import { join } from 'node:path';
 import { BangerError } from '../../errors.ts';
 import { findVmTemplate } from '../../state/templates.ts';
 import { findVm, resolveVm, type Vm } from '../../state/vms.ts';
-import type { Workspace } from '../../state/workspaces.ts';
+import { listWorkspaces, type Workspace } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import type { Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import type { workspacePrepare } from '../rpc/workspace-methods.ts';
+import { findFiles, findStaged } from './ask-guest.ts';
 import { awaitRunningVm } from './bound-vm.ts';
 import { buildUpdate, type ConflictPolicy, type Update } from './build-update.ts';
 import { defaultGuestPath, parseGuestPath } from './guest-path.ts';
@@ -31,7 +32,9 @@ export type EnsureVm = (
 ) => Promise<{ readonly vm: Vm; readonly created: boolean }>;
 
 /** What becomes of a VM that is made for it is the business of whoever makes it. */
-type PrepareParams = Omit<ParsedParams<typeof workspacePrepare>, 'template' | 'bootstrap'> & {
+type PrepareParams = Omit<ParsedParams<typeof workspacePrepare>, 'template' | 'bootstrap' | 'readonly'> & {
+  /** Absent: as it was sent before */
+  readonly readonly?: boolean;
   /** `keep`: files that both sides changed stay as they are in the guest, instead of stopping all of it */
   readonly policy?: ConflictPolicy;
 };
@@ -51,7 +54,7 @@ export async function prepareWorkspace(
   const { signal } = operation;
   const chosenPath = params.guestPath === undefined ? undefined : parseGuestPath(params.guestPath);
   const named = params.vm === undefined ? undefined : resolveVm(context.db, params.vm);
-  return withScratch(async (scratch) => {
+  return withScratch(context.layout, async (scratch) => {
     operation.enter('Reading working tree');
     const inspect = await inspector(context, params, { scratch, signal });
     const first = await inspect();
@@ -60,12 +63,19 @@ export async function prepareWorkspace(
     const chosen = named ? { vm: named, created: false } : await ensureVm(hostPath, operation);
     const vm = await awaitRunningVm(context, chosen.vm.id, signal);
     const guestPath = chosenPath ?? templatePath(context, vm, hostPath) ?? defaultGuestPath(hostPath);
-    const workspace = { vmId: vm.id, hostPath, guestPath, isReadOnly: params.readonly };
 
     return context.locks.workspace.run(vm.id, signal, async () => {
+      const known = listWorkspaces(context.db, vm.id).find((each) => each.guestPath === guestPath);
+      const isReadOnly = params.readonly ?? known?.isReadOnly ?? false;
+      const asSent = (tree: Inspected): Inspected => (isReadOnly ? withoutWriting(tree) : tree);
+      const workspace = { vmId: vm.id, hostPath, guestPath, isReadOnly };
       const guest = await context.guest(vm, signal);
       const place = { vm, guest, workspace, policy: policyOf(params), fullHistory: params.fullHistory };
-      const sent = await sendConsistently(context, place, { first, inspect, operation });
+      const sent = await sendConsistently(context, place, {
+        first: asSent(first),
+        inspect: async () => asSent(await inspect()),
+        operation,
+      });
       const { tree, shipment } = sent;
       const plan = 'plan' in shipment ? shipment.plan : undefined;
       return {
@@ -106,19 +116,21 @@ type Inspected = WorkingTree & { readonly scratch: string };
 /** Returns a function that reads the tree, each time into a directory of its own. */
 async function inspector(
   { exec }: WorkspaceContext,
-  { path, includeUntracked, include, readonly }: PrepareParams,
+  { path, includeUntracked, include }: PrepareParams,
   { scratch, signal }: Pick<InspectInput, 'scratch' | 'signal'>,
 ): Promise<() => Promise<Inspected>> {
   let count = 0;
   return async () => {
     const own = join(scratch, String(++count));
     await mkdir(own, { mode: 0o700 });
-    const tree = await inspectTree(exec, { path, scratch: own, includeUntracked, include, signal });
-    return { ...(readonly ? withoutWriting(tree) : tree), scratch: own };
+    return {
+      ...(await inspectTree(exec, { path, scratch: own, includeUntracked, include, signal })),
+      scratch: own,
+    };
   };
 }
 
-function withoutWriting(tree: WorkingTree): WorkingTree {
+function withoutWriting<T extends WorkingTree>(tree: T): T {
   const files = tree.files.map((file) => ({ ...file, mode: file.mode & ~0o222 }));
   const submodules = tree.submodules.map((each) => ({
     ...each,
@@ -153,7 +165,8 @@ async function sendConsistently(
       return update(context, { ...place, there }, { tree, operation });
     }
     if (there && place.policy !== 'overwrite') refuseLoss(place, there);
-    return replace(context, place, { tree, operation });
+    const fullHistory = place.fullHistory || (there !== undefined && there.manifest.commits === undefined);
+    return replace(context, { ...place, fullHistory }, { tree, operation });
   };
   try {
     return await send(first);
@@ -215,6 +228,8 @@ async function update(
     manifest,
     previousHead: known.head,
     changes: there.changes.paths,
+    findIgnored: (paths) =>
+      policy === 'overwrite' ? Promise.resolve([]) : findFiles(there.workspace, paths),
     isHeadLost: !isHeadKnown && policy === 'overwrite',
     policy,
     fullHistory,
@@ -231,6 +246,10 @@ async function update(
       there.changes.files.map((file) => file.path),
       'commits',
     );
+  }
+  if (shipment.setsIndex && policy !== 'overwrite') {
+    const staged = await findStaged(there.workspace, manifest, there.changes.paths);
+    if (staged.length > 0) throw conflictError(place, staged.map(pathText), 'staged changes');
   }
   const workspace = record(context, place, { tree, baseTree: shipment.baseTree });
   sending(operation, shipment);

@@ -1,4 +1,5 @@
 import { BangerError } from '../../errors.ts';
+import type { GuestOutput } from '../guest.ts';
 import { failpoint } from '../failpoints.ts';
 import { uncancellable, type Operation } from '../operations.ts';
 import type { Update } from './build-update.ts';
@@ -96,9 +97,15 @@ async function run(
   }
   throw new BangerError(
     'command_failed',
-    `"${guestPath}" in VM "${vmName}" is partly updated: that stopped${lastLine(output)}`,
+    `"${guestPath}" in VM "${vmName}" is partly updated: that stopped${complaint(output)}`,
     {
       hint: `See how much room there is: banger vm exec ${vmName} -- df -h; the next prepare or export goes on`,
     },
   );
+}
+
+/** What git complained about, without its advice; else the last that was said. */
+function complaint(output: GuestOutput): string {
+  const line = output.stderr.split('\n').find((each) => /^(?:fatal|error): /.test(each));
+  return line === undefined ? lastLine(output) : `: ${line.slice(0, 300)}`;
 }

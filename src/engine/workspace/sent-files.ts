@@ -75,6 +75,26 @@ export async function describeIndex(tree: WorkingTree): Promise<string | undefin
   return hash.digest('hex');
 }
 
+/** Index entries of paths where the index has something else than the file; see `Manifest`. */
+export function describeStaged(
+  entries: readonly Pick<IndexEntry, 'path' | 'mode' | 'oid' | 'stage'>[],
+  files: ReadonlyMap<RawPath, Pick<SentFile, 'mode' | 'oid'>>,
+): Record<RawPath, string> {
+  const found = new Map<RawPath, string>();
+  for (const { path, mode, oid, stage } of entries) {
+    const entry = `${mode} ${oid} ${stage}`;
+    const before = found.get(path);
+    found.set(path, before === undefined ? entry : `${before},${entry}`);
+  }
+  const odd: [RawPath, string][] = [];
+  for (const [path, entry] of found) {
+    const file = files.get(path);
+    if (!file || entry !== `${file.mode} ${file.oid} 0`) odd.push([path, entry]);
+  }
+  for (const path of files.keys()) if (!found.has(path)) odd.push([path, '']);
+  return Object.fromEntries(odd);
+}
+
 const emptyBlobs = new Set([
   'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391',
   '473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813',

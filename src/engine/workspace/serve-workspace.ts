@@ -27,7 +27,7 @@ export async function serveWorkspace(
 ): Promise<StreamExit> {
   const vm = resolveVm(context.db, name);
   const bound = { vm, workspace: chooseWorkspace(vm.name, listWorkspaces(context.db, vm.id), place) };
-  return withScratch(async (scratch) => {
+  return withScratch(context.layout, async (scratch) => {
     const mirror = await fetchMirror(context, bound, { scratch, operation });
     operation.enter('Sending objects');
     const child = startChildStream(

@@ -18,7 +18,7 @@ export async function announceSend(
   send: WorkspaceSend,
   manifest: Manifest,
 ): Promise<void> {
-  await writeManifest(manifestPlace(layout, send.workspace), manifest);
+  await writeManifest(manifestPlace(layout, send.workspace), send.token, manifest);
   beginSend(db, send);
 }
 
@@ -31,7 +31,7 @@ export async function concludeSend(
   endSend(db, send, isInPlace);
   const { vmId, guestPath } = send.workspace;
   const known = listWorkspaces(db, vmId).find((each) => each.guestPath === guestPath);
-  await forgetManifests(manifestPlace(layout, send.workspace), known?.baseTree);
+  await forgetManifests(manifestPlace(layout, send.workspace), known?.token);
 }
 
 export function manifestPlace(
@@ -42,24 +42,20 @@ export function manifestPlace(
 }
 
 /**
- * Finishes what interrupted sendings to a running VM left: an update that was begun is carried out, and what is in
- * place is recorded. The caller holds the lock of its workspaces. Returns the places that were finished.
+ * Finishes what an interrupted sending to a place in a running VM left: an update that was begun is carried out, and
+ * what is in place is recorded. The caller holds the lock of the VM's workspaces.
  */
-export async function settleSends(
+export async function settleSend(
   context: SettleContext,
-  { vm, guest }: { readonly vm: Vm; readonly guest: Guest },
+  { vm, guest, guestPath }: { readonly vm: Vm; readonly guest: Guest; readonly guestPath: string },
   signal: AbortSignal,
-): Promise<string[]> {
-  const settled: string[] = [];
-  for (const send of listSends(context.db, vm.id)) {
-    const { guestPath } = send.workspace;
-    const token = await finish(context, { vm, guest, guestPath }, signal);
-    await concludeSend(context, send, token === send.token);
-    const what = token === send.token ? 'the new tree is in place' : 'the tree is the one before';
-    context.log('info', `an interrupted prepare of ${guestPath} in VM ${vm.name} is settled: ${what}`);
-    settled.push(guestPath);
-  }
-  return settled;
+): Promise<void> {
+  const send = listSends(context.db, vm.id).find(({ workspace }) => workspace.guestPath === guestPath);
+  if (!send) return;
+  const token = await finish(context, { vm, guest, guestPath }, signal);
+  await concludeSend(context, send, token === send.token);
+  const what = token === send.token ? 'the new tree is in place' : 'the tree is the one before';
+  context.log('info', `an interrupted prepare of ${guestPath} in VM ${vm.name} is settled: ${what}`);
 }
 
 async function finish(
@@ -74,9 +70,9 @@ async function finish(
   return finishUpdate({ ...place, git }, signal);
 }
 
-/** Whether there is something to settle; costs next to nothing. */
-export function hasUnsettledSends(db: Database, vmId: string): boolean {
-  return listSends(db, vmId).length > 0;
+/** Whether there is something to settle in a place; costs next to nothing. */
+export function isSendUnsettled(db: Database, vmId: string, guestPath: string): boolean {
+  return listSends(db, vmId).some(({ workspace }) => workspace.guestPath === guestPath);
 }
 
 /**
@@ -91,10 +87,19 @@ export async function settleBeforeUse(
   const { locks, db, log } = context;
   // A sending that is under way is none that was interrupted, and whoever holds the VM has other things to do.
   const isBusy = (): boolean => locks.workspace.isTaken(vm.id) || locks.vm.isTaken(vm.id);
-  if (!hasUnsettledSends(db, vm.id) || isBusy()) return;
-  try {
-    await locks.workspace.run(vm.id, signal, () => settleSends(context, { vm, guest }, signal));
-  } catch (error) {
-    log('warn', `an interrupted prepare in VM ${vm.name} is not settled: ${errorText(error)}`);
-  }
+  if (listSends(db, vm.id).length === 0 || isBusy()) return;
+  await locks.workspace.run(vm.id, signal, async () => {
+    for (const { workspace } of listSends(db, vm.id)) {
+      const { guestPath } = workspace;
+      try {
+        await settleSend(context, { vm, guest, guestPath }, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        log(
+          'warn',
+          `an interrupted prepare of ${guestPath} in VM ${vm.name} is not settled: ${errorText(error)}`,
+        );
+      }
+    }
+  });
 }

@@ -19,7 +19,7 @@ import {
   type RepositoryPlace,
 } from './ship-submodules.ts';
 import { scratchObjects, writeTree } from './scratch-objects.ts';
-import { describeIndex, listSentFiles } from './sent-files.ts';
+import { describeIndex, describeStaged, listSentFiles } from './sent-files.ts';
 import type { TarEntry } from './tar-stream.ts';
 import { stampOf, type TreeFile } from './tree-files.ts';
 import { updateNames } from './update-script.ts';
@@ -81,6 +81,7 @@ export async function buildShipment(
     files,
     commits,
     index: await describeIndex(tree),
+    staged: describeStaged(tree.entries, files),
     texts: textsOf(ofRepository),
   };
   const fileCount = tree.files.length + submodules.fileCount;

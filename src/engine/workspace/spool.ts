@@ -1,5 +1,6 @@
 import { open, unlink, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Layout } from '../../state/layout.ts';
 import { withScratch } from './scratch.ts';
 
 /** What is longer than this goes to a file. */
@@ -17,8 +18,11 @@ export interface Spool {
  * Runs a task with a place for what a guest says. Whoever reads it then is not told half of something that broke off,
  * and may take all day without a lock being held for it.
  */
-export async function withSpool<T>(task: (spool: Spool) => Promise<T>): Promise<T> {
-  return withScratch(async (scratch) => {
+export async function withSpool<T>(
+  layout: Pick<Layout, 'scratchDirectory'>,
+  task: (spool: Spool) => Promise<T>,
+): Promise<T> {
+  return withScratch(layout, async (scratch) => {
     const spool = new FileSpool(join(scratch, 'spool'));
     try {
       return await task(spool);

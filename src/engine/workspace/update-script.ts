@@ -12,10 +12,27 @@ export const updateNames = {
   /** The first member of the archive */
   script: '.git/banger-update',
   index: '.git/banger-next-index',
-  config: '.git/banger-next-config',
+  /** Followed by a dash and a number */
+  text: '.git/banger-next-text',
   /** Names the last sending whose files are in place */
   sent: '.git/banger-sent',
 } as const;
+
+/** A small file of the repository that is gone. What the guest has made of it since is not removed. */
+export interface GoneText {
+  /** Below `.git` */
+  readonly path: string;
+  /** SHA-256 of what was sent before */
+  readonly before: string;
+}
+
+/** One that is another now. What the guest has made of it is not replaced. */
+export interface ChangedText extends Omit<GoneText, 'before'> {
+  /** Absent when there was none */
+  readonly before?: string;
+  /** Where its new content is */
+  readonly next: string;
+}
 
 export interface ScriptInput {
   readonly plan: Pick<FilePlan, 'write' | 'remove' | 'permissions'>;
@@ -35,10 +52,8 @@ export interface ScriptInput {
   /** All of the history travels: nothing is cut any more */
   readonly endsShallowness: boolean;
   readonly index: 'same' | 'sent' | 'none';
-  /** SHA-256 of the configuration that was sent before, when another is: the guest's own changes are not replaced */
-  readonly configBefore?: string;
-  /** Small files of the repository that are gone, below `.git/` */
-  readonly goneTexts: readonly string[];
+  readonly changedTexts: readonly ChangedText[];
+  readonly goneTexts: readonly GoneText[];
   readonly token: string;
 }
 
@@ -64,11 +79,10 @@ export function updateScript(input: ScriptInput): Buffer {
     ...referenceLines(references),
     ...(head === undefined ? [] : [headLine(head)]),
     `base ${input.baseTree}`,
-    ...calls(
-      'gone',
-      input.goneTexts.map((path) => `.git/${path}`),
-    ),
-    ...(input.configBefore === undefined ? [] : [`config ${input.configBefore}`]),
+    ...input.goneTexts.map(({ path, before }) => `forget ${shellQuote([`.git/${path}`, before])}`),
+    ...input.changedTexts.map(({ path, before, next }) => {
+      return `replace ${shellQuote([`.git/${path}`, before ?? 'absent', next])}`;
+    }),
     ...(input.index === 'sent' ? [`mv -f ${updateNames.index} .git/index || exit`] : []),
     ...(input.index === 'none' ? ['gone .git/index'] : []),
     `sync -f . 2>/dev/null || sync`,
@@ -129,11 +143,17 @@ base() {
   [ -d .git/refs/banger ] || mkdir -p .git/refs/banger || exit
   echo "$1" >.git/refs/banger/base.new && mv -f .git/refs/banger/base.new .git/refs/banger/base || exit
 }
-config() {
-  [ -f ${updateNames.config} ] || return 0
-  was=$(sha256sum <.git/config)
-  if [ "\${was%% *}" = "$1" ]; then mv -f ${updateNames.config} .git/config || exit
-  else rm -f ${updateNames.config}
+is() {
+  was=absent
+  if [ -e "$1" ]; then was=$(sha256sum <"$1"); fi
+  [ "\${was%% *}" = "$2" ]
+}
+forget() {
+  if is "$1" "$2"; then rm -f "$1" || exit; fi
+}
+replace() {
+  if is "$1" "$2"; then mkdir -p "\${1%/*}" && mv -f "$3" "$1" || exit
+  else rm -f "$3" || exit
   fi
 }
 shallow() {

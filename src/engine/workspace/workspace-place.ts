@@ -6,11 +6,11 @@ import type { Guest } from '../guest.ts';
 import type { Operation } from '../operations.ts';
 import { askForManifest, readGuestHead, type GuestHead } from './ask-guest.ts';
 import type { ConflictPolicy } from './build-update.ts';
-import { readChanges, type GuestChanges } from './guest-changes.ts';
+import { readChanges, type GuestChanges, type GuestWorkspace } from './guest-changes.ts';
 import { ensureGuestGit } from './guest-git.ts';
 import { readManifest, type Manifest } from './manifest.ts';
 import { lookAt } from './send-tree.ts';
-import { hasUnsettledSends, manifestPlace, settleSends } from './settle-sends.ts';
+import { isSendUnsettled, manifestPlace, settleSend } from './settle-sends.ts';
 
 export interface Place {
   readonly vm: Vm;
@@ -26,6 +26,7 @@ export interface There extends GuestHead {
   readonly ensureGit: () => Promise<string>;
   readonly manifest: Manifest;
   readonly changes: GuestChanges;
+  readonly workspace: GuestWorkspace;
 }
 
 /**
@@ -40,10 +41,7 @@ export async function findThere(
   const { vm, guest } = place;
   const { hostPath, guestPath } = place.workspace;
   const { signal } = operation;
-  if (hasUnsettledSends(context.db, vm.id)) {
-    operation.enter('Finishing an interrupted prepare');
-    await settleSends(context, { vm, guest }, signal);
-  }
+  const isSettled = await settle(context, place, operation);
   const known = listWorkspaces(context.db, vm.id).find((each) => each.guestPath === guestPath);
   if (known && known.hostPath !== hostPath) {
     throw new BangerError('already_exists', `"${guestPath}" in VM "${vm.name}" holds "${known.hostPath}"`, {
@@ -52,7 +50,7 @@ export async function findThere(
   }
   // Also puts back what an interrupted `prepare` moved away, so it comes first even when all may be replaced.
   const { isOccupied } = await lookAt({ guest, guestPath, vmName: vm.name }, signal);
-  if (!isOccupied) return undefined;
+  if (!isOccupied || !isSettled) return undefined;
   if (!known) {
     if (place.policy === 'overwrite') return undefined;
     throw new BangerError(
@@ -68,10 +66,28 @@ export async function findThere(
     return await lookInto(context, { ...place, known }, signal);
   } catch (error) {
     // A repository that git there cannot read any more is replaced when it may be.
-    const isUnreadable = error instanceof BangerError && error.code === 'command_failed';
-    if (place.policy === 'overwrite' && isUnreadable) return undefined;
+    if (place.policy === 'overwrite' && isGuestTrouble(error)) return undefined;
     throw error;
   }
+}
+
+/** Finishes what was interrupted. False for what cannot be finished and may be replaced. */
+async function settle(context: WorkspaceContext, place: Place, operation: Operation): Promise<boolean> {
+  const { vm, guest, policy, workspace } = place;
+  const { guestPath } = workspace;
+  if (!isSendUnsettled(context.db, vm.id, guestPath)) return true;
+  operation.enter('Finishing an interrupted prepare');
+  try {
+    await settleSend(context, { vm, guest, guestPath }, operation.signal);
+    return true;
+  } catch (error) {
+    if (policy === 'overwrite' && isGuestTrouble(error)) return false;
+    throw error;
+  }
+}
+
+function isGuestTrouble(error: unknown): boolean {
+  return error instanceof BangerError && error.code === 'command_failed';
 }
 
 async function lookInto(
@@ -86,18 +102,21 @@ async function lookInto(
   const [changes, head, kept] = await Promise.all([
     readChanges(workspace),
     readGuestHead(workspace, known.head),
-    readManifest(manifestPlace(context.layout, known), known.baseTree),
+    readManifest(manifestPlace(context.layout, known), known),
   ]);
   return {
     known,
     ensureGit,
+    workspace,
     changes,
     ...head,
     manifest: kept ?? (await askForManifest(workspace, known.head)),
   };
 }
 
-/** What the guest has would be lost. */
+/** What the guest has would be lost; whoever works there can save it. */
+export class WouldBeLostError extends BangerError {}
+
 export function conflictError(
   { vm, workspace: { hostPath, guestPath } }: Place,
   paths: readonly string[],
@@ -106,7 +125,7 @@ export function conflictError(
   const shown = paths.slice(0, 10).map((path) => JSON.stringify(path));
   const more = paths.length > shown.length ? ` and ${paths.length - shown.length} more` : '';
   const list = shown.length > 0 ? `: ${shown.join(', ')}${more}` : '';
-  return new BangerError(
+  return new WouldBeLostError(
     'invalid_state',
     `"${guestPath}" in VM "${vm.name}" has ${what} that would be lost${list}`,
     {

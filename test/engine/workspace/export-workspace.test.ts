@@ -63,7 +63,7 @@ test('all that happened in the guest comes back as one patch: commits, staged an
   expect(readFileSync(join(copy.path, '.git/index'))).toEqual(before.index);
   expect(copy.git('status', '--porcelain=v2')).toBe(before.status);
   // What it knows of the files makes the next time faster; nothing else stays.
-  expect(ours(copy.path)).toEqual(['banger-known-index']);
+  expect(ours(copy.path)).toEqual(['banger-known-index', 'banger-sent']);
 
   expect(files.map((file) => `${file.status} ${file.path}`)).toEqual([
     'modified binary',
@@ -185,7 +185,7 @@ test('an index of ours that is broken, or left over, is no obstacle', async () =
   copy.write('.git/banger-known-index', 'nonsense');
   copy.write('.git/banger-export-index.1.lock', '');
   expect((await fixture.export()).files.map((file) => file.path)).toEqual(['edited']);
-  expect(ours(copy.path)).toEqual(['banger-known-index']);
+  expect(ours(copy.path)).toEqual(['banger-known-index', 'banger-sent']);
 });
 
 test('a patch of any length arrives whole', async () => {
@@ -193,7 +193,7 @@ test('a patch of any length arrives whole', async () => {
   const noise = randomBytes(6 * 1024 * 1024);
   copy.write('noise', noise);
   const { context, operation } = fixture;
-  await withSpool(async (spool) => {
+  await withSpool(context.layout, async (spool) => {
     await exportWorkspace(context, { path: repo.path }, operation, spool);
     expect(spool.sizeBytes).toBeGreaterThan(6 * 1024 * 1024);
     const pieces = [];

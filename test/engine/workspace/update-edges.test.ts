@@ -1,0 +1,300 @@
+import {
+  chmodSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { createFixture, type Fixture } from './workspace-fixture.ts';
+import type { GitRepo } from '../../support/git-repo.ts';
+
+// Many runs of git each.
+vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
+
+let fixture: Fixture;
+/** Called before each program of the guest; may throw, as a connection that breaks */
+let onRun: (argv: readonly string[]) => void;
+beforeEach(() => {
+  onRun = () => undefined;
+  fixture = createFixture({ onRun: (argv) => onRun(argv) });
+});
+afterEach(() => fixture.remove());
+
+function view(repo: GitRepo): string[] {
+  return [
+    repo.git('status', '--porcelain=v2', '--branch', '--untracked-files=no'),
+    repo.git('diff', '--binary'),
+    repo.git('diff', '--cached', '--binary'),
+    repo.git('ls-files', '-s', '-v'),
+    repo.git('log', '--format=%H', '-3'),
+  ];
+}
+
+const read = (path: string): string => readFileSync(join(fixture.copy.path, path), 'utf8');
+
+test('a commit that changes no file is sent again when it did not arrive', async () => {
+  const { repo, copy } = fixture;
+  repo.write('file', 'one\n');
+  repo.commit('first');
+  repo.write('file', 'two\n');
+  await fixture.prepare();
+  // The files are the same before and after, so their tree is, too.
+  repo.commit('second');
+  onRun = (argv) => {
+    if (argv.some((word) => word.includes('mv -f .git/banger-next.part')))
+      throw new Error('the engine is killed');
+  };
+  await expect(fixture.prepare()).rejects.toThrow('the engine is killed');
+  onRun = () => undefined;
+  expect(copy.git('rev-parse', 'HEAD')).not.toBe(repo.git('rev-parse', 'HEAD'));
+  expect(await fixture.prepare()).toMatchObject({ files: 0 });
+  expect(view(copy)).toEqual(view(repo));
+  copy.git('fsck', '--strict');
+});
+
+test('an update that cannot be finished says so, and is replaced when it may be', async () => {
+  const { repo, copy } = fixture;
+  repo.write('file', 'one\n');
+  repo.commit('first');
+  await fixture.prepare();
+  // Git there cannot move its branch.
+  copy.write('.git/refs/heads/main.lock', '');
+  repo.write('file', 'two\n');
+  repo.commit('second');
+  await expect(fixture.prepare()).rejects.toMatchObject({
+    code: 'command_failed',
+    message: expect.stringMatching(/is partly updated: that stopped: .*main\.lock/) as string,
+  });
+  // Nobody is given half of it.
+  await expect(fixture.export()).rejects.toMatchObject({ code: 'command_failed' });
+  await fixture.prepare({ overwrite: true });
+  expect(view(copy)).toEqual(view(repo));
+
+  copy.write('.git/refs/heads/main.lock', '');
+  repo.write('file', 'three\n');
+  repo.commit('third');
+  await expect(fixture.prepare()).rejects.toThrow('partly updated');
+  rmSync(join(copy.path, '.git/refs/heads/main.lock'));
+  expect((await fixture.export()).files).toEqual([]);
+  expect(view(copy)).toEqual(view(repo));
+});
+
+test('another workspace of the VM does not have to wait for one that cannot be finished', async () => {
+  const { repo, copy } = fixture;
+  repo.write('file', 'one\n');
+  repo.commit('first');
+  await fixture.prepare();
+  copy.write('.git/refs/heads/main.lock', '');
+  repo.write('file', 'two\n');
+  repo.commit('second');
+  await expect(fixture.prepare()).rejects.toThrow('partly updated');
+  const other = `${fixture.guestPath}-other`;
+  await fixture.prepare({ guestPath: other });
+  expect(readFileSync(join(other, 'file'), 'utf8')).toBe('two\n');
+});
+
+test('the whole history, once it is there, stays whole', async () => {
+  const { repo, copy } = fixture;
+  const commit = (number: number): void => {
+    repo.write('file', `${number}\n`);
+    repo.commit(`commit ${number}`);
+  };
+  for (let number = 0; number < 14; number++) commit(number);
+  await fixture.prepare({ fullHistory: true });
+  for (let number = 14; number < 28; number++) commit(number);
+  await fixture.prepare();
+  expect(copy.git('rev-list', '--count', 'HEAD')).toBe('28\n');
+  expect(copy.git('rev-parse', '--is-shallow-repository')).toBe('false\n');
+  copy.git('fsck', '--strict');
+});
+
+test('a history that was cut is deepened where the host goes back, and cut where it goes on', async () => {
+  const { repo, copy } = fixture;
+  for (let number = 0; number < 30; number++) {
+    repo.write('file', `${number}\n`);
+    repo.commit(`commit ${number}`);
+  }
+  const log = (each: GitRepo, count: number): string => each.git('log', '--format=%H', `-${count}`);
+  await fixture.prepare();
+  const ends = read('.git/shallow');
+  repo.git('reset', '-q', '--hard', 'HEAD~5');
+  await fixture.prepare();
+  expect(log(copy, 9)).toBe(log(repo, 9));
+  expect(read('.git/shallow')).not.toBe(ends);
+  expect(view(copy)).toEqual(view(repo));
+  copy.git('fsck', '--strict');
+  for (let number = 0; number < 15; number++) {
+    repo.write('file', `more ${number}\n`);
+    repo.commit(`more ${number}`);
+  }
+  await fixture.prepare();
+  expect(log(copy, 9)).toBe(log(repo, 9));
+  copy.git('fsck', '--strict');
+  copy.git('gc', '-q', '--prune=now');
+  copy.git('fsck', '--strict');
+});
+
+test('files, directories and symlinks in each other’s place, and names that differ in case only', async () => {
+  const { repo, copy } = fixture;
+  repo.write('a/b/c', '1\n');
+  repo.write('d', '1\n');
+  repo.write('e/f', '1\n');
+  repo.write('target/inner', 'kept\n');
+  repo.write('Case', '1\n');
+  symlinkSync('target', join(repo.path, 'link'));
+  repo.git('add', '-A');
+  repo.commit('first');
+  await fixture.prepare();
+
+  rmSync(join(repo.path, 'a'), { recursive: true });
+  repo.write('a', 'a file\n');
+  rmSync(join(repo.path, 'd'));
+  repo.write('d/deep/er', '2\n');
+  rmSync(join(repo.path, 'e'), { recursive: true });
+  symlinkSync('target', join(repo.path, 'e'));
+  rmSync(join(repo.path, 'link'));
+  // Below what was a symlink: what it led to is not to be written to.
+  repo.write('link/inner', 'below\n');
+  renameSync(join(repo.path, 'Case'), join(repo.path, 'case'));
+  repo.git('add', '-A');
+  await fixture.prepare();
+  expect(view(copy)).toEqual(view(repo));
+  expect([read('target/inner'), read('link/inner'), read('e/inner')]).toEqual([
+    'kept\n',
+    'below\n',
+    'kept\n',
+  ]);
+  expect(readdirSync(copy.path).sort()).toEqual(readdirSync(repo.path).sort());
+
+  repo.git('reset', '-q', '--hard');
+  await fixture.prepare();
+  expect(view(copy)).toEqual(view(repo));
+  expect(readdirSync(copy.path).sort()).toEqual(readdirSync(repo.path).sort());
+  expect((await fixture.export()).files).toEqual([]);
+});
+
+test('what the guest put in the way of a new file is not lost: files, directories, symlinks, ignored ones', async () => {
+  const { repo, copy } = fixture;
+  repo.write('.gitignore', 'secret\n');
+  repo.write('dir/file', 'x\n');
+  repo.write('kept', 'x\n');
+  repo.commit('first');
+  await fixture.prepare();
+  copy.write('new', 'of the guest\n');
+  copy.write('other/made', 'of the guest\n');
+  copy.write('secret', 'of the guest\n');
+  repo.write('new', 'of the host\n');
+  repo.write('other', 'of the host\n');
+  repo.git('add', 'new', 'other');
+  await expect(fixture.prepare()).rejects.toMatchObject({
+    message: expect.stringMatching(/changes that would be lost: "new", "other\/made"/) as string,
+  });
+  repo.git('rm', '-q', '-f', '--cached', 'new', 'other');
+  rmSync(join(repo.path, 'new'));
+  rmSync(join(repo.path, 'other'));
+  repo.write('secret', 'of the host\n');
+  await expect(fixture.prepare({ include: [join(repo.path, 'secret')] })).rejects.toMatchObject({
+    message: expect.stringMatching(/changes that would be lost: "secret"/) as string,
+  });
+  expect(read('secret')).toBe('of the guest\n');
+  copy.write('secret', 'of the host\n');
+  await fixture.prepare({ include: [join(repo.path, 'secret')] });
+
+  // What vanishes here goes there, and what was made there stays, in the same directory too.
+  copy.write('dir/made', 'of the guest\n');
+  rmSync(join(repo.path, 'dir'), { recursive: true });
+  await fixture.prepare();
+  expect(readdirSync(join(copy.path, 'dir'))).toEqual(['made']);
+  await fixture.prepare({ overwrite: true, include: [join(repo.path, 'secret')] });
+  expect(existsSync(join(copy.path, 'dir'))).toBe(false);
+  expect(read('secret')).toBe('of the host\n');
+});
+
+test('a merge or a rebase of the guest’s is finished there before the host moves on', async () => {
+  const { repo, copy } = fixture;
+  repo.write('file', 'one\n');
+  const first = repo.commit('first');
+  repo.write('file', 'two\n');
+  repo.commit('second');
+  repo.write('loose', 'x\n');
+  repo.git('add', 'loose');
+  await fixture.prepare();
+  copy.git('commit', '-qm', 'loose');
+  copy.git('switch', '-q', '-c', 'side', first);
+  copy.write('file', 'side\n');
+  copy.git('commit', '-qam', 'side');
+  expect(() => copy.git('merge', 'main')).toThrow();
+  // What does not touch it goes on.
+  repo.write('loose', 'y\n');
+  expect(await fixture.prepare()).toMatchObject({ files: 1, update: { kept: ['file'] } });
+  expect(read('loose')).toBe('y\n');
+  const status = copy.git('status', '--porcelain=v2');
+  expect(status).toMatch(/^u UU .* file$/m);
+  repo.git('commit', '-qam', 'on the host');
+  await expect(fixture.prepare()).rejects.toThrow(/would be lost/);
+  expect(copy.git('status', '--porcelain=v2')).toBe(status);
+  await fixture.prepare({ overwrite: true });
+  expect(view(copy)).toEqual(view(repo));
+  expect(existsSync(join(copy.path, '.git/MERGE_HEAD'))).toBe(false);
+});
+
+test('what the guest staged is not unstaged by an update that leaves the host’s index as it was, nor lost by another', async () => {
+  const { repo, copy } = fixture;
+  repo.write('a', 'a\n');
+  repo.write('b', 'b\n');
+  repo.commit('first');
+  await fixture.prepare();
+  copy.write('a', 'staged\n');
+  copy.git('add', 'a');
+  copy.write('a', 'a\n');
+  repo.write('b', 'host\n');
+  await fixture.prepare();
+  expect(copy.git('show', ':a')).toBe('staged\n');
+  expect(read('b')).toBe('host\n');
+  repo.git('add', 'b');
+  await expect(fixture.prepare()).rejects.toMatchObject({
+    message: expect.stringMatching(/has staged changes that would be lost: "a"/) as string,
+  });
+  expect(copy.git('show', ':a')).toBe('staged\n');
+  await fixture.prepare({ overwrite: true });
+  expect(view(copy)).toEqual(view(repo));
+});
+
+test('what the guest wrote into its configuration and its excludes stays', async () => {
+  const { repo, copy } = fixture;
+  repo.write('a', 'a\n');
+  repo.commit('first');
+  repo.git('config', 'user.name', 'Host');
+  repo.write('.git/info/exclude', 'one\n');
+  await fixture.prepare();
+  repo.git('config', 'user.name', 'Other');
+  repo.write('.git/info/exclude', 'two\n');
+  await fixture.prepare();
+  expect([copy.git('config', 'user.name'), read('.git/info/exclude')]).toEqual(['Other\n', 'two\n']);
+  copy.git('config', 'user.name', 'Guest');
+  copy.write('.git/info/exclude', 'guest\n');
+  repo.git('config', 'user.name', 'Third');
+  repo.write('.git/info/exclude', 'three\n');
+  repo.write('a', 'b\n');
+  await fixture.prepare();
+  expect([copy.git('config', 'user.name'), read('.git/info/exclude')]).toEqual(['Guest\n', 'guest\n']);
+  expect(read('a')).toBe('b\n');
+});
+
+test('permissions that git does not keep are nobody’s conflict', async () => {
+  const { repo, copy } = fixture;
+  repo.write('a', 'a\n');
+  repo.write('b', 'b\n');
+  repo.commit('first');
+  await fixture.prepare();
+  copy.write('a', 'guest\n');
+  for (const name of ['a', 'b']) chmodSync(join(repo.path, name), 0o600);
+  expect(await fixture.prepare()).toMatchObject({ files: 0, update: { kept: ['a'], conflicts: [] } });
+  expect(statSync(join(copy.path, 'b')).mode & 0o777).toBe(0o600);
+  expect(read('a')).toBe('guest\n');
+});
