@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { imagePull } from '../../src/engine/rpc/image-methods.ts';
@@ -165,7 +165,7 @@ function lane1(lab: CrashLab, world: HostWorld): Scenario[] {
       outcome: state,
     },
     setting(lab),
-    preparing(lab, world),
+    ...preparing(lab, world),
     settingRunning(lab),
   ];
 }
@@ -231,34 +231,79 @@ function pulling(lab: CrashLab, world: HostWorld): Scenario {
   };
 }
 
-function preparing(lab: CrashLab, world: HostWorld): Scenario {
+/** Whatever is there is one state of the tree, all of it, and the next `prepare` makes it what it is on the host. */
+function preparing(lab: CrashLab, world: HostWorld): Scenario[] {
+  const path = join(lab.banger.home, 'tree');
+  const prepare = { path, vm: 'web' };
   let repo: GitRepo | undefined;
   let count = 0;
-  const path = join(lab.banger.home, 'tree');
-  const text = (): string => `version ${count}\n`;
   let before: Record<string, string>;
-  return {
-    name: 'workspace prepare',
-    ready: async () => {
-      if (world.state('web') === 'paused') await lab.call(vmResume, { vm: 'web' });
-      await lab.call(vmStart, { vm: 'web' });
-      repo ??= createRepo(path);
-      if (count === 0) repo.write('file', text());
-      if (count === 0) repo.commit('one');
-      await lab.call(workspacePrepare, { path, vm: 'web', overwrite: true });
-      count++;
-      repo.write('file', text());
-      before = repo.snapshot();
-    },
-    act: acting(lab, workspacePrepare, { path, vm: 'web' }),
-    outcome: async () => {
-      expect(repo!.snapshot()).toEqual(before);
-      const found = await lab.banger.guest('web', 'cat /root/tree/file');
-      expect([`version ${count - 1}`, `version ${count}`]).toContain(found);
-      return found === `version ${count}` ? 'the new tree is there' : 'the old tree is there';
-    },
+  /** A file that changes, one that comes and one that goes, a commit, and something staged */
+  const makeNext = (): void => {
+    repo ??= createRepo(path);
+    rmSync(join(path, wordOf(count)), { recursive: true, force: true });
+    count++;
+    repo.write('file', `version ${count}\n`);
+    repo.write(`${wordOf(count)}/deep/file`, 'x\n');
+    repo.commit(`version ${count}`);
+    repo.write('staged', `version ${count}\n`);
+    repo.git('add', 'staged');
+    before = repo.snapshot();
   };
+  const look = async (): Promise<string> => (await lab.banger.guest('web', lookScript)).trim();
+  const wanted = (): string =>
+    [`version ${count}`, `version ${count}`, wordOf(count), repo!.git('rev-parse', 'HEAD').trim()].join(' ');
+  const ready = async (): Promise<void> => {
+    if (world.state('web') === 'paused') await lab.call(vmResume, { vm: 'web' });
+    await lab.call(vmStart, { vm: 'web' });
+  };
+  let old = '';
+  const outcome = async (): Promise<string> => {
+    expect(repo!.snapshot()).toEqual(before);
+    const found = await look();
+    expect([old, wanted()]).toContain(found);
+    await lab.call(workspacePrepare, prepare);
+    expect(await look()).toBe(wanted());
+    expect(repo!.snapshot()).toEqual(before);
+    if (found === wanted()) return 'the new tree is there';
+    return found === '' ? 'there is no tree' : 'the old tree is there';
+  };
+  return [
+    {
+      name: 'workspace prepare',
+      ready: async () => {
+        await ready();
+        await lab.banger.guest('web', 'rm -rf /root/tree');
+        makeNext();
+        old = '';
+      },
+      act: acting(lab, workspacePrepare, prepare),
+      outcome,
+    },
+    {
+      name: 'workspace prepare, again',
+      ready: async () => {
+        await ready();
+        await lab.call(workspacePrepare, prepare);
+        old = wanted();
+        makeNext();
+      },
+      act: acting(lab, workspacePrepare, prepare),
+      outcome,
+    },
+  ];
 }
+
+/** A directory of its own for every other version. */
+function wordOf(count: number): string {
+  return count % 2 === 0 ? 'even' : 'odd';
+}
+
+const lookScript = `
+cd /root/tree 2>/dev/null || exit 0
+head=$(cat .git/refs/heads/main 2>/dev/null || sed -n 's,^\\([0-9a-f]*\\) refs/heads/main$,\\1,p' .git/packed-refs)
+echo $(cat file staged) $(ls | grep -e even -e odd) $head
+`;
 
 /** What a program changed is in a patch on the host, or still in its VM: never nowhere. */
 function running(lab: CrashLab, world: HostWorld): Scenario {
