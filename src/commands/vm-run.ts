@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { runSummary, vmRun } from '../engine/rpc/vm-methods.ts';
 import { exitCodeOf } from './attach.ts';
+import { addBranchOptions, guestBranchParam, type BranchOptions } from './branch-options.ts';
 import type { Cli } from './cli.ts';
 import { addEnvOptions, readEnvOptions, type EnvOptions } from './env-options.ts';
 import { includedPaths, includeOption } from './include-option.ts';
@@ -12,7 +13,7 @@ import { UsageError } from './usage-error.ts';
 import { addVmSpecOptions, vmSpecParams, type VmSpecOptions } from './vm-options.ts';
 import { stagesText } from './vm-text.ts';
 
-interface RunOptions extends VmSpecOptions, EnvOptions, LendOptions, TemplateOptions {
+interface RunOptions extends VmSpecOptions, EnvOptions, LendOptions, TemplateOptions, BranchOptions {
   readonly rm?: boolean;
   readonly keep?: boolean;
   readonly detach?: boolean;
@@ -41,7 +42,7 @@ export function vmRunCommand(cli: Cli, env: Readonly<Record<string, string | und
     ),
     cli.cwd,
   );
-  return addTemplateOptions(addLendOptions(addEnvOptions(command)))
+  return addTemplateOptions(addLendOptions(addEnvOptions(addBranchOptions(command))))
     .argument('[path]', 'git working tree to send')
     .argument('[command...]', 'program and arguments, after --; a shell when there is none')
     .option('--rm', 'delete the VM afterwards, even one with a name or a shell')
@@ -104,6 +105,12 @@ function rawArguments(command: Command): readonly string[] {
 /** What cannot be meant is refused before there is a VM. */
 function refuseContradictions({ path, argv }: RunWords, options: RunOptions): void {
   const { rm, keep, detach } = options;
+  if (path === undefined && (options.branch ?? options.from) !== undefined)
+    throw new UsageError(
+      '--branch is for a working tree, and none is sent',
+      `Give its path: banger vm run . --branch ${options.branch ?? 'NAME'}`,
+    );
+  guestBranchParam(options);
   if (rm && keep) throw new UsageError('--rm and --keep contradict each other', 'Give one of them');
   if (options.workdir !== undefined && !options.workdir.startsWith('/') && path === undefined) {
     throw new UsageError(
@@ -166,6 +173,7 @@ async function runInNewVm(cli: Cli, { words, options, env, lent }: RunInput): Pr
     workingDirectory: options.workdir,
     user: options.user,
     entrypoint: options.entrypoint ?? false,
+    guestBranch: guestBranchParam(options),
     includeUntracked: options.includeUntracked ?? false,
     include: includedPaths(cli.cwd, words.path, options.include),
     terminal: cli.programTerminal(),

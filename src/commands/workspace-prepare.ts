@@ -4,6 +4,7 @@ import type { ResultOf } from '../engine/rpc/method.ts';
 import { workspacePlan, workspacePrepare } from '../engine/rpc/workspace-methods.ts';
 import { addTemplateOptions, chooseTemplate, type TemplateOptions } from './tree-template.ts';
 import { formatBytes } from '../state/units.ts';
+import { addBranchOptions, guestBranchParam, type BranchOptions } from './branch-options.ts';
 import type { Cli } from './cli.ts';
 import { includedPaths, includeOption } from './include-option.ts';
 import { printable } from '../printable.ts';
@@ -11,9 +12,10 @@ import { printable } from '../printable.ts';
 const help = `
 Examples:
   banger workspace prepare . --vm web
+  banger workspace prepare . --branch fix --from v1.2
   banger workspace prepare . --include .env --dry-run`;
 
-interface PrepareOptions extends TemplateOptions {
+interface PrepareOptions extends TemplateOptions, BranchOptions {
   readonly vm?: string;
   readonly guestPath?: string;
   readonly includeUntracked?: boolean;
@@ -36,13 +38,14 @@ export function workspacePrepareCommand(cli: Cli): Command {
     .option('--overwrite', 'replace what is in the VM, changes made there included')
     .option('--full-history', 'send all commits of the branch, not the last ones only')
     .option('--readonly', 'take away write permission, as a hint to programs; nothing of it comes back');
-  return addTemplateOptions(command)
+  return addTemplateOptions(addBranchOptions(command))
     .addHelpText('after', help)
     .action(async (path: string | undefined, options: PrepareOptions) => {
       const tree = {
         path: resolve(cli.cwd, path ?? '.'),
         includeUntracked: options.includeUntracked ?? false,
         include: includedPaths(cli.cwd, path, options.include),
+        guestBranch: guestBranchParam(options),
       };
       if (options.dryRun) return printPlan(cli, await cli.call(workspacePlan, tree));
       // What the tree says is for VMs that are made for it.
@@ -71,14 +74,16 @@ function printPlan(cli: Cli, plan: ResultOf<typeof workspacePlan>): void {
     files.map((file) => `${formatBytes(file.bytes).padStart(10)}  ${printable(file.path)}`).join('\n'),
   );
   if (count > files.length) cli.say(`… and ${count - files.length} more`);
-  for (const line of stayedBehind(plan)) cli.say(line);
+  for (const line of [...stayedBehind(plan), ...referencesText(plan.leftBehind)]) cli.say(line);
   cli.say(
     `Would send ${counted(count, 'file')} (${formatBytes(bytes - repositoryBytes)}) and the repository (${formatBytes(repositoryBytes)})`,
   );
 }
 
 function remarks(result: ResultOf<typeof workspacePrepare>): string[] {
-  return [...stayedBehind(result), ...keptText(result.update?.kept ?? []), sentText(result)];
+  // Said once: what is sent after that is of no other branch.
+  const references = result.update ? [] : referencesText(result.leftBehind);
+  return [...stayedBehind(result), ...references, ...keptText(result.update?.kept ?? []), sentText(result)];
 }
 
 interface LeftBehind {
@@ -98,6 +103,19 @@ function stayedBehind({ untracked, ignored, warnings }: LeftBehind): string[] {
       : []),
     ...(ignored > 0 ? [`${stay(ignored, 'ignored path')}; to send one, such as .env: --include .env`] : []),
   ];
+}
+
+/** Other branches and the like, which `git branch` in the guest does not show. */
+function referencesText({ branches, tags, stashes }: ResultOf<typeof workspacePlan>['leftBehind']): string[] {
+  const parts = [
+    branches > 0 ? `${branches} other ${branches === 1 ? 'branch' : 'branches'}` : '',
+    tags > 0 ? counted(tags, 'tag') : '',
+    stashes > 0 ? (stashes === 1 ? '1 stash' : `${stashes} stashes`) : '',
+  ].filter((part) => part !== '');
+  if (parts.length === 0) return [];
+  const last = parts.pop()!;
+  const all = parts.length === 0 ? last : `${parts.join(', ')} and ${last}`;
+  return [`${all} ${branches + tags + stashes === 1 ? 'stays' : 'stay'} behind`];
 }
 
 export function sentText({

@@ -64,6 +64,7 @@ const prepared = {
   bytes: 2048,
   untracked: 2,
   ignored: 1,
+  leftBehind: { branches: 0, tags: 0, stashes: 0 },
   created: true,
   warnings: ['odd \u001b[31mname'],
 };
@@ -96,6 +97,8 @@ test('prepare sends the current directory, and says what stayed behind', async (
         include: [],
         bootstrap: true,
         overwrite: false,
+        fullHistory: false,
+        readonly: false,
       },
     },
   ]);
@@ -120,6 +123,7 @@ test('a dry run lists what would travel, and calls for no VM', async () => {
     bytes: 3072,
     untracked: 0,
     ignored: 0,
+    leftBehind: { branches: 2, tags: 1, stashes: 1 },
     warnings: [],
   };
   const include = ['prepare', 'tree', '--include', '.env', '--include', 'build/out'];
@@ -135,7 +139,11 @@ test('a dry run lists what would travel, and calls for no VM', async () => {
     },
   ]);
   expect(stdout.toString().split('\n')).toEqual(['     2 KiB  a', '       0 B  odd \\x1b[31mname']);
-  expect(talk).toEqual(['… and 1 more', 'Would send 3 files (2 KiB) and the repository (1 KiB)']);
+  expect(talk).toEqual([
+    '… and 1 more',
+    '2 other branches, 1 tag and 1 stash stay behind',
+    'Would send 3 files (2 KiB) and the repository (1 KiB)',
+  ]);
 });
 
 test('prepare passes its flags on, a relative path made absolute', async () => {
@@ -151,7 +159,12 @@ test('prepare passes its flags on, a relative path made absolute', async () => {
     include: [],
     bootstrap: true,
     overwrite: true,
+    fullHistory: false,
+    readonly: false,
   });
+  const branch = await run(['prepare', '--branch', 'fix', '--from', 'v1'], prepared);
+  expect(branch.calls.at(-1)?.params).toMatchObject({ guestBranch: { name: 'fix', from: 'v1' } });
+  await expect(run(['prepare', '--from', 'v1'], prepared)).rejects.toThrow('--from says where');
 });
 
 test('export writes the patch to stdout byte for byte', async () => {

@@ -10,7 +10,9 @@ import type { RunSummary } from '../rpc/vm-methods.ts';
 import { withTemplate } from '../setup/apply-template.ts';
 import { furnishVm, planFurniture, type Furniture } from '../setup/furnish-vm.ts';
 import type { TemplateChoice } from '../setup/template-consent.ts';
+import type { GuestBranch } from '../workspace/guest-branch.ts';
 import { checkTree } from '../workspace/inspect-tree.ts';
+import { planWorkspace } from '../workspace/plan-workspace.ts';
 import { prepareWorkspace } from '../workspace/prepare-workspace.ts';
 import { createVm, type CreateVmParams } from './create-vm.ts';
 import { deleteVm } from './delete-vm.ts';
@@ -20,6 +22,8 @@ import { savePatch } from './save-patch.ts';
 export interface RunParams
   extends ExecParams, Omit<CreateVmParams, 'start' | 'ephemeral' | 'recordedTemplate'> {
   readonly path?: string;
+  /** A branch that only the guest gets */
+  readonly guestBranch?: GuestBranch;
   readonly includeUntracked: boolean;
   readonly include: readonly string[];
   /** What the tree says about its VM, as it was shown */
@@ -78,6 +82,8 @@ async function planTree(
   operation: TimedOperation,
 ): Promise<PlannedTree> {
   const { path, template: choice, image, bootstrap } = params;
+  if (params.guestBranch)
+    await planWorkspace(context, { ...params, include: [...params.include], path }, operation);
   const { topLevel: hostPath } = await checkTree(context.exec, path, operation.signal);
   return { path, furniture: await planFurniture(context, { hostPath, choice, image, bootstrap }, operation) };
 }
@@ -144,6 +150,7 @@ async function sendTree(
       vm: vm.name,
       includeUntracked: params.includeUntracked,
       include: [...params.include],
+      guestBranch: params.guestBranch,
       overwrite: false,
       fullHistory: false,
       readonly: false,

@@ -2,6 +2,7 @@ import * as z from 'zod/mini';
 import { vmStates } from '../../state/vm-states.ts';
 import { method, question, streamMethod } from './method.ts';
 import { templateChoice } from './template-methods.ts';
+import { guestBranch } from './workspace-methods.ts';
 
 const labelKey = z
   .string()
@@ -235,6 +236,8 @@ export const vmRun = streamMethod(
     ...program,
     /** Working tree to send, absolute */
     path: z.optional(z.string().check(z.regex(/^\//))),
+    /** Absent: the branch that is checked out */
+    guestBranch: z.optional(guestBranch),
     includeUntracked: z._default(z.boolean(), false),
     /** Absolute paths of untracked or ignored files that are sent too */
     include: z._default(z.array(z.string().check(z.regex(/^\//))), []),

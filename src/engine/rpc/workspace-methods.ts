@@ -4,6 +4,12 @@ import { templateChoice } from './template-methods.ts';
 
 const absolutePath = z.string().check(z.regex(/^\//));
 
+/** A branch that only the guest gets, and what it begins at: HEAD when absent. */
+export const guestBranch = z.object({
+  name: z.string().check(z.minLength(1)),
+  from: z.optional(z.string().check(z.minLength(1))),
+});
+
 export const workspaceView = z.object({
   vm: z.string(),
   hostPath: z.string(),
@@ -14,6 +20,9 @@ export const workspaceView = z.object({
   preparedAt: z.string(),
 });
 export type WorkspaceView = z.output<typeof workspaceView>;
+
+/** What of the repository is no part of the branch that travels, and stays on the host. */
+const leftBehind = z.object({ branches: z.int(), tags: z.int(), stashes: z.int() });
 
 /**
  * Sends a git working tree into a VM: tracked files with their dirty content, and enough git metadata to work.
@@ -36,6 +45,8 @@ export const workspacePrepare = method(
     template: templateChoice,
     /** All commits of HEAD, not the last ones only */
     fullHistory: z._default(z.boolean(), false),
+    /** Absent: the branch that is checked out */
+    guestBranch: z.optional(guestBranch),
     /** Files arrive without write permission, and nothing is exported */
     readonly: z._default(z.boolean(), false),
   }),
@@ -58,6 +69,7 @@ export const workspacePrepare = method(
     untracked: z.int(),
     /** Ignored files, and directories ignored as a whole, that stayed behind */
     ignored: z.int(),
+    leftBehind,
     /** True when a VM was made for it */
     created: z.boolean(),
     warnings: z.array(z.string()),
@@ -72,6 +84,7 @@ export const workspacePlan = method(
   'workspace.plan',
   z.object({
     path: absolutePath,
+    guestBranch: z.optional(guestBranch),
     includeUntracked: z._default(z.boolean(), false),
     include: z._default(z.array(absolutePath), []),
   }),
@@ -88,6 +101,7 @@ export const workspacePlan = method(
     bytes: z.number(),
     untracked: z.int(),
     ignored: z.int(),
+    leftBehind,
     warnings: z.array(z.string()),
   }),
 );

@@ -2,7 +2,9 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError } from '../../errors.ts';
 import type { Exec } from '../../host/exec.ts';
+import { onGuestBranch, switchTree, type GuestBranch } from './guest-branch.ts';
 import { copyIndex, parseChanged, parseEntries, type IndexEntry } from './index-entries.ts';
+import { countLeftBehind, type LeftBehind } from './left-behind.ts';
 import { repositoryStamp, waitForQuiet } from './quiet-repository.ts';
 import { displayPath, isTreePath, splitRaw, type RawPath } from './raw-path.ts';
 import { findRepository, type Repository } from './repository.ts';
@@ -30,6 +32,8 @@ export interface WorkingTree {
   readonly untracked: number;
   /** Ignored files, and directories ignored as a whole, that stay behind */
   readonly ignored: number;
+  /** Other branches, tags and stashes */
+  readonly leftBehind: LeftBehind;
   readonly warnings: readonly string[];
 }
 
@@ -40,6 +44,8 @@ export interface InspectInput {
   readonly includeUntracked: boolean;
   /** Absolute paths of files and directories that travel though git does not track them, ignored or not */
   readonly include?: readonly string[];
+  /** A branch that only the guest gets: the tree is as if it were checked out */
+  readonly branch?: GuestBranch;
   readonly signal: AbortSignal;
   /** How long to wait for another git that changes the index; 10 seconds when absent */
   readonly lockTimeoutMs?: number;
@@ -69,7 +75,8 @@ export async function inspectTree(exec: Exec, input: InspectInput): Promise<Work
 /** Undefined when somebody changed index or HEAD meanwhile. */
 async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree | undefined> {
   const { scratch, signal } = input;
-  const repository = await findRepository(exec, input.path, signal);
+  const found = await findRepository(exec, input.path, signal);
+  const repository = input.branch ? await onGuestBranch(found, input.branch) : found;
   const { git, topLevel } = repository;
   const include = await resolveIncludes(topLevel, input.include ?? []);
   await waitForQuiet(repository, { signal, timeoutMs: input.lockTimeoutMs });
@@ -83,7 +90,7 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
     scratch,
     inspect: (path, own) => {
       const inner = (input.include ?? []).filter((each) => isBelow(each, path) && each !== path);
-      return inspectTree(exec, { ...input, path, scratch: own, include: inner });
+      return inspectTree(exec, { ...input, path, scratch: own, include: inner, branch: undefined });
     },
   });
   const links = submodules.submodules.map(({ path }) => path);
@@ -94,11 +101,12 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   const paths = [...names].filter(isTreePath);
   const { files, special } = await statTreeFiles(topLevel, paths, signal);
   // After the look at the files: one that changes in between is found here, one that changes later as it is sent.
-  const [state, changed, filtered] = await Promise.all([
+  const [state, changed, filtered, leftBehind] = await Promise.all([
     readRepositoryState(repository),
     // Looking into submodules, git would run what their repositories are set to run.
     git(['diff-files', '--name-status', '--ignore-submodules=all', '-z'], { env }),
     filteredPaths(repository, entries, env),
+    countLeftBehind(repository),
   ]);
   if ((await repositoryStamp(repository)) !== before) return undefined;
 
@@ -110,7 +118,7 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   const inner = submodules.submodules.flatMap(({ tree }) => (tree ? [tree] : []));
   const total = (count: (tree: WorkingTree) => number): number =>
     inner.reduce((sum, tree) => sum + count(tree), 0);
-  return {
+  const tree: WorkingTree = {
     repository,
     state,
     indexCopy,
@@ -121,6 +129,7 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
     touched: new Set([...changes].flatMap(([path, status]) => (status === 'M' ? [path] : []))),
     untracked: others.untracked + total((tree) => tree.untracked),
     ignored: others.ignored + total((tree) => tree.ignored),
+    leftBehind,
     warnings: [
       ...state.warnings,
       ...others.warnings,
@@ -130,6 +139,7 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
       ...submodules.warnings,
     ],
   };
+  return switchTree(tree, { from: found.head, scratch, signal });
 }
 
 /** Throws what `prepare` would throw for this path before it touches a guest; nothing else happens. */

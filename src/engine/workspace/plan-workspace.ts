@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { WorkspaceContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
@@ -18,14 +19,14 @@ interface PlannedFile {
  */
 export async function planWorkspace(
   { exec, layout }: Pick<WorkspaceContext, 'exec' | 'layout'>,
-  { path, includeUntracked, include }: ParsedParams<typeof workspacePlan>,
+  { path, includeUntracked, include, guestBranch: branch }: ParsedParams<typeof workspacePlan>,
   operation: Operation,
 ): Promise<ResultOf<typeof workspacePlan>> {
   const { signal } = operation;
   return withScratch(layout, async (scratch) => {
     operation.enter('Reading working tree');
-    const tree = await inspectTree(exec, { path, scratch, includeUntracked, include, signal });
-    const { totalBytes } = await buildShipment(tree, scratch, { fullHistory: false, token: 'none' });
+    const tree = await inspectTree(exec, { path, scratch, includeUntracked, include, branch, signal });
+    const { totalBytes } = await buildShipment(tree, scratch, { fullHistory: false, token: randomUUID() });
     const files = plannedFiles(tree);
     return {
       hostPath: tree.repository.topLevel,
@@ -37,6 +38,7 @@ export async function planWorkspace(
       bytes: totalBytes,
       untracked: tree.untracked,
       ignored: tree.ignored,
+      leftBehind: { ...tree.leftBehind },
       warnings: [...tree.warnings],
     };
   });

@@ -89,6 +89,7 @@ export async function prepareWorkspace(
         bytes: shipment.totalBytes,
         untracked: tree.untracked,
         ignored: tree.ignored,
+        leftBehind: { ...tree.leftBehind },
         created: chosen.created,
         update: plan && {
           removed: plan.remove.size,
@@ -116,7 +117,7 @@ type Inspected = WorkingTree & { readonly scratch: string };
 /** Returns a function that reads the tree, each time into a directory of its own. */
 async function inspector(
   { exec }: WorkspaceContext,
-  { path, includeUntracked, include }: PrepareParams,
+  { path, includeUntracked, include, guestBranch: branch }: PrepareParams,
   { scratch, signal }: Pick<InspectInput, 'scratch' | 'signal'>,
 ): Promise<() => Promise<Inspected>> {
   let count = 0;
@@ -124,7 +125,7 @@ async function inspector(
     const own = join(scratch, String(++count));
     await mkdir(own, { mode: 0o700 });
     return {
-      ...(await inspectTree(exec, { path, scratch: own, includeUntracked, include, signal })),
+      ...(await inspectTree(exec, { path, scratch: own, includeUntracked, include, branch, signal })),
       scratch: own,
     };
   };

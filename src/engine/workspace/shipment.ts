@@ -128,7 +128,7 @@ export function packEntry(file: string): Promise<TarEntry> {
 
 export function workingEntry(topLevel: string, file: TreeFile): TarEntry {
   const { path, mode, mtimeSeconds, sizeBytes, target, stamp } = file;
-  const source = hostBytes(topLevel, path);
+  const source = file.source ?? hostBytes(topLevel, path);
   const content = target
     ? ({ kind: 'symlink', target, source, stamp } as const)
     : ({ kind: 'file', sizeBytes, source, stamp } as const);

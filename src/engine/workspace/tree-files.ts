@@ -15,6 +15,8 @@ export interface TreeFile {
   readonly target?: Buffer;
   /** Equal as long as the file is */
   readonly stamp: string;
+  /** Where it is, when not in the working tree */
+  readonly source?: Buffer;
 }
 
 export interface TreeFiles {
