@@ -55,7 +55,7 @@ export function abortError(signal: AbortSignal): BangerError {
 
 /**
  * What the host refused, in words for the person at the keyboard: a full or failing disk, a closed or read-only
- * directory, too few descriptors or processes, a database that cannot be used. Undefined for what is no such thing;
+ * directory, a path that leads nowhere, too few descriptors or processes, a database that cannot be used. Undefined for what is no such thing;
  * of several errors joined, the first that is one. `directory` is named by errors that do not say which file it was.
  */
 export function explainHostError(error: unknown, directory?: string): BangerError | undefined {
@@ -105,6 +105,12 @@ export function explainHostError(error: unknown, directory?: string): BangerErro
         `${where} may not be used by you (${code})`,
         `See whose it is with: ls -ld ${place as string}`,
       );
+    case 'ENOMEM':
+      return explain(
+        'host_unsupported',
+        'The host has no memory left (ENOMEM)',
+        'See what takes it with: banger vm stats; free -m',
+      );
     case 'EMFILE':
     case 'ENFILE':
       return explain(
@@ -127,6 +133,11 @@ export function explainHostError(error: unknown, directory?: string): BangerErro
         'Close what reads or copies banger.db, then try again: banger engine status shows where it is',
       );
   }
+  const odd = oddPlaces[code];
+  if (odd) {
+    if (place === undefined) return undefined;
+    return explain('host_unsupported', `${where} ${odd.what} (${code})`, odd.hint(place as string));
+  }
   if (code === 'EIO' || code.startsWith('SQLITE_IOERR'))
     return explain(
       'host_unsupported',
@@ -147,5 +158,43 @@ export function explainHostError(error: unknown, directory?: string): BangerErro
     );
   return undefined;
 }
+
+/** What a path can be that makes it of no use, whoever asks: the path itself is to be changed. */
+const oddPlaces: Readonly<
+  Record<string, { readonly what: string; readonly hint: (place: string) => string } | undefined>
+> = {
+  ENOTDIR: {
+    what: 'cannot be used: something above it is a file and no directory',
+    hint: (place) => `See which, and choose another place: namei -l ${place}`,
+  },
+  EISDIR: {
+    what: 'is a directory where a file should be',
+    hint: (place) => `Move it away: mv ${place} ${place}.old`,
+  },
+  ELOOP: {
+    what: 'cannot be reached: its symlinks lead in a circle',
+    hint: (place) => `See how: namei -l ${place}`,
+  },
+  ENAMETOOLONG: {
+    what: 'is a longer path, or has a longer name, than the filesystem takes',
+    hint: () => 'Choose a shorter place: BANGER_HOME=DIR banger …',
+  },
+  EFBIG: {
+    what: 'would be larger than the filesystem, or your file size limit, allows',
+    hint: () => 'See the limit with: ulimit -f',
+  },
+  ESTALE: {
+    what: 'is on a network filesystem whose server has forgotten it',
+    hint: (place) => `Mount that anew, or choose another place; see: df ${place}`,
+  },
+  ENODEV: {
+    what: 'is on a filesystem that cannot do what is needed',
+    hint: (place) => `Choose a place on a disk of this host; see: df -T ${place}`,
+  },
+  ETXTBSY: {
+    what: 'is a program that runs, and cannot be written now',
+    hint: (place) => `See what runs it with: fuser -v ${place}`,
+  },
+};
 
 const makeRoom = 'Make room there, for example with: banger image prune --all; banger vm list';
