@@ -14,16 +14,16 @@ export function changesSummary({ vm, files }: Changes): string {
   return `${count} changed in VM "${vm}": ${total('added')} lines added, ${total('removed')} removed`;
 }
 
-/** What the mails of a VM's commits have, and what they have not. */
-export function commitsSummary({ vm, files, commits = [], merges = [] }: ExportHead): string[] {
+/** What the mails of a VM's commits have, and what they have not or not by itself. */
+export function commitsSummary({ vm, files, commits = [], merged = [] }: ExportHead): string[] {
   const count = (number: number, what: string): string => `${number} ${what}${number === 1 ? '' : 's'}`;
   const lines = [
     commits.length === 0
       ? `No new commits in VM "${vm}"`
       : `${count(commits.length, 'commit')} of VM "${vm}"`,
   ];
-  for (const { oid, subject } of merges) {
-    lines.push(`Left out, a merge: ${printable(`${oid.slice(0, 12)} ${subject}`)}`);
+  for (const { oid, subject } of merged) {
+    lines.push(`In the mail of a merge: ${printable(`${oid.slice(0, 12)} ${subject}`)}`);
   }
   if (files.length > 0) {
     lines.push(

@@ -25,13 +25,14 @@ const maxJsonBytes = 256 * 1024 * 1024;
 
 const help = `
 The patch has all that changed, commits made in the VM included, and may have up to 4 GiB. With --commits those commits
-come one by one instead, as mails for git am: an mbox, or a file for each with -o DIR. Merges have no mail, and changes
-that are not committed in the VM are not in them; both are said.
+come one by one instead, as mails for git am: an mbox, or a file for each with -o DIR. A merge is one mail with all that it
+brought. Changes that are not committed in the VM are not in them, which is said. --keep-cr lets git am take files with
+CRLF as they are.
 
 Examples:
   banger workspace export . | git apply
   banger workspace export . --stat
-  banger workspace export . --commits | git am
+  banger workspace export . --commits | git am --keep-cr
   banger workspace export . --name-only -z | xargs -0 ls -l`;
 
 export function workspaceExportCommand(cli: Cli): Command {

@@ -230,7 +230,7 @@ const committed = {
     { oid: one, subject: '../../first: things' },
     { oid: two, subject: 'second' },
   ],
-  merges: [{ oid: '3'.repeat(40), subject: 'a merge \u001b[2J' }],
+  merged: [{ oid: '3'.repeat(40), subject: 'a merge \u001b[2J' }],
 };
 const mails = [
   `From ${one} Mon Sep 17 00:00:00 2001\nSubject: first\n\nFrom ${'4'.repeat(40)} Mon Sep 17 00:00:00 2001\nnot a mail\n\n`,
@@ -245,7 +245,7 @@ test('commits are an mbox on stdout, and what it has not is said', async () => {
   expect(stdout.toString()).toBe(mails.join(''));
   expect(talk).toEqual([
     '2 commits of VM "web"',
-    'Left out, a merge: 333333333333 a merge \\x1b[2J',
+    'In the mail of a merge: 333333333333 a merge \\x1b[2J',
     'Left out: changes in 2 files that are not committed in the VM; the patch has them, without --commits',
   ]);
 });

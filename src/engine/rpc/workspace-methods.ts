@@ -170,8 +170,8 @@ export const exportHead = z.object({
   files: z.array(workspaceChange),
   /** Those in the mails, the oldest first */
   commits: z.optional(z.array(guestCommit)),
-  /** Those that are left out */
-  merges: z.optional(z.array(guestCommit)),
+  /** Those that a merge brought: they are in its mail, and have none of their own */
+  merged: z.optional(z.array(guestCommit)),
   warnings: z.array(z.string()),
 });
 export type ExportHead = z.output<typeof exportHead>;
@@ -196,8 +196,14 @@ export const workspaceList = question(
 export const appliedChange = z.extend(workspaceChange, {
   /** `present`: the host's file has this change already; `merged`: both sides changed it */
   outcome: z.enum(['applied', 'merged', 'present', 'conflict']),
-  /** Why it is a conflict */
+  /** Kind of a conflict, as git names it */
+  conflict: z.optional(
+    z.enum(['content', 'add/add', 'modify/delete', 'file/directory', 'distinct types', 'submodule']),
+  ),
+  /** What is in conflict, in git's words */
   reason: z.optional(z.string()),
+  /** Whether the file here is written, or would be without `dryRun` and other files' conflicts; lines and bytes are those written */
+  isWritten: z.boolean(),
 });
 export type AppliedChange = z.output<typeof appliedChange>;
 
@@ -211,6 +217,8 @@ export const workspaceApply = method(
     dryRun: z._default(z.boolean(), false),
     /** Writes files with conflicts too, with git's conflict markers */
     markers: z._default(z.boolean(), false),
+    /** Permissions that new files do not get; the caller's own */
+    umask: z._default(z.int().check(z.gte(0), z.lte(0o777)), 0o022),
   }),
   z.object({
     vm: z.string(),

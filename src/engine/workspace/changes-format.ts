@@ -1,5 +1,6 @@
+import { BangerError } from '../../errors.ts';
 import type { WorkspaceChange } from '../rpc/workspace-methods.ts';
-import { isTreePath, pathText, unquotedPath, type RawPath } from './raw-path.ts';
+import { displayPath, isTreePath, pathText, unquotedPath, type RawPath } from './raw-path.ts';
 
 /** One side of a changed path, as git has it. */
 export interface GitEntry {
@@ -25,10 +26,12 @@ export interface ParsedChanges {
 
 const statuses = { A: 'added', D: 'deleted', M: 'modified', T: 'type-changed' } as const;
 const nestedMode = '160000';
+/** Those that git has: none, file, executable file, symlink, and a repository of its own. */
+const modes = new Set(['000000', '100644', '100755', '120000', nestedMode]);
 
 /**
  * Parses `git diff-index --raw --numstat` of a guest. Undefined when it is anything else: a guest may answer what it
- * likes, and a path that leads out of a working tree must not come further than here.
+ * likes. A path that leads out of a working tree, or into its repository, comes no further than here: it throws.
  */
 export function parseChanges(output: Buffer): ParsedChanges | undefined {
   if (output.length > 0 && output.at(-1) !== 0x0a) return undefined;
@@ -43,8 +46,10 @@ export function parseChanges(output: Buffer): ParsedChanges | undefined {
     if (path === undefined) return undefined;
     const known = changes.get(path);
     if (raw) {
-      if (known || !isTreePath(path)) return undefined;
+      if (!isTreePath(path)) throw impossiblePath(path);
+      if (known) return undefined;
       const [, oldMode, newMode, oldOid, newOid, status] = raw as unknown as string[];
+      if (![oldMode, newMode].every((mode) => modes.has(mode!))) return undefined;
       if (oldMode === nestedMode || newMode === nestedMode) nested.push(path);
       changes.set(path, { path: pathText(path), status: statuses[status as keyof typeof statuses] });
       sides.set(path, { path, before: side(oldMode!, oldOid!), after: side(newMode!, newOid!) });
@@ -59,6 +64,15 @@ export function parseChanges(output: Buffer): ParsedChanges | undefined {
     sides.delete(path);
   }
   return { files: [...changes.values()], paths: [...sides.values()], nested };
+}
+
+/** No git has such a path in a tree: something else has answered for it. */
+export function impossiblePath(path: RawPath): BangerError {
+  return new BangerError(
+    'command_failed',
+    `The VM says that it changed "${displayPath(path)}", a path that no working tree has; nothing of it is taken`,
+    { hint: 'Do not trust what is in that VM: its git has been tampered with' },
+  );
 }
 
 function side(mode: string, oid: string): GitEntry | undefined {

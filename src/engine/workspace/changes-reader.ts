@@ -1,5 +1,5 @@
 import { BangerError } from '../../errors.ts';
-import { parseChanges, type ParsedChanges } from './changes-format.ts';
+import { impossiblePath, parseChanges, type ParsedChanges } from './changes-format.ts';
 import { isTreePath, unquotedPath, type RawPath } from './raw-path.ts';
 
 /** A list longer than this is refused: some 500,000 files. */
@@ -71,7 +71,8 @@ function parseOutput(output: Buffer): ParsedChanges | undefined {
   const dirty: RawPath[] = [];
   for (const line of text.slice(0, end).split('\n').slice(0, -1)) {
     const path = unquotedPath(line);
-    if (path === undefined || !isTreePath(path)) return undefined;
+    if (path === undefined) return undefined;
+    if (!isTreePath(path)) throw impossiblePath(path);
     dirty.push(path);
   }
   const changes = parseChanges(output.subarray(end + 2));

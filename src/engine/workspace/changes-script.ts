@@ -19,6 +19,7 @@ export const guestGitSettings = [
   // What was sent bears the times of the host's files; their inodes are the guest's own.
   'core.checkStat=minimal',
   'core.trustctime=false',
+  'i18n.logOutputEncoding=UTF-8',
   'index.sparse=false',
   'safe.directory=*',
 ].flatMap((setting) => ['-c', setting]);

@@ -5,6 +5,7 @@ import type { EngineStream } from '../rpc/frame-stream.ts';
 import type { ParsedParams } from '../rpc/method.ts';
 import type { ExportHead, workspaceExport } from '../rpc/workspace-methods.ts';
 import { resolveWorkspace } from './bound-vm.ts';
+import { patchFilterWarnings } from './filtered-paths.ts';
 import { readCommits } from './guest-commits.ts';
 import { readChanges } from './guest-changes.ts';
 import { readSizes } from './guest-sizes.ts';
@@ -59,8 +60,11 @@ export async function exportWorkspace(
       const files = await readSizes(workspace, changes);
       return { ...place, files, warnings: nestedWarnings(changes.nested) };
     }
-    const { files, nested } = await readChanges(workspace, { onPatch: onPiece });
-    return { ...place, files: [...files], warnings: nestedWarnings(nested) };
+    const { files, nested, paths } = await readChanges(workspace, { onPatch: onPiece });
+    const { signal } = operation;
+    const names = paths.map(({ path }) => path);
+    const filtered = await patchFilterWarnings(context.exec, { hostPath, paths: names, signal });
+    return { ...place, files: [...files], warnings: [...nestedWarnings(nested), ...filtered] };
   });
 }
 

@@ -26,10 +26,12 @@ export interface ReadOptions {
   readonly base?: string;
   /** Takes the patch for `git apply`, piece by piece; without it none is made */
   readonly onPatch?: (piece: Buffer) => Promise<void>;
+  /** How long all of it may be; 4 GiB when absent */
+  readonly maxPatchBytes?: number;
 }
 
 /** More than this is no change to review, and a guest could go on for ever: 4 GiB. */
-const maxPatchBytes = 4 * 1024 ** 3;
+const mostPatchBytes = 4 * 1024 ** 3;
 
 /**
  * Compares a guest's workspace with what was sent, in one go: the fewest programs and round trips, since the guest
@@ -50,7 +52,7 @@ export async function readChanges(
 async function runScript(
   workspace: GuestWorkspace,
   git: string,
-  { base = workspace.baseTree, onPatch }: ReadOptions,
+  { base = workspace.baseTree, onPatch, maxPatchBytes = mostPatchBytes }: ReadOptions,
 ): Promise<GuestChanges | undefined> {
   const { guest, guestPath, signal, vmName } = workspace;
   const format = onPatch ? '-p --binary' : '';
@@ -62,19 +64,11 @@ async function runScript(
   process.stdio.end();
   const reader = new ChangesReader(onPatch ?? (async () => undefined));
   let bytes = 0;
-  try {
-    for await (const chunk of process.stdio.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      if (bytes > maxPatchBytes) throw tooLarge(workspace);
-      await reader.push(chunk);
-    }
-  } catch (error) {
-    process.close();
-    if (signal.aborted) throw abortError(signal);
-    // A connection that is lost ends the stream first; how it was lost is told here.
-    if (errnoOf(error) === 'ERR_STREAM_PREMATURE_CLOSE') await process.exit;
-    throw error;
-  }
+  await readOutput(process, signal, async (chunk) => {
+    bytes += chunk.length;
+    if (bytes > maxPatchBytes) throw tooLarge(workspace, maxPatchBytes);
+    await reader.push(chunk);
+  });
   const exit = await process.exit;
   if (exit.code === noGitExitCode && git === anyGit) return undefined;
   if (exit.code !== 0) throw unreadable(workspace, stderr());
@@ -84,6 +78,25 @@ async function runScript(
     'command_failed',
     `VM "${vmName}" answered with something that is not a list of changes`,
   );
+}
+
+/** Hands on what a program prints until it ends; ends it when that fails. */
+export async function readOutput(
+  process: GuestProcess,
+  signal: AbortSignal,
+  onChunk: (chunk: Buffer) => Promise<void>,
+): Promise<void> {
+  try {
+    for await (const chunk of process.stdio.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      await onChunk(chunk);
+    }
+  } catch (error) {
+    process.close();
+    if (signal.aborted) throw abortError(signal);
+    // A connection that is lost ends the stream first; how it was lost is told here.
+    if (errnoOf(error) === 'ERR_STREAM_PREMATURE_CLOSE') await process.exit;
+    throw error;
+  }
 }
 
 /** Collects the beginning and the end of what a program complains about. */
@@ -103,7 +116,7 @@ export function unreadable({ vmName, guestPath }: GuestWorkspace, stderr: string
   });
 }
 
-function tooLarge({ vmName, guestPath }: GuestWorkspace): BangerError {
+function tooLarge({ vmName, guestPath }: GuestWorkspace, maxPatchBytes: number): BangerError {
   return new BangerError(
     'command_failed',
     `The changes in VM "${vmName}" make a patch of more than ${formatBytes(maxPatchBytes)}`,

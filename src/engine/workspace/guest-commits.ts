@@ -2,21 +2,23 @@ import { BangerError } from '../../errors.ts';
 import type { GuestOutput } from '../guest.ts';
 import type { ExportHead, GuestCommit } from '../rpc/workspace-methods.ts';
 import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
-import { collectErrors, readChanges, unreadable, type GuestWorkspace } from './guest-changes.ts';
+import { collectErrors, readChanges, readOutput, unreadable, type GuestWorkspace } from './guest-changes.ts';
 
 /** More mails than anybody reads. */
 const maxCommits = 10_000;
 /** A guest could go on for ever: 4 GiB. */
 const maxMailBytes = 4 * 1024 ** 3;
 
-type Commits = Required<Pick<ExportHead, 'files' | 'warnings' | 'commits' | 'merges'>>;
+type Commits = Required<Pick<ExportHead, 'files' | 'warnings' | 'commits' | 'merged'>>;
 
 /**
- * Hands on the commits that were made in a guest since the tree was sent, as mails for `git am`, the oldest first.
+ * Hands on the commits that were made in a guest since the tree was sent, as mails for `git am`, the oldest first. They
+ * make the tree of the guest's HEAD, exactly.
  *
- * Merges have no patch of their own: they are named, and left out. When the commit that was sent is not in the history
- * of the guest's HEAD, which somebody has rewritten, commits count from where both histories part. What is not
- * committed is listed and left out.
+ * Where there are merges, the mails follow the first parents: a merge is one mail with all that it brought, since the
+ * commits of both its sides, one after another, need not apply. Those of the other sides are named. When the commit
+ * that was sent is not in the history of the guest's HEAD, which somebody has rewritten, commits count from where both
+ * histories part. What is not committed is listed and left out, and so are commits that change nothing.
  */
 export async function readCommits(
   workspace: GuestWorkspace,
@@ -26,22 +28,39 @@ export async function readCommits(
   const head = await resolveCommit(workspace, 'HEAD');
   if (sent !== undefined) await requireCommit(workspace, sent);
   const { files, nested } = await readChanges(workspace, { base: head ?? emptyTree(workspace.baseTree) });
-  const none = { files: [...files], commits: [], merges: [], warnings: nestedWarnings(nested.length) };
+  const none = { files: [...files], commits: [], merged: [], warnings: nestedWarnings(nested.length) };
   if (head === undefined || head === sent) return none;
 
   const range = sent === undefined ? [head] : [head, `^${sent}`];
   const all = await listCommits(workspace, range);
-  const commits = all.filter(({ parents }) => parents < 2).map(withoutParents);
-  const merges = all.filter(({ parents }) => parents >= 2).map(withoutParents);
+  const hasMerges = all.some(({ parents }) => parents.length > 1);
+  const chain = hasMerges ? await listCommits(workspace, ['--first-parent', ...range]) : all;
+  const isEmpty = await emptyCommits(workspace, chain);
+  const mailed = chain.filter((commit) => !isEmpty(commit));
+  const inChain = new Set(chain.map(({ oid }) => oid));
+
   const warnings = [...none.warnings];
   const isRewritten = sent !== undefined && !(await isAncestor(workspace, sent, head));
+  const from = chain[0]?.parents[0];
   if (isRewritten) {
     warnings.push(
       `History was rewritten in the VM: ${sent.slice(0, 12)}, which was sent, is not in it, and the mails begin where both part`,
     );
+  } else if (sent !== undefined && from !== undefined && from !== sent) {
+    warnings.push(
+      `What was sent, ${sent.slice(0, 12)}, was merged into another branch in the VM: the mails begin at ${from.slice(0, 12)}`,
+    );
   }
-  if (commits.length > 0) await readMails(workspace, { range, isFromRoot: sent === undefined }, onMail);
-  return { ...none, commits, merges, warnings };
+  for (const { oid, subject } of chain.filter(isEmpty))
+    warnings.push(`A commit that changes nothing has no mail: ${oid.slice(0, 12)} ${subject}`);
+  if (mailed.length > 0)
+    await readMails(workspace, { range, isFromRoot: sent === undefined, hasMerges }, onMail);
+  return {
+    ...none,
+    commits: mailed.map(withoutParents),
+    merged: all.filter(({ oid }) => !inChain.has(oid)).map(withoutParents),
+    warnings,
+  };
 }
 
 function nestedWarnings(count: number): string[] {
@@ -83,10 +102,16 @@ async function isAncestor(workspace: GuestWorkspace, one: string, other: string)
   throw unreadable(workspace, stderr);
 }
 
-type ListedCommit = GuestCommit & { readonly parents: number };
+type ListedCommit = GuestCommit & { readonly parents: readonly string[]; readonly tree: string };
 
 async function listCommits(workspace: GuestWorkspace, range: readonly string[]): Promise<ListedCommit[]> {
-  const format = ['-z', '--reverse', '--topo-order', '--format=%H%n%P%n%s', `--max-count=${maxCommits + 1}`];
+  const format = [
+    '-z',
+    '--reverse',
+    '--topo-order',
+    '--format=%H%n%T%n%P%n%s',
+    `--max-count=${maxCommits + 1}`,
+  ];
   const { exit, stdout, stderr } = await git(workspace, ['log', '--no-show-signature', ...format, ...range]);
   if (exit.code !== 0) throw unreadable(workspace, stderr);
   const commits = stdout
@@ -94,13 +119,14 @@ async function listCommits(workspace: GuestWorkspace, range: readonly string[]):
     .split('\0')
     .filter((text) => text !== '')
     .map((text) => {
-      const match = /^([0-9a-f]{40,64})\n([0-9a-f ]*)\n([^]*)$/.exec(text);
+      const match = /^([0-9a-f]{40,64})\n([0-9a-f]{40,64})\n([0-9a-f ]*)\n([^]*)$/.exec(text);
       if (!match) throw unreadable(workspace, '');
-      const [, oid, parents, subject] = match;
+      const [, oid, tree, parents, subject] = match;
       return {
         oid: oid!,
+        tree: tree!,
         subject: subject!.slice(0, 1000),
-        parents: parents!.split(' ').filter(Boolean).length,
+        parents: parents!.split(' ').filter(Boolean),
       };
     });
   if (commits.length <= maxCommits) return commits;
@@ -113,6 +139,22 @@ async function listCommits(workspace: GuestWorkspace, range: readonly string[]):
   );
 }
 
+/** Finds commits with the tree of their first parent: git makes no mails of them. */
+async function emptyCommits(
+  workspace: GuestWorkspace,
+  chain: readonly ListedCommit[],
+): Promise<(commit: ListedCommit) => boolean> {
+  const trees = new Map(chain.map(({ oid, tree }) => [oid, tree]));
+  for (const { parents } of chain) {
+    const [parent] = parents;
+    if (parent === undefined || trees.has(parent)) continue;
+    const { stdout } = await git(workspace, ['rev-parse', '-q', '--verify', `${parent}^{tree}`]);
+    trees.set(parent, stdout.toString('latin1').trim());
+  }
+  return ({ tree, parents: [parent] }) =>
+    tree === (parent === undefined ? emptyTree(tree) : trees.get(parent));
+}
+
 function withoutParents({ oid, subject }: ListedCommit): GuestCommit {
   return { oid, subject };
 }
@@ -122,12 +164,18 @@ const mailFormat = [
   ...['--stdout', '--topo-order', '--subject-prefix=PATCH', '--no-attach', '--no-thread', '--no-signoff'],
   ...['--no-cover-letter', '--no-base', '--no-notes', '--no-to', '--no-cc', '--no-add-header', '-U3'],
   ...['--binary', '--full-index', '--no-renames', '--no-ext-diff', '--no-textconv', '--no-color'],
-  ...['--src-prefix=a/', '--dst-prefix=b/'],
+  ...['--src-prefix=a/', '--dst-prefix=b/', '--submodule=short'],
 ];
+/** Git leaves merges out unless it is told how many parents there may be. */
+const withMerges = ['--max-parents=-1', '--first-parent', '--diff-merges=first-parent'];
 
 async function readMails(
   workspace: GuestWorkspace,
-  { range, isFromRoot }: { readonly range: readonly string[]; readonly isFromRoot: boolean },
+  {
+    range,
+    isFromRoot,
+    hasMerges,
+  }: { readonly range: readonly string[]; readonly isFromRoot: boolean; readonly hasMerges: boolean },
   onMail: (piece: Buffer) => Promise<void>,
 ): Promise<void> {
   const { guest, ensureGit, guestPath, signal } = workspace;
@@ -140,6 +188,7 @@ async function readMails(
       ...guestGitSettings,
       'format-patch',
       ...mailFormat,
+      ...(hasMerges ? withMerges : []),
       ...root,
       ...range,
     ],
@@ -148,17 +197,17 @@ async function readMails(
   const stderr = collectErrors(process);
   process.stdio.end();
   let bytes = 0;
-  for await (const chunk of process.stdio.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+  await readOutput(process, signal, async (chunk) => {
     bytes += chunk.length;
-    if (bytes > maxMailBytes) {
-      process.close();
-      throw new BangerError(
-        'command_failed',
-        `The commits in VM "${workspace.vmName}" make mails of more than 4 GiB`,
-      );
-    }
+    if (bytes > maxMailBytes) throw tooLong(workspace);
     await onMail(chunk);
-  }
+  });
   const exit = await process.exit;
   if (exit.code !== 0) throw unreadable(workspace, stderr());
+}
+
+function tooLong({ vmName }: GuestWorkspace): BangerError {
+  return new BangerError('command_failed', `The commits in VM "${vmName}" make mails of more than 4 GiB`, {
+    hint: 'Fetch them instead: banger workspace remote --help',
+  });
 }

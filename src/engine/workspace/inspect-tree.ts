@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { BangerError } from '../../errors.ts';
 import type { Exec } from '../../host/exec.ts';
 import { onGuestBranch, switchTree, type GuestBranch } from './guest-branch.ts';
+import { filteredPaths } from './filtered-paths.ts';
 import { copyIndex, parseChanged, parseEntries, type IndexEntry } from './index-entries.ts';
 import { countLeftBehind, type LeftBehind } from './left-behind.ts';
 import { repositoryStamp, waitForQuiet } from './quiet-repository.ts';
-import { displayPath, isTreePath, splitRaw, type RawPath } from './raw-path.ts';
+import { displayPath, isTreePath, type RawPath } from './raw-path.ts';
 import { findRepository, type Repository } from './repository.ts';
 import { readRepositoryState, type RepositoryState } from './repository-state.ts';
-import type { GitVariables } from './scratch-objects.ts';
 import { findSubmodules, type Submodule } from './submodules.ts';
 import { statTreeFiles, type TreeFile } from './tree-files.ts';
 import { findUntracked, isBelow, resolveIncludes } from './untracked-files.ts';
@@ -105,7 +105,11 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
     readRepositoryState(repository),
     // Looking into submodules, git would run what their repositories are set to run.
     git(['diff-files', '--name-status', '--ignore-submodules=all', '-z'], { env }),
-    filteredPaths(repository, entries, env),
+    filteredPaths(
+      repository,
+      entries.map((entry) => entry.path),
+      env,
+    ),
     countLeftBehind(repository),
   ]);
   if ((await repositoryStamp(repository)) !== before) return undefined;
@@ -145,30 +149,6 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
 /** Throws what `prepare` would throw for this path before it touches a guest; nothing else happens. */
 export async function checkTree(exec: Exec, path: string, signal: AbortSignal): Promise<Repository> {
   return findRepository(exec, path, signal);
-}
-
-/**
- * Tracked paths that go through a filter driver (LFS and the like) on this host. What git has stored of them
- * is not what lies in the working tree.
- */
-async function filteredPaths(
-  { config, git }: Repository,
-  entries: readonly IndexEntry[],
-  env: GitVariables,
-): Promise<RawPath[]> {
-  const drivers = new Set<string>();
-  for (const name of config.keys()) {
-    const match = /^filter\.([^]+)\.(?:clean|process)$/.exec(name);
-    if (match) drivers.add(Buffer.from(match[1]!).toString('latin1'));
-  }
-  if (drivers.size === 0 || entries.length === 0) return [];
-  const input = Buffer.from(entries.map((entry) => `${entry.path}\0`).join(''), 'latin1');
-  const fields = splitRaw((await git(['check-attr', '-z', '--stdin', 'filter'], { env, input })).stdout);
-  const filtered: RawPath[] = [];
-  for (let at = 0; at + 2 < fields.length; at += 3) {
-    if (drivers.has(fields[at + 2]!)) filtered.push(fields[at]!);
-  }
-  return filtered;
 }
 
 function filterWarning(filtered: readonly RawPath[]): string {

@@ -1,8 +1,13 @@
 import { execFileSync } from 'node:child_process';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { chmodSync, rmSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.ts';
 import { gitEnvironment } from '../../support/git-repo.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
+
+/** Many runs of git, each a process. */
+vi.setConfig({ testTimeout: 300_000 });
 
 let fixture: Fixture;
 beforeEach(async () => {
@@ -26,7 +31,7 @@ async function exportCommits() {
 
 function am(mbox: Buffer): void {
   const env = { PATH: process.env['PATH'], ...gitEnvironment };
-  execFileSync('git', ['am', '-q'], { cwd: fixture.repo.path, env, input: mbox });
+  execFileSync('git', ['am', '-q', '--keep-cr'], { cwd: fixture.repo.path, env, input: mbox });
 }
 
 test("the guest's commits arrive by git am, whatever it configures mails to look like; what is not committed is named", async () => {
@@ -41,9 +46,9 @@ test("the guest's commits arrive by git am, whatever it configures mails to look
   copy.git('add', 'c');
   copy.git('commit', '-qm', 'second: größe');
   copy.write('loose', 'loose\n');
-  const { commits, merges, files, warnings, mbox } = await exportCommits();
+  const { commits, merged, files, warnings, mbox } = await exportCommits();
   expect(commits?.map(({ subject }) => subject)).toEqual(['binary', 'second: größe']);
-  expect(merges).toEqual([]);
+  expect(merged).toEqual([]);
   expect(warnings).toEqual([]);
   expect(files).toEqual([{ path: 'loose', status: 'added', added: 1, removed: 0 }]);
   expect(mbox.toString()).not.toMatch(/X-Evil|EVIL/);
@@ -60,20 +65,72 @@ test('no new commits: no mails', async () => {
   expect(mbox).toHaveLength(0);
 });
 
-test('merges are named and left out', async () => {
+/** What `git am` made of the mails, in a clone of what was sent. */
+function expectSameTree(mbox: Buffer): void {
+  am(mbox);
+  const { copy, repo } = fixture;
+  expect(repo.git('rev-parse', 'HEAD^{tree}')).toBe(copy.git('rev-parse', 'HEAD^{tree}'));
+}
+
+test('a merge is one mail with all that it brought, whatever its sides had in common; the other commits are named', async () => {
   const { copy } = fixture;
+  copy.write('both', Array.from({ length: 9 }, (_, index) => `${index}\n`).join(''));
+  copy.commit('both');
   copy.git('checkout', '-qb', 'side');
   copy.write('b', 'side\n');
+  copy.write('both', copy.git('show', 'HEAD:both').replace('5', 'side'));
   copy.git('commit', '-qam', 'side');
   copy.git('checkout', '-q', 'main');
   copy.write('a', 'main\n');
+  copy.write('both', copy.git('show', 'HEAD:both').replace('5', 'main'));
   copy.git('commit', '-qam', 'main');
-  copy.git('merge', '-q', '-m', 'both', 'side');
-  const { commits, merges, mbox } = await exportCommits();
-  expect(commits?.map(({ subject }) => subject).toSorted()).toEqual(['main', 'side']);
-  expect(merges?.map(({ subject }) => subject)).toEqual(['both']);
-  am(mbox);
-  expect(fixture.repo.git('rev-parse', 'HEAD^{tree}')).toBe(copy.git('rev-parse', 'HEAD^{tree}'));
+  expect(() => copy.git('merge', '-q', '-m', 'both', 'side')).toThrow();
+  copy.write('both', 'resolved by hand\n');
+  copy.git('commit', '-qam', 'merged');
+  copy.write('after', 'after\n');
+  copy.commit('after');
+  const { commits, merged, mbox } = await exportCommits();
+  expect(commits?.map(({ subject }) => subject)).toEqual(['both', 'main', 'merged', 'after']);
+  expect(merged?.map(({ subject }) => subject)).toEqual(['side']);
+  expectSameTree(mbox);
+});
+
+test('every kind of change and name arrives by git am, exactly; commits without a change are named', async () => {
+  const { copy, repo } = fixture;
+  for (const [name, value] of [
+    ['diff.submodule', 'log'],
+    ['diff.renames', 'copies'],
+    ['diff.external', 'false'],
+    ['format.pretty', 'oneline'],
+    ['format.signature', 'From me'],
+    ['i18n.logOutputEncoding', 'latin1'],
+  ] as const)
+    copy.git('config', name, value);
+  copy.write('crlf', 'one\r\ntwo\r\n');
+  copy.write('no-end', 'no line end');
+  copy.write('binary', Buffer.from(Array.from({ length: 4096 }, (_, index) => (index * 7) % 256)));
+  copy.commit('files');
+  copy.git('commit', '-q', '--allow-empty', '-m', 'nothing');
+  copy.git('mv', 'a', 'grö ße\n"x"');
+  chmodSync(join(copy.path, 'b'), 0o755);
+  symlinkSync('../outside', join(copy.path, 'link'));
+  rmSync(join(copy.path, 'no-end'));
+  copy.write('crlf', 'one\r\nthree\r\n');
+  copy.write('binary', Buffer.from(Array.from({ length: 4096 }, (_, index) => (index * 5) % 256)));
+  copy.git('add', '-A');
+  const author = 'Zoë Ω. Ünï <zoe@example.com>';
+  const message =
+    'größe: ünïcode \u{1f427} subject that is so long that a mail has to fold it over more than a single line\n\nFrom here on, a body.\n';
+  copy.git('commit', '-q', `--author=${author}`, '-m', message);
+  const { commits, warnings, mbox } = await exportCommits();
+  expect(commits).toHaveLength(2);
+  expect(warnings).toEqual([
+    expect.stringMatching(/^A commit that changes nothing has no mail: [0-9a-f]{12} nothing$/),
+  ]);
+  expectSameTree(mbox);
+  const format = '--format=%an%n%ae%n%ad%n%B';
+  expect(repo.git('log', '-1', format)).toBe(copy.git('log', '-1', format));
+  repo.git('fsck', '--strict');
 });
 
 test('a history that was rewritten is said to be', async () => {

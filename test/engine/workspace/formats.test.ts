@@ -60,7 +60,7 @@ test('a list of changes is read with its line counts', () => {
   });
 });
 
-const hostileLists: [string, string][] = [
+test.each([
   ['a path above the tree', change('../../.ssh/authorized_keys')],
   ['an absolute path', change('/etc/passwd')],
   ['a path into the repository', change('sub/.GIT/hooks/pre-commit')],
@@ -68,17 +68,24 @@ const hostileLists: [string, string][] = [
   ['a path into the repository with what Windows drops', change('.git . ./config')],
   ['a path into the repository with what macOS drops', change('".g\\342\\200\\214it/config"')],
   ['a quoted path into the repository', change('"\\056git/config"')],
-  ['quotes that do not end', change('"a')],
   ['a zero byte in a path', change('"a\\000b"')],
+])('a guest that answers with %s is refused, with that path', (_, output) => {
+  expect(() => parseChanges(Buffer.from(output))).toThrow(
+    /^The VM says that it changed ".+", a path that no working tree has/s,
+  );
+});
+
+test.each([
+  ['quotes that do not end', change('"a')],
   ['an empty path', change('')],
   ['an unknown status', change('a', 'R100')],
+  ['a mode that git does not have', change('a', 'M', '100666')],
+  ['a directory as a file', change('a', 'M', '040000')],
   ['a path twice', change('a') + change('a')],
   ['counts of a file that is not listed', `${change('a')}1\t1\tb\n`],
   ['something else', 'hello\n'],
   ['a list cut short', change('a').slice(0, -1)],
-];
-
-test.each(hostileLists)('a guest that answers with %s is not believed', (_, output) => {
+])('a guest that answers with %s is not believed', (_, output) => {
   expect(parseChanges(Buffer.from(output))).toBeUndefined();
 });
 
@@ -116,9 +123,12 @@ test.each([1, 2, 7, 100_000])(
 test.each([
   ['nothing', ''],
   ['a patch and no list', fileDiff('a')],
-  ['a repository above the tree', '../lib\n.\n'],
 ])('a guest that answers with %s is not believed, and nothing of it handed on', async (_, output) => {
   expect(await readOutput(output, 50)).toEqual({ changes: undefined, patch: '' });
+});
+
+test('a guest that names a repository above the tree is refused', async () => {
+  await expect(readOutput('../lib\n.\n', 50)).rejects.toThrow('"../lib", a path that no working tree has');
 });
 
 test('names are shown so that they cannot be mistaken', () => {
