@@ -2,26 +2,35 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import type { ResultOf } from '../engine/rpc/method.ts';
 import { workspaceApply, type AppliedChange } from '../engine/rpc/workspace-methods.ts';
-import { changesSummary, statLine } from './changes-text.ts';
-import type { Cli } from './cli.ts';
 import { printable } from '../printable.ts';
+import type { Cli } from './cli.ts';
+import { diffstat } from './diffstat.ts';
 
 interface ApplyOptions {
   readonly vm?: string;
   readonly dryRun?: boolean;
+  readonly check?: boolean;
   readonly markers?: boolean;
 }
 
 type ApplyResult = ResultOf<typeof workspaceApply>;
+
+const help = `
+The changes are merged with yours as git merges, and written all or not at all; what you have staged stays staged. The
+exit code is 1 when files are in conflict: then nothing is written, unless --markers asks for it.
+
+Examples:
+  banger workspace apply . --check
+  banger workspace apply . --markers`;
 
 export function workspaceApplyCommand(cli: Cli): Command {
   return new Command('apply')
     .description('Merge what changed in the VM into the working tree here; the index is left alone')
     .argument('[path]', 'a directory of the working tree (default: the current one, or all that --vm has)')
     .option('--vm <name>', 'the VM (default: the one the tree was last sent to)')
-    .option('--dry-run', 'show what would change, conflicts included, and write nothing')
+    .option('--check, --dry-run', 'show what would change, conflicts included, and write nothing')
     .option('--markers', 'write files with conflicts too, with conflict markers (default: write nothing)')
-    .addHelpText('after', '\nExample:\n  banger workspace apply . --dry-run')
+    .addHelpText('after', help)
     .action(async (path: string | undefined, options: ApplyOptions) => {
       const isVmAlone = path === undefined && options.vm !== undefined;
       const result = await cli.call(workspaceApply, {
@@ -29,34 +38,53 @@ export function workspaceApplyCommand(cli: Cli): Command {
         vm: options.vm,
         dryRun: options.dryRun ?? false,
         markers: options.markers ?? false,
+        umask: process.umask(),
       });
       for (const warning of result.warnings) cli.say(`Warning: ${printable(warning)}`);
-      cli.say(changesSummary(result));
-      cli.print(result, ({ files }) => files.map(changeLine).join('\n'));
-      if (result.files.length > 0) cli.say(outcome(result, options));
+      cli.print(result, ({ files }) =>
+        [...files.flatMap(mergeLine), stat(files, cli.columns)].filter(Boolean).join('\n'),
+      );
+      const words = [path, ...(options.vm === undefined ? [] : ['--vm', options.vm])];
+      const again = ['banger workspace apply', ...words.filter((word) => word !== undefined)].join(' ');
+      cli.say(outcome(result, options, printable(again)));
       // As `git apply` and `git merge`: conflicts are a failure, markers written or not.
       if (result.hasConflicts) cli.exitWith(1);
     });
 }
 
-const notes = { applied: '', merged: '  (merged)', present: '  (already here)', conflict: '' } as const;
-
-function changeLine(file: AppliedChange): string {
-  const note =
-    file.outcome === 'conflict' ? `  CONFLICT: ${printable(file.reason ?? '')}` : notes[file.outcome];
-  return `${statLine(file)}${note}`;
+/** What git says of a file while it merges. */
+function mergeLine({ path, outcome: what, conflict, reason }: AppliedChange): string[] {
+  if (what === 'merged') return [`Auto-merging ${printable(path)}`];
+  return what === 'conflict' ? [`CONFLICT (${conflict}): ${printable(reason ?? '')}`] : [];
 }
 
-function outcome({ files, hostPath, isApplied, hasConflicts }: ApplyResult, options: ApplyOptions): string {
+function stat(files: readonly AppliedChange[], columns: number | undefined): string {
+  return diffstat(
+    files.filter(({ isWritten }) => isWritten),
+    columns,
+  );
+}
+
+/** How it ended, and what to do next: the same command again, or another one. */
+function outcome(
+  { vm, files, hostPath, hasConflicts }: ApplyResult,
+  options: ApplyOptions,
+  again: string,
+): string {
+  if (files.length === 0) return `No changes in VM "${vm}"`;
   const count = (wanted: (file: AppliedChange) => boolean): string => {
     const number = files.filter(wanted).length;
     return `${number} ${number === 1 ? 'file' : 'files'}`;
   };
   const conflicts = count(({ outcome: each }) => each === 'conflict');
+  if (hasConflicts && !options.markers)
+    return `Nothing was written: ${conflicts} in conflict. Write the others, and conflict markers, with: ${again} --markers`;
+  if (!files.some(({ isWritten }) => isWritten))
+    return `Nothing to write: ${printable(hostPath)} has all changes of VM "${vm}"`;
   if (options.dryRun)
-    return hasConflicts ? `Nothing was written; ${conflicts} in conflict` : 'Nothing was written';
-  if (!isApplied)
-    return `Nothing was written: ${conflicts} in conflict. Write the rest, and conflict markers, with: banger workspace apply ${printable(hostPath)} --markers`;
-  const written = count(({ outcome: each }) => each === 'applied' || each === 'merged');
-  return `Applied ${written} to ${printable(hostPath)}${hasConflicts ? `; resolve the conflicts in ${conflicts}` : ''}`;
+    return `Nothing was written. Write it with: ${again}${options.markers ? ' --markers' : ''}`;
+  const applied = `Applied ${count(({ isWritten, outcome: each }) => isWritten && each !== 'conflict')} to ${printable(hostPath)}`;
+  return hasConflicts
+    ? `${applied}. Resolve the conflicts in ${conflicts}; find markers with: git diff --check`
+    : applied;
 }

@@ -1,21 +1,23 @@
 import { join } from 'node:path';
-import { BangerError, errorText } from '../../errors.ts';
+import { BangerError } from '../../errors.ts';
 import type { WorkspaceContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
-import type { AppliedChange, workspaceApply } from '../rpc/workspace-methods.ts';
+import type { workspaceApply } from '../rpc/workspace-methods.ts';
+import { compareTrees, type ChangeSize } from './compare-trees.ts';
 import { resolveWorkspace } from './bound-vm.ts';
 import { fetchBlobs } from './fetch-blobs.ts';
-import { withoutFilters } from './git-config.ts';
 import { readChanges, type GuestChanges, type GuestWorkspace } from './guest-changes.ts';
 import { withGuestWorkspace } from './guest-workspace.ts';
-import { hostGit } from './host-git.ts';
+import { runnableWarnings } from './host-programs.ts';
 import { inspectTree, type WorkingTree } from './inspect-tree.ts';
 import { mergeChanges, type MergedPath } from './merge-changes.ts';
-import { displayPath } from './raw-path.ts';
+import { displayPath, type RawPath } from './raw-path.ts';
 import { refuseChanges } from './refuse-changes.ts';
+import { replaceFiles } from './replace-files.ts';
 import { withScratch } from './scratch.ts';
 import { scratchObjects, writeTree, type GitVariables } from './scratch-objects.ts';
+import { stageFiles, withStaging } from './stage-files.ts';
 
 type ApplyParams = ParsedParams<typeof workspaceApply>;
 type ApplyResult = ResultOf<typeof workspaceApply>;
@@ -23,10 +25,9 @@ type ApplyResult = ResultOf<typeof workspaceApply>;
 /**
  * Merges what changed in a guest into the working tree on the host, three ways: against the tree as it was sent.
  *
- * All of it is worked out beside the user's repository first, from content that git checks by name. The working
- * tree is written at the end, by the host's git and from its own patch, and only if nothing changed in it
- * meanwhile; the index is left alone, as by `git apply`. With conflicts nothing is written, unless `markers` asks
- * for them in the files.
+ * All of it is worked out beside the user's repository first, from content that git checks by name. The working tree
+ * is written at the end, all of it or nothing, and only where nothing changed meanwhile; the index is left alone, as
+ * by `git apply`. With conflicts nothing is written, unless `markers` asks for them in the files.
  */
 export async function applyWorkspace(
   context: WorkspaceContext,
@@ -37,7 +38,7 @@ export async function applyWorkspace(
   const { hostPath, guestPath } = bound.workspace;
   return withGuestWorkspace(context, bound, operation, async (workspace) => {
     const changes = await readChanges(workspace);
-    const merged = await withScratch(context.layout, (scratch) =>
+    const { merged, sizes, warnings } = await withScratch(context.layout, (scratch) =>
       merge(context, { workspace, changes, hostPath, scratch, params }, operation),
     );
     const hasConflicts = merged.some(({ outcome }) => outcome === 'conflict');
@@ -45,12 +46,20 @@ export async function applyWorkspace(
       vm: workspace.vmName,
       hostPath,
       guestPath,
-      files: changes.files.map((file, index) => appliedChange(file, merged[index]!)),
+      files: changes.files.map(({ path, status }, index) => {
+        const { outcome, conflict, reason, isWritable, path: raw } = merged[index]!;
+        const isWritten = isWritable && (outcome !== 'conflict' || params.markers);
+        const size = sizes.get(raw) ?? { added: 0, removed: 0 };
+        return { path, status, ...size, outcome, conflict, reason, isWritten };
+      }),
       isApplied: !params.dryRun && (!hasConflicts || params.markers),
       hasConflicts,
-      warnings: changes.nested.map(
-        (path) => `"${displayPath(path)}" is a repository of its own and is not applied`,
-      ),
+      warnings: [
+        ...changes.nested.map(
+          (path) => `"${displayPath(path)}" is a repository of its own and is not applied`,
+        ),
+        ...warnings,
+      ],
     };
   });
 }
@@ -63,12 +72,19 @@ interface Merge {
   readonly params: ApplyParams;
 }
 
+interface Merged {
+  readonly merged: readonly MergedPath[];
+  /** What is written, or would be */
+  readonly sizes: ReadonlyMap<RawPath, ChangeSize>;
+  readonly warnings: readonly string[];
+}
+
 async function merge(
   context: WorkspaceContext,
   { workspace, changes, hostPath, scratch, params }: Merge,
   operation: Operation,
-): Promise<MergedPath[]> {
-  if (changes.paths.length === 0) return [];
+): Promise<Merged> {
+  if (changes.paths.length === 0) return { merged: [], sizes: new Map(), warnings: [] };
   operation.enter('Reading working tree');
   const tree = await inspectTree(context.exec, {
     path: hostPath,
@@ -90,14 +106,25 @@ async function merge(
   operation.enter('Merging changes');
   const { vmName } = workspace;
   const merged = await mergeChanges(changes.paths, { repository, env, scratch, vmName });
-  const present = tree.files.map((file) => file.path);
+  const gone = new Set(
+    merged.flatMap(({ path, result, isWritable }) => (isWritable && !result ? [path] : [])),
+  );
+  const present = tree.files.map((file) => file.path).filter((path) => !gone.has(path));
   await refuseChanges(merged, { repository, env, present, vmName });
   const hasConflicts = merged.some(({ outcome }) => outcome === 'conflict');
-  if (params.dryRun || (hasConflicts && !params.markers)) return merged;
+  const written = merged.filter(({ isWritable, outcome }) => {
+    return isWritable && (outcome !== 'conflict' || params.markers);
+  });
+  const result = await writeResult(tree, written, env);
+  const [sizes, warnings] = await Promise.all([
+    compareTrees(repository, { before: now, after: result, env }),
+    runnableWarnings(written, { repository, env, before: now }),
+  ]);
+  if (params.dryRun || (hasConflicts && !params.markers)) return { merged, sizes, warnings };
 
   operation.enter('Writing files');
-  await writeFiles(context, { tree, now, merged, env, scratch });
-  return merged;
+  await writeFiles(tree, { written, env, umask: params.umask }, operation);
+  return { merged, sizes, warnings };
 }
 
 /** The directory may have become part of another repository since it was sent. */
@@ -108,59 +135,43 @@ function refuseOtherTree({ repository }: WorkingTree, hostPath: string): void {
   });
 }
 
-interface Write {
-  readonly tree: WorkingTree;
-  /** Git tree of the working tree as it was looked at */
-  readonly now: string;
-  readonly merged: readonly MergedPath[];
-  readonly env: GitVariables;
-  readonly scratch: string;
-}
-
-/** Git checks every file against what it was before it writes the first. Not cancelled halfway. */
-async function writeFiles(
-  { exec }: WorkspaceContext,
-  { tree, now, merged, env, scratch }: Write,
-): Promise<void> {
-  const { topLevel, config } = tree.repository;
-  const git = hostGit({
-    exec,
-    directory: topLevel,
-    signal: new AbortController().signal,
-    settings: withoutFilters(config),
-  });
+/** Makes the scratch index that of the tree as it is to be, and returns its git tree. */
+async function writeResult(
+  { repository }: WorkingTree,
+  written: readonly MergedPath[],
+  env: GitVariables,
+): Promise<string> {
+  const noOid = '0'.repeat(repository.objectFormat === 'sha256' ? 64 : 40);
   // Those that go come first: a file may become a directory.
-  const written = merged.filter(({ isWritable }) => isWritable);
   const lines = [...written.filter(({ result }) => !result), ...written.filter(({ result }) => result)].map(
-    ({ path, result }) =>
-      result ? `${result.mode} ${result.oid} 0\t${path}\0` : `0 ${'0'.repeat(now.length)} 0\t${path}\0`,
+    ({ path, result }) => (result ? `${result.mode} ${result.oid} 0\t${path}\0` : `0 ${noOid} 0\t${path}\0`),
   );
-  if (lines.length === 0) return;
-  await git(['update-index', '-z', '--index-info'], { env, input: Buffer.from(lines.join(''), 'latin1') });
-  const result = (await git(['write-tree', '--missing-ok'], { env })).stdout.toString('latin1').trim();
-  const patch = join(scratch, 'result.patch');
-  const format = ['-r', '-p', '--binary', '--full-index', '--no-renames', '--no-ext-diff', '--no-textconv'];
-  const prefixes = ['--no-color', '--src-prefix=a/', '--dst-prefix=b/'];
-  await git(['diff-tree', ...format, ...prefixes, `--output=${patch}`, now, result], { env });
-  try {
-    // The real index: git leaves it alone, and the scratch one already has the result.
-    await git(['apply', '--whitespace=nowarn', patch], { env: withoutIndex(env) });
-  } catch (error) {
-    throw new BangerError(
-      'busy',
-      `"${topLevel}" changed meanwhile, or has files in the way: ${errorText(error)}`,
-      {
-        hint: `Nothing was written; try again with: banger workspace apply ${topLevel}`,
-        cause: error,
-      },
-    );
-  }
+  const input = Buffer.from(lines.join(''), 'latin1');
+  await repository.git(['update-index', '-z', '--index-info'], { env, input });
+  return (await repository.git(['write-tree', '--missing-ok'], { env })).stdout.toString('latin1').trim();
 }
 
-function withoutIndex({ GIT_INDEX_FILE: _, ...others }: GitVariables): GitVariables {
-  return others;
+interface Write {
+  readonly written: readonly MergedPath[];
+  /** With an index of the tree as it is to be */
+  readonly env: GitVariables;
+  readonly umask: number;
 }
 
-function appliedChange(file: GuestChanges['files'][number], { outcome, reason }: MergedPath): AppliedChange {
-  return { ...file, outcome, reason };
+async function writeFiles(
+  { repository, files }: WorkingTree,
+  { written, env, umask }: Write,
+  { signal }: Operation,
+): Promise<void> {
+  if (written.length === 0) return;
+  const stamps = new Map(files.map(({ path, stamp }) => [path, stamp]));
+  const paths = written.flatMap(({ path, result }) => (result ? [path] : []));
+  const { topLevel } = repository;
+  await withStaging(repository, async ({ files: directory, ...places }) => {
+    const staged = await stageFiles(repository, { paths, env, directory });
+    const replacements = written.map(({ path }) => {
+      return { path, staged: staged.get(path), stamp: stamps.get(path) };
+    });
+    await replaceFiles(replacements, { topLevel, umask, signal, ...places });
+  });
 }

@@ -1,21 +1,28 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ChangedPath, GitEntry } from './changes-format.ts';
+import { submoduleMode } from './index-entries.ts';
+import { mergeDrivers, type MergeDriver } from './merge-drivers.ts';
 import { displayPath, splitRaw, type RawPath } from './raw-path.ts';
 import type { Repository } from './repository.ts';
 import type { GitVariables } from './scratch-objects.ts';
 
 export type MergeOutcome = 'applied' | 'merged' | 'present' | 'conflict';
 
+/** Kinds of conflicts, as git names them. */
+export type ConflictKind =
+  'content' | 'add/add' | 'modify/delete' | 'file/directory' | 'distinct types' | 'submodule';
+
 /** What becomes of one changed path on the host. */
 export interface MergedPath {
   readonly path: RawPath;
   readonly outcome: MergeOutcome;
-  /** Why it is a conflict */
+  readonly conflict?: ConflictKind;
+  /** What is in conflict, in git's words */
   readonly reason?: string;
-  /** What is there afterwards, absent when it is to be gone. A conflict has it only when markers can show it. */
+  /** What is there afterwards, absent when it is to be gone. A conflict has it only when it can be shown in the tree. */
   readonly result?: GitEntry;
-  /** False for conflicts that markers cannot show: those stay as they are here */
+  /** False for conflicts that cannot be shown: those stay as they are here */
   readonly isWritable: boolean;
 }
 
@@ -37,9 +44,20 @@ export async function mergeChanges(
   input: MergeInput,
 ): Promise<MergedPath[]> {
   const now = await readIndex(input);
+  const drivers = await mergeDrivers(clashing(changes, now), input);
   const merged: MergedPath[] = [];
-  for (const change of changes) merged.push(await mergePath(change, now.get(change.path), input));
-  return withoutCollisions(merged, now);
+  for (const change of changes) {
+    const driver = drivers.get(change.path) ?? 'text';
+    merged.push(await mergePath(change, now.get(change.path), { ...input, driver }));
+  }
+  return withoutCollisions(merged, now, input);
+}
+
+/** Paths that both sides changed. */
+function clashing(changes: readonly ChangedPath[], now: ReadonlyMap<RawPath, GitEntry>): RawPath[] {
+  return changes
+    .filter(({ path, before }) => now.has(path) && !isSame(now.get(path), before))
+    .map(({ path }) => path);
 }
 
 /** Every path of the index with what it holds. */
@@ -57,14 +75,24 @@ async function readIndex({ repository, env }: MergeInput): Promise<Map<RawPath, 
 async function mergePath(
   { path, before, after }: ChangedPath,
   now: GitEntry | undefined,
-  input: MergeInput,
+  input: MergeInput & { readonly driver: MergeDriver },
 ): Promise<MergedPath> {
   if (isSame(now, after)) return { path, outcome: 'present', result: now, isWritable: false };
   if (isSame(now, before)) return { path, outcome: 'applied', result: after, isWritable: true };
-  const conflict = (reason: string): MergedPath => ({ path, outcome: 'conflict', reason, isWritable: false });
-  if (!after) return conflict('changed here, deleted in the VM');
-  if (!now) return conflict('deleted here, changed in the VM');
-  if (!isFile(now) || !isFile(after)) return conflict('not a plain file on both sides, and changed on both');
+  const name = displayPath(path);
+  const vm = `VM "${input.vmName}"`;
+  const conflict = (kind: ConflictKind, reason: string): MergedPath => {
+    return { path, outcome: 'conflict', conflict: kind, reason, isWritable: false };
+  };
+  if (!after) return conflict('modify/delete', `${name} deleted in ${vm} and modified here`);
+  if (!now) {
+    const reason = `${name} deleted here and modified in ${vm}`;
+    return { ...conflict('modify/delete', reason), result: after, isWritable: true };
+  }
+  if (now.mode === submoduleMode)
+    return conflict('submodule', `${name} is a submodule here, and a file in ${vm}`);
+  if (!isFile(now) || !isFile(after))
+    return conflict('distinct types', `${name} had different types on each side`);
 
   const clean = (result: GitEntry): MergedPath =>
     isSame(result, now)
@@ -75,11 +103,11 @@ async function mergePath(
   const settled = settledContent(base, now, after);
   if (settled !== undefined) return clean({ mode, oid: settled });
   const text = await mergeText({ base, now, after }, input);
-  if (!text) return conflict('binary, and changed on both sides');
+  const kind = base ? 'content' : 'add/add';
+  if (!text) return conflict(kind, `Cannot merge binary files: ${name} (here vs. ${vm})`);
   const result = { mode, oid: text.oid };
   if (text.isClean) return clean(result);
-  const reason = base ? 'the same lines changed on both sides' : 'added on both sides, with other content';
-  return { path, outcome: 'conflict', reason, result, isWritable: true };
+  return { ...conflict(kind, `Merge conflict in ${name}`), result, isWritable: true };
 }
 
 function isSame(one: GitEntry | undefined, other: GitEntry | undefined): boolean {
@@ -103,8 +131,9 @@ const unmergeable = 255;
 /** Merges three versions of a text; undefined when one of them is binary. */
 async function mergeText(
   { base, now, after }: { base: GitEntry | undefined; now: GitEntry; after: GitEntry },
-  { repository: { git }, env, scratch, vmName }: MergeInput,
+  { repository: { git }, env, scratch, vmName, driver }: MergeInput & { readonly driver: MergeDriver },
 ): Promise<{ readonly oid: string; readonly isClean: boolean } | undefined> {
+  if (driver === 'binary') return undefined;
   const sides = [
     { name: 'this tree', entry: now },
     { name: 'as it was sent', entry: base },
@@ -119,7 +148,14 @@ async function mergeText(
     }),
   );
   const merged = await git(
-    ['merge-file', '-p', '-q', ...sides.flatMap(({ name }) => ['-L', name]), ...files],
+    [
+      'merge-file',
+      '-p',
+      '-q',
+      ...(driver === 'union' ? ['--union'] : []),
+      ...sides.flatMap(({ name }) => ['-L', name]),
+      ...files,
+    ],
     { okExitCodes: [...conflictCodes, unmergeable] },
   );
   if (merged.exitCode === unmergeable) return undefined;
@@ -128,7 +164,11 @@ async function mergeText(
 }
 
 /** A path cannot be a file and a directory at once: such changes are conflicts, whoever came first. */
-function withoutCollisions(merged: readonly MergedPath[], now: ReadonlyMap<RawPath, GitEntry>): MergedPath[] {
+function withoutCollisions(
+  merged: readonly MergedPath[],
+  now: ReadonlyMap<RawPath, GitEntry>,
+  { vmName }: MergeInput,
+): MergedPath[] {
   const after = new Set(now.keys());
   for (const { path, result, outcome } of merged) {
     if (result) after.add(path);
@@ -137,12 +177,20 @@ function withoutCollisions(merged: readonly MergedPath[], now: ReadonlyMap<RawPa
   const directories = new Set([...after].flatMap(parents));
   return merged.map((each) => {
     if (!each.result || each.outcome === 'present') return each;
-    const file = parents(each.path).find((parent) => after.has(parent));
-    const reason =
-      file !== undefined
-        ? `"${displayPath(file)}" is a file here`
-        : directories.has(each.path) && 'it is a directory here';
-    return reason ? { path: each.path, outcome: 'conflict', reason, isWritable: false } : each;
+    const { path } = each;
+    const file = parents(path).find((parent) => after.has(parent));
+    if (file === undefined && !directories.has(path)) return each;
+    const isSubmodule = file !== undefined && now.get(file)?.mode === submoduleMode;
+    const name = displayPath(path);
+    const way = file === undefined ? 'directory' : isSubmodule ? 'submodule' : 'file';
+    const where = file === undefined ? '' : ` "${displayPath(file)}"`;
+    return {
+      path,
+      outcome: 'conflict',
+      conflict: isSubmodule ? 'submodule' : 'file/directory',
+      reason: `${way}${where} in the way of ${name} from VM "${vmName}"`,
+      isWritable: false,
+    };
   });
 }
 

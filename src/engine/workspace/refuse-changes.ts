@@ -1,8 +1,9 @@
 import { posix } from 'node:path';
 import { BangerError } from '../../errors.ts';
+import { parseGitConfig } from './git-config.ts';
 import type { MergedPath } from './merge-changes.ts';
 import { parents } from './merge-changes.ts';
-import { displayPath, type RawPath } from './raw-path.ts';
+import { displayPath, isTreePath, type RawPath } from './raw-path.ts';
 import type { Repository } from './repository.ts';
 import type { GitVariables } from './scratch-objects.ts';
 
@@ -12,19 +13,21 @@ const shownCount = 10;
 export interface RefuseInput {
   readonly repository: Repository;
   readonly env: GitVariables;
-  /** Paths of the host's tree as it is now */
+  /** Paths of the host's tree that stay */
   readonly present: readonly RawPath[];
   readonly vmName: string;
 }
 
 /**
  * Throws when what a guest changed could reach beyond the working tree, or replace a file unseen: symlinks that
- * lead out of it, and names that differ from others by case alone, which are one file on some filesystems.
+ * lead out of it, submodules that do, and names that differ from others by case alone, which are one file on some
+ * filesystems.
  */
 export async function refuseChanges(merged: readonly MergedPath[], input: RefuseInput): Promise<void> {
   const written = merged.filter(({ isWritable, result }) => isWritable && result);
   const problems = [
     ...(await Promise.all(written.map((each) => linkProblem(each, input)))),
+    ...(await Promise.all(written.map((each) => modulesProblem(each, input)))),
     ...twinProblems(
       written.map(({ path }) => path),
       input.present,
@@ -52,6 +55,38 @@ async function linkProblem(
     !target.startsWith('/') && end !== '..' && !end.startsWith('../') && !/(^|\/)\.git(\/|$)/i.test(end);
   if (isInside) return undefined;
   return `"${displayPath(path)}" is a symlink that leads out of the tree, to "${displayPath(target)}"`;
+}
+
+/**
+ * Git follows what `.gitmodules` says when the user next works with submodules: names and paths that lead elsewhere,
+ * URLs that are options or commands, and commands to update with are none of a guest's business.
+ */
+async function modulesProblem(
+  { path, result }: MergedPath,
+  { repository, env }: RefuseInput,
+): Promise<string | undefined> {
+  if (!result || folded(path) !== '.gitmodules') return undefined;
+  if (!result.mode.startsWith('100')) return `"${displayPath(path)}" is a symlink`;
+  const asked = await repository.git(['config', '--blob', result.oid, '--list', '-z'], {
+    env,
+    okExitCodes: [1, 3, 128],
+  });
+  if (asked.exitCode !== 0) return `"${displayPath(path)}" is not one that git can read`;
+  for (const [name, values] of parseGitConfig(asked.stdout)) {
+    const [, module, key] = /^submodule\.([^]+)\.([a-z]+)$/.exec(name) ?? [];
+    if (module === undefined) continue;
+    const isBad =
+      /(^|[/\\])\.\.([/\\]|$)/.test(module) || values.some((value) => badModuleValue(key!, value));
+    if (isBad)
+      return `"${displayPath(path)}" has a submodule that git would refuse: ${JSON.stringify(`${name}=${values.join(' ')}`)}`;
+  }
+  return undefined;
+}
+
+function badModuleValue(key: string, value: string): boolean {
+  if (key === 'path') return value.startsWith('-') || !isTreePath(Buffer.from(value).toString('latin1'));
+  if (key === 'url') return /^-|^ext::|[\r\n]/.test(value);
+  return key === 'update' && !['checkout', 'rebase', 'merge', 'none'].includes(value);
 }
 
 /** New paths that a filesystem which ignores case, or how letters are composed, would take for another one. */

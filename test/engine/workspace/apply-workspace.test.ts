@@ -39,7 +39,7 @@ afterEach(() => fixture.remove());
 const apply = (params: { dryRun?: boolean; markers?: boolean } = {}) =>
   applyWorkspace(
     fixture.context,
-    { path: fixture.repo.path, dryRun: false, markers: false, ...params },
+    { path: fixture.repo.path, dryRun: false, markers: false, umask: 0o022, ...params },
     fixture.operation,
   );
 const here = (name: string): string => readFileSync(join(fixture.repo.path, name), 'utf8');
@@ -113,18 +113,21 @@ test('with a conflict nothing is written, unless markers are asked for', async (
     expect.objectContaining({
       path: 'binary',
       outcome: 'conflict',
-      reason: 'binary, and changed on both sides',
+      conflict: 'content',
+      reason: 'Cannot merge binary files: binary (here vs. VM "web")',
     }),
     expect.objectContaining({
       path: 'clash',
       outcome: 'conflict',
-      reason: 'the same lines changed on both sides',
+      conflict: 'content',
+      reason: 'Merge conflict in clash',
     }),
     expect.objectContaining({ path: 'edited', outcome: 'applied' }),
     expect.objectContaining({
       path: 'removed',
       outcome: 'conflict',
-      reason: 'deleted here, changed in the VM',
+      conflict: 'modify/delete',
+      reason: 'removed deleted here and modified in VM "web"',
     }),
   ]);
   expect(here('edited')).toBe(lines());
@@ -134,7 +137,8 @@ test('with a conflict nothing is written, unless markers are asked for', async (
   expect(here('edited')).toBe(lines([3, 'guest']));
   expect(here('clash')).toContain('<<<<<<< this tree\nhost\n=======\nguest\n>>>>>>> VM web\n');
   expect(readFileSync(join(repo.path, 'binary'))).toEqual(Buffer.from([0, 8]));
-  expect(existsSync(join(repo.path, 'removed'))).toBe(false);
+  // As git leaves it: the version that was modified.
+  expect(here('removed')).toBe(lines([5, 'guest']));
 });
 
 test('a file that the guest made and the host ignores is in the way: nothing is written', async () => {
@@ -157,8 +161,8 @@ test('a file where the host has a directory, and the other way round, is a confl
   repo.write('place', 'a file\n');
   const { files } = await apply();
   expect(files.map(({ path, outcome, reason }) => [path, outcome, reason])).toEqual([
-    ['place/file', 'conflict', '"place" is a file here'],
-    ['spot', 'conflict', 'it is a directory here'],
+    ['place/file', 'conflict', 'file "place" in the way of place/file from VM "web"'],
+    ['spot', 'conflict', 'directory in the way of spot from VM "web"'],
   ]);
 });
 
@@ -192,7 +196,7 @@ test('nothing is written through a symlink of the host', async () => {
   symlinkSync(join(directory, 'elsewhere'), join(repo.path, 'dir'));
   const { files } = await apply();
   expect(files).toEqual([
-    expect.objectContaining({ path: 'dir/new', outcome: 'conflict', reason: '"dir" is a file here' }),
+    expect.objectContaining({ path: 'dir/new', outcome: 'conflict', conflict: 'file/directory' }),
   ]);
   expect(existsSync(join(directory, 'elsewhere/new'))).toBe(false);
 });
@@ -243,7 +247,7 @@ test.each([
   const { guest } = createFakeGuest({ env: { PATH: `${programs}:${process.env['PATH']}` } });
   const context = { ...fixture.context, guest: async () => guest };
   await expect(
-    applyWorkspace(context, { path, dryRun: false, markers: false }, fixture.operation),
+    applyWorkspace(context, { path, dryRun: false, markers: false, umask: 0o022 }, fixture.operation),
   ).rejects.toThrow(message);
   expect(here('edited')).toBe(lines());
 });

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { EngineContext } from '../../../src/engine/context.ts';
@@ -128,6 +128,25 @@ test(
 );
 
 test(
+  'an export after a prepare that died between tree and record compares with the tree that is there',
+  { timeout: timeoutMs },
+  async () => {
+    using world = await openWorld();
+    const { fixture } = world;
+    for (const point of ['send announced', 'tree in place']) {
+      world.change();
+      const die = (reached: string): Failure | undefined =>
+        reached === `${kind}/${point}` ? 'error' : undefined;
+      await expect(runWith(kind, die, world.prepare), point).rejects.toThrow();
+      expect((await fixture.export()).files, point).toEqual([]);
+      fixture.copy.write('made', 'in the guest\n');
+      expect((await fixture.export()).files, point).toMatchObject([{ path: 'made' }]);
+      rmSync(join(fixture.guestPath, 'made'));
+    }
+  },
+);
+
+test(
   'an export and an apply are told as events; looking, and changing nothing, are not',
   { timeout: timeoutMs },
   async () => {
@@ -139,7 +158,7 @@ test(
     const context = { ...fixture.context, events: bus } as unknown as EngineContext;
     const { repo, copy, guestPath, operation } = fixture;
     const apply = (dryRun: boolean) =>
-      applyWorkspaceRoute(context, { path: repo.path, dryRun, markers: false }, operation);
+      applyWorkspaceRoute(context, { path: repo.path, dryRun, markers: false, umask: 0o022 }, operation);
     await apply(false);
     copy.write('made', 'in the guest\n');
     const stream = { send: async () => undefined, onFrame: () => undefined };

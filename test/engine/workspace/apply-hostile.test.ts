@@ -1,0 +1,313 @@
+import { execFileSync } from 'node:child_process';
+import {
+  appendFileSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
+import { createFakeGuest } from '../../support/fake-guest.ts';
+import { createRepo } from '../../support/git-repo.ts';
+import { createFixture, type Fixture } from './workspace-fixture.ts';
+
+/** Many runs of git, each a process. */
+vi.setConfig({ testTimeout: 300_000 });
+
+let fixture: Fixture;
+beforeEach(async () => {
+  fixture = createFixture();
+  const { repo } = fixture;
+  for (const name of ['edited', 'both', 'Readme', 'dir/deep']) repo.write(name, `${'line\n'.repeat(9)}end\n`);
+  repo.write('.gitignore', 'ignored*\n');
+  repo.commit('first');
+  await fixture.prepare();
+});
+afterEach(() => fixture.remove());
+
+const apply = (context = fixture.context, markers = false) =>
+  applyWorkspace(
+    context,
+    { path: fixture.repo.path, dryRun: false, markers, umask: 0o022 },
+    fixture.operation,
+  );
+const here = (name: string): string => readFileSync(join(fixture.repo.path, name), 'utf8');
+
+/** Every file of the host's tree and its repository, with what is in it. */
+function everything(): string {
+  const options = { cwd: fixture.repo.path, encoding: 'utf8', shell: '/bin/bash' } as const;
+  return execFileSync(
+    'find . -printf "%y %m %p %l\\n" | sort; find . -type f | sort | xargs -d "\\n" sha1sum',
+    options,
+  );
+}
+
+/** The engine's view of a guest whose git is a script: `real` is the true one, `$*` what is asked of it. */
+function lyingContext(script: string): Fixture['context'] {
+  const programs = join(fixture.directory, `programs-${Math.random()}`);
+  mkdirSync(programs);
+  const git = execFileSync('sh', ['-c', 'command -v git'], { encoding: 'utf8' }).trim();
+  writeFileSync(join(programs, 'git'), `#!/bin/sh\nreal=${git}\n${script}\nexec $real "$@"\n`, {
+    mode: 0o755,
+  });
+  const { guest } = createFakeGuest({ env: { PATH: `${programs}:${process.env['PATH']}` } });
+  return { ...fixture.context, guest: async () => guest };
+}
+
+/** A guest that says it has changed this path, too: mode and content of its choosing. */
+function contextWith(path: string, mode = '100644', content = 'evil\n'): Fixture['context'] {
+  const oid = fixture.copy.git('hash-object', '-w', writeTemporary(content)).trim();
+  const zero = '0'.repeat(40);
+  return lyingContext(
+    `case "$*" in *diff-index*) printf ':000000 ${mode} ${zero} ${oid} A\\t%s\\n1\\t0\\t%s\\n\\n' '${path}' '${path}'; exit;; esac`,
+  );
+}
+
+function writeTemporary(content: string): string {
+  const path = join(fixture.directory, 'content');
+  writeFileSync(path, content);
+  return path;
+}
+
+test('a guest that lists a path out of the tree, or in .git in any spelling, is refused, and nothing is touched', async () => {
+  const before = everything();
+  for (const path of [
+    '.git/hooks/pre-commit',
+    '.GIT/config',
+    '.git ',
+    '.git./config',
+    'dir/.Git/x',
+    'git~1/hooks/x',
+    '.git::$INDEX_ALLOCATION/x',
+    '.g\u200cit/config',
+    '../outside',
+    'dir/../../outside',
+    '/etc/cron.d/evil',
+    './edited',
+    'dir//deep',
+  ])
+    await expect(apply(contextWith(path)), path).rejects.toMatchObject({
+      code: 'command_failed',
+      message: expect.stringContaining('a path that no working tree has') as unknown,
+    });
+  expect(everything()).toBe(before);
+  expect(readdirSync(fixture.directory)).not.toContain('outside');
+});
+
+test('a mode that git does not know, a tree or a submodule in place of a file are not written', async () => {
+  const before = everything();
+  await expect(apply(contextWith('new', '100666'))).rejects.toThrow();
+  await expect(apply(contextWith('new', '040000'))).rejects.toThrow();
+  const { warnings } = await apply(contextWith('new', '160000'));
+  expect(warnings).toEqual(['"new" is a repository of its own and is not applied']);
+  expect(everything()).toBe(before);
+});
+
+test('a symlink and a file below it cannot come together', async () => {
+  const { copy, directory } = fixture;
+  mkdirSync(join(directory, 'elsewhere'));
+  const link = copy.git('hash-object', '-w', writeTemporary('dir')).trim();
+  const file = copy.git('hash-object', '-w', writeTemporary('evil\n')).trim();
+  const zero = '0'.repeat(40);
+  const list = `:000000 120000 ${zero} ${link} A\\tl\\n:000000 100644 ${zero} ${file} A\\tl/deep\\n`;
+  const context = lyingContext(`case "$*" in *diff-index*) printf '${list}\\n'; exit;; esac`);
+  const before = everything();
+  const { files, isApplied } = await apply(context, true);
+  expect(isApplied).toBe(true);
+  expect(files.map(({ conflict }) => conflict)).toEqual(['file/directory', 'file/directory']);
+  expect(everything()).toBe(before);
+});
+
+test('nothing is written through a symlink, into a repository, or over a file that git does not see here', async () => {
+  const { repo, copy, directory } = fixture;
+  const outside = join(directory, 'elsewhere');
+  mkdirSync(outside);
+  // Git ignores all of them, so that they are in no index.
+  symlinkSync(outside, join(repo.path, 'ignored-link'));
+  createRepo(join(repo.path, 'ignored-repository')).write('own', 'own\n');
+  repo.write('ignored-file', 'precious\n');
+  repo.write('ignored-dir/inner', 'precious\n');
+  const refusals = {
+    'ignored-link/new': 'is beyond a symbolic link here, "ignored-link"',
+    'ignored-repository/new': '"ignored-repository" is a repository of its own here',
+    'ignored-file': 'is in the way: git does not track it here',
+    'ignored-file/new': 'is a file that is in the way',
+    'ignored-dir': 'is a directory with files that git does not track',
+  };
+  copy.write('edited', 'guest\n');
+  const before = everything();
+  for (const [path, words] of Object.entries(refusals)) {
+    copy.write(path, 'guest\n');
+    copy.git('add', '-f', path);
+    await expect(apply(), path).rejects.toThrow(new RegExp(`${words}.*; nothing was written`));
+    expect(everything(), path).toBe(before);
+    copy.git('rm', '-q', '--cached', path);
+    rmSync(join(copy.path, path.split('/')[0]!), { recursive: true });
+  }
+  expect(readdirSync(outside)).toEqual([]);
+});
+
+test('a file in a submodule of the host is a conflict', async () => {
+  const { repo, copy, directory } = fixture;
+  const lib = createRepo(join(directory, 'lib'));
+  lib.write('a', 'a\n');
+  lib.commit('lib');
+  repo.git('-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'add', lib.path, 'vendor');
+  copy.write('vendor/new', 'guest\n');
+  const before = everything();
+  const { files } = await apply(undefined, true);
+  expect(files).toMatchObject([{ path: 'vendor/new', outcome: 'conflict', conflict: 'submodule' }]);
+  expect(everything()).toBe(before);
+});
+
+test('a .gitmodules by which git would follow a guest is refused', async () => {
+  const { copy } = fixture;
+  copy.write('edited', 'guest\n');
+  const before = everything();
+  const module = (lines: string, name = 'x'): string => `[submodule "${name}"]\n\t${lines}\n`;
+  for (const content of [
+    module('path = x\n\turl = x', '../../.git/hooks'),
+    module('path = x\n\turl = -u./payload'),
+    module('path = x\n\turl = ext::sh -c evil'),
+    module('path = -x\n\turl = x'),
+    module('path = .git/x\n\turl = x'),
+    module('path = x\n\turl = x\n\tupdate = !evil'),
+    '[nonsense\n',
+  ]) {
+    copy.write('.gitmodules', content);
+    await expect(apply(), content).rejects.toThrow('".gitmodules"');
+    expect(everything(), content).toBe(before);
+  }
+  rmSync(join(copy.path, '.gitmodules'));
+  symlinkSync('edited', join(copy.path, '.gitmodules'));
+  await expect(apply()).rejects.toThrow('".gitmodules" is a symlink');
+  rmSync(join(copy.path, '.gitmodules'));
+  copy.write('.gitmodules', module('path = lib\n\turl = ../lib.git\n\tupdate = rebase', 'lib'));
+  expect((await apply()).isApplied).toBe(true);
+});
+
+test('a rename by case alone arrives', async () => {
+  const { copy, repo } = fixture;
+  copy.git('mv', 'Readme', 'README');
+  await apply();
+  expect(readdirSync(repo.path)).toContain('README');
+  expect(readdirSync(repo.path)).not.toContain('Readme');
+});
+
+test("the host's own settings neither run nor change what is written", async () => {
+  const { repo, copy, directory } = fixture;
+  const trap = join(directory, 'trap.sh');
+  writeFileSync(trap, `#!/bin/sh\necho "$0 $*" >> ${directory}/ran\n`, { mode: 0o755 });
+  mkdirSync(join(directory, 'hooks'));
+  for (const hook of [
+    'post-index-change',
+    'post-checkout',
+    'pre-commit',
+    'applypatch-msg',
+    'reference-transaction',
+  ])
+    writeFileSync(join(directory, 'hooks', hook), `#!/bin/sh\necho "$0" >> ${directory}/ran\n`, {
+      mode: 0o755,
+    });
+  for (const [name, value] of [
+    ['core.hooksPath', join(directory, 'hooks')],
+    ['core.fsmonitor', trap],
+    ['core.editor', trap],
+    ['core.pager', trap],
+    ['diff.external', trap],
+    ['diff.evil.textconv', trap],
+    ['diff.evil.command', trap],
+    ['merge.evil.driver', `${trap} %O %A %B`],
+    ['merge.default', 'evil'],
+    ['filter.evil.clean', trap],
+    ['filter.evil.smudge', trap],
+    ['filter.evil.process', trap],
+    ['filter.evil.required', 'true'],
+    ['commit.gpgsign', 'true'],
+    ['gpg.program', trap],
+    ['apply.whitespace', 'error-all'],
+    ['apply.ignoreWhitespace', 'change'],
+    ['core.whitespace', 'trailing-space,indent-with-non-tab,cr-at-eol'],
+    ['diff.noprefix', 'true'],
+    ['diff.mnemonicPrefix', 'true'],
+    ['diff.ignoreSubmodules', 'all'],
+    ['diff.renames', 'copies'],
+    ['diff.suppressBlankEmpty', 'true'],
+    ['color.ui', 'always'],
+    ['core.splitIndex', 'true'],
+    ['core.untrackedCache', 'true'],
+    ['checkout.workers', '4'],
+    ['checkout.thresholdForParallelism', '1'],
+  ] as const)
+    repo.git('config', name, value);
+  appendFileSync(join(repo.path, '.git/info/attributes'), '* diff=evil merge=evil filter=evil\n');
+  const odd = `line  \n \tline\r\n\n${'line\n'.repeat(7)}end\t\n`;
+  copy.write('edited', odd);
+  repo.write('both', `mine\n${'line\n'.repeat(8)}end\n`);
+  copy.write('both', `${'line\n'.repeat(9)}theirs \t\n`);
+  copy.write('.git/hooks/post-checkout', `#!/bin/sh\ntouch ${directory}/ran\n`, 0o755);
+  copy.git('config', 'core.fsmonitor', trap);
+  const { files } = await apply();
+  expect(files.map(({ path, outcome }) => `${outcome} ${path}`)).toEqual(['merged both', 'applied edited']);
+  expect(here('edited')).toBe(odd);
+  expect(here('both')).toBe(`mine\n${'line\n'.repeat(8)}theirs \t\n`);
+  expect(existsSync(join(directory, 'ran'))).toBe(false);
+});
+
+test('files by which git here would run something later are warned about by name', async () => {
+  const { repo, copy } = fixture;
+  for (const [name, value] of [
+    ['core.hooksPath', '.hooks'],
+    ['filter.lfs.clean', 'git-lfs clean -- %f'],
+    ['diff.doc.textconv', './tools/doc.sh'],
+    ['include.path', '../.gitconfig'],
+    ['alias.ship', '!sh tools/ship.sh --now'],
+    ['diff.only.xfuncname', '^x'],
+  ] as const)
+    repo.git('config', name, value);
+  copy.write('.gitattributes', '*.bin filter=lfs diff=doc\n*.x diff=only merge=none\n');
+  for (const path of ['.hooks/pre-push', 'tools/doc.sh', 'tools/ship.sh', 'tools/other.sh', '.gitconfig'])
+    copy.write(path, '\n', 0o755);
+  const { warnings } = await apply();
+  expect(warnings).toEqual([
+    '".gitattributes" has git here run its filter "lfs" over files that the VM chose',
+    '".gitattributes" has git here run its diff "doc" over files that the VM chose',
+    '".gitconfig" is run or read by git here, as include.path says: look at it before you use git',
+    '".hooks/pre-push" is run or read by git here, as core.hookspath says: look at it before you use git',
+    '"tools/doc.sh" is run or read by git here, as diff.doc.textconv says: look at it before you use git',
+    '"tools/ship.sh" is run or read by git here, as alias.ship says: look at it before you use git',
+  ]);
+  // It was so before: nothing new to be warned about.
+  copy.write('.gitattributes', '*.bin filter=lfs diff=doc\n*.x diff=only merge=none\n*.y text\n');
+  expect((await apply()).warnings).toEqual([]);
+});
+
+test('merge drivers that git has built in are obeyed as the tree here says, not as the guest does', async () => {
+  const { repo, copy } = fixture;
+  repo.write('.gitattributes', 'log merge=union\nlock -merge\n');
+  for (const name of ['log', 'lock', 'text']) repo.write(name, 'one\n');
+  repo.commit('second');
+  await fixture.prepare({ overwrite: true });
+  copy.write('.gitattributes', '* merge=union\n');
+  for (const name of ['log', 'lock', 'text']) {
+    copy.write(name, 'one\nguest\n');
+    repo.write(name, 'one\nhost\n');
+  }
+  const { files } = await apply(undefined, true);
+  expect(files.map(({ path, outcome }) => `${outcome} ${path}`)).toEqual([
+    'applied .gitattributes',
+    'conflict lock',
+    'merged log',
+    'conflict text',
+  ]);
+  expect(here('log')).toBe('one\nhost\nguest\n');
+  expect(here('lock')).toBe('one\nhost\n');
+  expect(here('text')).toContain('<<<<<<<');
+  expect(lstatSync(join(repo.path, 'log')).mode & 0o777).toBe(0o644);
+});

@@ -1,0 +1,307 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import type { BangerError } from '../../../src/errors.ts';
+import type { Failpoints, Failure } from '../../../src/engine/failpoints.ts';
+import type { Operation } from '../../../src/engine/operations.ts';
+import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
+import { withSmallDisk } from '../../support/small-disk.ts';
+import { pointsOf, runWith } from '../../support/vm-world.ts';
+import { createRepo, openRepo, type GitRepo } from '../../support/git-repo.ts';
+import { createFixture, type Fixture } from './workspace-fixture.ts';
+
+const kind = 'workspace.apply';
+/** Many runs of git, each a process. */
+vi.setConfig({ testTimeout: 300_000 });
+
+let fixture: Fixture;
+beforeEach(() => {
+  fixture = createFixture();
+});
+afterEach(() => fixture.remove());
+
+const apply = (operation: Operation = fixture.operation, { umask = 0o022, path = fixture.repo.path } = {}) =>
+  applyWorkspace(fixture.context, { path, dryRun: false, markers: false, umask }, operation);
+
+/** Names, kinds, modes and contents of a tree and its repository. */
+function everything(path: string): string {
+  const options = { cwd: path, encoding: 'utf8', shell: '/bin/bash' } as const;
+  return execFileSync(
+    'find . -printf "%y %m %p %l\\n" | sort; find . -type f | sort | xargs -d "\\n" sha1sum',
+    options,
+  );
+}
+
+function fill(repo: GitRepo): void {
+  for (const name of ['edited', 'gone/deep/file', 'becomes-dir', 'becomes-file/inner', 'script', 'to-link'])
+    repo.write(name, `${name}\n`);
+  chmodSync(join(repo.path, 'script'), 0o750);
+  chmodSync(join(repo.path, 'edited'), 0o664);
+  symlinkSync('edited', join(repo.path, 'link'));
+  repo.commit('first');
+}
+
+/** Every kind of change: files that come, go and change, and become something else. */
+function changeAll(copy: GitRepo): void {
+  copy.write('edited', 'guest\n');
+  copy.write('script', 'guest\n');
+  rmSync(join(copy.path, 'gone'), { recursive: true });
+  for (const name of ['becomes-dir', 'becomes-file', 'to-link', 'link'])
+    rmSync(join(copy.path, name), { recursive: true });
+  copy.write('becomes-dir/inner', 'guest\n');
+  copy.write('becomes-file', 'guest\n');
+  symlinkSync('edited', join(copy.path, 'to-link'));
+  symlinkSync('script', join(copy.path, 'link'));
+  copy.write('new/deep/file', 'guest\n', 0o755);
+}
+
+/** In the order in which they are: those that go, files, symlinks. */
+const replaced = [
+  ...['becomes-dir', 'becomes-file/inner', 'gone/deep/file'],
+  ...['becomes-dir/inner', 'becomes-file', 'edited', 'new/deep/file', 'script'],
+  ...['link', 'to-link'],
+].map((path) => `replaced ${path}`);
+const points = [
+  'Reading changes:before',
+  'Reading working tree:before',
+  'Fetching changes:before',
+  'Merging changes:before',
+  'Writing files:before',
+  ...replaced,
+].map((name) => `${kind}/${name}`);
+
+/** Each is a whole apply, so that not every failure is tried at every point. */
+const failures: readonly (readonly [point: string, failure: Failure])[] = [
+  ['Merging changes:before', 'error'],
+  ['Writing files:before', 'eacces'],
+  [replaced[0]!, 'hang'],
+  [replaced[2]!, 'enospc'],
+  [replaced[5]!, 'eacces'],
+  [replaced[7]!, 'timeout'],
+  [replaced[8]!, 'hang'],
+  [replaced[9]!, 'enospc'],
+];
+
+test('whatever fails at whatever point, and when it is cancelled there: the tree is as it was; asking again applies it', async () => {
+  const { repo, copy } = fixture;
+  fill(repo);
+  await fixture.prepare();
+  changeAll(copy);
+  // What the user has staged, and files that git does not know, are there to be lost.
+  repo.write('staged', 'staged\n');
+  repo.git('add', 'staged');
+  repo.write('untracked', 'untracked\n');
+  const before = everything(repo.path);
+  const index = repo.git('ls-files', '-s');
+
+  for (const [point, failure] of failures) {
+    const cancel = new AbortController();
+    const failing: Failpoints = (reached) => {
+      if (reached !== `${kind}/${point}`) return undefined;
+      if (failure === 'hang') setImmediate(() => cancel.abort());
+      return failure;
+    };
+    const words = replaced.includes(point) ? /; nothing was written$/ : /./;
+    await expect(runWith(kind, failing, apply, cancel.signal), point).rejects.toThrow(words);
+    expect(everything(repo.path), point).toBe(before);
+  }
+
+  expect(await pointsOf(kind, apply)).toEqual(points);
+  expect(repo.git('ls-files', '-s')).toBe(index);
+  const tree = (path: string): string =>
+    execFileSync(
+      'find . -path ./.git -prune -o -printf "%y %p %l\\n" | sort; cat edited script new/deep/file',
+      {
+        cwd: path,
+        encoding: 'utf8',
+        shell: '/bin/bash',
+      },
+    );
+  for (const name of ['staged', 'untracked']) rmSync(join(repo.path, name));
+  expect(tree(repo.path)).toBe(tree(copy.path));
+  expect(readdirSync(join(repo.path, '.git')).filter((name) => name.startsWith('banger'))).toEqual([]);
+});
+
+test('files keep the permissions they have here, new ones get those of the user: not those of the engine', async () => {
+  const { repo, copy } = fixture;
+  fill(repo);
+  await fixture.prepare();
+  changeAll(copy);
+  chmodSync(join(copy.path, 'edited'), 0o755);
+  copy.write('plain', 'guest\n');
+  mkdirSync(join(repo.path, 'shared'));
+  chmodSync(join(repo.path, 'shared'), 0o2775);
+  copy.write('shared/file', 'guest\n');
+  const engineMask = process.umask(0o077);
+  try {
+    await apply(fixture.operation, { umask: 0o002 });
+  } finally {
+    process.umask(engineMask);
+  }
+  const modeOf = (name: string): string => (lstatSync(join(repo.path, name)).mode & 0o7777).toString(8);
+  expect(
+    Object.fromEntries(
+      ['edited', 'script', 'plain', 'new', 'new/deep/file', 'shared/file'].map((name) => [
+        name,
+        modeOf(name),
+      ]),
+    ),
+  ).toEqual({
+    edited: '775',
+    script: '750',
+    plain: '664',
+    new: '775',
+    'new/deep/file': '775',
+    'shared/file': '664',
+  });
+});
+
+test('a file that changes while the changes are worked out is left alone, and so is all else', async () => {
+  const { repo, copy } = fixture;
+  fill(repo);
+  await fixture.prepare();
+  changeAll(copy);
+  const operation = {
+    ...fixture.operation,
+    enter: (stage: string): void => {
+      if (stage === 'Writing files') repo.write('script', 'just now\n');
+    },
+  };
+  await expect(apply(operation)).rejects.toMatchObject({
+    code: 'busy',
+    message: '"script" has changed meanwhile; nothing was written',
+  });
+  expect(readFileSync(join(repo.path, 'edited'), 'utf8')).toBe('edited\n');
+  expect(readFileSync(join(repo.path, 'script'), 'utf8')).toBe('just now\n');
+});
+
+test('on a disk that is full, nothing is written, and it says so', async (context) => {
+  await withSmallDisk(context, '8m', async (disk) => {
+    const repo = createRepo(join(disk.path, 'project'));
+    fill(repo);
+    await fixture.prepare({ path: repo.path });
+    changeAll(fixture.copy);
+    fixture.copy.write('large', Buffer.alloc(2 * 1024 * 1024, 'x'));
+    disk.fill();
+    const before = everything(repo.path);
+    await expect(apply(fixture.operation, { path: repo.path })).rejects.toMatchObject({
+      code: 'host_unsupported',
+      message: expect.stringMatching(/(?:full|No space left).*nothing was written/s),
+    });
+    expect(everything(repo.path)).toBe(before);
+    disk.makeRoom();
+    await apply(fixture.operation, { path: repo.path });
+    expect(readFileSync(join(repo.path, 'edited'), 'utf8')).toBe('guest\n');
+  });
+});
+
+test('a tree on another filesystem than its repository is written all the same', async (context) => {
+  await withSmallDisk(context, '8m', async (disk) => {
+    const path = join(disk.path, 'project');
+    mkdirSync(path);
+    openRepo(path).git('init', '-q', '--separate-git-dir', join(fixture.directory, 'apart.git'));
+    const repo = createRepo(path);
+    fill(repo);
+    await fixture.prepare({ path: repo.path });
+    changeAll(fixture.copy);
+    await apply(fixture.operation, { path: repo.path });
+    expect(readFileSync(join(repo.path, 'edited'), 'utf8')).toBe('guest\n');
+    expect(repo.git('status', '--porcelain', '--untracked-files=all')).not.toContain('banger');
+  });
+});
+
+test('a tree with another filesystem inside is written all the same', async (context) => {
+  await withSmallDisk(context, '8m', async (disk) => {
+    const { repo, copy } = fixture;
+    fill(repo);
+    execFileSync('mount', ['--bind', disk.path, join(repo.path, 'becomes-file')]);
+    try {
+      repo.write('becomes-file/inner', 'inner\n');
+      await fixture.prepare();
+      copy.write('becomes-file/inner', 'guest\n');
+      copy.write('becomes-file/new', 'guest\n');
+      await apply();
+      expect(readFileSync(join(disk.path, 'inner'), 'utf8')).toBe('guest\n');
+      expect(readdirSync(disk.path).toSorted()).toEqual(['inner', 'new']);
+    } finally {
+      execFileSync('umount', [join(repo.path, 'becomes-file')]);
+    }
+  });
+});
+
+test('killed while it writes, each file is the old or the new one; what it left goes, and asking again applies the rest', async () => {
+  const { repo, copy } = fixture;
+  fill(repo);
+  await fixture.prepare();
+  for (const name of ['edited', 'script', 'becomes-dir']) copy.write(name, 'guest\n');
+  const staging = join(repo.path, '.git/banger-apply-killed');
+  for (const name of ['edited', 'script', 'becomes-dir']) {
+    mkdirSync(join(staging, 'files'), { recursive: true });
+    copyFileSync(join(copy.path, name), join(staging, 'files', name));
+  }
+  mkdirSync(join(staging, 'backups'));
+  const source = join(import.meta.dirname, '../../../src/engine');
+  const child = spawnSync(
+    process.execPath,
+    [
+      '--input-type=module',
+      '-e',
+      `import { lstatSync } from 'node:fs';
+       import { withFailpoints } from '${source}/failpoints.ts';
+       import { replaceFiles } from '${source}/workspace/replace-files.ts';
+       import { stampOf } from '${source}/workspace/tree-files.ts';
+       const stamp = (path) => stampOf(lstatSync('${repo.path}/' + path, { bigint: true }));
+       const replacements = ['becomes-dir', 'edited', 'script'].map((path) => ({
+         path, stamp: stamp(path), staged: Buffer.from('${staging}/files/' + path),
+       }));
+       const signal = new AbortController().signal;
+       const kill = (point) => (point === 'test/replaced edited' ? 'kill' : undefined);
+       const places = { topLevel: '${repo.path}', backups: '${staging}/backups', kept: '${staging}-kept', umask: 18, signal };
+       await withFailpoints(kill, { kind: 'test', signal }, () => replaceFiles(replacements, places));`,
+    ],
+    { encoding: 'utf8' },
+  );
+  expect(child.signal, child.stderr).toBe('SIGKILL');
+  const now = (): string[] =>
+    ['becomes-dir', 'edited', 'script'].map((name) => readFileSync(join(repo.path, name), 'utf8'));
+  expect(now()).toEqual(['guest\n', 'guest\n', 'script\n']);
+  utimesSync(staging, 1, 1);
+  const { files } = await apply();
+  expect(files.map(({ outcome }) => outcome)).toEqual(['present', 'present', 'applied']);
+  expect(now()).toEqual(['guest\n', 'guest\n', 'guest\n']);
+  expect(readdirSync(join(repo.path, '.git')).filter((name) => name.startsWith('banger'))).toEqual([]);
+});
+
+test('what cannot be put back is named, and kept', async () => {
+  const { repo, copy } = fixture;
+  fill(repo);
+  await fixture.prepare();
+  copy.write('edited', 'guest\n');
+  copy.write('new', 'guest\n');
+  const failing: Failpoints = (point) => {
+    if (point !== `${kind}/replaced edited`) return undefined;
+    // Somebody makes a directory of the file just then.
+    rmSync(join(repo.path, 'edited'));
+    mkdirSync(join(repo.path, 'edited'));
+    repo.write('edited/inner', 'inner\n');
+    return 'enospc';
+  };
+  const failed = await runWith(kind, failing, apply).then(
+    () => undefined,
+    (error: unknown) => error as BangerError,
+  );
+  expect(failed?.message).toMatch(/"edited" could not be put back as before$/);
+  const kept = failed!.hint!.replace(/^.*ls /, '');
+  expect(readdirSync(kept).map((name) => readFileSync(join(kept, name), 'utf8'))).toEqual(['edited\n']);
+});

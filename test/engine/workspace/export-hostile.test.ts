@@ -1,0 +1,113 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { exportWorkspaceRoute } from '../../../src/engine/workspace/export-workspace.ts';
+import { readChanges, type GuestWorkspace } from '../../../src/engine/workspace/guest-changes.ts';
+import type { exportFormats } from '../../../src/engine/rpc/workspace-methods.ts';
+import { createFakeGuest } from '../../support/fake-guest.ts';
+import { createFixture, type Fixture } from './workspace-fixture.ts';
+
+/** Many runs of git, each a process. */
+vi.setConfig({ testTimeout: 300_000 });
+
+let fixture: Fixture;
+beforeEach(async () => {
+  fixture = createFixture();
+  fixture.repo.write('edited', 'edited\n');
+  fixture.repo.commit('first');
+  await fixture.prepare();
+  fixture.copy.write('edited', 'guest\n');
+  fixture.copy.git('commit', '-qam', 'in the guest');
+});
+afterEach(() => fixture.remove());
+
+/** A guest whose git is a script: `$real` is the true one, `$*` what is asked of it. */
+function lyingGuest(script: string) {
+  const programs = mkdtempSync(join(fixture.directory, 'programs-'));
+  const git = execFileSync('sh', ['-c', 'command -v git'], { encoding: 'utf8' }).trim();
+  writeFileSync(join(programs, 'git'), `#!/bin/sh\nreal=${git}\n${script}\nexec $real "$@"\n`, {
+    mode: 0o755,
+  });
+  return createFakeGuest({ env: { PATH: `${programs}:${process.env['PATH']}` } }).guest;
+}
+
+/** Exports as clients ask for it; returns what is sent before it fails, and how it fails. */
+async function exportFrom(script: string, format: (typeof exportFormats)[number]) {
+  const guest = lyingGuest(script);
+  const context = { ...fixture.context, guest: async () => guest, events: { publish: () => undefined } };
+  const pieces: Buffer[] = [];
+  const stream = {
+    send: async (_: unknown, piece: Buffer) => void pieces.push(piece),
+    onFrame: () => undefined,
+  };
+  const error = await exportWorkspaceRoute(
+    context as unknown as Parameters<typeof exportWorkspaceRoute>[0],
+    { path: fixture.repo.path, format },
+    { operation: fixture.operation, stream: stream as never },
+  ).then(
+    () => undefined,
+    (reason: unknown) => reason as { code: string; message: string; hint?: string },
+  );
+  return { error, sent: Buffer.concat(pieces).toString() };
+}
+
+const oid = 'a'.repeat(40);
+const entry = `:100644 100644 ${oid} ${oid} M\\tedited\\n1\\t1\\tedited\\n`;
+
+test('of a guest that answers half, nonsense or without end nothing is handed on', async () => {
+  const answers = [
+    ['half a list', 'patch', `*diff-index*) printf '${entry}' | head -c 60; exit 0`, 'not a list of changes'],
+    [
+      'dies',
+      'patch',
+      `*diff-index*) printf '${entry}\\ndiff --git a/edited b/edited\\n'; kill -9 $$`,
+      'git cannot read',
+    ],
+    ['half a patch', 'patch', `*diff-index*) $real "$@" | head -c 150; exit 3`, 'git cannot read'],
+    ['no end', 'list', `*diff-index*) yes '${entry.split('\\n')[0]}'`, 'more changes than can be taken'],
+    ['half the mails', 'commits', '*format-patch*) $real "$@" | head -c 99; kill -9 $$', 'git cannot read'],
+    ['nonsense for commits', 'commits', '*" log "*) echo nonsense; exit 0', 'git cannot read'],
+    ['an option for an oid', 'commits', `*" rev-parse "*HEAD*) echo --output=evil; exit 0`, undefined],
+  ] as const;
+  for (const [name, format, answer, words] of answers) {
+    const { error, sent } = await exportFrom(`case "$*" in ${answer};; esac`, format);
+    expect(error?.message, name).toEqual(words && expect.stringContaining(words));
+    expect(sent, name).not.toMatch(/diff --git|^From /m);
+  }
+  expect(readdirSync(fixture.guestPath)).not.toContain('evil');
+});
+
+test('a patch without end is cut off, and what the guest prints to complain is bounded', async () => {
+  const guest = lyingGuest(
+    `case "$*" in *diff-index*) yes complaint | head -c 1000000 >&2; printf '${entry}\\n'; yes '+line';; esac`,
+  );
+  const workspace: GuestWorkspace = {
+    guest,
+    ensureGit: async () => 'git',
+    guestPath: fixture.guestPath,
+    baseTree: fixture.repo.git('rev-parse', 'HEAD^{tree}').trim(),
+    vmName: 'web',
+    signal: fixture.operation.signal,
+  };
+  let bytes = 0;
+  const onPatch = async (piece: Buffer): Promise<void> => void (bytes += piece.length);
+  await expect(readChanges(workspace, { onPatch, maxPatchBytes: 5_000_000 })).rejects.toThrow(
+    'a patch of more than',
+  );
+  expect(bytes).toBeLessThan(6_000_000);
+});
+
+test('counts that are not true are shown by export, and are not by apply, which counts itself', async () => {
+  const { sent } = await exportFrom(
+    `case "$*" in *diff-index*) $real "$@" | sed 's/^1\\t1\\tedited$/0\\t0\\tedited/'; exit;; esac`,
+    'patch',
+  );
+  const head = JSON.parse(sent.split('\n')[0]!) as { files: unknown };
+  expect(head.files).toEqual([{ path: 'edited', status: 'modified', added: 0, removed: 0 }]);
+  const { applyWorkspace } = await import('../../../src/engine/workspace/apply-workspace.ts');
+  const params = { path: fixture.repo.path, dryRun: true, markers: false, umask: 0o022 };
+  expect((await applyWorkspace(fixture.context, params, fixture.operation)).files).toMatchObject([
+    { path: 'edited', added: 1, removed: 1 },
+  ]);
+});

@@ -1,0 +1,152 @@
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
+import { createFixture, type Fixture } from './workspace-fixture.ts';
+
+/** Many runs of git, each a process. */
+vi.setConfig({ testTimeout: 300_000 });
+
+let fixture: Fixture;
+beforeEach(() => {
+  fixture = createFixture();
+});
+afterEach(() => fixture.remove());
+
+const apply = () =>
+  applyWorkspace(
+    fixture.context,
+    { path: fixture.repo.path, dryRun: false, markers: false, umask: 0o022 },
+    fixture.operation,
+  );
+
+/** A filter as that of LFS: git has pointers, the working tree has content. Each run leaves a line in a file. */
+function installLfs(): { readonly ran: string; readonly pointerOf: (content: string) => string } {
+  const { directory, repo } = fixture;
+  const store = join(directory, 'store');
+  const ran = join(directory, 'ran');
+  mkdirSync(store);
+  const script = join(directory, 'lfs.sh');
+  writeFileSync(
+    script,
+    `#!/bin/sh
+echo "$1" >>${ran}
+content=$(mktemp -p ${store}); cat >"$content"
+if [ "$1" = clean ]; then
+  oid=$(sha256sum <"$content" | cut -c1-64)
+  mv "$content" ${store}/$oid
+  printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%s\\nsize %s\\n' $oid $(stat -c %s ${store}/$oid)
+else
+  cat ${store}/$(sed -n 's/^oid sha256://p' "$content"); rm "$content"
+fi
+`,
+    { mode: 0o755 },
+  );
+  repo.git('config', 'filter.lfs.clean', `${script} clean`);
+  repo.git('config', 'filter.lfs.smudge', `${script} smudge`);
+  repo.git('config', 'filter.lfs.required', 'true');
+  repo.write('.gitattributes', '*.bin filter=lfs diff=lfs merge=lfs -text\n');
+  const pointerOf = (content: string): string => {
+    const oid = createHash('sha256').update(content).digest('hex');
+    return `version https://git-lfs.github.com/spec/v1\noid sha256:${oid}\nsize ${content.length}\n`;
+  };
+  return { ran, pointerOf };
+}
+
+const linesOf = (path: string): number =>
+  existsSync(path) ? readFileSync(path, 'utf8').split('\n').length : 0;
+
+test('files behind an active filter travel as they lie there, without it, and changes of them come back', async () => {
+  const { repo, copy } = fixture;
+  const { ran, pointerOf } = installLfs();
+  for (const name of ['a.bin', 'dirty.bin', 'plain']) repo.write(name, `${name}\n`);
+  repo.commit('first');
+  expect(repo.git('show', 'HEAD:a.bin')).toBe(pointerOf('a.bin\n'));
+  repo.write('dirty.bin', 'dirty on the host\n');
+  repo.git('status');
+  const before = linesOf(ran);
+
+  const { warnings } = await fixture.prepare();
+  expect(warnings).toEqual([
+    '"a.bin", "dirty.bin" go through a git filter of this host, such as LFS: sent as in the working tree, and committed in the guest without it',
+  ]);
+  expect(readFileSync(join(copy.path, 'a.bin'), 'utf8')).toBe('a.bin\n');
+  expect(readFileSync(join(copy.path, 'dirty.bin'), 'utf8')).toBe('dirty on the host\n');
+  // Of what is as it was committed, git says so in the guest, too, which has no such filter.
+  const status = ['status', '--porcelain=v2', '-z', '--untracked-files=no'];
+  expect(copy.git(...status)).toBe(repo.git(...status));
+  expect(copy.git('show', ':a.bin')).toBe(pointerOf('a.bin\n'));
+  expect((await fixture.export()).files).toEqual([]);
+
+  copy.write('a.bin', 'guest\n');
+  copy.write('plain', 'guest\n');
+  const exported = await fixture.export();
+  expect(exported.files.map(({ path, added, removed }) => [path, added, removed])).toEqual([
+    ['a.bin', 1, 1],
+    ['plain', 1, 1],
+  ]);
+  expect(exported.warnings).toEqual([
+    '"a.bin": a git filter of this host, such as LFS, hides what the patch changes; apply it with: banger workspace apply',
+  ]);
+  const after = linesOf(ran);
+  expect((await apply()).files.map(({ path, outcome }) => `${outcome} ${path}`)).toEqual([
+    'applied a.bin',
+    'applied plain',
+  ]);
+  expect(readFileSync(join(repo.path, 'a.bin'), 'utf8')).toBe('guest\n');
+  expect(linesOf(ran)).toBe(after);
+  // What the user commits then is a pointer again.
+  repo.commit('second');
+  expect(repo.git('show', 'HEAD:a.bin')).toBe(pointerOf('guest\n'));
+  expect(before).toBeGreaterThan(0);
+});
+
+test('a filter that is required and not to be had stops neither way', async () => {
+  const { repo, copy } = fixture;
+  repo.write('a.bin', 'content\n');
+  repo.commit('first');
+  repo.write('.gitattributes', '*.bin filter=gone\n');
+  for (const key of ['clean', 'smudge', 'process'])
+    repo.git('config', `filter.gone.${key}`, '/nonexistent/filter');
+  repo.git('config', 'filter.gone.required', 'true');
+  const { warnings } = await fixture.prepare();
+  expect(warnings).toEqual([expect.stringContaining('"a.bin" goes through a git filter of this host')]);
+  copy.write('a.bin', 'guest\n');
+  copy.git('commit', '-qam', 'without the filter');
+  await apply();
+  expect(readFileSync(join(repo.path, 'a.bin'), 'utf8')).toBe('guest\n');
+});
+
+test.each(['true', 'input'])(
+  'with core.autocrlf=%s and encodings, what comes back is what the guest wrote, to the byte',
+  async (value) => {
+    const { repo, copy } = fixture;
+    repo.git('config', 'core.autocrlf', value);
+    repo.write(
+      '.gitattributes',
+      '*.u16 text working-tree-encoding=UTF-16LE\n*.latin text working-tree-encoding=ISO-8859-1 eol=crlf\n*.id ident\n*.lf eol=lf\n',
+    );
+    const eol = value === 'true' ? '\r\n' : '\n';
+    const files: Record<string, (text: string) => Buffer> = {
+      'a.txt': (text) => Buffer.from(`one${eol}${text}${eol}`),
+      'b.u16': (text) => Buffer.from(`one${eol}${text}${eol}`, 'utf16le'),
+      'c.latin': (text) => Buffer.from(`größe\r\n${text}\r\n`, 'latin1'),
+      'd.lf': (text) => Buffer.from(`one\n${text}\n`),
+    };
+    for (const [name, content] of Object.entries(files)) repo.write(name, content('two'));
+    repo.write('e.id', '$Id$\n');
+    repo.commit('first');
+    await fixture.prepare();
+    for (const [name, content] of Object.entries(files)) copy.write(name, content('three'));
+    const { files: applied } = await apply();
+    expect(applied.map(({ path, outcome, added }) => [path, outcome, added])).toEqual([
+      ['a.txt', 'applied', 1],
+      ['b.u16', 'applied', 1],
+      ['c.latin', 'applied', 1],
+      ['d.lf', 'applied', 1],
+    ]);
+    for (const [name, content] of Object.entries(files))
+      expect(readFileSync(join(repo.path, name)).equals(content('three')), name).toBe(true);
+  },
+);
