@@ -1,9 +1,15 @@
+import { existsSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BangerError, errnoOf } from '../../errors.ts';
 import type { Database } from '../../state/database.ts';
 import { findVm, getVm, resolveVm, type Vm } from '../../state/vms.ts';
-import { findWorkspacesByHostPath, listWorkspaces, type Workspace } from '../../state/workspaces.ts';
+import {
+  findWorkspacesByHostPath,
+  listWorkspaces,
+  workspacesByVm,
+  type Workspace,
+} from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
 import { requireRunning } from '../lifecycle/exec-vm.ts';
 
@@ -51,11 +57,28 @@ export async function resolveWorkspace(
   for (const directory of withParents(path)) {
     const workspace = vm && listWorkspaces(db, vm.id).find((each) => each.hostPath === directory);
     const bound = vm ? workspace && { vm, workspace } : findBoundVm(db, directory);
-    if (bound) return bound;
+    if (!bound) continue;
+    // A mistyped path is none of the tree around it.
+    if (directory !== path && existsSync(directory) && !existsSync(path)) {
+      throw new BangerError('not_found', `There is no "${path}" in the tree "${directory}"`, {
+        hint: `Name the tree or a directory in it: ${directory}`,
+      });
+    }
+    return bound;
   }
   throw new BangerError('not_found', `"${path}" has not been sent to ${vm ? `VM "${vm.name}"` : 'any VM'}`, {
-    hint: `Send it with: banger workspace prepare ${path}${vm ? ` --vm ${vm.name}` : ''}`,
+    hint: notSentHint(db, path, vm),
   });
+}
+
+/** How it is sent and, where another tree was, how the changes of that get here. */
+function notSentHint(db: Database, path: string, vm: Vm | undefined): string {
+  const send = `Send it with: banger workspace prepare ${path}${vm ? ` --vm ${vm.name}` : ''}`;
+  const others = vm ? listWorkspaces(db, vm.id) : [...workspacesByVm(db).values()].flat();
+  const [other, ...more] = others;
+  const name = other && findVm(db, other.vmId)?.name;
+  if (other === undefined || name === undefined || more.length > 0) return send;
+  return `${send}; for what VM "${name}" changed in "${other.hostPath}": banger workspace export --vm ${name} | git apply -3`;
 }
 
 /** Waits for the operation under way on a VM and returns the VM as it is then; throws unless it runs. */

@@ -232,7 +232,11 @@ test('paths below the tree find it, others do not; a VM alone is enough while it
   });
   await expect(exportWorkspace(context, { path: directory }, operation, nowhere)).rejects.toMatchObject({
     code: 'not_found',
+    hint: `Send it with: banger workspace prepare ${directory}; for what VM "web" changed in "${repo.path}": banger workspace export --vm web | git apply -3`,
   });
+  await expect(
+    exportWorkspace(context, { path: join(repo.path, 'mistyped') }, operation, nowhere),
+  ).rejects.toMatchObject({ code: 'not_found', message: expect.stringContaining('mistyped') as unknown });
 
   const other = createRepo(join(directory, 'other'));
   await fixture.prepare({ path: other.path, guestPath: join(directory, 'guest/other') });
