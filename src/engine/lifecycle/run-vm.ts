@@ -9,6 +9,7 @@ import type { EngineStream } from '../rpc/frame-stream.ts';
 import type { RunSummary } from '../rpc/vm-methods.ts';
 import { withTemplate } from '../setup/apply-template.ts';
 import { furnishVm, planFurniture, type Furniture } from '../setup/furnish-vm.ts';
+import { withoutVm } from '../setup/without-vm.ts';
 import type { TemplateChoice } from '../setup/template-consent.ts';
 import type { GuestBranch } from '../workspace/guest-branch.ts';
 import { checkTree } from '../workspace/inspect-tree.ts';
@@ -102,7 +103,7 @@ async function furnish(
   } catch (error) {
     if (!params.keepFailed || operation.signal.aborted) {
       await deleteVm(context, vm.id, uncancellable(operation, AbortSignal.timeout(takeDownTimeoutMs)));
-      throw error;
+      throw withoutVm(error, vm, `To keep one, and look around in it: banger vm run --keep ${tree.path}`);
     }
     setEphemeral(context.db, vm.id, false);
     throw kept(error, vm);

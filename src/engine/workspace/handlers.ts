@@ -6,6 +6,7 @@ import { startVm } from '../lifecycle/start-vm.ts';
 import { withTemplate } from '../setup/apply-template.ts';
 import { furnishVm, planFurniture, renewTools, type Furniture } from '../setup/furnish-vm.ts';
 import { tellIdentity } from '../sync/git-identity.ts';
+import { withoutVm } from '../setup/without-vm.ts';
 import { templateNews } from '../setup/template-news.ts';
 import { beginFurnishing } from '../../state/furnishing.ts';
 import { resolveVm, setEphemeral, type Vm } from '../../state/vms.ts';
@@ -46,8 +47,13 @@ export async function prepareWorkspaceRoute(
     if (params.bootstrap) await renewTools(context, { ...sent, vm }, operation);
     return sent;
   } catch (error) {
-    if (created) await deleteVm(context, created.vm.id, uncancellable(operation));
-    throw error;
+    if (!created) throw error;
+    await deleteVm(context, created.vm.id, uncancellable(operation));
+    throw withoutVm(
+      error,
+      created.vm,
+      `To keep one, and look around in it: banger vm run --keep ${params.path}`,
+    );
   }
 }
 
