@@ -11,7 +11,7 @@ export function fileSyncCollector(cwd: string, home = homedir()) {
   return (text: string, collected: readonly AskedFile[] = []): AskedFile[] => {
     try {
       const { host, guest } = splitFileSync(text);
-      const path = /^~(?:\/|$)/.test(host) ? host : resolve(cwd, host);
+      const path = host.startsWith('~') ? host : resolve(cwd, host);
       const parsed = parseFileSync({ host: path, guest }, home);
       return [...collected, { host: parsed.host, guest: parsed.guest }];
     } catch (error) {
