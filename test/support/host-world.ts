@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import BetterSqlite from 'better-sqlite3';
 import { vmPaths, type Layout } from '../../src/state/layout.ts';
 import { until } from './banger.ts';
@@ -29,9 +29,10 @@ export class HostWorld {
     this.#home = home;
     this.#topLevel = new Set([...namesIn(layout.stateDirectory), 'patches']);
     const known = this.vms().flatMap((vm) => namesIn(join(layout.vmsDirectory, vm.id)));
-    this.#vmFiles = new Set(
-      known.flatMap((name) => (name.endsWith('.log') ? [name, `${name}.1`, `${name}.before`] : [name])),
-    );
+    this.#vmFiles = new Set([
+      ...known.flatMap((name) => (name.endsWith('.log') ? [name, `${name}.1`, `${name}.before`] : [name])),
+      basename(vmPaths(layout, '').manifests),
+    ]);
   }
 
   vms(): VmRow[] {
@@ -111,6 +112,7 @@ export class HostWorld {
       ['directory of no VM', namesIn(vmsDirectory).filter((id) => !this.#isRow(id))],
       ['image of no row', namesIn(imagesDirectory).filter((id) => id !== '.staging' && !images.has(id))],
       ['image without files', [...images].filter((id) => !namesIn(imagesDirectory).includes(id))],
+      ['manifest of no sending', this.#strayManifests()],
       ['staging directory', namesIn(this.#layout.imageStagingDirectory)],
       ['socket', namesIn(runtimeDirectory).filter((name) => !sockets.some((path) => path.endsWith(name)))],
       ['temporary file', everyFile(stateDirectory).filter((path) => path.endsWith('.tmp'))],
@@ -125,6 +127,15 @@ export class HostWorld {
       .map((pid) => commandLine(pid))
       .filter((words) => words.some((word) => word.includes(this.#home)))
       .map((words) => ({ words, vm: /^banger-([0-9a-f]{32})$/.exec(words[2] ?? '')?.[1] }));
+  }
+
+  #strayManifests(): string[] {
+    const sendings = this.#rows<{ token: string | null }>(
+      'SELECT token FROM workspaces UNION SELECT token FROM workspace_sends',
+    );
+    return this.vms()
+      .flatMap(({ id }) => namesIn(vmPaths(this.#layout, id).manifests))
+      .filter((name) => !sendings.some(({ token }) => name.endsWith(`-${token}.manifest`)));
   }
 
   #upVms(): VmRow[] {
