@@ -42,7 +42,7 @@ afterAll(async () => {
 test.concurrent.each([
   [0, lane0],
   [1, lane1],
-] as const)('lane %i', { timeout: 900_000 }, async (index, scenarios) => {
+] as const)('lane %i', { timeout: 1_500_000 }, async (index, scenarios) => {
   const lab = lanes[index]!;
   const world = new HostWorld(lab.layout, lab.banger.home);
   const keeper = await lab.call(vmShow, { vm: 'keeper' });
