@@ -29,7 +29,10 @@ import { startRegistryServer } from '../test/support/registry-server.ts';
 import { directory, file, tarOf } from '../test/support/tar-builder.ts';
 import { median } from './raw-guest.ts';
 
+const comparisons = ['debian', 'many', 'others', 'shared'] as const;
+const usage = `usage: bench/images.sh [ROUNDS [${comparisons.join('|')}]...]`;
 const rounds = Number(process.argv[2] ?? 3);
+const wanted = process.argv.length > 3 ? process.argv.slice(3) : comparisons;
 const entries = 60_000;
 const filesystemBytes = String(8 * 1024 ** 3);
 const pingIntervalMs = 5;
@@ -44,7 +47,8 @@ main().catch((error: unknown) => {
 });
 
 async function main(): Promise<void> {
-  if (!Number.isInteger(rounds) || rounds < 1) throw new Error('usage: bench/images.sh [ROUNDS]');
+  const isKnown = (name: string): boolean => comparisons.some((known) => known === name);
+  if (!Number.isInteger(rounds) || rounds < 1 || !wanted.every(isKnown)) throw new Error(usage);
   const accessLog = join(work, 'access.log');
   try {
     await using registry = await startRegistryServer({ accessLog });
@@ -54,10 +58,10 @@ async function main(): Promise<void> {
     const layouts = { debian, shared: await sharedLayout(debian), many: await manyFilesLayout() };
     for (const [name, layout] of Object.entries(layouts)) await registry.push(layout, `${name}:test`);
 
-    await measureDebian(bench, debian);
-    await measureManyFiles(bench, layouts.many);
-    await measureOthers(bench);
-    await measureShared(bench, accessLog);
+    if (wanted.includes('debian')) await measureDebian(bench, debian);
+    if (wanted.includes('many')) await measureManyFiles(bench, layouts.many);
+    if (wanted.includes('others')) await measureOthers(bench);
+    if (wanted.includes('shared')) await measureShared(bench, accessLog);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
