@@ -5,7 +5,7 @@
  * as tar over OpenSSH's client, which sends neither a repository nor its history. The second prepare is the same
  * command after ten files were changed. An export is beside the guest's own `git diff --binary`, by the same client.
  */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -132,17 +132,10 @@ async function sshCommand(banger: Banger): Promise<Ssh> {
   return (script) => ['ssh', ...options, 'root@127.0.0.1', script];
 }
 
-async function sendTar(path: string, [program, ...args]: string[]): Promise<void> {
-  const files = spawn('git', ['ls-files', '-z'], { cwd: path, stdio: ['ignore', 'pipe', 'inherit'] });
-  const tar = spawn('tar', ['c', '--null', '-T', '-'], {
-    cwd: path,
-    stdio: [files.stdout, 'pipe', 'inherit'],
-  });
-  const ssh = spawn(program!, args, { stdio: [tar.stdout, 'inherit', 'inherit'] });
-  const codes = await Promise.all(
-    [files, tar, ssh].map((each) => new Promise((settle) => each.once('exit', settle))),
-  );
-  if (codes.some((code) => code !== 0)) throw new Error(`git, tar and ssh exited with ${codes.join(', ')}`);
+/** One shell has all three: Node would read along at the pipes between processes of its own, and take away from them. */
+function sendTar(path: string, ssh: readonly string[]): Promise<void> {
+  const script = 'cd "$1" && shift && git ls-files -z | tar c --null -T - | "$@"';
+  return run(['bash', '-o', 'pipefail', '-c', script, 'bench', path, ...ssh]);
 }
 
 async function run([program, ...args]: string[]): Promise<void> {
