@@ -34,6 +34,27 @@ export async function applyWorkspace(
   params: ApplyParams,
   operation: Operation,
 ): Promise<ApplyResult> {
+  try {
+    return await applyBound(context, params, operation);
+  } catch (error) {
+    if (!(error instanceof BangerError) || error.code !== 'cancelled') throw error;
+    // The one thing that whoever pressed Ctrl-C wants to know.
+    throw new BangerError(
+      'cancelled',
+      error.message.replace(/(; nothing was written)?$/, '; nothing was written'),
+      {
+        hint: error.hint,
+        cause: error,
+      },
+    );
+  }
+}
+
+async function applyBound(
+  context: WorkspaceContext,
+  params: ApplyParams,
+  operation: Operation,
+): Promise<ApplyResult> {
   const bound = await resolveWorkspace(context.db, params);
   const { hostPath, guestPath } = bound.workspace;
   return withGuestWorkspace(context, bound, operation, async (workspace) => {
