@@ -165,7 +165,7 @@ export function fakeEngine(): FakeEngine {
       source: 'import',
       sizeBytes: 1024,
       contentBytes: 1024,
-      config: { env: ["GREETING=it's me"] },
+      config: { env: ["GREETING=it's me", 'my.app=left out'] },
       layers: [],
       osRelease: {},
       hasShell: true,

@@ -14,7 +14,7 @@ import { guestSshPort } from '../guest-pool.ts';
 import { kernelFiles } from '../images/kernels/find-kernel.ts';
 import type { Operation } from '../operations.ts';
 import type { GuestSetup } from './capabilities.ts';
-import { imageEnvironment } from './image-program.ts';
+import { guestVariables, imageEnvironment } from './image-program.ts';
 import type { RunStep } from './rollback.ts';
 
 /** Generous: an emulated guest on a busy host takes many times what it needs alone. */
@@ -189,14 +189,10 @@ function assignments(values: Readonly<Record<string, string>>): string {
     .join('');
 }
 
-/**
- * Variables of the image's config, as its own programs would find them. Left out: names a shell cannot have, and
- * IFS, which would change how our own scripts read.
- */
+/** Variables of the image's config, as its own programs would find them. */
 function exports(variables: ReadonlyMap<string, string>): string {
-  return [...variables]
-    .filter(([name]) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && name !== 'IFS')
-    .map(([name, value]) => `export ${name}=${value === '' ? "''" : shellQuote([value])}\n`)
+  return guestVariables(variables)
+    .passed.map(([name, value]) => `export ${name}=${value === '' ? "''" : shellQuote([value])}\n`)
     .join('');
 }
 

@@ -19,9 +19,11 @@ import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { holdImage } from '../images/hold-image.ts';
 import { chooseKernel } from '../images/kernels/find-kernel.ts';
+import { shownName } from '../images/layers/layer-refusal.ts';
 import type { Operation } from '../operations.ts';
 import { bootVm } from './boot-vm.ts';
 import { cleanUpCapabilities } from './capabilities.ts';
+import { guestVariables, imageEnvironment } from './image-program.ts';
 import { planPorts, type PortName, type PortRequest } from './published-ports.ts';
 import { withRollback } from './rollback.ts';
 import { generateVmName } from './vm-names.ts';
@@ -69,6 +71,7 @@ export async function createVm(
   operation.enter('Finding image');
   using held = await holdImage(context, imageName, operation);
   const { image } = held;
+  tellLeftOut(image.config.env, imageName, operation);
 
   const key = generateHostKey();
   const id = randomBytes(16).toString('hex');
@@ -135,6 +138,17 @@ export async function createVm(
       watchVmm(context, running);
       return running;
     }),
+  );
+}
+
+/** Programs that expect a variable are not to miss it without a word. */
+function tellLeftOut(env: readonly string[], imageName: string, operation: Operation): void {
+  const { leftOut } = guestVariables(imageEnvironment(imageName, env));
+  if (leftOut.length === 0) return;
+  const names = leftOut.slice(0, 5).map((name) => shownName(name.slice(0, 100)));
+  const more = leftOut.length > names.length ? ` and ${leftOut.length - names.length} more` : '';
+  operation.note?.(
+    `Warning: Variables of image "${imageName}" that a shell cannot have are left out: ${names.join(', ')}${more}`,
   );
 }
 

@@ -95,6 +95,21 @@ export function imageEnvironment(name: string, env: readonly string[]): Readonly
   return variables;
 }
 
+/**
+ * Of the variables of an image's config, those that programs in its VMs get, and the names of the others: what no
+ * shell can have as a name, and IFS, which would change how our own scripts read.
+ */
+export function guestVariables(variables: ReadonlyMap<string, string>): {
+  readonly passed: readonly (readonly [string, string])[];
+  readonly leftOut: readonly string[];
+} {
+  const isName = (name: string): boolean => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && name !== 'IFS';
+  return {
+    passed: [...variables].filter(([name]) => isName(name)),
+    leftOut: [...variables.keys()].filter((name) => !isName(name)),
+  };
+}
+
 function refused(name: string, what: string): BangerError {
   return new BangerError('invalid_argument', `The config of image "${name}" has ${what}`, {
     hint: `See it with: banger image show ${name} --json`,

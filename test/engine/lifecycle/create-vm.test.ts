@@ -54,6 +54,14 @@ test("the guest gets its name, its keys and the image's environment in its own i
   expect(initrd).toContain('root/.ssh/authorized_keys');
 });
 
+test('a variable of the image that no shell can have is left out, and said', async () => {
+  const notes: string[] = [];
+  const operation = { ...fakeOperation().operation, note: (sentence: string) => void notes.push(sentence) };
+  const vm = await createVm(engine.context, params, operation);
+  expect(notes).toEqual(['Warning: Variables of image "test" that a shell cannot have are left out: my.app']);
+  expect(readFileSync(vmPaths(engine.context.layout, vm.id).initrd, 'latin1')).not.toContain('my.app');
+});
+
 const failures: [string, Faults][] = [
   ['its disk cannot be made', { disk: new Error('no space left') }],
   ['its VMM does not start', { spawn: new Error('no memory') }],

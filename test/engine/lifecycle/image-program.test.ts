@@ -1,5 +1,9 @@
 import { expect, test } from 'vitest';
-import { imageEnvironment, planProgram } from '../../../src/engine/lifecycle/image-program.ts';
+import {
+  guestVariables,
+  imageEnvironment,
+  planProgram,
+} from '../../../src/engine/lifecycle/image-program.ts';
 import type { ImageConfig } from '../../../src/state/images.ts';
 
 const config: ImageConfig = {
@@ -74,4 +78,15 @@ test('variables arrive as they are; what cannot be passed is refused', () => {
   expect(() => imageEnvironment('app', [`A=${'x'.repeat(131_072)}`])).toThrow('more in its variables');
   expect(() => imageEnvironment('app', [...many, ...many])).toThrow('more in its variables');
   expect(() => imageEnvironment('app', ['A=\0'])).toThrow('zero byte');
+});
+
+test('names that no shell can have are known as left out', () => {
+  const variables = imageEnvironment('app', ['A_1=x', 'my.app=y', '1A=z', 'IFS=,', 'EMPTY=']);
+  expect(guestVariables(variables)).toEqual({
+    passed: [
+      ['A_1', 'x'],
+      ['EMPTY', ''],
+    ],
+    leftOut: ['my.app', '1A', 'IFS'],
+  });
 });
