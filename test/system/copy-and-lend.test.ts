@@ -22,11 +22,24 @@ let agentPid: string | undefined;
 beforeAll(async () => {
   mkdirSync(here());
   // The engine that this starts must not have it either.
-  await banger.ok(['vm', 'create', '--name', 'web']);
+  mkdirSync(here('home'));
+  writeFileSync(here('home/.token'), 'a token\n', { mode: 0o600 });
+  writeFileSync(here('home/.gitconfig'), '[user]\n\tname = Ada\n[credential]\n\thelper = store\n');
+  const env = { HOME: here('home') };
+  await banger.ok(['vm', 'create', '--name', 'web', '--file-sync', '~/.token'], { env });
 });
 afterAll(async () => {
   if (agentPid) process.kill(Number(agentPid));
   await banger[Symbol.asyncDispose]();
+});
+
+test('a new VM has the file that was named, with its mode, and knows who its user is in git', async () => {
+  const look =
+    'stat -c "%a %U" /root/.token; cat /root/.token; cat /root/.config/git/banger; ls -A / | grep -c banger';
+  expect(await banger.guest('web', `${look} || true`)).toBe('600 root\na token\n[user]\n\tname = "Ada"\n0');
+  expect(await banger.json('vm', 'show', 'web')).toMatchObject({
+    fileSync: [{ hostPath: '~/.token', guestPath: '/root/.token', source: 'vm' }],
+  });
 });
 
 test('a tree goes into a guest and comes back as it was', async () => {
