@@ -47,11 +47,17 @@ export async function sendEvents(
   const unsubscribe = events.subscribe(take);
   signal.addEventListener('abort', wake, { once: true });
   const leftMs = until - Date.now();
-  const timer = leftMs < maxTimerMs ? setTimeout(wake, Math.max(0, leftMs)) : undefined;
+  // The timer's word counts: it may fire a little before the clock on the wall says so.
+  let isOver = leftMs <= 0;
+  const end = (): void => {
+    isOver = true;
+    wake();
+  };
+  const timer = leftMs < maxTimerMs ? setTimeout(end, Math.max(0, leftMs)) : undefined;
   try {
     for (;;) {
       if (signal.aborted) throw abortError(signal);
-      const isLast = Date.now() >= until;
+      const isLast = isOver;
       const batch: EngineEvent[] = [...lossOf(lost), ...waiting];
       waiting = [];
       lost = 0;

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { sendEvents } from '../../src/engine/event-routes.ts';
 import { EventBus, type EngineEvent } from '../../src/engine/events.ts';
 
@@ -67,4 +67,17 @@ test('what is remembered comes first; with an end in the past nothing else does'
   expect(await read({ types: ['vm', 'image'], actions: ['stopped', 'pulled'] })).toEqual(['2', '3']);
   expect(await read({ subjects: ['vm-1'] })).toEqual(['1']);
   expect(await read({ since: until + 1 })).toEqual([]);
+});
+
+test('a timer that fires before the clock on the wall has got there ends it, too', async () => {
+  const bus = newBus();
+  const stream = reader();
+  const until = Date.now() + 20;
+  const clock = vi.spyOn(Date, 'now').mockReturnValue(until - 10);
+  try {
+    await sendEvents(bus, { until }, { signal: new AbortController().signal, stream });
+  } finally {
+    clock.mockRestore();
+  }
+  expect(stream.events).toEqual([]);
 });
