@@ -15,6 +15,8 @@ export default defineConfig({
           exclude: ['test/system/**'],
           // Real git and real programs, on hosts that may be busy.
           testTimeout: 120_000,
+          // One less is the default, and much of the time is spent waiting for programs.
+          maxWorkers: '100%',
           hookTimeout: 60_000,
         },
       },
