@@ -4,6 +4,7 @@ import { getKernel } from '../state/kernels.ts';
 import { monotonicMs } from '../host/clock.ts';
 import { vmPaths } from '../state/layout.ts';
 import { findVmTemplate, type RecordedTemplate } from '../state/templates.ts';
+import type { FileSync } from '../state/file-sync.ts';
 import type { Vm } from '../state/vms.ts';
 import { listWorkspaces, workspacesByVm, type Workspace } from '../state/workspaces.ts';
 import type { EngineContext } from './context.ts';
@@ -15,15 +16,32 @@ import type { VmView, vmShow } from './rpc/vm-methods.ts';
 /** VMs as clients see them. */
 export function viewVms(context: EngineContext, vms: readonly Vm[]): VmView[] {
   const workspaces = workspacesByVm(context.db);
-  return vms.map((vm) => view(context, vm, workspaces.get(vm.id) ?? []));
+  const configured = configuredFiles(context);
+  return vms.map((vm) => view(context, vm, { workspaces: workspaces.get(vm.id) ?? [], configured }));
 }
 
 /** A VM as clients see it. */
 export function viewVm(context: EngineContext, vm: Vm): VmView {
-  return view(context, vm, listWorkspaces(context.db, vm.id));
+  const workspaces = listWorkspaces(context.db, vm.id);
+  return view(context, vm, { workspaces, configured: configuredFiles(context) });
 }
 
-function view(context: EngineContext, vm: Vm, workspaces: readonly Workspace[]): VmView {
+interface ViewInput {
+  readonly workspaces: readonly Workspace[];
+  /** Files that VMs get because the configuration says so */
+  readonly configured: readonly FileSync[];
+}
+
+/** A configuration that is not right is no reason to show nothing. */
+function configuredFiles(context: EngineContext): readonly FileSync[] {
+  try {
+    return context.config().fileSync;
+  } catch {
+    return [];
+  }
+}
+
+function view(context: EngineContext, vm: Vm, { workspaces, configured }: ViewInput): VmView {
   const handles = context.handles.get(vm.id);
   return {
     id: vm.id,
@@ -53,13 +71,13 @@ function view(context: EngineContext, vm: Vm, workspaces: readonly Workspace[]):
     expiresAt: expiryTime(handles),
     pending: handles && pendingChanges(vm, handles),
     workspaces: workspaces.map(({ hostPath, guestPath }) => ({ hostPath, guestPath })),
-    fileSync: viewFileSync(context, vm),
+    fileSync: viewFileSync(configured, vm),
   };
 }
 
-function viewFileSync(context: EngineContext, vm: Vm): VmView['fileSync'] {
+function viewFileSync(configured: readonly FileSync[], vm: Vm): VmView['fileSync'] {
   const own = new Set(vm.fileSync.map(({ guest }) => guest));
-  return syncedFiles(context, vm).map(({ host, guest }) => ({
+  return syncedFiles(configured, vm).map(({ host, guest }) => ({
     hostPath: host,
     guestPath: guest,
     source: own.has(guest) ? 'vm' : 'config',

@@ -126,6 +126,7 @@ test('a configuration with an unknown key', async () => {
   const { code, what } = await failure('vm', 'create');
   expect(code).toBe(1);
   expect(what).toContain('unknown key "vm.memroy"');
+  expect(await banger.ok(['ps', '-q'])).toContain('web');
   banger.configure('[vm]\nmemory = "256M"\n');
 });
 

@@ -11,16 +11,15 @@ import { lookAtFile, type ReadableFile } from './readable-files.ts';
 type Wish = Pick<Vm, 'fileSync' | 'takesConfigFiles'>;
 
 /** What of the host a VM gets at its next start. Its own come last, so that they win where two go to one place. */
-export function syncedFiles(context: Pick<EngineContext, 'config'>, vm: Wish): FileSync[] {
-  const configured = vm.takesConfigFiles ? context.config().fileSync : [];
+export function syncedFiles(configured: readonly FileSync[], vm: Wish): FileSync[] {
   const own = vm.fileSync.map((file) => ({ ...file, optional: false }));
-  const byPlace = new Map([...configured, ...own].map((file) => [file.guest, file]));
-  return [...byPlace.values()];
+  const all = [...(vm.takesConfigFiles ? configured : []), ...own];
+  return [...new Map(all.map((file) => [file.guest, file])).values()];
 }
 
 /** Throws when something that a VM is to get cannot be sent. */
 export async function checkSyncedFiles(context: Pick<EngineContext, 'config'>, vm: Wish): Promise<void> {
-  await readable(syncedFiles(context, vm), rethrow);
+  await readable(syncedFiles(context.config().fileSync, vm), rethrow);
 }
 
 /**
@@ -32,7 +31,7 @@ export const fileSync: Capability = {
   name: 'file sync',
   preflight: checkSyncedFiles,
   async afterStart(context, vm, operation) {
-    const wanted = syncedFiles(context, vm);
+    const wanted = syncedFiles(context.config().fileSync, vm);
     if (wanted.length === 0) return;
     operation.enter('Sending files');
     const complain = vm.startedAt === undefined ? rethrow : teller(context, vm, operation);
