@@ -53,6 +53,8 @@ async function main(): Promise<void> {
   try {
     await using registry = await startRegistryServer({ accessLog });
     await using banger = openBanger();
+    // Starts the engine, which is running in all comparisons.
+    await banger.ok(['image', 'list']);
     const bench = new Bench(banger, registry.host);
     const debian = await debianLayout();
     const layouts = { debian, shared: await sharedLayout(debian), many: await manyFilesLayout() };
