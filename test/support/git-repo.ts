@@ -89,3 +89,14 @@ export function snapshot(directory: string): Record<string, string> {
       .map((file) => [file, createHash('sha1').update(readFileSync(file)).digest('hex')]),
   );
 }
+
+/** What git says of a tree, and what is in it. */
+export function viewOf(repo: GitRepo): string[] {
+  return [
+    repo.git('status', '--porcelain=v2', '--branch', '--untracked-files=no'),
+    repo.git('diff', '--binary'),
+    repo.git('diff', '--cached', '--binary'),
+    repo.git('ls-files', '-s', '-v'),
+    repo.git('log', '--format=%H', '-3'),
+  ];
+}

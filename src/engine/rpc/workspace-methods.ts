@@ -24,6 +24,17 @@ export type WorkspaceView = z.output<typeof workspaceView>;
 /** What of the repository is no part of the branch that travels, and stays on the host. */
 const leftBehind = z.object({ branches: z.int(), tags: z.int(), stashes: z.int() });
 
+/** Which tree is sent, and what of it besides tracked files. */
+const treeParams = {
+  path: absolutePath,
+  includeUntracked: z._default(z.boolean(), false),
+  /** Files and directories of the tree that travel though git does not track them, ignored or not */
+  include: z._default(z.array(absolutePath), []),
+};
+
+/** Where it goes; without `vm`, the one bound to the tree. */
+const placeParams = { vm: z.optional(z.string()), guestPath: z.optional(absolutePath) };
+
 /**
  * Sends a git working tree into a VM: tracked files with their dirty content, and enough git metadata to work.
  * Without `vm`: the VM bound to this tree, else a new one.
@@ -31,12 +42,8 @@ const leftBehind = z.object({ branches: z.int(), tags: z.int(), stashes: z.int()
 export const workspacePrepare = method(
   'workspace.prepare',
   z.object({
-    path: absolutePath,
-    vm: z.optional(z.string()),
-    guestPath: z.optional(absolutePath),
-    includeUntracked: z._default(z.boolean(), false),
-    /** Files and directories of the tree that travel though git does not track them, ignored or not */
-    include: z._default(z.array(absolutePath), []),
+    ...treeParams,
+    ...placeParams,
     /** Replaces what is in the guest, changes made there included */
     overwrite: z._default(z.boolean(), false),
     /** Install the tools that the tree names for mise */
@@ -83,10 +90,8 @@ export const maxPlannedFiles = 50_000;
 export const workspacePlan = method(
   'workspace.plan',
   z.object({
-    path: absolutePath,
+    ...treeParams,
     guestBranch: z.optional(guestBranch),
-    includeUntracked: z._default(z.boolean(), false),
-    include: z._default(z.array(absolutePath), []),
   }),
   z.object({
     hostPath: z.string(),
@@ -113,11 +118,8 @@ export const workspacePlan = method(
 export const workspaceWatch = streamMethod(
   'workspace.watch',
   z.object({
-    path: absolutePath,
-    vm: z.optional(z.string()),
-    guestPath: z.optional(absolutePath),
-    includeUntracked: z._default(z.boolean(), false),
-    include: z._default(z.array(absolutePath), []),
+    ...treeParams,
+    ...placeParams,
     /** Changes made in the guest give way; else files that both sides changed stay as they are there */
     overwrite: z._default(z.boolean(), false),
   }),

@@ -11,7 +11,7 @@ import {
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
-import type { GitRepo } from '../../support/git-repo.ts';
+import { viewOf, type GitRepo } from '../../support/git-repo.ts';
 
 // Many runs of git each.
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
@@ -24,16 +24,6 @@ beforeEach(() => {
   fixture = createFixture({ onRun: (argv) => onRun(argv) });
 });
 afterEach(() => fixture.remove());
-
-function view(repo: GitRepo): string[] {
-  return [
-    repo.git('status', '--porcelain=v2', '--branch', '--untracked-files=no'),
-    repo.git('diff', '--binary'),
-    repo.git('diff', '--cached', '--binary'),
-    repo.git('ls-files', '-s', '-v'),
-    repo.git('log', '--format=%H', '-3'),
-  ];
-}
 
 const read = (path: string): string => readFileSync(join(fixture.copy.path, path), 'utf8');
 
@@ -53,7 +43,7 @@ test('a commit that changes no file is sent again when it did not arrive', async
   onRun = () => undefined;
   expect(copy.git('rev-parse', 'HEAD')).not.toBe(repo.git('rev-parse', 'HEAD'));
   expect(await fixture.prepare()).toMatchObject({ files: 0 });
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   copy.git('fsck', '--strict');
 });
 
@@ -73,7 +63,7 @@ test('an update that cannot be finished says so, and is replaced when it may be'
   // Nobody is given half of it.
   await expect(fixture.export()).rejects.toMatchObject({ code: 'command_failed' });
   await fixture.prepare({ overwrite: true });
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
 
   copy.write('.git/refs/heads/main.lock', '');
   repo.write('file', 'three\n');
@@ -81,7 +71,7 @@ test('an update that cannot be finished says so, and is replaced when it may be'
   await expect(fixture.prepare()).rejects.toThrow('partly updated');
   rmSync(join(copy.path, '.git/refs/heads/main.lock'));
   expect((await fixture.export()).files).toEqual([]);
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
 });
 
 test('another workspace of the VM does not have to wait for one that cannot be finished', async () => {
@@ -126,7 +116,7 @@ test('a history that was cut is deepened where the host goes back, and cut where
   await fixture.prepare();
   expect(log(copy, 9)).toBe(log(repo, 9));
   expect(read('.git/shallow')).not.toBe(ends);
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   copy.git('fsck', '--strict');
   for (let number = 0; number < 15; number++) {
     repo.write('file', `more ${number}\n`);
@@ -163,7 +153,7 @@ test('files, directories and symlinks in each other’s place, and names that di
   renameSync(join(repo.path, 'Case'), join(repo.path, 'case'));
   repo.git('add', '-A');
   await fixture.prepare();
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   expect([read('target/inner'), read('link/inner'), read('e/inner')]).toEqual([
     'kept\n',
     'below\n',
@@ -173,7 +163,7 @@ test('files, directories and symlinks in each other’s place, and names that di
 
   repo.git('reset', '-q', '--hard');
   await fixture.prepare();
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   expect(readdirSync(copy.path).sort()).toEqual(readdirSync(repo.path).sort());
   expect((await fixture.export()).files).toEqual([]);
 });
@@ -239,7 +229,7 @@ test('a merge or a rebase of the guest’s is finished there before the host mov
   await expect(fixture.prepare()).rejects.toThrow(/would be lost/);
   expect(copy.git('status', '--porcelain=v2')).toBe(status);
   await fixture.prepare({ overwrite: true });
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   expect(existsSync(join(copy.path, '.git/MERGE_HEAD'))).toBe(false);
 });
 
@@ -262,7 +252,7 @@ test('what the guest staged is not unstaged by an update that leaves the host’
   });
   expect(copy.git('show', ':a')).toBe('staged\n');
   await fixture.prepare({ overwrite: true });
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
 });
 
 test('what the guest wrote into its configuration and its excludes stays', async () => {

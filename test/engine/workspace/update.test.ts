@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { listWorkspaces } from '../../../src/state/workspaces.ts';
 import { vmPaths } from '../../../src/state/layout.ts';
-import { makeTempDirectory, type GitRepo } from '../../support/git-repo.ts';
+import { makeTempDirectory, viewOf } from '../../support/git-repo.ts';
 import { createFixture, vmId, type Fixture } from './workspace-fixture.ts';
 
 // Many runs of git each.
@@ -26,17 +26,6 @@ beforeEach(() => {
   fixture = createFixture();
 });
 afterEach(() => fixture.remove());
-
-/** What git says of a tree, and what is in it. */
-function view(repo: GitRepo): string[] {
-  return [
-    repo.git('status', '--porcelain=v2', '--branch', '--untracked-files=no'),
-    repo.git('diff', '--binary'),
-    repo.git('diff', '--cached', '--binary'),
-    repo.git('ls-files', '-s', '-v'),
-    repo.git('log', '--format=%H', '-3'),
-  ];
-}
 
 const read = (path: string): string => readFileSync(join(fixture.copy.path, path), 'utf8');
 
@@ -60,7 +49,7 @@ test('a second prepare sends what changed and removes what vanished; the rest is
   utimesSync(join(repo.path, 'dir/1'), 1, 1);
   const result = await fixture.prepare();
   expect(result).toMatchObject({ files: 2, update: { removed: 1, kept: [], conflicts: [] } });
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   expect(copy.git('ls-files', '-s')).not.toBe(staged);
   expect(existsSync(join(copy.path, 'gone'))).toBe(false);
   expect(statSync(join(copy.path, 'run')).mode & 0o777).toBe(0o755);
@@ -92,7 +81,7 @@ test('commits, branches and all that is staged follow', async () => {
   repo.write('file', 'more\n');
   repo.commit('more');
   await fixture.prepare();
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   expect(copy.git('rev-list', '--count', 'HEAD').trim()).toBe(String(Number(commits) + 1));
 
   repo.git('switch', '-q', '-c', 'other', 'HEAD~11');
@@ -102,7 +91,7 @@ test('commits, branches and all that is staged follow', async () => {
   repo.git('add', 'file');
   repo.write('file', 'loose\n');
   await fixture.prepare();
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   expect(copy.git('branch', '--show-current')).toBe('other\n');
   copy.git('fsck', '--strict');
 
@@ -110,7 +99,7 @@ test('commits, branches and all that is staged follow', async () => {
   repo.write('to be', 'added\n');
   repo.git('add', '--intent-to-add', 'to be');
   await fixture.prepare();
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   copy.git('fsck', '--strict');
   expect((await fixture.export()).files).toEqual([]);
 });
@@ -156,7 +145,7 @@ test('names that git quotes, files in the way of directories and the other way r
   symlinkSync('nowhere', join(repo.path, 'link'));
   repo.git('add', '-A');
   await fixture.prepare();
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   expect(read("it's\n-odd")).toBe('y\n');
   expect((await fixture.export()).files).toEqual([]);
 });
@@ -215,7 +204,7 @@ test('commits of the guest are in nobody’s way until the host moves its branch
     message: `"${fixture.guestPath}" in VM "web" has commits that would be lost: "a"`,
   });
   await fixture.prepare({ overwrite: true });
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   expect(copy.git('log', '-g', '--format=%H')).toContain(commit.trim());
 });
 
@@ -230,7 +219,7 @@ test('without a manifest the guest is asked', async () => {
   repo.write('a', 'changed\n');
   rmSync(join(repo.path, 'b'));
   expect(await fixture.prepare()).toMatchObject({ files: 1, update: { removed: 1 } });
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   expect(readdirSync(manifests)).toHaveLength(1);
   for (const name of readdirSync(manifests)) writeFileSync(join(manifests, name), 'damaged');
   repo.write('c', 'changed\n');
@@ -257,7 +246,7 @@ test('a read-only workspace cannot be written to by its files’ modes, and is n
   const modes = () => ['file', 'run'].map((name) => statSync(join(copy.path, name)).mode & 0o777);
   await fixture.prepare({ readonly: true });
   expect(modes()).toEqual([0o444, 0o555]);
-  expect(view(copy)).toEqual(view(repo));
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   await expect(fixture.export()).rejects.toMatchObject({ code: 'invalid_state' });
   expect(await fixture.prepare()).toMatchObject({ files: 0 });
   expect(modes()).toEqual([0o644, 0o755]);
@@ -328,7 +317,7 @@ test('an update that is killed at any point is the old tree, or finished by whoe
   await fixture.prepare();
   const outcomes = new Set<string>();
   for (let version = 1; ; version++, turn++) {
-    const before = view(copy);
+    const before = viewOf(copy);
     write(version);
     isUpdating = true;
     const ended = await fixture.prepare().then(
@@ -339,11 +328,11 @@ test('an update that is killed at any point is the old tree, or finished by whoe
     programs.killAt(-1);
     if (!reached) break;
     expect((await fixture.export()).files).toEqual([]);
-    const isNew = view(copy).join() === view(repo).join();
-    if (!isNew) expect(view(copy)).toEqual(before);
+    const isNew = viewOf(copy).join() === viewOf(repo).join();
+    if (!isNew) expect(viewOf(copy)).toEqual(before);
     outcomes.add(`${ended}, ${isNew ? 'new' : 'old'}`);
     await fixture.prepare();
-    expect(view(copy)).toEqual(view(repo));
+    expect(viewOf(copy)).toEqual(viewOf(repo));
   }
   expect(turn).toBeGreaterThan(8);
   expect(outcomes).toContain('killed, old');
