@@ -8,6 +8,7 @@ import { askForManifest, readGuestHead, type GuestHead } from './ask-guest.ts';
 import type { ConflictPolicy } from './build-update.ts';
 import { readChanges, type GuestChanges, type GuestWorkspace } from './guest-changes.ts';
 import { ensureGuestGit } from './guest-git.ts';
+import { defaultGuestPath } from './guest-path.ts';
 import { readManifest, type Manifest } from './manifest.ts';
 import { lookAt } from './send-tree.ts';
 import { isSendUnsettled, manifestPlace, settleSend } from './settle-sends.ts';
@@ -42,12 +43,14 @@ export async function findThere(
   const { hostPath, guestPath } = place.workspace;
   const { signal } = operation;
   const isSettled = await settle(context, place, operation);
-  const known = listWorkspaces(context.db, vm.id).find((each) => each.guestPath === guestPath);
+  const all = listWorkspaces(context.db, vm.id);
+  const known = all.find((each) => each.guestPath === guestPath);
   if (known && known.hostPath !== hostPath) {
     throw new BangerError('already_exists', `"${guestPath}" in VM "${vm.name}" holds "${known.hostPath}"`, {
       hint: `Choose another place: banger workspace prepare ${hostPath} --vm ${vm.name} --guest-path ${guestPath}-2`,
     });
   }
+  if (!known) await refuseMixture(place, all, signal);
   // Also puts back what an interrupted `prepare` moved away, so it comes first even when all may be replaced.
   const { isOccupied } = await lookAt({ guest, guestPath, vmName: vm.name }, signal);
   if (!isOccupied || !isSettled) return undefined;
@@ -68,6 +71,26 @@ export async function findThere(
     // A repository that git there cannot read any more is replaced when it may be.
     if (place.policy === 'overwrite' && isGuestTrouble(error)) return undefined;
     throw error;
+  }
+}
+
+/** A tree in another one would be files of that one, to git and to whoever replaces it. One that is gone is in nobody's way. */
+async function refuseMixture(
+  { vm, guest, workspace: { hostPath, guestPath } }: Place,
+  all: readonly Workspace[],
+  signal: AbortSignal,
+): Promise<void> {
+  const isIn = (inner: string, outer: string): boolean => inner.startsWith(`${outer}/`);
+  for (const other of all) {
+    if (!isIn(guestPath, other.guestPath) && !isIn(other.guestPath, guestPath)) continue;
+    const look = await lookAt({ guest, guestPath: other.guestPath, vmName: vm.name }, signal);
+    if (!look.isOccupied) continue;
+    const where = isIn(guestPath, other.guestPath)
+      ? `is in the workspace "${other.guestPath}"`
+      : `has the workspace "${other.guestPath}" in it`;
+    throw new BangerError('invalid_argument', `"${guestPath}" in VM "${vm.name}" ${where}`, {
+      hint: `Choose a place of its own: banger workspace prepare ${hostPath} --vm ${vm.name} --guest-path ${defaultGuestPath(hostPath)}-2`,
+    });
   }
 }
 

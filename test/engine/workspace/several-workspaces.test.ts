@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Guest } from '../../../src/engine/guest.ts';
 import { prepareWorkspace } from '../../../src/engine/workspace/prepare-workspace.ts';
@@ -102,4 +102,27 @@ test('a tree does not take the place of another one', async () => {
   fixture.copy.write('mine', 'new\n');
   await expect(fixture.prepare({ path: other.path })).rejects.toMatchObject({ code: 'already_exists' });
   expect(readFileSync(join(fixture.copy.path, 'mine'), 'utf8')).toBe('new\n');
+});
+
+test('a tree is not sent into another one, nor around one, unless that is gone', async () => {
+  await fixture.prepare();
+  const inner = join(fixture.guestPath, 'inner');
+  const sendInto = (guestPath: string, overwrite = false) =>
+    fixture.prepare({ path: other.path, guestPath, overwrite });
+  await expect(sendInto(inner)).rejects.toMatchObject({
+    code: 'invalid_argument',
+    message: `"${inner}" in VM "web" is in the workspace "${fixture.guestPath}"`,
+    hint: `Choose a place of its own: banger workspace prepare ${other.path} --vm web --guest-path /root/other-2`,
+  });
+  const outer = join(fixture.directory, 'guest');
+  await expect(sendInto(outer, true)).rejects.toMatchObject({
+    message: `"${outer}" in VM "web" has the workspace "${fixture.guestPath}" in it`,
+  });
+  // Names that begin alike are none of it.
+  await sendInto(`${fixture.guestPath}-2`);
+  expect(fixture.copy.git('status', '--porcelain')).toBe('');
+
+  rmSync(fixture.guestPath, { recursive: true });
+  await sendInto(inner);
+  expect(openRepo(inner).git('status', '--porcelain')).toBe('');
 });
