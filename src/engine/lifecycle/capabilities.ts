@@ -37,6 +37,8 @@ export interface GuestSetup {
  */
 export interface Capability {
   readonly name: string;
+  /** Refuses what cannot work whatever the image is, before one is pulled */
+  checkRequest?(context: EngineContext, vm: Pick<PlannedVm, 'fileSync' | 'takesConfigFiles'>): Promise<void>;
   /** Refuses what cannot work, before anything is made */
   preflight?(context: EngineContext, vm: PlannedVm): Promise<void>;
   /** Makes what the VM keeps on the host. Once, when it is created. */

@@ -68,6 +68,11 @@ export async function createVm(
   if (params.name !== undefined) refuseTakenName(context, params.name);
   const kernelId = chooseKernel(context.db, params.kernel)?.id;
   const ports = await planPorts(params.publish ?? [], (port) => isOwned(context, port));
+  const files = {
+    fileSync: params.fileSync ?? [],
+    takesConfigFiles: params.takesConfigFiles ?? true,
+  };
+  for (const capability of context.capabilities) await capability.checkRequest?.(context, files);
   operation.enter('Finding image');
   using held = await holdImage(context, imageName, operation);
   const { image } = held;
@@ -86,8 +91,7 @@ export async function createVm(
     ephemeral: params.ephemeral,
     labels: params.labels,
     ports,
-    fileSync: params.fileSync ?? [],
-    takesConfigFiles: params.takesConfigFiles ?? true,
+    ...files,
     ttlMs: params.ttlMs,
     idleStopMs: params.idleStopMs === undefined ? config.idleStopMs : (params.idleStopMs ?? undefined),
     controlSocket: vmPaths(context.layout, id).controlSocket,

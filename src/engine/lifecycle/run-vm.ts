@@ -85,7 +85,7 @@ async function planTree(
   const { path, template: choice, image, bootstrap } = params;
   if (params.guestBranch)
     await planWorkspace(context, { ...params, include: [...params.include], path }, operation);
-  const { topLevel: hostPath } = await checkTree(context.exec, path, operation.signal);
+  const { topLevel: hostPath } = await checkTree(context.exec, { ...params, signal: operation.signal });
   return { path, furniture: await planFurniture(context, { hostPath, choice, image, bootstrap }, operation) };
 }
 

@@ -29,7 +29,7 @@ export async function checkSyncedFiles(context: Pick<EngineContext, 'config'>, v
  */
 export const fileSync: Capability = {
   name: 'file sync',
-  preflight: checkSyncedFiles,
+  checkRequest: checkSyncedFiles,
   async afterStart(context, vm, operation) {
     const wanted = syncedFiles(context.config().fileSync, vm);
     if (wanted.length === 0) return;

@@ -146,9 +146,14 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   return switchTree(tree, { from: found.head, scratch, signal });
 }
 
-/** Throws what `prepare` would throw for this path before it touches a guest; nothing else happens. */
-export async function checkTree(exec: Exec, path: string, signal: AbortSignal): Promise<Repository> {
-  return findRepository(exec, path, signal);
+/** Throws what `prepare` would throw for these paths before it touches a guest; nothing else happens. */
+export async function checkTree(
+  exec: Exec,
+  { path, include = [], signal }: Pick<InspectInput, 'path' | 'include' | 'signal'>,
+): Promise<Repository> {
+  const repository = await findRepository(exec, path, signal);
+  await resolveIncludes(repository.topLevel, include);
+  return repository;
 }
 
 function filterWarning(filtered: readonly RawPath[]): string {

@@ -152,6 +152,11 @@ test('what cannot be sent keeps a VM from being made, and one that exists only f
     const wanted = { fileSync: [{ host: home('.npmrc'), guest: '/root/.npmrc' }] };
     await expect(createTestVm(engine, wanted)).rejects.toMatchObject({ code: 'not_found' });
     expect(vmWorld(engine)).toEqual(before);
+    // Nor is an image looked for, which may be a long pull.
+    await expect(createTestVm(engine, { ...wanted, image: 'registry.invalid/none' })).rejects.toMatchObject({
+      code: 'not_found',
+      message: `There is no "${home('.npmrc')}" on this host to be sent to the VM`,
+    });
 
     write('.npmrc', 'token\n', 0o600);
     const { id } = await createTestVm(engine, wanted);
