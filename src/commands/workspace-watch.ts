@@ -2,11 +2,12 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { workspaceWatch, type WatchLine } from '../engine/rpc/workspace-methods.ts';
 import { printable, printableJsonText } from '../printable.ts';
+import { addBranchOptions, guestBranchParam, type BranchOptions } from './branch-options.ts';
 import type { Cli } from './cli.ts';
 import { includedPaths, includeOption } from './include-option.ts';
 import { sentText } from './workspace-prepare.ts';
 
-interface WatchOptions {
+interface WatchOptions extends BranchOptions {
   readonly vm?: string;
   readonly guestPath?: string;
   readonly includeUntracked?: boolean;
@@ -18,24 +19,31 @@ const help = `
 Files that were changed in the VM as well stay as they are there, and are named; the others are sent.
 Ctrl-C ends it, and so does the end of the VM.
 
-Example:
-  banger workspace watch . --vm web`;
+Examples:
+  banger workspace watch . --vm web
+  banger workspace watch . --branch fix   what you commit here arrives on a branch that only the VM has`;
 
 export function workspaceWatchCommand(cli: Cli): Command {
-  return new Command('watch')
+  const command = new Command('watch')
     .description('Send a git working tree into a VM again whenever it changes')
     .argument('[path]', 'a directory of the working tree (default: the current one)')
     .option('--vm <name>', 'the VM (default: the one it was sent to before)')
     .option('--guest-path <path>', 'where it is in the VM (default: /root/ and the name of its directory)')
     .option('--include-untracked', 'send untracked files too, except ignored ones')
     .addOption(includeOption())
-    .option('--overwrite', 'replace what is changed in the VM, too')
+    .option('--overwrite', 'replace what is changed in the VM, too');
+  return addBranchOptions(command)
     .addHelpText('after', help)
     .action(async (path: string | undefined, options: WatchOptions) => {
+      const { vm, guestPath, includeUntracked, overwrite } = options;
       const params = {
-        ...options,
         path: resolve(cli.cwd, path ?? '.'),
+        vm,
+        guestPath,
+        includeUntracked,
         include: includedPaths(cli.cwd, path, options.include),
+        overwrite,
+        guestBranch: guestBranchParam(options),
       };
       let rest = '';
       let conflicts = '';

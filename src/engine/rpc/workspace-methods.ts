@@ -122,6 +122,8 @@ export const workspaceWatch = streamMethod(
     ...placeParams,
     /** Changes made in the guest give way; else files that both sides changed stay as they are there */
     overwrite: z._default(z.boolean(), false),
+    /** Absent: the branch that is checked out. What it begins at is looked up once, when watching begins */
+    guestBranch: z.optional(guestBranch),
   }),
 );
 

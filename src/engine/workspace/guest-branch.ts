@@ -16,6 +16,15 @@ export interface GuestBranch {
   readonly from?: string;
 }
 
+/** The tree here cannot be on that branch for now; changing the tree, or git's branches here, puts it right. */
+export class CannotSwitchError extends BangerError {}
+
+/** The same branch, for good: what it begins at is named by its commit. Throws as `onGuestBranch`. */
+export async function withFixedStart(repository: Repository, branch: GuestBranch): Promise<GuestBranch> {
+  const { head } = await onGuestBranch(repository, branch);
+  return branch.from === undefined ? branch : { ...branch, from: head };
+}
+
 /** The repository as it would be after `git switch -c`; throws what git would say. Nothing is changed. */
 export async function onGuestBranch(
   repository: Repository,
@@ -29,7 +38,7 @@ export async function onGuestBranch(
     });
   const there = await git(['rev-parse', '-q', '--verify', `refs/heads/${name}`], { okExitCodes: [1, 128] });
   if (there.exitCode === 0 || repository.branch === name)
-    throw new BangerError('already_exists', `There is a branch "${name}" here already`, {
+    throw new CannotSwitchError('already_exists', `There is a branch "${name}" here already`, {
       hint: `Choose another name for the guest's, or send that one: git switch ${name}`,
     });
   if (from === undefined) return { ...repository, branch: name };
@@ -167,7 +176,7 @@ function refuseDirt(
 }
 
 function refusal({ branch, topLevel }: Repository, why: string, hint: string): BangerError {
-  return new BangerError(
+  return new CannotSwitchError(
     'invalid_state',
     `"${topLevel}" cannot be sent as branch "${branch}" from another commit: ${why}`,
     { hint },

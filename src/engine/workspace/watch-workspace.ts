@@ -9,7 +9,8 @@ import type { Operation } from '../operations.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import type { WatchLine, workspacePrepare, workspaceWatch } from '../rpc/workspace-methods.ts';
-import { inspectTree, type WorkingTree } from './inspect-tree.ts';
+import { CannotSwitchError, withFixedStart } from './guest-branch.ts';
+import { checkTree, inspectTree, type WorkingTree } from './inspect-tree.ts';
 import { prepareWorkspace, type EnsureVm } from './prepare-workspace.ts';
 import { withScratch } from './scratch.ts';
 import { SettledChanges } from './settled-changes.ts';
@@ -29,7 +30,7 @@ const retryMs = 2_000;
  */
 export async function watchWorkspace(
   context: WatchContext,
-  params: WatchParams,
+  wanted: WatchParams,
   watch: {
     readonly operation: Operation;
     readonly stream: Pick<EngineStream, 'send'>;
@@ -37,6 +38,7 @@ export async function watchWorkspace(
   },
 ): Promise<void> {
   const { operation, stream, ensureVm } = watch;
+  const params = await withFixedBranch(context, wanted, operation.signal);
   const changes = new SettledChanges(operation.signal);
   let watched: WatchedTree | undefined;
   const watcher = new DirectoryWatcher((...what) => {
@@ -82,6 +84,17 @@ export async function watchWorkspace(
   }
 }
 
+/** A branch that begins at `HEAD~1` is not to move with every commit here. */
+async function withFixedBranch(
+  { exec }: WatchContext,
+  params: WatchParams,
+  signal: AbortSignal,
+): Promise<WatchParams> {
+  if (!params.guestBranch) return params;
+  const repository = await checkTree(exec, { ...params, signal });
+  return { ...params, guestBranch: await withFixedStart(repository, params.guestBranch) };
+}
+
 /** Sends a tree as it was sent before: what is not to be written to stays so. */
 function send(
   context: WatchContext,
@@ -96,7 +109,8 @@ function send(
 /** Files that are being written, commits of the guest, and pauses are not for ever; a VM that is gone is. */
 function canGoOn({ db }: WatchContext, { id }: Vm, error: BangerError): boolean {
   if (error.code === 'busy' || error.code === 'invalid_argument') return true;
-  return error instanceof WouldBeLostError || findVm(db, id)?.state === 'paused';
+  if (error instanceof WouldBeLostError || error instanceof CannotSwitchError) return true;
+  return findVm(db, id)?.state === 'paused';
 }
 
 /** Ends the watch when the VM stops or goes, or has done so already. */

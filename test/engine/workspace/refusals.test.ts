@@ -59,7 +59,9 @@ test("a repository that git does not trust is refused with git's own advice", as
   const { repo } = fixture;
   const distrustful: typeof hermeticExec = (argv, options = {}) =>
     hermeticExec(argv, { ...options, env: { ...options.env, GIT_TEST_ASSUME_DIFFERENT_OWNER: '1' } });
-  await expect(checkTree(distrustful, { path: repo.path, signal: new AbortController().signal })).rejects.toMatchObject({
+  await expect(
+    checkTree(distrustful, { path: repo.path, signal: new AbortController().signal }),
+  ).rejects.toMatchObject({
     message: `git refuses "${repo.path}": detected dubious ownership in repository at '${repo.path}'`,
     hint: `To add an exception for this directory, call: git config --global --add safe.directory ${repo.path}`,
   });

@@ -238,3 +238,39 @@ test('what does not work for now is said once, and done when it works', async ()
   await until(() => read('a') === 'd\n');
   await end(watching);
 });
+
+test("a branch that only the guest has follows the host's commits, and begins where it began", async () => {
+  const { repo, copy } = fixture;
+  repo.write('a', 'a\n');
+  repo.write('b', 'b\n');
+  const first = repo.commit('first');
+  repo.write('b', 'b2\n');
+  repo.commit('second');
+  const ahead = watch({ guestBranch: { name: 'fix' } });
+  await ahead.next();
+  repo.write('a', 'a2\n');
+  const third = repo.commit('third');
+  await ahead.until(() => copy.git('rev-parse', 'HEAD').trim() === third);
+  expect(copy.git('branch', '--show-current')).toBe('fix\n');
+  await end(ahead);
+
+  const behind = watch({ guestBranch: { name: 'old', from: 'HEAD~2' } });
+  await behind.next();
+  expect(copy.git('rev-parse', 'HEAD').trim()).toBe(first);
+  // What is different at the two cannot be carried along; it is said, and waited for.
+  repo.write('b', 'mine\n');
+  expect(await behind.next()).toMatchObject({
+    kind: 'failed',
+    message: expect.stringMatching(/different there: "b"/) as string,
+  });
+  repo.git('checkout', '-q', 'b');
+  repo.write('new', 'new\n');
+  repo.git('add', '-N', 'new');
+  await behind.until(() => isThere('new'));
+  repo.git('rm', '-qf', '--cached', 'new');
+  repo.git('commit', '-q', '--allow-empty', '-m', 'fourth');
+  await behind.until(() => !isThere('new'));
+  expect(copy.git('rev-parse', 'HEAD').trim()).toBe(first);
+  expect(copy.git('branch', '--show-current')).toBe('old\n');
+  await end(behind);
+});
