@@ -74,7 +74,7 @@ const reserved: readonly {
       'bin/',
       'src/engine/images/image-services.ts',
       'src/engine/workspace/host-git.ts',
-      'src/host/drivers/qemu-environment.ts',
+      'src/host/drivers/vmm-environment.ts',
     ],
     because: 'tests must not depend on the environment: pass it in',
   },

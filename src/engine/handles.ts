@@ -1,5 +1,6 @@
 import { readFile, rm } from 'node:fs/promises';
 import * as z from 'zod/mini';
+import { driverNames } from '../host/drivers/driver.ts';
 import { writeFileAtomic } from '../host/files.ts';
 import { failpoint } from './failpoints.ts';
 
@@ -7,7 +8,7 @@ import { failpoint } from './failpoints.ts';
 const schema = z.object({
   process: z.object({ pid: z.int(), startTime: z.string(), bootId: z.string() }),
   acceleration: z.enum(['kvm', 'tcg']),
-  driver: z.enum(['qemu']),
+  driver: z.enum(driverNames),
   /** What this start gave the guest; the VM's row says what its next start will. Absent when it cannot be known. */
   cpus: z.optional(z.int()),
   memoryMib: z.optional(z.int()),

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText } from '../errors.ts';
 import { monotonicMs } from './clock.ts';
-import { qemuEnvironment } from './drivers/qemu-environment.ts';
+import { vmmEnvironment } from './drivers/vmm-environment.ts';
 import { qemuArguments } from './drivers/qemu.ts';
 import type { Exec } from './exec.ts';
 import { writeFileAtomic } from './files.ts';
@@ -102,7 +102,7 @@ async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
     });
     const child = await spawnDetached([input.qemuProgram, ...argv], {
       logFile: join(directory, 'vmm'),
-      env: qemuEnvironment(),
+      env: vmmEnvironment(),
     });
     let isRunning = true;
     child.once('exit', () => {

@@ -98,22 +98,24 @@ export function commandLine(pid: number): string[] | undefined {
 }
 
 /**
- * Starts a long-lived program in a session of its own, so that it outlives us. Its output goes to `logFile`.
+ * Starts a long-lived program in a session of its own, so that it outlives us. What it says goes to the end of
+ * `logFile`; its standard output to that of `outputFile`, if there is one.
  *
  * Resolves once the program was executed; throws `host_unsupported` when it is not installed.
  */
 export async function spawnDetached(
   argv: readonly [string, ...string[]],
-  options: { readonly logFile: string; readonly env?: NodeJS.ProcessEnv },
+  options: { readonly logFile: string; readonly outputFile?: string; readonly env?: NodeJS.ProcessEnv },
 ): Promise<ChildProcess> {
   const [program, ...args] = argv;
   const log = openSync(options.logFile, 'a', 0o600);
+  const output = options.outputFile === undefined ? log : openSync(options.outputFile, 'a', 0o600);
   try {
     const child = spawn(program, args, {
       cwd: '/',
       detached: true,
       env: options.env,
-      stdio: ['ignore', log, log],
+      stdio: ['ignore', output, log],
     });
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve);
@@ -133,6 +135,7 @@ export async function spawnDetached(
     );
   } finally {
     closeSync(log);
+    if (output !== log) closeSync(output);
   }
 }
 

@@ -56,8 +56,9 @@ const schema = z.strictObject({
       driver: z.optional(z.enum(['auto', 'qemu'])),
       /** Hardware acceleration: `auto` trusts a boot probe only */
       accel: z.optional(z.enum(['auto', 'kvm', 'tcg'])),
-      /** Program name or absolute path */
+      /** Program names or absolute paths */
       qemu: z.optional(z.string()),
+      firecracker: z.optional(z.string()),
     }),
   ),
   git: z.optional(
@@ -126,6 +127,7 @@ export interface Config {
   readonly vmmDriver: 'auto' | 'qemu';
   readonly accel: 'auto' | 'kvm' | 'tcg';
   readonly qemuProgram: string;
+  readonly firecrackerProgram: string;
   /** Whether guests are told who the user is in git */
   readonly gitIdentity: boolean;
   readonly fileSync: readonly FileSync[];
@@ -161,6 +163,7 @@ export function parseConfig(text: string, file: string): Config {
     vmmDriver: vmm?.driver ?? 'auto',
     accel: vmm?.accel ?? 'auto',
     qemuProgram: vmm?.qemu ?? 'qemu-system-x86_64',
+    firecrackerProgram: vmm?.firecracker ?? 'firecracker',
     gitIdentity: parsed.git?.identity ?? true,
     fileSync: parsed.file_sync ?? [],
     miseInstaller: mise?.installer ?? 'https://mise.run',

@@ -113,7 +113,7 @@ export function fakeEngine(): FakeEngine {
       const { cpus, memoryMib } = specs.findLast((spec) => spec.id === id)!;
       return { process, forwards: [loopbackForward(4242, 1022)], acceleration: 'tcg', cpus, memoryMib };
     },
-    control: (socket) => Promise.resolve(fakeControl(socket)),
+    control: ({ controlSocket }) => Promise.resolve(fakeControl(controlSocket)),
   };
 
   function fakeControl(socket: string): VmmControl {

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../../errors.ts';
 import type { GuestEnd, VmmControl } from '../../host/drivers/driver.ts';
 import { BoundedLog } from '../../host/bounded-log.ts';
-import { isAlive, waitForExit, waitUntilReaped } from '../../host/process.ts';
+import { isAlive, waitForExit, waitUntilReaped, type ProcessIdentity } from '../../host/process.ts';
 import { vmPaths } from '../../state/layout.ts';
 import { findVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
@@ -36,7 +36,7 @@ async function follow(context: EngineContext, vm: Vm): Promise<void> {
   const counting = countOomKills();
   let end: GuestEnd | undefined;
   while (isAlive(process)) {
-    const control = await openControl(context, vm);
+    const control = await openControl(context, vm, process);
     end = await control?.closed;
     if (await waitForExit(process, exitTimeoutMs)) break;
     // A VMM that lives on has lost its connection only. It holds the guest's unwritten data, so it is not ended.
@@ -60,8 +60,14 @@ async function follow(context: EngineContext, vm: Vm): Promise<void> {
   });
 }
 
-async function openControl(context: EngineContext, vm: Vm): Promise<VmmControl | undefined> {
-  const opening = context.driver().control(vm.controlSocket);
+async function openControl(
+  context: EngineContext,
+  vm: Vm,
+  process: ProcessIdentity,
+): Promise<VmmControl | undefined> {
+  const { consoleLog, vmmLog, disk } = vmPaths(context.layout, vm.id);
+  const { controlSocket } = vm;
+  const opening = context.driver().control({ process, controlSocket, consoleLog, vmmLog, disk });
   context.controls.set(vm.id, opening);
   const forget = (): void => {
     if (context.controls.get(vm.id) === opening) context.controls.delete(vm.id);

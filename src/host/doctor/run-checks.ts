@@ -5,6 +5,7 @@ import { exec as realExec, type Exec } from '../exec.ts';
 import { checkAcceleration } from './acceleration.ts';
 import { fail, type CheckResult, type Subject } from './check.ts';
 import { checkDirectory, checkSocketPath } from './directories.ts';
+import { checkFirecracker } from './firecracker.ts';
 import { checkArchitecture, checkKernel, checkMemory, checkOpenFiles } from './platform.ts';
 import { checkPrograms } from './programs.ts';
 import type { Scratch } from './scratch.ts';
@@ -15,6 +16,7 @@ import { checkExecutable, checkSpace, checkTemporaryDirectory, readOptional } fr
 export interface VmmConfig {
   readonly accel: 'auto' | Acceleration;
   readonly qemuProgram: string;
+  readonly firecrackerProgram: string;
 }
 
 export interface CheckInput {
@@ -55,10 +57,13 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
   const exec = input.exec ?? realExec;
   const config = usableConfig(input);
   const osRelease = await readOptional('/etc/os-release');
-  const [platform, programs, rest] = await Promise.all([
+  const [platform, programs, firecracker, rest] = await Promise.all([
     guard({ id: 'platform', title: 'Platform' }, checkPlatform),
     guard({ id: 'programs', title: 'Programs' }, () =>
       checkPrograms({ exec, qemuProgram: config.qemuProgram, osRelease }),
+    ),
+    guard({ id: 'firecracker', title: 'Firecracker' }, () =>
+      checkFirecracker(exec, config.firecrackerProgram),
     ),
     checkSurroundings(input),
   ]);
@@ -84,7 +89,7 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
     return findings.checks;
   });
   return {
-    checks: [...platform, ...programs, ...kvm, ...rest],
+    checks: [...platform, ...programs, ...firecracker, ...kvm, ...rest],
     acceleration,
     qemuProgram: config.qemuProgram,
   };

@@ -3,7 +3,8 @@ import type { ProcessIdentity } from '../process.ts';
 /** How a guest's CPU runs: by the processor (KVM), or emulated (TCG). */
 export type Acceleration = 'kvm' | 'tcg';
 
-export type DriverName = 'qemu';
+export const driverNames = ['qemu', 'firecracker'] as const;
+export type DriverName = (typeof driverNames)[number];
 
 /** A port of the host that leads into the guest. */
 export interface PortForward {
@@ -55,8 +56,19 @@ export interface FoundVmm {
   readonly process: ProcessIdentity;
   readonly forwards: readonly PortForward[];
   readonly acceleration: Acceleration;
-  readonly cpus: number;
-  readonly memoryMib: number;
+  /** Absent where the command line does not tell */
+  readonly cpus?: number;
+  readonly memoryMib?: number;
+}
+
+/** A VMM that runs, and the files by which it is talked to and understood. */
+export interface RunningVmm {
+  readonly process: ProcessIdentity;
+  readonly controlSocket: string;
+  readonly consoleLog: string;
+  readonly vmmLog: string;
+  /** The file of its root disk */
+  readonly disk: string;
 }
 
 /**
@@ -99,5 +111,5 @@ export interface VmmDriver {
   start(spec: VmmSpec, signal: AbortSignal): Promise<ProcessIdentity>;
   /** The live VMM of a VM, found by its command line; undefined when there is none */
   find(id: string): FoundVmm | undefined;
-  control(socket: string): Promise<VmmControl>;
+  control(vmm: RunningVmm): Promise<VmmControl>;
 }

@@ -1,9 +1,7 @@
-import { statSync } from 'node:fs';
-import { readFile, rename, rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../errors.ts';
 import { Deadline } from '../patience.ts';
-import { cutOffPath } from '../bounded-log.ts';
 import {
   findProcessesByArguments,
   commandLine,
@@ -14,7 +12,8 @@ import {
 } from '../process.ts';
 import { QmpClient } from '../qmp.ts';
 import type { FoundVmm, VmmDriver, VmmSpec } from './driver.ts';
-import { qemuEnvironment } from './qemu-environment.ts';
+import { isOurs, keepPrevious, memoryError, processName } from './vmm-process.ts';
+import { vmmEnvironment } from './vmm-environment.ts';
 import { forwardRule, openQemuControl, parseForwardRules, rootDrive, userNetwork } from './qemu-control.ts';
 
 const consoleDevice = 'console';
@@ -28,7 +27,7 @@ export function qemuDriver(program: string): VmmDriver {
     name: 'qemu',
     start: (spec, signal) => startQemu(program, spec, signal),
     find: findQemu,
-    control: openQemuControl,
+    control: ({ controlSocket }) => openQemuControl(controlSocket),
   };
 }
 
@@ -109,11 +108,6 @@ export function qemuArguments(spec: VmmSpec): string[] {
   ];
 }
 
-/** How QEMU is named on its own command line: by this a VMM is known to be ours, and whose. */
-function processName(id: string): string {
-  return `banger-${id}`;
-}
-
 /** In QEMU's option lists a comma is written twice. */
 function escapeOption(value: string): string {
   return value.replaceAll(',', ',,');
@@ -127,7 +121,7 @@ async function startQemu(program: string, spec: VmmSpec, signal: AbortSignal): P
 
   const child = await spawnDetached([program, ...qemuArguments(spec)], {
     logFile: spec.vmmLog,
-    env: qemuEnvironment(),
+    env: vmmEnvironment(),
   });
   let exited: number | NodeJS.Signals | undefined;
   child.once('exit', (code, how) => {
@@ -175,27 +169,11 @@ async function startError(program: string, spec: VmmSpec): Promise<BangerError> 
   const taken = /Could not set up host forwarding rule '([^']*)'/.exec(words);
   if (taken) return new BangerError('busy', `A port was taken by somebody else meanwhile: ${taken[1]}`);
   if (words.includes('cannot set up guest memory') || words.includes('Cannot allocate memory')) {
-    return new BangerError(
-      'host_unsupported',
-      `The host cannot give the guest ${spec.memoryMib} MiB of memory: ${lastLine}`,
-      {
-        hint: 'Ask for less: banger vm create --memory 512M …',
-      },
-    );
+    return memoryError(spec.memoryMib, lastLine);
   }
   return new BangerError('command_failed', `QEMU ended at once: ${lastLine || 'it said nothing'}`, {
     hint: `Check the host with: banger doctor --boot (QEMU is "${program}")`,
   });
-}
-
-/** A log of the start before is kept as `NAME.before`; what was cut off it, and older ones, go. */
-async function keepPrevious(path: string): Promise<void> {
-  await rm(cutOffPath(path), { force: true });
-  try {
-    await rename(path, `${path}.before`);
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw error;
-  }
 }
 
 function findQemu(id: string): FoundVmm | undefined {
@@ -215,9 +193,4 @@ function findQemu(id: string): FoundVmm | undefined {
     };
   }
   return undefined;
-}
-
-/** Anybody may give their process our words; only our own is one of ours. */
-function isOurs(pid: number): boolean {
-  return statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid === process.getuid!();
 }

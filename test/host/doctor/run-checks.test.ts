@@ -21,7 +21,11 @@ afterEach(async () => {
 
 function input(given: Partial<CheckInput> = {}): CheckInput {
   const home = join(root, 'home');
-  const config = { accel: 'auto', qemuProgram: writeFakeQemu(root, 'works') } as const;
+  const config = {
+    accel: 'auto',
+    qemuProgram: writeFakeQemu(root, 'works'),
+    firecrackerProgram: '/nonexistent/firecracker',
+  } as const;
   return {
     paths: {
       configFile: join(home, 'config.toml'),
@@ -57,6 +61,7 @@ test('every check reports once, under a name of its own', async () => {
     'qemu-devices',
     'qemu-img',
     'git',
+    'firecracker',
     'kvm',
     'acceleration',
     'config',

@@ -1,0 +1,135 @@
+import { stat, truncate } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { BangerError, errnoOf } from '../../../errors.ts';
+import { BoundedLog } from '../../bounded-log.ts';
+import { killProcess } from '../../process.ts';
+import { watchOnce } from '../../watch-file.ts';
+import type { GuestActivity, GuestEnd, RunningVmm, VmmControl } from '../driver.ts';
+import { FirecrackerApi, type InstanceInfo } from './api.ts';
+import { rootDriveId } from './machine.ts';
+
+const activities: Readonly<Record<InstanceInfo['state'], GuestActivity>> = {
+  Running: 'running',
+  Paused: 'paused',
+  'Not started': 'other',
+};
+
+/**
+ * The control of a Firecracker that runs. Any number of clients may have one.
+ *
+ * Firecracker tells of nothing by itself: a connection that stays open closes when it ends, and why the guest ended
+ * is read from what it has left.
+ */
+export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: number): Promise<VmmControl> {
+  const api = new FirecrackerApi(vmm.controlSocket, answerTimeoutMs);
+  const pulse = await holdConnection(vmm.controlSocket);
+  const stopWatching = endHaltedGuest(vmm);
+  const activityListeners = new Set<() => void>();
+  const setState = async (state: 'Paused' | 'Resumed'): Promise<void> => {
+    const wanted = state === 'Paused' ? 'Paused' : 'Running';
+    if ((await api.instance()).state === wanted) return;
+    await api.send({ method: 'PATCH', path: '/vm', body: { state } });
+    const now = (await api.instance()).state;
+    if (now !== wanted) {
+      throw new BangerError('command_failed', `Firecracker was asked for "${state}" and is "${now}"`);
+    }
+    for (const listener of activityListeners) listener();
+  };
+  return {
+    pressPowerButton: () =>
+      api.send({ method: 'PUT', path: '/actions', body: { action_type: 'SendCtrlAltDel' } }),
+    pause: () => setState('Paused'),
+    resume: () => setState('Resumed'),
+    activity: async (timeoutMs) => activities[(await api.instance(timeoutMs)).state],
+    onActivity: (listener) => void activityListeners.add(listener),
+    growDisk: async (sizeBytes) => {
+      if ((await stat(vmm.disk)).size < sizeBytes) await truncate(vmm.disk, sizeBytes);
+      // Given its own path again, it looks how large the file is and tells the guest.
+      const body = { drive_id: rootDriveId, path_on_host: vmm.disk };
+      await api.send({ method: 'PATCH', path: `/drives/${rootDriveId}`, body });
+    },
+    forwards: () => Promise.resolve([]),
+    addForward: ({ hostPort, protocol }) =>
+      Promise.reject(
+        new BangerError(
+          'host_unsupported',
+          `Port ${hostPort}/${protocol} cannot be published: Firecracker has no network of its own that forwards ports`,
+        ),
+      ),
+    removeForward: () => Promise.resolve(),
+    closed: pulse.closed.then(() => {
+      stopWatching();
+      return guestEnd(vmm);
+    }),
+    close: () => {
+      stopWatching();
+      pulse.close();
+    },
+  };
+}
+
+interface Pulse {
+  readonly closed: Promise<void>;
+  close(): void;
+}
+
+async function holdConnection(path: string): Promise<Pulse> {
+  const socket = connect(path);
+  const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  await new Promise<void>((resolve, reject) => {
+    socket.once('connect', resolve);
+    socket.once('error', reject);
+  });
+  socket.on('error', () => undefined);
+  // What comes unasked is nothing that we know; unread it would hide the end.
+  socket.resume();
+  return { closed, close: () => void socket.destroy() };
+}
+
+const consoleTailBytes = 4096;
+const vmmTailBytes = 16 * 1024;
+
+/** The kernel's last line, when it cannot power off the machine: Firecracker has nothing that it could do so with. */
+const haltedLine = /^\[ *\d+\.\d+\] reboot: (?:Power off not available: )?System halted(?: instead)?\s*$/;
+
+/**
+ * Ends a VMM whose guest has halted, as any machine does whose guest powers off: it has shut down, and would stand
+ * there for ever. Looks whenever the console grows; returns how to stop.
+ */
+function endHaltedGuest(vmm: RunningVmm): () => void {
+  let isOver = false;
+  let stopWaiting: () => void = () => undefined;
+  const look = (): void => {
+    if (isOver) return;
+    // Waits for the next change before it looks, so that none is missed in between.
+    stopWaiting = watchOnce(vmm.consoleLog, look) ?? (() => undefined);
+    if (!hasHalted(vmm)) return;
+    stopWaiting();
+    isOver = true;
+    // One that cannot be ended now is ended by whoever waits for it.
+    killProcess(vmm.process).catch(() => undefined);
+  };
+  look();
+  return () => {
+    isOver = true;
+    stopWaiting();
+  };
+}
+
+function hasHalted({ consoleLog }: RunningVmm): boolean {
+  const lines = new BoundedLog(consoleLog).tail(consoleTailBytes).toString('latin1').trimEnd().split('\n');
+  return haltedLine.test(lines.at(-1) ?? '');
+}
+
+/** A guest that resets ends Firecracker in good order; one that powers off halts. Anything else is no guest's doing. */
+function guestEnd(vmm: RunningVmm): GuestEnd | undefined {
+  if (hasHalted(vmm)) return 'power-off';
+  const words = new BoundedLog(vmm.vmmLog).tail(vmmTailBytes).toString('latin1');
+  return words.includes('exiting successfully') ? 'reset' : undefined;
+}
+
+/** True when nobody listens on a socket, or not yet. */
+export function isNobodyThere(error: unknown): boolean {
+  const errno = errnoOf(error);
+  return errno === 'ENOENT' || errno === 'ECONNREFUSED';
+}

@@ -1,0 +1,41 @@
+import { expect, test } from 'vitest';
+import { checkFirecracker } from '../../../src/host/doctor/firecracker.ts';
+import { fakeExec } from './fake-qemu.ts';
+
+const check = (printed: string | undefined) => checkFirecracker(fakeExec({ 'fc --version': printed }), 'fc');
+
+test('a host without Firecracker lacks nothing', async () => {
+  expect(await check(undefined)).toMatchObject({
+    status: 'skip',
+    evidence: '"fc" is not installed or not in PATH; QEMU runs VMs',
+  });
+});
+
+test.each([
+  ['1.7.0', 'pass', '1.7.0 (fc)'],
+  ['1.14.1', 'pass', '1.14.1 (fc)'],
+  ['1.18.0', 'pass', '1.18.0 (fc), newer than any that banger knows'],
+  ['1.6.0', 'warn', 'Firecracker 1.6.0 is older than 1.7'],
+  ['0.25.2', 'warn', 'Firecracker 0.25.2 is older than 1.7'],
+])('%s is a %s', async (version, status, evidence) => {
+  const printed = `Firecracker v${version}\n\n2026-02-23T21:05:34 [anonymous-instance:main] Firecracker exiting successfully. exit_code=0\n`;
+  expect(await check(printed)).toMatchObject({ status, evidence });
+});
+
+test.each(['1.16.0', '1.16.1'])('what is wrong with %s is told', async (version) => {
+  expect(await check(`Firecracker v${version}\n`)).toMatchObject({
+    status: 'warn',
+    evidence: `in Firecracker ${version}, connections into a guest over vsock hang once it was paused: VMs with vsock are refused`,
+  });
+});
+
+test('1.16.2 has it mended, as far as is known', async () => {
+  expect((await check('Firecracker v1.16.2\n')).status).toBe('pass');
+});
+
+test('another program is told from Firecracker', async () => {
+  expect(await check('GNU bash, version 5.2.15\n')).toMatchObject({
+    status: 'warn',
+    evidence: '"fc" is not Firecracker: "GNU bash, version 5.2.15"',
+  });
+});

@@ -1,0 +1,373 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import type { RunningVmm, VmmControl } from '../../../src/host/drivers/driver.ts';
+import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
+import type { FirecrackerSpec } from '../../../src/host/drivers/firecracker/machine.ts';
+import { isAlive, killProcess, waitForExit, type ProcessIdentity } from '../../../src/host/process.ts';
+import {
+  makeFakeFirecracker,
+  noSpecification,
+  type FakeFirecracker,
+} from '../../support/firecracker-program.ts';
+
+const id = 'f'.repeat(32);
+/** For answers that never come. */
+const shortMs = 1_500;
+
+let root: string;
+let fake: FakeFirecracker;
+let spec: FirecrackerSpec;
+const started: ProcessIdentity[] = [];
+
+beforeEach(async () => {
+  root = mkdtempSync(join(tmpdir(), 'banger-fc-'));
+  fake = await makeFakeFirecracker(root);
+  for (const name of ['kernel', 'initrd', 'disk']) writeFileSync(join(root, name), 'x');
+  spec = {
+    id,
+    cpus: 2,
+    memoryMib: 512,
+    kernel: join(root, 'kernel'),
+    initrd: join(root, 'initrd'),
+    disk: join(root, 'disk'),
+    consoleLog: join(root, 'console.log'),
+    vmmLog: join(root, 'vmm.log'),
+    controlSocket: join(root, 'control'),
+    forwards: [],
+    acceleration: 'kvm',
+  };
+});
+afterEach(async () => {
+  for (const process of started.splice(0)) await killProcess(process);
+  rmSync(root, { recursive: true, force: true });
+});
+
+const driver = () => firecrackerDriver(fake.program, shortMs);
+
+async function start(changes: Partial<FirecrackerSpec> = {}): Promise<RunningVmm> {
+  const { controlSocket, consoleLog, vmmLog, disk } = spec;
+  const process = await driver().start({ ...spec, ...changes }, new AbortController().signal);
+  started.push(process);
+  return { process, controlSocket, consoleLog, vmmLog, disk: disk! };
+}
+
+async function open(vmm: RunningVmm): Promise<VmmControl> {
+  const control = await driver().control(vmm);
+  onTestFinished(() => control.close());
+  return control;
+}
+
+const bodyOf = (path: string) => fake.changes.find((one) => one.path === path)?.body;
+
+/** What a start threw, after which nothing of ours may run. */
+async function refused(changes: Partial<FirecrackerSpec> = {}): Promise<unknown> {
+  try {
+    await start(changes);
+  } catch (error) {
+    expect(driver().find(id)).toBeUndefined();
+    return error;
+  }
+  throw new Error('it was started');
+}
+
+describe('a start', () => {
+  test('asks for the machine, its kernel, disk and devices, and then for its guest to run', async () => {
+    const { process } = await start();
+    expect(isAlive(process)).toBe(true);
+    expect(fake.changes.map(({ method, path }) => `${method} ${path}`)).toEqual([
+      'PUT /machine-config',
+      'PUT /boot-source',
+      'PUT /drives/root',
+      'PUT /entropy',
+      'PUT /actions',
+    ]);
+    expect(bodyOf('/machine-config')).toEqual({ vcpu_count: 2, mem_size_mib: 512 });
+    expect(bodyOf('/boot-source')).toMatchObject({
+      initrd_path: spec.initrd,
+      kernel_image_path: spec.kernel,
+    });
+    expect(bodyOf('/actions')).toEqual({ action_type: 'InstanceStart' });
+  });
+
+  test('gives the guest a disk whose flushes reach the host, and no root= that would replace our initramfs', async () => {
+    await start();
+    expect(bodyOf('/drives/root')).toMatchObject({ cache_type: 'Writeback', is_root_device: false });
+  });
+
+  test('adds a tap with its address, a vsock, a balloon, metrics and limits when they are wanted', async () => {
+    await start({
+      tap: { name: 'bgr0', mac: '06:00:00:00:00:01', limit: { bytesPerSecond: 1_000_000 } },
+      vsock: { cid: 3, socket: join(root, 'vsock') },
+      diskLimit: { operationsPerSecond: 500 },
+      hasBalloon: true,
+      metricsFile: join(root, 'metrics'),
+    });
+    expect(bodyOf('/network-interfaces/net')).toEqual({
+      iface_id: 'net',
+      host_dev_name: 'bgr0',
+      guest_mac: '06:00:00:00:00:01',
+      rx_rate_limiter: { bandwidth: { size: 1_000_000, refill_time: 1000 } },
+      tx_rate_limiter: { bandwidth: { size: 1_000_000, refill_time: 1000 } },
+    });
+    expect(bodyOf('/vsock')).toEqual({ guest_cid: 3, uds_path: join(root, 'vsock') });
+    expect(bodyOf('/drives/root')).toMatchObject({ rate_limiter: { ops: { size: 500, refill_time: 1000 } } });
+    expect(bodyOf('/balloon')).toEqual({ amount_mib: 0, deflate_on_oom: true });
+    expect(bodyOf('/metrics')).toEqual({ metrics_path: join(root, 'metrics') });
+  });
+
+  test("puts the guest's console where it can be cut, and keeps the one before", async () => {
+    fake.behave({ console: 'hello\n' });
+    const vmm = await start();
+    expect(readFileSync(spec.consoleLog, 'utf8')).toBe('hello\n');
+    expect(statSync(spec.consoleLog).mode & 0o777).toBe(0o600);
+    await killProcess(vmm.process);
+    fake.behave({ console: 'again\n' });
+    await start();
+    expect(readFileSync(`${spec.consoleLog}.before`, 'utf8')).toBe('hello\n');
+    expect(readFileSync(spec.consoleLog, 'utf8')).toBe('again\n');
+  });
+
+  test('gets over a socket that a Firecracker which was killed has left', async () => {
+    await killProcess((await start()).process);
+    expect(statSync(spec.controlSocket).isSocket()).toBe(true);
+    expect(isAlive((await start()).process)).toBe(true);
+  });
+
+  test('that is cancelled leaves nothing that runs', async () => {
+    const cancelled = new AbortController();
+    fake.behave({ misdeeds: [{ method: 'PUT', path: '/entropy', does: 'stalls' }] });
+    const starting = firecrackerDriver(fake.program).start(spec, cancelled.signal);
+    await expect.poll(() => fake.changes.length).toBe(4);
+    cancelled.abort();
+    await expect(starting).rejects.toMatchObject({ code: 'cancelled' });
+    expect(driver().find(id)).toBeUndefined();
+  });
+});
+
+describe('a start is refused, and nothing is left,', () => {
+  test('without KVM', async () => {
+    expect(await refused({ acceleration: 'tcg' })).toMatchObject({ code: 'host_unsupported' });
+  });
+
+  test('for more CPUs than Firecracker has', async () => {
+    expect(await refused({ cpus: 33 })).toMatchObject({
+      message: 'Firecracker gives a VM 32 CPUs at most, not 33',
+    });
+  });
+
+  test('when the address of a socket would be too long, its ports included', async () => {
+    const long = (bytes: number) => join(root, 's'.repeat(bytes - root.length - 1));
+    expect(await refused({ controlSocket: long(108) })).toMatchObject({ code: 'host_unsupported' });
+    expect(await refused({ vsock: { cid: 3, socket: long(97) } })).toMatchObject({
+      message: `The path of a socket may have 107 bytes, and "${long(97)}" needs 108`,
+    });
+    await start({ vsock: { cid: 3, socket: long(96) } });
+  });
+
+  test('when the program is not there', async () => {
+    const missing = firecrackerDriver(join(root, 'nowhere')).start(spec, new AbortController().signal);
+    await expect(missing).rejects.toMatchObject({ code: 'host_unsupported' });
+  });
+
+  test('by a release that is too old', async () => {
+    fake.behave({ version: '1.6.9' });
+    expect(await refused()).toMatchObject({
+      code: 'host_unsupported',
+      message: 'Firecracker 1.6.9 is older than 1.7, and cannot be used',
+    });
+  });
+
+  test.each(['1.16.0', '1.16.1'])('by %s for a VM with vsock, and for no other', async (version) => {
+    fake.behave({ version });
+    const vsock = { cid: 3, socket: join(root, 'vsock') };
+    expect(await refused({ vsock })).toMatchObject({
+      message: `This VM needs vsock, and in Firecracker ${version}, connections into a guest over vsock hang once it was paused`,
+    });
+    await start();
+  });
+
+  test("with Firecracker's own words when it refuses a request", async () => {
+    rmSync(spec.kernel);
+    expect(await refused()).toMatchObject({
+      code: 'command_failed',
+      message:
+        'Firecracker refuses PUT /boot-source: Boot source error: The kernel file cannot be opened: No such file or directory (os error 2)',
+    });
+  });
+
+  test('with what to do when it may not use KVM, and when the host has no memory', async () => {
+    const kvm =
+      'Start microvm error: Cannot create KVM object: Error creating KVM object: Permission denied (os error 13)';
+    fake.behave({ refusesStart: kvm });
+    expect(await refused()).toMatchObject({
+      code: 'host_unsupported',
+      hint: 'See how to get at KVM with: banger doctor',
+    });
+    fake.behave({
+      refusesStart: 'Start microvm error: Cannot create mmap: Cannot allocate memory (os error 12)',
+    });
+    expect(await refused()).toMatchObject({
+      code: 'host_unsupported',
+      message: expect.stringContaining('cannot give the guest 512 MiB') as unknown,
+    });
+  });
+
+  test('with the last words of a Firecracker that ends before it listens', async () => {
+    fake.behave({ diesAtStart: 'Seccomp error: Cannot load filters' });
+    expect(await refused()).toMatchObject({
+      message: expect.stringContaining('Firecracker ended at once: ') as unknown,
+    });
+    expect(await refused()).toMatchObject({
+      message: expect.stringMatching(/Seccomp error: Cannot load filters$/) as unknown,
+    });
+  });
+
+  test('when it dies on a request, stalls, or answers what is no answer', async () => {
+    const path = '/drives/root';
+    fake.behave({ misdeeds: [{ method: 'PUT', path, does: 'dies', words: 'thread panicked' }] });
+    expect(await refused()).toMatchObject({ message: expect.stringMatching(/thread panicked$/) as unknown });
+    fake.behave({ misdeeds: [{ method: 'PUT', path, does: 'stalls' }] });
+    expect(await refused()).toMatchObject({
+      code: 'timeout',
+      message: 'Firecracker did not answer PUT /drives/root in 1.5 s',
+    });
+    fake.behave({ misdeeds: [{ method: 'PUT', path, does: 'fails', status: 500, words: '' }] });
+    expect(await refused()).toMatchObject({ message: 'Firecracker refuses PUT /drives/root: status 500' });
+    fake.behave({ misdeeds: [{ method: 'GET', path: '/', does: 'lies', words: '<html>' }] });
+    expect(await refused()).toMatchObject({ message: "Firecracker's answer to GET / is no JSON object" });
+  });
+
+  test('when it says that its guest was started, and it was not', async () => {
+    fake.behave({ misdeeds: [{ method: 'PUT', path: '/actions', does: 'lies' }] });
+    expect(await refused()).toMatchObject({
+      message: 'Firecracker was told to start its guest, and says "Not started"',
+    });
+  });
+});
+
+describe('one that runs', () => {
+  test('is found again by its id, with pid and start time', async () => {
+    const { process } = await start();
+    expect(driver().find(id)).toEqual({ process, forwards: [], acceleration: 'kvm' });
+    expect(driver().find('e'.repeat(32))).toBeUndefined();
+  });
+
+  test('is not taken for one by a process that was given the same words elsewhere', () => {
+    const words = ['--id', `banger-${id}`, '--api-sock', '/x'];
+    const other = spawn('sh', ['-c', 'sleep 60', 'sh', 'x', ...words], { stdio: 'ignore' });
+    onTestFinished(() => void other.kill('SIGKILL'));
+    expect(driver().find(id)).toBeUndefined();
+  });
+
+  test('is paused and resumed, as often as asked', async () => {
+    const control = await open(await start());
+    const told: string[] = [];
+    control.onActivity(() => told.push('changed'));
+    expect(await control.activity()).toBe('running');
+    await control.pause();
+    await control.pause();
+    expect(await control.activity()).toBe('paused');
+    await control.resume();
+    await control.resume();
+    expect(await control.activity()).toBe('running');
+    expect(told).toHaveLength(2);
+  });
+
+  test('is not taken for paused because it says so', async () => {
+    const control = await open(await start());
+    fake.behave({ misdeeds: [{ method: 'PATCH', path: '/vm', does: 'lies' }] });
+    await expect(control.pause()).rejects.toMatchObject({ code: 'command_failed' });
+  });
+
+  test('that does not answer keeps nobody waiting for longer than asked', async () => {
+    const control = await open(await start());
+    fake.behave({ misdeeds: [{ method: 'GET', path: '/', does: 'stalls' }] });
+    await expect(control.activity(50)).rejects.toMatchObject({ code: 'timeout' });
+    fake.behave({ misdeeds: [] });
+    expect(await control.activity()).toBe('running');
+  });
+
+  test('has its disk made larger, and is told to look at it', async () => {
+    const control = await open(await start());
+    await control.growDisk(1024 * 1024);
+    expect(fake.sizes).toEqual([1024 * 1024]);
+    // Never smaller, whatever is asked: what is at its end would be lost.
+    await control.growDisk(4096);
+    expect(statSync(spec.disk!).size).toBe(1024 * 1024);
+  });
+
+  test('serves several clients at once, and says to each of them that it has ended', async () => {
+    const vmm = await start();
+    const controls = [await open(vmm), await open(vmm)];
+    await killProcess(vmm.process);
+    expect(await Promise.all(controls.map(({ closed }) => closed))).toEqual([undefined, undefined]);
+  });
+
+  test('refuses to publish ports, of which it has none', async () => {
+    const control = await open(await start());
+    expect(await control.forwards()).toEqual([]);
+    const port = { protocol: 'tcp', bind: '127.0.0.1', hostPort: 80, guestPort: 80 } as const;
+    await expect(control.addForward(port)).rejects.toMatchObject({ code: 'host_unsupported' });
+    await control.removeForward(port);
+  });
+});
+
+describe('how a guest ended', () => {
+  test('is a reset when it was asked to by Ctrl-Alt-Del', async () => {
+    const vmm = await start();
+    const control = await open(vmm);
+    await control.pressPowerButton();
+    expect(await control.closed).toBe('reset');
+    expect(await waitForExit(vmm.process, 10_000)).toBe(true);
+  });
+
+  test('is a power-off when it has halted, which Firecracker itself would never notice', async () => {
+    const vmm = await start();
+    const control = await open(vmm);
+    writeFileSync(
+      spec.consoleLog,
+      '[   12.345678] reboot: Power off not available: System halted instead\n',
+      {
+        flag: 'a',
+      },
+    );
+    expect(await control.closed).toBe('power-off');
+    expect(await waitForExit(vmm.process, 10_000)).toBe(true);
+  });
+
+  test('is seen also by who comes later', async () => {
+    fake.behave({ console: '[    3.100000] reboot: System halted\n' });
+    expect(await (await open(await start())).closed).toBe('power-off');
+  });
+
+  test('is not believed of words that something in the guest printed before others', async () => {
+    fake.behave({
+      console: 'login: [    3.100000] reboot: System halted\n[    3.2] reboot: System halted\nnext\n',
+    });
+    const vmm = await start();
+    const control = await open(vmm);
+    await control.activity();
+    expect(isAlive(vmm.process)).toBe(true);
+  });
+});
+
+test.skipIf(noSpecification !== undefined)(
+  'the fake takes nothing that the specification does not have',
+  async () => {
+    const vmm = await start();
+    const { FirecrackerApi } = await import('../../../src/host/drivers/firecracker/api.ts');
+    const api = new FirecrackerApi(vmm.controlSocket);
+    const put = (path: string, body: Record<string, unknown>) => api.send({ method: 'PUT', path, body });
+    await expect(put('/vm', { state: 'Paused' })).rejects.toThrow(
+      'Invalid request method and/or path: PUT vm',
+    );
+    await expect(put('/entropy', { speed: 1 })).rejects.toThrow('should NOT have additional properties');
+    await expect(put('/machine-config', { vcpu_count: 1 })).rejects.toThrow(
+      "should have required property 'mem_size_mib'",
+    );
+    await expect(put('/entropy', {})).rejects.toThrow('not supported after starting the microVM');
+  },
+);
