@@ -1,4 +1,6 @@
 import { gzipSync, zstdCompressSync } from 'node:zlib';
+import type { ConversionLimits } from '../../src/engine/images/layers/conversion-limits.ts';
+import { gzipBomb, manyFiles, sameFile, zstdBomb, zstdRun } from './bombs.ts';
 import {
   directory,
   encodeEntry,
@@ -8,7 +10,6 @@ import {
   paxRecord,
   symlink,
   tarOf,
-  withChecksum,
 } from './tar-builder.ts';
 
 /** A layer that is meant to hurt, and what must come of it. */
@@ -25,6 +26,8 @@ export interface HostileLayer {
   readonly below?: readonly EntrySpec[];
   /** Takes seconds to refuse, since it unpacks to gigabytes */
   readonly isSlow?: boolean;
+  /** Instead of those that are the default, where these only take longer to reach */
+  readonly limits?: Partial<ConversionLimits>;
 }
 
 const gib = 2 ** 30;
@@ -275,6 +278,7 @@ const bombs: readonly HostileLayer[] = [
     error: /unpacks to|over|No space/,
     entry: 'zeros',
     isSlow: true,
+    limits: { expansionFreeBytes: gib },
   },
   {
     title: 'a million empty gzip members',
@@ -284,9 +288,18 @@ const bombs: readonly HostileLayer[] = [
   },
   { title: 'gzip inside gzip', bytes: () => gzipSync(gzipSync(noise())), error: /not a tar file/ },
   {
-    title: 'more entries than an image may have',
-    bytes: () => manyFiles(3_000_000),
-    error: /takes the image over|unpacks to/,
+    title: 'more files in one directory than there is memory for',
+    bytes: () => manyFiles(700_000),
+    error: /takes names and attributes of the image over \d+ MiB of memory/,
+    entry: 'many/',
+    isSlow: true,
+  },
+  {
+    title: 'one file ten million times',
+    bytes: () => sameFile(10_000_000),
+    error: /takes the image over 300000 entries/,
+    limits: { entries: 300_000 },
+    entry: 'same',
     isSlow: true,
   },
 ];
@@ -300,54 +313,9 @@ export const hostileLayers: readonly HostileLayer[] = [
   ...bombs,
 ];
 
-/** A gzip layer that holds one file of zeros, `sizeBytes` long, at a thousandth of its size. */
-export function gzipBomb(sizeBytes: number): Buffer {
-  const chunk = 64 * 2 ** 20;
-  const member = gzipSync(Buffer.alloc(chunk), { level: 9 });
-  const count = Math.floor(sizeBytes / chunk);
-  const head = gzipSync(encodeEntry({ path: 'zeros', size: count * chunk }));
-  return Buffer.concat([head, Buffer.alloc(member.length * count, member), gzipSync(Buffer.alloc(1024))]);
-}
-
-/** The same with zstd, whose blocks of one repeated byte take four bytes for 128 KiB. */
-export function zstdBomb(sizeBytes: number): Buffer {
-  const block = 128 * 1024;
-  const count = Math.floor(sizeBytes / block);
-  const head = zstdCompressSync(encodeEntry({ path: 'zeros', size: count * block }));
-  // Magic, descriptor, window of 1 MiB.
-  const frame = Buffer.from('28b52ffd0050', 'hex');
-  const blocks = Buffer.alloc(4 * count, zstdRun(block, 0));
-  const last = zstdRun(0, 1);
-  return Buffer.concat([head, frame, blocks, last, zstdCompressSync(Buffer.alloc(1024))]);
-}
-
-/** A block of `length` zeros. */
-function zstdRun(length: number, isLast: 0 | 1): Buffer {
-  const run = Buffer.alloc(4);
-  run.writeUIntLE((length << 3) | (1 << 1) | isLast, 0, 3);
-  return run;
-}
-
 /** A frame whose header asks the decoder for a window of 2 GiB. */
 function zstdWideWindow(): Buffer {
   return Buffer.concat([Buffer.from('28b52ffd00a8', 'hex'), zstdRun(1024, 1)]);
-}
-
-/** A gzip layer with `count` empty files in one directory. */
-export function manyFiles(count: number): Buffer {
-  const perMember = 65_536;
-  const members: Buffer[] = [];
-  const header = encodeEntry(file('many/00000000', ''));
-  for (let from = 0; from < count; from += perMember) {
-    const part = Buffer.alloc(Math.min(perMember, count - from) * 512, header);
-    for (let index = 0; index * 512 < part.length; index++) {
-      const block = part.subarray(index * 512, (index + 1) * 512);
-      block.write(String(from + index).padStart(8, '0'), 5, 'latin1');
-      withChecksum(block);
-    }
-    members.push(gzipSync(part, { level: 1 }));
-  }
-  return Buffer.concat([...members, gzipSync(Buffer.alloc(1024))]);
 }
 
 /** A tar that does not compress. */

@@ -10,7 +10,7 @@ import { decodeError, type FromThread, type ThreadOptions, type ToThread } from 
 const windowBytes = 2 * 2 ** 20;
 /** How long a cancelled thread may take to put its things away. */
 const farewellMs = 3000;
-/** Heap of the thread. What it keeps of an image is outside of it, and bounded by the limits of a conversion. */
+/** Heap of the thread. What it keeps of an image fits, by the limits of a conversion. */
 const heapLimits = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 16 };
 
 /**

@@ -23,7 +23,10 @@ export function allocateStretches(allocator: BlockAllocator, stretches: readonly
     if (last && first <= last.end) last.end = Math.max(last.end, end);
     else ranges.push({ first, end });
   }
-  return ranges.flatMap(({ first, end }) => extentsOf(allocator.allocate(end - first), first));
+  const take = ({ first, end }: { first: number; end: number }): Extent[] =>
+    extentsOf(allocator.allocate(end - first), first);
+  // Nearly all files have one range, and an array that grew by `flatMap` has room for seventeen extents.
+  return ranges.length === 1 ? take(ranges[0]!) : ranges.flatMap(take);
 }
 
 /** Writes a file's contents into its extents, front to back. */

@@ -6,7 +6,7 @@ import { maxSymlinkLength } from '../ext4/format.ts';
 import type { Attributes, FileNode, Node } from '../ext4/nodes.ts';
 import { encodeXattrs, isStorableXattr, XattrsRefused } from '../ext4/xattrs.ts';
 import { LayerRefusal } from './layer-refusal.ts';
-import type { RootfsTree } from './rootfs-tree.ts';
+import { newDirectory, type RootfsTree } from './rootfs-tree.ts';
 import type { TarEntry, TarReader } from './tar-reader.ts';
 
 /** The image so far: contents are in their blocks, everything else in the tree. */
@@ -49,10 +49,11 @@ function hiddenName(whiteout: string): string {
 }
 
 function nodeOf(entry: TarEntry): Node {
-  const inode = { ...attributesOf(entry), links: 1, number: 0 };
+  const attributes = attributesOf(entry);
+  const inode = { ...attributes, links: 1, number: 0 };
   switch (entry.type) {
     case 'directory':
-      return { kind: 'directory', ...inode, entries: new Map() };
+      return newDirectory(attributes);
     case 'symlink':
       return { kind: 'symlink', ...inode, target: symlinkTarget(entry.linkPath) };
     case 'char':
@@ -72,7 +73,7 @@ async function writeFile(
   entry: TarEntry,
   reader: TarReader,
 ): Promise<FileNode> {
-  const attributes = attributesOf(entry);
+  const { mode, uid, gid, mtime, xattrs } = attributesOf(entry);
   const extents = allocateStretches(image.allocator, entry.stretches);
   const contents = new ContentsWriter(image.file, extents);
   if (entry.size > 0) {
@@ -82,7 +83,8 @@ async function writeFile(
     });
   }
   contents.finish();
-  return { kind: 'file', ...attributes, links: 1, number: 0, size: entry.size, extents };
+  // Property by property: V8 keeps an object that was made by a spread in half as much memory again.
+  return { kind: 'file', mode, uid, gid, mtime, xattrs, links: 1, number: 0, size: entry.size, extents };
 }
 
 function attributesOf({ mode, uid, gid, mtime, xattrs }: TarEntry): Attributes {

@@ -12,7 +12,7 @@ import { uncompressedInPlace } from './layer-stream.ts';
 import { partialPath } from './partial-path.ts';
 import { readRootfsFacts, type RootfsFacts } from './rootfs-facts.ts';
 import { RootfsTree } from './rootfs-tree.ts';
-import { type TarEntry, TarReader } from './tar-reader.ts';
+import { TarReader } from './tar-reader.ts';
 
 export interface LayerSource {
   /** Opens the compressed or plain layer from its start. A chunk is valid until the next one is asked for. */
@@ -103,7 +103,7 @@ async function writeImage(options: ConvertOptions, partial: string): Promise<Con
 function newImage(file: BlockFile, budget: ConversionBudget): ImageUnderConstruction {
   const allocator = new BlockAllocator();
   const tree = new RootfsTree({
-    maxNodes: budget.limits.entries,
+    limits: budget.limits,
     onUnlinked: (node) => allocator.release(node.extents.map(({ run }) => run)),
   });
   return { file, allocator, tree };
@@ -129,7 +129,7 @@ async function applyLayer(
     for (;;) {
       const entry = await reader.next();
       if (!entry) break;
-      budget.addEntry(metadataBytes(entry), entry.size);
+      budget.addEntry(entry.size);
       await applyEntry(image, entry, reader);
       if (turns.isDue) await turns.share();
     }
@@ -188,13 +188,6 @@ async function* counting(
 
 function reportProgress({ index, budget, options }: LayerContext): void {
   options.onProgress?.({ layer: index, entries: budget.entries, bytes: budget.streamBytes });
-}
-
-/** What an entry keeps in memory besides a constant. */
-function metadataBytes({ path: name, linkPath, xattrs }: TarEntry): number {
-  let bytes = name.length + linkPath.length;
-  for (const [key, value] of xattrs ?? []) bytes += key.length + value.length;
-  return bytes;
 }
 
 function refused(layer: LayerSource, place: TarReader['place'], cause: LayerRefusal): BangerError {

@@ -1,5 +1,7 @@
 import { maxLinks } from '../ext4/format.ts';
+import { nameBytes, nodeBytes } from './held-memory.ts';
 import type { Attributes, DirectoryNode, FileNode, Node } from '../ext4/nodes.ts';
+import type { ConversionLimits } from './conversion-limits.ts';
 import { LayerRefusal, shownName } from './layer-refusal.ts';
 import { type Obstacle, walk } from './tree-walk.ts';
 
@@ -11,6 +13,8 @@ interface WaitingLink {
 
 /** Rounds over the waiting links of a layer; a chain of links to links needs as many as it is long. */
 const maxLinkRounds = 40;
+/** Characters from which on V8 makes a view instead of a copy */
+const viewedLength = 13;
 
 /**
  * The files of an image, layer on layer (OCI image spec, “Image Layer
@@ -22,15 +26,22 @@ const maxLinkRounds = 40;
 export class RootfsTree {
   readonly root: DirectoryNode = newDirectory(implicitAttributes());
   readonly #onUnlinked: (file: FileNode) => void;
-  readonly #maxNodes: number;
+  readonly #limits: Pick<ConversionLimits, 'entries' | 'metadataBytes'>;
   #nodes = 1;
-  /** Directories with something of this layer below them, each with the names that this layer's entries gave */
-  #fresh = new Map<DirectoryNode, Set<string>>();
+  #heldBytes = 0;
+  /**
+   * Directories with something of this layer below them, each with the names that this layer's entries gave.
+   * Undefined in the first layer: all there is, is its own.
+   */
+  #fresh: Map<DirectoryNode, Set<string>> | undefined;
   #waitingLinks: WaitingLink[] = [];
 
   /** `onUnlinked` is told of files that lost their last name. */
-  constructor(options: { readonly maxNodes: number; readonly onUnlinked: (file: FileNode) => void }) {
-    this.#maxNodes = options.maxNodes;
+  constructor(options: {
+    readonly limits: Pick<ConversionLimits, 'entries' | 'metadataBytes'>;
+    readonly onUnlinked: (file: FileNode) => void;
+  }) {
+    this.#limits = options.limits;
     this.#onUnlinked = options.onUnlinked;
   }
 
@@ -39,15 +50,17 @@ export class RootfsTree {
     const name = names.at(-1);
     if (name === undefined) {
       if (node.kind !== 'directory') throw new LayerRefusal('replaces the root directory');
-      setAttributes(this.root, node);
+      this.#describe(this.root, node);
       return;
     }
-    this.#attach(this.#enterParent(names), name, node);
+    this.#attach(this.#enterParent(names), ownCopy(name), node);
   }
 
   /** Adds a name to an existing file. One that is not there yet may still come in the same layer. */
   link(names: readonly string[], target: readonly string[]): void {
-    if (!this.#tryLink(names, target)) this.#waitingLinks.push({ names, target });
+    if (this.#tryLink(names, target)) return;
+    this.#hold(waitingBytes({ names, target }));
+    this.#waitingLinks.push({ names, target });
   }
 
   /** Hides what lower layers have at this path. */
@@ -66,7 +79,11 @@ export class RootfsTree {
   /** Ends a layer: what was of this layer is lower from now on. */
   endLayer(): void {
     for (let round = 0; this.#waitingLinks.length > 0 && round < maxLinkRounds; round++) {
-      this.#waitingLinks = this.#waitingLinks.filter(({ names, target }) => !this.#tryLink(names, target));
+      this.#waitingLinks = this.#waitingLinks.filter((link) => {
+        if (!this.#tryLink(link.names, link.target)) return true;
+        this.#heldBytes -= waitingBytes(link);
+        return false;
+      });
     }
     const [lost] = this.#waitingLinks;
     if (lost) {
@@ -89,7 +106,7 @@ export class RootfsTree {
       throw new LayerRefusal(`is one of more than ${maxLinks} hard links to one file`);
     // First, because what is in the way of the new name may be the last other one.
     node.links++;
-    this.#attach(this.#enterParent(names), name, node);
+    this.#attach(this.#enterParent(names), ownCopy(name), node);
     return true;
   }
 
@@ -103,10 +120,11 @@ export class RootfsTree {
   /** Instead of a lower layer's file too, unless a symlink led there: then the path does not mean that file. */
   #makeDirectory({ directory, name, found, cameThroughLink }: Obstacle): DirectoryNode | undefined {
     if (found && cameThroughLink) return undefined;
-    if (found) this.#drop(found);
+    if (found) this.#drop(name, found);
     const created = newDirectory(implicitAttributes());
-    this.#count();
-    directory.entries.set(name, created);
+    this.#count(name);
+    this.#hold(nodeBytes(created));
+    directory.entries.set(ownCopy(name), created);
     return created;
   }
 
@@ -114,35 +132,38 @@ export class RootfsTree {
     const directory = stack.at(-1) ?? this.root;
     const existing = directory.entries.get(name);
     if (existing?.kind === 'directory' && node.kind === 'directory') {
-      setAttributes(existing, node);
+      this.#describe(existing, node);
     } else {
-      this.#count();
-      if (existing) this.#drop(existing);
+      if (existing) this.#drop(name, existing);
+      this.#count(name);
+      if (node.kind === 'directory' || node.links === 1) this.#hold(nodeBytes(node));
       directory.entries.set(name, node);
     }
     this.#markFresh(stack);
-    this.#fresh.get(directory)?.add(name);
+    this.#fresh?.get(directory)?.add(name);
   }
 
   /** A directory that is marked has marked ancestors, since directories do not move. */
   #markFresh(stack: readonly DirectoryNode[]): void {
+    const fresh = this.#fresh;
+    if (!fresh) return;
     for (const directory of stack.toReversed()) {
-      if (this.#fresh.has(directory)) return;
-      this.#fresh.set(directory, new Set());
+      if (fresh.has(directory)) return;
+      fresh.set(directory, new Set());
     }
   }
 
   #hideLower(directory: DirectoryNode, name: string): void {
     const child = directory.entries.get(name);
-    if (!child) return;
+    if (!child || !this.#fresh) return;
     const isFresh = this.#fresh.get(directory)?.has(name) ?? false;
     if (child.kind === 'directory' && (isFresh || this.#fresh.has(child))) {
       // Its entry, and so its attributes, may be a lower layer's.
-      if (!isFresh) setAttributes(child, implicitAttributes());
+      if (!isFresh) this.#describe(child, implicitAttributes());
       this.#hideAllLower(child);
     } else if (!isFresh) {
       directory.entries.delete(name);
-      this.#drop(child);
+      this.#drop(name, child);
     }
   }
 
@@ -150,19 +171,38 @@ export class RootfsTree {
     for (const name of [...directory.entries.keys()]) this.#hideLower(directory, name);
   }
 
-  #drop(node: Node): void {
+  #drop(name: string, node: Node): void {
     this.#nodes--;
+    this.#heldBytes -= nameBytes(name);
     if (node.kind === 'directory') {
-      for (const child of node.entries.values()) this.#drop(child);
+      this.#heldBytes -= nodeBytes(node);
+      for (const [childName, child] of node.entries) this.#drop(childName, child);
       return;
     }
     node.links--;
-    if (node.links === 0 && node.kind === 'file') this.#onUnlinked(node);
+    if (node.links > 0) return;
+    this.#heldBytes -= nodeBytes(node);
+    if (node.kind === 'file') this.#onUnlinked(node);
   }
 
-  #count(): void {
-    if (++this.#nodes > this.#maxNodes)
-      throw new LayerRefusal(`takes the image over ${this.#maxNodes} files`);
+  #count(name: string): void {
+    const { entries } = this.#limits;
+    if (++this.#nodes > entries) throw new LayerRefusal(`takes the image over ${entries} files`);
+    this.#hold(nameBytes(name));
+  }
+
+  #describe(directory: DirectoryNode, attributes: Attributes): void {
+    const before = nodeBytes(directory);
+    setAttributes(directory, attributes);
+    this.#hold(nodeBytes(directory) - before);
+  }
+
+  #hold(bytes: number): void {
+    this.#heldBytes += bytes;
+    const { metadataBytes } = this.#limits;
+    if (this.#heldBytes <= metadataBytes) return;
+    const mib = Math.ceil(metadataBytes / 2 ** 20);
+    throw new LayerRefusal(`takes names and attributes of the image over ${mib} MiB of memory`);
   }
 
   /** How many names there are, the root counted. */
@@ -171,12 +211,21 @@ export class RootfsTree {
   }
 }
 
+function waitingBytes({ names, target }: WaitingLink): number {
+  return [...names, ...target].reduce((bytes, name) => bytes + nameBytes(name), 200);
+}
+
+/** V8 makes a long piece of a string a view of it, which would keep the path of every entry in memory. */
+function ownCopy(name: string): string {
+  return name.length < viewedLength ? name : Buffer.from(name, 'latin1').toString('latin1');
+}
+
 function stop(): undefined {
   return undefined;
 }
 
-export function newDirectory(attributes: Attributes): DirectoryNode {
-  return { kind: 'directory', ...attributes, links: 1, number: 0, entries: new Map() };
+export function newDirectory({ mode, uid, gid, mtime, xattrs }: Attributes): DirectoryNode {
+  return { kind: 'directory', mode, uid, gid, mtime, xattrs, links: 1, number: 0, entries: new Map() };
 }
 
 /** Those of a directory that no entry describes: a path only leads through it. */

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -53,6 +54,22 @@ export async function convert(
     ...more,
   });
   return { ...result, image };
+}
+
+/** Why layers cannot be converted. Whatever it is, nothing is left. */
+export async function failure(
+  layers: Parameters<typeof convert>[1],
+  more: Partial<ConvertOptions> = {},
+): Promise<string> {
+  using temp = tempDirectory();
+  const error: unknown = await convert(temp.path, layers, more).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  if (existsSync(path.join(temp.path, 'rootfs.ext4'))) throw new Error('an image is left', { cause: error });
+  const left = readdirSync(path.join(temp.path, 'work'));
+  if (left.length > 0) throw new Error(`"${left.join('", "')}" is left`, { cause: error });
+  return error instanceof Error ? error.message : 'it worked';
 }
 
 /** Throws with the output of e2fsck unless it finds nothing at all. */

@@ -1,0 +1,84 @@
+import { execFileSync } from 'node:child_process';
+import { readdirSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { expect, test } from 'vitest';
+import { directory, file, symlink, tarOf } from '../../../support/tar-builder.ts';
+import { convert, debugfs, expectClean, failure, mountObstacle, tempDirectory } from './image-inspector.ts';
+
+test('caps stop what is meant to exhaust the host', async () => {
+  const many = Array.from({ length: 4 }, (_, index) => file(`f${index}`));
+  expect(await failure([many], { limits: { entries: 3 } })).toMatch(/over 3 (files|entries)/);
+  expect(await failure([[file('a/b/c/d/e/f/g/h/i/j/k/l')]], { limits: { entries: 10 } })).toContain(
+    'over 10 files',
+  );
+  expect(await failure([[file('a', 'x'.repeat(5000))]], { limits: { streamBytes: 4096 } })).toContain(
+    'over 4096 bytes',
+  );
+  expect(await failure([[file('a', 'x'.repeat(5000))]], { limits: { fileBytes: 4096 } })).toContain(
+    'has 5000 bytes',
+  );
+  expect(await failure([many], { limits: { metadataBytes: 5 } })).toContain('names and attributes');
+});
+
+test('what a layer replaces or removes is not held against the image', async () => {
+  using temp = tempDirectory();
+  const directories = Array.from({ length: 20 }, (_, index) => `a-directory-with-a-long-name-${index}`);
+  const layer = directories.flatMap((name) => [
+    directory(name),
+    file(`${name}/file`),
+    symlink(`${name}/l`, 'x'),
+  ]);
+  const remove = directories.map((name) => file(`.wh.${name}`, ''));
+  const limits = { metadataBytes: 40_000 };
+  const layers = [layer, layer, remove, layer, layer, remove, layer];
+  expectClean((await convert(temp.path, layers, { limits })).image);
+  expect(
+    await failure([[...layer, ...layer.map((entry) => ({ ...entry, path: `other/${entry.path}` }))]], {
+      limits,
+    }),
+  ).toContain('over 1 MiB');
+});
+
+test('a layer that unpacks to far more than it is gets refused, one of a few zeros does not', async () => {
+  const limits = { expansion: 200, expansionFreeBytes: 2 ** 20 };
+  const bomb = gzipSync(tarOf([file('zeros', Buffer.alloc(8 * 2 ** 20))]));
+  expect(await failure([bomb], { limits })).toBe(
+    'Entry "zeros" of layer "test" unpacks to more than 200 times its compressed size',
+  );
+  using temp = tempDirectory();
+  const zeros = gzipSync(tarOf([file('zeros', Buffer.alloc(2 ** 19))]));
+  expectClean((await convert(temp.path, [zeros], { limits })).image);
+});
+
+test('long zeros take no room on the disk, and read as zeros', async () => {
+  using temp = tempDirectory();
+  const data = Buffer.alloc(8 * 2 ** 20);
+  data.write('begin');
+  data.write('end', data.length - 3);
+  const { image } = await convert(temp.path, [[file('zeros', data), file('after', 'a')]]);
+  expectClean(image);
+  expect(statSync(image).blocks * 512).toBeLessThan(4 * 2 ** 20);
+  expect(debugfs(image, 'cat zeros')).toBe(data.toString('latin1'));
+});
+
+test('attributes that do not fit a block are refused with the entry they came with', async () => {
+  const pax = { 'SCHILY.xattr.user.large': 'v'.repeat(4100) };
+  expect(await failure([[file('etc/a', '', { pax })]])).toBe(
+    'Entry "etc/a" of layer "test" has extended attributes of more than 4096 bytes',
+  );
+});
+
+test('a full disk is named, and given back', async ({ skip }) => {
+  const obstacle = mountObstacle();
+  if (obstacle !== undefined) skip(obstacle);
+  using temp = tempDirectory();
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', temp.path]);
+  try {
+    const tooMuch = convert(temp.path, [[file('a', Buffer.alloc(20 * 1024 * 1024, 'x'))]]);
+    await expect(tooMuch).rejects.toThrow(/^No space left to write ".*rootfs\.ext4\.partial"$/);
+    expect(readdirSync(path.join(temp.path, 'work'))).toEqual([]);
+  } finally {
+    execFileSync('umount', [temp.path]);
+  }
+});
