@@ -53,14 +53,14 @@ export function workspaceApplyCommand(cli: Cli): Command {
 }
 
 /** What git says of a file while it merges. */
-function mergeLine({ path, outcome: what, conflict, reason }: AppliedChange): string[] {
-  if (what === 'merged') return [`Auto-merging ${printable(path)}`];
+function mergeLine({ path, movedTo, outcome: what, conflict, reason }: AppliedChange): string[] {
+  if (what === 'merged') return [`Auto-merging ${printable(movedTo ?? path)}`];
   return what === 'conflict' ? [`CONFLICT (${conflict}): ${printable(reason ?? '')}`] : [];
 }
 
 function stat(files: readonly AppliedChange[], columns: number | undefined): string {
   return diffstat(
-    files.filter(({ isWritten }) => isWritten),
+    files.filter(({ isWritten }) => isWritten).map((file) => ({ ...file, path: file.movedTo ?? file.path })),
     columns,
   );
 }

@@ -200,9 +200,20 @@ export const workspaceList = question(
 export const appliedChange = z.extend(workspaceChange, {
   /** `present`: the host's file has this change already; `merged`: both sides changed it */
   outcome: z.enum(['applied', 'merged', 'present', 'conflict']),
+  /** Where the file is on the host, when it was moved there since it was sent */
+  movedTo: z.optional(z.string()),
   /** Kind of a conflict, as git names it */
   conflict: z.optional(
-    z.enum(['content', 'add/add', 'modify/delete', 'file/directory', 'distinct types', 'submodule']),
+    z.enum([
+      'content',
+      'add/add',
+      'modify/delete',
+      'rename/delete',
+      'rename/rename',
+      'file/directory',
+      'distinct types',
+      'submodule',
+    ]),
   ),
   /** What is in conflict, in git's words */
   reason: z.optional(z.string()),

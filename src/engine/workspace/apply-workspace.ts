@@ -5,18 +5,21 @@ import type { Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import type { workspaceApply } from '../rpc/workspace-methods.ts';
 import { compareTrees, type ChangeSize } from './compare-trees.ts';
-import { resolveWorkspace } from './bound-vm.ts';
+import { resolveWorkspace, type BoundVm } from './bound-vm.ts';
 import { fetchBlobs } from './fetch-blobs.ts';
 import { readChanges, type GuestChanges, type GuestWorkspace } from './guest-changes.ts';
 import { withGuestWorkspace } from './guest-workspace.ts';
 import { runnableWarnings } from './host-programs.ts';
 import { inspectTree, type WorkingTree } from './inspect-tree.ts';
 import { mergeChanges, type MergedPath } from './merge-changes.ts';
-import { displayPath, type RawPath } from './raw-path.ts';
+import { readManifest } from './manifest.ts';
+import { pathText, type RawPath } from './raw-path.ts';
 import { refuseChanges } from './refuse-changes.ts';
+import { remarksOn } from './remarks.ts';
 import { replaceFiles } from './replace-files.ts';
 import { withScratch } from './scratch.ts';
 import { scratchObjects, writeTree, type GitVariables } from './scratch-objects.ts';
+import { manifestPlace } from './settle-sends.ts';
 import { stageFiles, withStaging } from './stage-files.ts';
 
 type ApplyParams = ParsedParams<typeof workspaceApply>;
@@ -60,7 +63,7 @@ async function applyBound(
   return withGuestWorkspace(context, bound, operation, async (workspace) => {
     const changes = await readChanges(workspace);
     const { merged, sizes, warnings } = await withScratch(context.layout, (scratch) =>
-      merge(context, { workspace, changes, hostPath, scratch, params }, operation),
+      merge(context, { bound, workspace, changes, scratch, params }, operation),
     );
     const hasConflicts = merged.some(({ outcome }) => outcome === 'conflict');
     return {
@@ -71,24 +74,20 @@ async function applyBound(
         const { outcome, conflict, reason, isWritable, path: raw } = merged[index]!;
         const isWritten = isWritable && (outcome !== 'conflict' || params.markers);
         const size = sizes.get(raw) ?? { added: 0, removed: 0 };
-        return { path, status, ...size, outcome, conflict, reason, isWritten };
+        const movedTo = raw === changes.paths[index]!.path ? undefined : pathText(raw);
+        return { path, status, ...size, outcome, movedTo, conflict, reason, isWritten };
       }),
       isApplied: !params.dryRun && (!hasConflicts || params.markers),
       hasConflicts,
-      warnings: [
-        ...changes.nested.map(
-          (path) => `"${displayPath(path)}" is a repository of its own and is not applied`,
-        ),
-        ...warnings,
-      ],
+      warnings: [...remarksOn(changes, workspace, 'applied'), ...warnings],
     };
   });
 }
 
 interface Merge {
+  readonly bound: BoundVm;
   readonly workspace: GuestWorkspace;
   readonly changes: GuestChanges;
-  readonly hostPath: string;
   readonly scratch: string;
   readonly params: ApplyParams;
 }
@@ -102,11 +101,12 @@ interface Merged {
 
 async function merge(
   context: WorkspaceContext,
-  { workspace, changes, hostPath, scratch, params }: Merge,
+  { bound, workspace, changes, scratch, params }: Merge,
   operation: Operation,
 ): Promise<Merged> {
   if (changes.paths.length === 0) return { merged: [], sizes: new Map(), warnings: [] };
   operation.enter('Reading working tree');
+  const { hostPath } = bound.workspace;
   const tree = await inspectTree(context.exec, {
     path: hostPath,
     scratch,
@@ -126,7 +126,15 @@ async function merge(
 
   operation.enter('Merging changes');
   const { vmName } = workspace;
-  const merged = await mergeChanges(changes.paths, { repository, env, scratch, vmName });
+  const merged = await mergeChanges(changes.paths, {
+    repository,
+    env,
+    scratch,
+    vmName,
+    sentPaths: async () =>
+      (await readManifest(manifestPlace(context.layout, bound.workspace), bound.workspace))?.files,
+    unresolved: new Set(changes.unresolved),
+  });
   const gone = new Set(
     merged.flatMap(({ path, result, isWritable }) => (isWritable && !result ? [path] : [])),
   );

@@ -16,12 +16,33 @@ export interface ChangedPath {
   readonly after?: GitEntry;
 }
 
-export interface ParsedChanges {
+export interface ListedChanges {
   readonly files: readonly WorkspaceChange[];
   /** The same paths in the same order, for git */
   readonly paths: readonly ChangedPath[];
   /** Repositories inside the workspace; git sees them as one thing each, so that they are not in a patch */
   readonly nested: readonly RawPath[];
+}
+
+export interface ParsedChanges extends ListedChanges {
+  /** What git is in the middle of there */
+  readonly underWay: readonly UnderWay[];
+  /** Files that its index has conflicts of */
+  readonly unresolved: readonly RawPath[];
+}
+
+/** What git can be in the middle of, by what is in its directory then. */
+export const underWayMarks = {
+  MERGE_HEAD: 'merge',
+  CHERRY_PICK_HEAD: 'cherry-pick',
+  REVERT_HEAD: 'revert',
+  'rebase-merge': 'rebase',
+  'rebase-apply': 'am',
+} as const;
+export type UnderWay = (typeof underWayMarks)[keyof typeof underWayMarks];
+
+export function isUnderWay(word: string): word is UnderWay {
+  return Object.values<string>(underWayMarks).includes(word);
 }
 
 const statuses = { A: 'added', D: 'deleted', M: 'modified', T: 'type-changed' } as const;
@@ -33,7 +54,7 @@ const modes = new Set(['000000', '100644', '100755', '120000', nestedMode]);
  * Parses `git diff-index --raw --numstat` of a guest. Undefined when it is anything else: a guest may answer what it
  * likes. A path that leads out of a working tree, or into its repository, comes no further than here: it throws.
  */
-export function parseChanges(output: Buffer): ParsedChanges | undefined {
+export function parseChanges(output: Buffer): ListedChanges | undefined {
   if (output.length > 0 && output.at(-1) !== 0x0a) return undefined;
   const lines = output.toString('latin1').split('\n').slice(0, -1);
   const changes = new Map<RawPath, WorkspaceChange>();

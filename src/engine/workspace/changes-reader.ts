@@ -1,5 +1,11 @@
 import { BangerError } from '../../errors.ts';
-import { impossiblePath, parseChanges, type ParsedChanges } from './changes-format.ts';
+import {
+  impossiblePath,
+  isUnderWay,
+  parseChanges,
+  type ParsedChanges,
+  type UnderWay,
+} from './changes-format.ts';
 import { isTreePath, unquotedPath, type RawPath } from './raw-path.ts';
 
 /** A list longer than this is refused: some 500,000 files. */
@@ -63,20 +69,30 @@ export class ChangesReader {
   }
 }
 
-/** Names of repositories that have changes of their own, a dot, then git's list. */
+/** Names of repositories that have changes of their own, what else is to be said, a dot, then git's list. */
 function parseOutput(output: Buffer): ParsedChanges | undefined {
   const text = output.toString('latin1');
   const end = text.startsWith('.\n') ? 0 : text.indexOf('\n.\n') + 1;
   if (end === 0 && !text.startsWith('.\n')) return undefined;
-  const dirty: RawPath[] = [];
+  const dirty = new Set<RawPath>();
+  const unresolved = new Set<RawPath>();
+  const underWay = new Set<UnderWay>();
   for (const line of text.slice(0, end).split('\n').slice(0, -1)) {
-    const path = unquotedPath(line);
+    const [, mark, rest] = /^(\.\/\/?)?([^]*)$/.exec(line)!;
+    if (mark === './') {
+      if (!isUnderWay(rest!)) return undefined;
+      underWay.add(rest);
+      continue;
+    }
+    const path = unquotedPath(rest!);
     if (path === undefined) return undefined;
     if (!isTreePath(path)) throw impossiblePath(path);
-    dirty.push(path);
+    (mark === undefined ? dirty : unresolved).add(path);
   }
   const changes = parseChanges(output.subarray(end + 2));
-  return changes && { ...changes, nested: [...new Set([...changes.nested, ...dirty])] };
+  if (!changes) return undefined;
+  const nested = [...new Set([...changes.nested, ...dirty])];
+  return { ...changes, nested, underWay: [...underWay], unresolved: [...unresolved] };
 }
 
 /** Leaves out of a patch what it says of repositories. No line of content begins as the first line of a file does. */

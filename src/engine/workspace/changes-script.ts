@@ -1,3 +1,5 @@
+import { underWayMarks } from './changes-format.ts';
+
 /**
  * In the guest's repository: an index of the files as they were sent or last looked at, so that only those which
  * look changed are read. It has none of the marks by which git is told not to look at a file.
@@ -70,7 +72,7 @@ if [ -d .git ]; then directory=$path/.git; else directory=$("$@" rev-parse --abs
  * is read only when it differs. `cp -p`, since git compares the time of the index with those of files.
  *
  * Prints a line for each repository inside the workspace that has changes which git does not see from here, or that
- * has no commit; then one with a dot.
+ * has no commit.
  */
 const indexScript = `
 own=$directory/index kept=$directory/${knownIndexName} index=$directory/banger-export-index.$$
@@ -130,6 +132,23 @@ wait
 sed -n 's/^. 160000 [0-9a-f]* [0-3]\\t//p' "$index.odd" | sort -u | while IFS= read -r inner; do
   as_sent "$inner" "$@" || printf '%s\\n' "$inner"
 done
+`;
+
+/**
+ * Prints what git is in the middle of, and the files with conflicts, as no path is written: `./merge`, `.//a/file`.
+ * The workspace's own index has them; where git has merged with conflicts, it has left a mark. Then a line with a dot.
+ */
+const unfinishedScript = `
+unfinished=
+[ ! -e "$directory/AUTO_MERGE" ] || unfinished=yes
+for mark in ${Object.entries(underWayMarks)
+  .map(([file, what]) => `${file}=${what}`)
+  .join(' ')}; do
+  [ -e "$directory/\${mark%=*}" ] || continue
+  unfinished=yes
+  echo "./\${mark#*=}"
+done
+[ -z "$unfinished" ] || "$@" ls-files -u | sed -n 's/^[0-7]* [0-9a-f]* [1-3]\\t/.\\/\\//p' | sort -u
 echo .
 `;
 
@@ -145,7 +164,7 @@ mine "$@" diff-index --cached --no-abbrev --full-index --no-renames --no-ext-dif
 `;
 
 /** Prints what differs between a tree, the base, and a workspace. `format`: more arguments for git diff-index. */
-export const changesScript = `${enterScript}${indexScript}${diffScript}${keepScript}`;
+export const changesScript = `${enterScript}${indexScript}${unfinishedScript}${diffScript}${keepScript}`;
 
 /** Where the state of a workspace that is not committed can be fetched. */
 export const worktreeReference = 'refs/banger/worktree';

@@ -10,7 +10,7 @@ import { readCommits } from './guest-commits.ts';
 import { readChanges } from './guest-changes.ts';
 import { readSizes } from './guest-sizes.ts';
 import { withGuestWorkspace } from './guest-workspace.ts';
-import { displayPath, type RawPath } from './raw-path.ts';
+import { remarksOn } from './remarks.ts';
 import { withSpool, type Spool } from './spool.ts';
 import { tellWorkspace } from './workspace-events.ts';
 
@@ -58,17 +58,16 @@ export async function exportWorkspace(
     if (params.format === 'list') {
       const changes = await readChanges(workspace);
       const files = await readSizes(workspace, changes);
-      return { ...place, files, warnings: nestedWarnings(changes.nested) };
+      return { ...place, files, warnings: remarksOn(changes, workspace, 'in the patch') };
     }
-    const { files, nested, paths } = await readChanges(workspace, { onPatch: onPiece });
+    const changes = await readChanges(workspace, { onPatch: onPiece });
     const { signal } = operation;
-    const names = paths.map(({ path }) => path);
+    const names = changes.paths.map(({ path }) => path);
     const filtered = await patchFilterWarnings(context.exec, { hostPath, paths: names, signal });
-    return { ...place, files: [...files], warnings: [...nestedWarnings(nested), ...filtered] };
+    return {
+      ...place,
+      files: [...changes.files],
+      warnings: [...remarksOn(changes, workspace, 'in the patch'), ...filtered],
+    };
   });
-}
-
-/** Git sees a repository inside another as a name of one commit. */
-function nestedWarnings(nested: readonly RawPath[]): string[] {
-  return nested.map((path) => `"${displayPath(path)}" is a repository of its own and is not in the patch`);
 }

@@ -3,6 +3,9 @@ import type { GuestOutput } from '../guest.ts';
 import type { ExportHead, GuestCommit } from '../rpc/workspace-methods.ts';
 import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
 import { collectErrors, readChanges, readOutput, unreadable, type GuestWorkspace } from './guest-changes.ts';
+import { submoduleMode } from './index-entries.ts';
+import { displayPath, splitRaw } from './raw-path.ts';
+import { remarksOn } from './remarks.ts';
 
 /** More mails than anybody reads. */
 const maxCommits = 10_000;
@@ -27,8 +30,9 @@ export async function readCommits(
 ): Promise<Commits> {
   const head = await resolveCommit(workspace, 'HEAD');
   if (sent !== undefined) await requireCommit(workspace, sent);
-  const { files, nested } = await readChanges(workspace, { base: head ?? emptyTree(workspace.baseTree) });
-  const none = { files: [...files], commits: [], merged: [], warnings: nestedWarnings(nested.length) };
+  const changes = await readChanges(workspace, { base: head ?? emptyTree(workspace.baseTree) });
+  const remarks = remarksOn(changes, workspace, 'in the mails');
+  const none = { files: [...changes.files], commits: [], merged: [], warnings: remarks };
   if (head === undefined || head === sent) return none;
 
   const range = sent === undefined ? [head] : [head, `^${sent}`];
@@ -53,8 +57,10 @@ export async function readCommits(
   }
   for (const { oid, subject } of chain.filter(isEmpty))
     warnings.push(`A commit that changes nothing has no mail: ${oid.slice(0, 12)} ${subject}`);
-  if (mailed.length > 0)
+  if (mailed.length > 0) {
+    warnings.push(...(await movedRepositories(workspace, sent ?? emptyTree(workspace.baseTree), head)));
     await readMails(workspace, { range, isFromRoot: sent === undefined, hasMerges }, onMail);
+  }
   return {
     ...none,
     commits: mailed.map(withoutParents),
@@ -63,8 +69,22 @@ export async function readCommits(
   };
 }
 
-function nestedWarnings(count: number): string[] {
-  return count === 0 ? [] : ['Changes in repositories inside the tree are left out'];
+/** Names repositories inside the tree that the mails put on other commits: of those only the names are in a mail. */
+async function movedRepositories(workspace: GuestWorkspace, from: string, to: string): Promise<string[]> {
+  const format = ['-r', '-z', '--raw', '--no-renames', '--no-abbrev', '--ignore-submodules=none'];
+  const { exit, stdout, stderr } = await git(workspace, ['diff-tree', ...format, from, to]);
+  if (exit.code !== 0) throw unreadable(workspace, stderr);
+  const fields = splitRaw(stdout);
+  const warnings: string[] = [];
+  for (let at = 0; at + 1 < fields.length; at += 2) {
+    const [, mode, , oid] = fields[at]!.split(' ');
+    if (mode !== submoduleMode) continue;
+    const path = displayPath(fields[at + 1]!);
+    warnings.push(
+      `The mails put "${path}" on commit ${oid!.slice(0, 12)}, which is in a repository of its own and does not come with them`,
+    );
+  }
+  return warnings;
 }
 
 function emptyTree(oid: string): string {

@@ -1,7 +1,7 @@
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { ChangedPath, GitEntry } from './changes-format.ts';
+import { findRenames, type Renames } from './find-renames.ts';
 import { submoduleMode } from './index-entries.ts';
+import { mergeContent, type Versions } from './merge-content.ts';
 import { mergeDrivers, type MergeDriver } from './merge-drivers.ts';
 import { displayPath, splitRaw, type RawPath } from './raw-path.ts';
 import type { Repository } from './repository.ts';
@@ -11,10 +11,18 @@ export type MergeOutcome = 'applied' | 'merged' | 'present' | 'conflict';
 
 /** Kinds of conflicts, as git names them. */
 export type ConflictKind =
-  'content' | 'add/add' | 'modify/delete' | 'file/directory' | 'distinct types' | 'submodule';
+  | 'content'
+  | 'add/add'
+  | 'modify/delete'
+  | 'rename/delete'
+  | 'rename/rename'
+  | 'file/directory'
+  | 'distinct types'
+  | 'submodule';
 
 /** What becomes of one changed path on the host. */
 export interface MergedPath {
+  /** Of the file here: another than that of the change where the file was moved here */
   readonly path: RawPath;
   readonly outcome: MergeOutcome;
   readonly conflict?: ConflictKind;
@@ -33,31 +41,74 @@ export interface MergeInput {
   readonly scratch: string;
   /** For conflict markers */
   readonly vmName: string;
+  /** Paths that the guest was sent; undefined when nobody knows any more */
+  readonly sentPaths: () => Promise<{ readonly has: (path: RawPath) => boolean } | undefined>;
+  /** Those with conflicts that somebody has not resolved in the guest */
+  readonly unresolved: ReadonlySet<RawPath>;
+}
+
+/** The host's tree, and which files each side moved. */
+interface Sides {
+  readonly now: ReadonlyMap<RawPath, GitEntry>;
+  readonly movedHere: Renames;
+  readonly movedThere: Renames;
+  /** By path */
+  readonly changes: ReadonlyMap<RawPath, ChangedPath>;
+  readonly drivers: ReadonlyMap<RawPath, MergeDriver>;
 }
 
 /**
- * Merges a guest's changes with the host's tree, path by path, as git merges: `before` is the common base. Only
- * objects are written; index and working tree stay as they are.
+ * Merges a guest's changes with the host's tree, path by path, as git merges: `before` is the common base, and files
+ * that either side moved are followed. Only objects are written; index and working tree stay as they are.
  */
 export async function mergeChanges(
   changes: readonly ChangedPath[],
   input: MergeInput,
 ): Promise<MergedPath[]> {
-  const now = await readIndex(input);
-  const drivers = await mergeDrivers(clashing(changes, now), input);
+  const sides = await readSides(changes, input);
+  const origins = new Map([...sides.movedThere].map(([from, to]) => [to, from]));
   const merged: MergedPath[] = [];
   for (const change of changes) {
-    const driver = drivers.get(change.path) ?? 'text';
-    merged.push(await mergePath(change, now.get(change.path), { ...input, driver }));
+    const origin = sides.changes.get(origins.get(change.path) ?? '');
+    const moved = origin && (await mergeMoved(change, origin, sides, input));
+    merged.push(withUnresolved(moved ?? (await mergePath(change, sides, input)), change, input));
   }
-  return withoutCollisions(merged, now, input);
+  return keepOrigins(withoutCollisions(merged, sides.now, input), sides, input);
 }
 
-/** Paths that both sides changed. */
-function clashing(changes: readonly ChangedPath[], now: ReadonlyMap<RawPath, GitEntry>): RawPath[] {
-  return changes
-    .filter(({ path, before }) => now.has(path) && !isSame(now.get(path), before))
-    .map(({ path }) => path);
+async function readSides(changes: readonly ChangedPath[], input: MergeInput): Promise<Sides> {
+  const now = await readIndex(input);
+  const byPath = new Map(changes.map((change) => [change.path, change]));
+  const movedThere = await findRenames(
+    {
+      gone: filesOf(changes, ({ before, after }) => (after ? undefined : before)),
+      added: filesOf(changes, ({ before, after }) => (before ? undefined : after)),
+    },
+    input,
+  );
+  const gone = filesOf(changes, ({ path, before }) => (now.has(path) ? undefined : before));
+  const sent = gone.size === 0 ? undefined : await input.sentPaths();
+  const isNew = (path: RawPath): boolean =>
+    sent ? !sent.has(path) : byPath.has(path) && !byPath.get(path)!.before;
+  const added = new Map(
+    gone.size === 0 ? [] : [...now].filter(([path, each]) => isFile(each) && isNew(path)),
+  );
+  const movedHere = await findRenames({ gone, added }, input);
+  const clashing = changes.filter(({ path, before }) => now.has(path) && !isSame(now.get(path), before));
+  const paths = [...clashing.map(({ path }) => path), ...movedThere.values(), ...movedHere.values()];
+  return { now, movedHere, movedThere, changes: byPath, drivers: await mergeDrivers(paths, input) };
+}
+
+function filesOf(
+  changes: readonly ChangedPath[],
+  choose: (change: ChangedPath) => GitEntry | undefined,
+): Map<RawPath, GitEntry> {
+  return new Map(
+    changes.flatMap((change) => {
+      const entry = choose(change);
+      return entry && isFile(entry) ? [[change.path, entry] as const] : [];
+    }),
+  );
 }
 
 /** Every path of the index with what it holds. */
@@ -74,40 +125,121 @@ async function readIndex({ repository, env }: MergeInput): Promise<Map<RawPath, 
 
 async function mergePath(
   { path, before, after }: ChangedPath,
-  now: GitEntry | undefined,
-  input: MergeInput & { readonly driver: MergeDriver },
+  { now: tree, movedHere, movedThere, changes, drivers }: Sides,
+  input: MergeInput,
 ): Promise<MergedPath> {
-  if (isSame(now, after)) return { path, outcome: 'present', result: now, isWritable: false };
-  if (isSame(now, before)) return { path, outcome: 'applied', result: after, isWritable: true };
+  const now = tree.get(path);
   const name = displayPath(path);
   const vm = `VM "${input.vmName}"`;
-  const conflict = (kind: ConflictKind, reason: string): MergedPath => {
-    return { path, outcome: 'conflict', conflict: kind, reason, isWritable: false };
-  };
-  if (!after) return conflict('modify/delete', `${name} deleted in ${vm} and modified here`);
+  const elsewhere = now ? undefined : movedHere.get(path);
+  if (elsewhere !== undefined && !changes.has(elsewhere)) {
+    if (!after && !movedThere.has(path)) {
+      const reason = `${name} renamed to ${displayPath(elsewhere)} here, but deleted in ${vm}`;
+      return conflict(path, 'rename/delete', reason);
+    }
+    if (before && after && isFile(after)) {
+      const versions = { base: before, now: tree.get(elsewhere)!, after };
+      return mergeFile(elsewhere, versions, input, drivers.get(elsewhere));
+    }
+  }
+  if (isSame(now, after)) return { path, outcome: 'present', result: now, isWritable: false };
+  if (isSame(now, before)) return { path, outcome: 'applied', result: after, isWritable: true };
+  if (!after) {
+    // What is in it goes with the file, to where that was moved.
+    const target = movedThere.get(path);
+    if (target !== undefined && !tree.has(target) && isFile(now!))
+      return { path, outcome: 'applied', isWritable: true };
+    return conflict(path, 'modify/delete', `${name} deleted in ${vm} and modified here`);
+  }
   if (!now) {
     const reason = `${name} deleted here and modified in ${vm}`;
-    return { ...conflict('modify/delete', reason), result: after, isWritable: true };
+    return { ...conflict(path, 'modify/delete', reason), result: after, isWritable: true };
   }
   if (now.mode === submoduleMode)
-    return conflict('submodule', `${name} is a submodule here, and a file in ${vm}`);
+    return conflict(path, 'submodule', `${name} is a submodule here, and a file in ${vm}`);
   if (!isFile(now) || !isFile(after))
-    return conflict('distinct types', `${name} had different types on each side`);
-
-  const clean = (result: GitEntry): MergedPath =>
-    isSame(result, now)
-      ? { path, outcome: 'present', result, isWritable: false }
-      : { path, outcome: 'merged', result, isWritable: true };
+    return conflict(path, 'distinct types', `${name} had different types on each side`);
   const base = before && isFile(before) ? before : undefined;
-  const mode = now.mode === base?.mode ? after.mode : now.mode;
-  const settled = settledContent(base, now, after);
-  if (settled !== undefined) return clean({ mode, oid: settled });
-  const text = await mergeText({ base, now, after }, input);
-  const kind = base ? 'content' : 'add/add';
-  if (!text) return conflict(kind, `Cannot merge binary files: ${name} (here vs. ${vm})`);
-  const result = { mode, oid: text.oid };
-  if (text.isClean) return clean(result);
-  return { ...conflict(kind, `Merge conflict in ${name}`), result, isWritable: true };
+  return mergeFile(path, { base, now, after }, input, drivers.get(path));
+}
+
+/** Merges a file that the guest moved, with what the host did to it. Undefined when that is nothing. */
+async function mergeMoved(
+  { path, after }: ChangedPath,
+  origin: ChangedPath,
+  { now, movedHere, drivers }: Sides,
+  input: MergeInput,
+): Promise<MergedPath | undefined> {
+  const [there, before] = [now.get(path), now.get(origin.path)];
+  const base = origin.before!;
+  if (isSame(there, after)) return undefined;
+  const merge = (version: GitEntry): Promise<MergedPath> =>
+    mergeFile(path, { base, now: version, after: after! }, input, drivers.get(path));
+  // Both moved it to one place; another file there has nothing to do with it.
+  if (there) return movedHere.get(origin.path) === path && isFile(there) ? merge(there) : undefined;
+  const [from, to] = [displayPath(origin.path), displayPath(path)];
+  if (!before) {
+    const elsewhere = movedHere.get(origin.path);
+    const moved = `${from} renamed to ${to} in VM "${input.vmName}"`;
+    const each =
+      elsewhere === undefined
+        ? conflict(path, 'rename/delete', `${moved}, but deleted here`)
+        : conflict(path, 'rename/rename', `${moved} and to ${displayPath(elsewhere)} here`);
+    return { ...each, result: after, isWritable: true };
+  }
+  if (isSame(before, base)) return undefined;
+  if (!isFile(before)) return conflict(path, 'distinct types', `${from} had different types on each side`);
+  const merged = await merge(before);
+  return merged.outcome === 'present' ? { ...merged, outcome: 'merged', isWritable: true } : merged;
+}
+
+async function mergeFile(
+  path: RawPath,
+  versions: Versions,
+  input: MergeInput,
+  driver: MergeDriver = 'text',
+): Promise<MergedPath> {
+  const name = displayPath(path);
+  const merged = await mergeContent(versions, input, driver);
+  const kind = versions.base ? 'content' : 'add/add';
+  if (!merged)
+    return conflict(path, kind, `Cannot merge binary files: ${name} (here vs. VM "${input.vmName}")`);
+  const { result, isClean } = merged;
+  if (!isClean) return { ...conflict(path, kind, `Merge conflict in ${name}`), result, isWritable: true };
+  return isSame(result, versions.now)
+    ? { path, outcome: 'present', result, isWritable: false }
+    : { path, outcome: 'merged', result, isWritable: true };
+}
+
+function conflict(path: RawPath, kind: ConflictKind, reason: string): MergedPath {
+  return { path, outcome: 'conflict', conflict: kind, reason, isWritable: false };
+}
+
+/** Conflict markers that are in a file of the guest are no content to take over without being asked. */
+function withUnresolved(merged: MergedPath, { path }: ChangedPath, input: MergeInput): MergedPath {
+  if (!input.unresolved.has(path) || merged.outcome === 'conflict' || merged.outcome === 'present')
+    return merged;
+  const reason = `Merge conflict in ${displayPath(merged.path)}, which nobody has marked as resolved (git add) in VM "${input.vmName}"`;
+  return { ...merged, outcome: 'conflict', conflict: 'content', reason };
+}
+
+/** A file stays where it is when it cannot be written to where the guest moved it. */
+function keepOrigins(
+  merged: readonly MergedPath[],
+  { movedThere }: Sides,
+  { vmName }: MergeInput,
+): MergedPath[] {
+  const byPath = new Map(merged.map((each) => [each.path, each]));
+  return merged.map((each) => {
+    const target = byPath.get(movedThere.get(each.path) ?? '');
+    if (each.outcome !== 'applied' || target?.outcome !== 'conflict' || target.isWritable) return each;
+    const [from, to] = [displayPath(each.path), displayPath(target.path)];
+    return conflict(
+      each.path,
+      'modify/delete',
+      `${from} renamed to ${to} in VM "${vmName}", where it cannot be written here`,
+    );
+  });
 }
 
 function isSame(one: GitEntry | undefined, other: GitEntry | undefined): boolean {
@@ -116,51 +248,6 @@ function isSame(one: GitEntry | undefined, other: GitEntry | undefined): boolean
 
 function isFile({ mode }: GitEntry): boolean {
   return mode.startsWith('100');
-}
-
-/** The content when only one side changed it; the other changed the mode. */
-function settledContent(base: GitEntry | undefined, now: GitEntry, after: GitEntry): string | undefined {
-  if (now.oid === after.oid || after.oid === base?.oid) return now.oid;
-  return now.oid === base?.oid ? after.oid : undefined;
-}
-
-/** Exit codes of `git merge-file`: the number of conflicts, or 255 for what it cannot merge. */
-const conflictCodes = Array.from({ length: 127 }, (_, index) => index + 1);
-const unmergeable = 255;
-
-/** Merges three versions of a text; undefined when one of them is binary. */
-async function mergeText(
-  { base, now, after }: { base: GitEntry | undefined; now: GitEntry; after: GitEntry },
-  { repository: { git }, env, scratch, vmName, driver }: MergeInput & { readonly driver: MergeDriver },
-): Promise<{ readonly oid: string; readonly isClean: boolean } | undefined> {
-  if (driver === 'binary') return undefined;
-  const sides = [
-    { name: 'this tree', entry: now },
-    { name: 'as it was sent', entry: base },
-    { name: `VM ${vmName}`, entry: after },
-  ];
-  const files = await Promise.all(
-    sides.map(async ({ entry }, index) => {
-      const file = join(scratch, `merge-${index}`);
-      const content = entry ? (await git(['cat-file', 'blob', entry.oid], { env })).stdout : Buffer.alloc(0);
-      await writeFile(file, content, { mode: 0o600 });
-      return file;
-    }),
-  );
-  const merged = await git(
-    [
-      'merge-file',
-      '-p',
-      '-q',
-      ...(driver === 'union' ? ['--union'] : []),
-      ...sides.flatMap(({ name }) => ['-L', name]),
-      ...files,
-    ],
-    { okExitCodes: [...conflictCodes, unmergeable] },
-  );
-  if (merged.exitCode === unmergeable) return undefined;
-  const written = await git(['hash-object', '-w', '--stdin'], { env, input: merged.stdout });
-  return { oid: written.stdout.toString('latin1').trim(), isClean: merged.exitCode === 0 };
 }
 
 /** A path cannot be a file and a directory at once: such changes are conflicts, whoever came first. */

@@ -15,7 +15,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
 import { createFakeGuest } from '../../support/fake-guest.ts';
 import { createRepo } from '../../support/git-repo.ts';
-import { createFixture, type Fixture } from './workspace-fixture.ts';
+import { createFixture, notTaken, type Fixture } from './workspace-fixture.ts';
 
 /** Many runs of git, each a process. */
 vi.setConfig({ testTimeout: 300_000 });
@@ -105,7 +105,7 @@ test('a mode that git does not know, a tree or a submodule in place of a file ar
   await expect(apply(contextWith('new', '100666'))).rejects.toThrow();
   await expect(apply(contextWith('new', '040000'))).rejects.toThrow();
   const { warnings } = await apply(contextWith('new', '160000'));
-  expect(warnings).toEqual(['"new" is a repository of its own and is not applied']);
+  expect(warnings).toEqual([notTaken(fixture, 'new', 'applied')]);
   expect(everything()).toBe(before);
 });
 

@@ -17,7 +17,7 @@ import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.
 import { withSpool } from '../../../src/engine/workspace/spool.ts';
 import { moveVm } from '../../../src/state/vms.ts';
 import { createRepo } from '../../support/git-repo.ts';
-import { applyPatch, createFixture, vmId, type Fixture } from './workspace-fixture.ts';
+import { applyPatch, createFixture, notTaken, vmId, type Fixture } from './workspace-fixture.ts';
 
 /** Files of ours in a repository. */
 const ours = (path: string): string[] =>
@@ -122,7 +122,7 @@ test('a repository made inside the workspace is named, and is not in the patch',
   copy.write('edited', 'x\n');
   const result = await fixture.exportAndApply();
   expect(result.files.map((file) => file.path)).toEqual(['edited']);
-  expect(result.warnings).toEqual(['"vendor/lib" is a repository of its own and is not in the patch']);
+  expect(result.warnings).toEqual([notTaken(fixture, 'vendor/lib', 'in the patch')]);
 });
 
 test('changes inside a repository of its own are named though its commit is the same; one without a commit is, too', async () => {
@@ -140,8 +140,8 @@ test('changes inside a repository of its own are named though its commit is the 
   const { warnings, files } = await fixture.export();
   expect(files.map((file) => file.path)).toEqual(['dirty']);
   expect(warnings.toSorted()).toEqual([
-    '"empty" is a repository of its own and is not in the patch',
-    '"vendor/lib" is a repository of its own and is not in the patch',
+    notTaken(fixture, 'empty', 'in the patch'),
+    notTaken(fixture, 'vendor/lib', 'in the patch'),
   ]);
 });
 

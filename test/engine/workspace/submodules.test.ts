@@ -1,8 +1,10 @@
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
+import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.ts';
 import { createRepo, openRepo, type GitRepo } from '../../support/git-repo.ts';
-import { createFixture, type Fixture } from './workspace-fixture.ts';
+import { createFixture, notTaken, type Fixture } from './workspace-fixture.ts';
 
 let fixture: Fixture;
 beforeEach(() => {
@@ -45,7 +47,7 @@ function withSubmodules({ repo, directory }: Fixture): void {
 
 const inner = ({ path }: GitRepo, name: string): GitRepo => openRepo(join(path, name));
 
-function says(repo: GitRepo): unknown {
+function says(repo: GitRepo): string[][] {
   return ['', 'vendor/lib', 'vendor/lib/deep', 'own'].map((name) => {
     const each = inner(repo, name);
     return [
@@ -92,6 +94,48 @@ test('submodules travel with their dirt, and git says of each what it says here'
   expect(await fixture.export()).toMatchObject({ files: [], warnings: [] });
 });
 
+test('a submodule that the guest commits in, moves on, takes away or adds is named by export and apply', async () => {
+  const { repo, copy, context, operation } = fixture;
+  withSubmodules(fixture);
+  await fixture.prepare();
+  const lib = inner(copy, 'vendor/lib');
+  lib.write('lib.c', 'changed in the guest\n');
+  lib.git('-c', 'user.name=a', '-c', 'user.email=a@a', 'commit', '-qam', 'in the submodule');
+  copy.write('a', 'changed\n');
+  copy.git('commit', '-qam', 'with the submodule');
+  const moved = lib.git('rev-parse', 'HEAD').slice(0, 12);
+  rmSync(join(copy.path, 'own'), { recursive: true });
+  const made = createRepo(join(copy.path, 'made'));
+  made.write('file', 'x\n');
+  made.commit('made');
+
+  const names = ['made', 'own', 'vendor/lib'];
+  const exported = await fixture.export();
+  expect(exported.files.map(({ path }) => path)).toEqual(['a']);
+  expect(exported.warnings).toEqual(names.map((name) => notTaken(fixture, name, 'in the patch')));
+  expect(Buffer.from(exported.patch, 'base64').toString()).not.toContain('Subproject');
+
+  const pieces: Buffer[] = [];
+  const write = async (piece: Buffer): Promise<void> => void pieces.push(piece);
+  const mails = await exportWorkspace(context, { path: repo.path, format: 'commits' }, operation, { write });
+  expect(mails.warnings).toEqual([
+    ...names.map((name) => notTaken(fixture, name, 'in the mails')),
+    `The mails put "vendor/lib" on commit ${moved}, which is in a repository of its own and does not come with them`,
+  ]);
+  expect(Buffer.concat(pieces).toString()).toContain(`+Subproject commit ${moved}`);
+
+  const before = says(repo);
+  const applied = await applyWorkspace(
+    context,
+    { path: repo.path, dryRun: false, markers: false, umask: 0o022 },
+    operation,
+  );
+  expect(applied).toMatchObject({ isApplied: true, files: [{ path: 'a' }] });
+  expect(applied.warnings).toEqual(names.map((name) => notTaken(fixture, name, 'applied')));
+  expect(says(repo).slice(1)).toEqual(before.slice(1));
+  expect(readFileSync(join(repo.path, 'own/own.c'), 'utf8')).toBe('own\n');
+});
+
 test('changes in a submodule of the guest are named by export, and keep prepare from replacing them', async () => {
   const { repo, copy } = fixture;
   withSubmodules(fixture);
@@ -100,7 +144,7 @@ test('changes in a submodule of the guest are named by export, and keep prepare 
   copy.write('vendor/lib/deep/deep.c', 'changed in the guest\n');
   const { files, warnings } = await fixture.export();
   expect(files.map(({ path }) => path)).toEqual(['a']);
-  expect(warnings).toEqual(['"vendor/lib" is a repository of its own and is not in the patch']);
+  expect(warnings).toEqual([notTaken(fixture, 'vendor/lib', 'in the patch')]);
   copy.write('a', 'a\n');
   await expect(fixture.prepare()).rejects.toThrow('changes that would be lost: "vendor/lib"');
   await fixture.prepare({ overwrite: true });

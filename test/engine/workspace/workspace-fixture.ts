@@ -136,6 +136,14 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
   };
 }
 
+/** What is said of a repository inside the guest's tree. */
+export function notTaken({ guestPath }: Fixture, name: string, what: string): string {
+  return (
+    `"${name}" is a repository of its own: what changed in it is not ${what}. ` +
+    `See it with: banger vm exec web -- git -C ${guestPath}/${name} status`
+  );
+}
+
 export function applyPatch(path: string, patch: Buffer): void {
   const options = { cwd: path, input: patch, env: { PATH: process.env['PATH'], ...gitEnvironment } };
   execFileSync('git', ['apply', '--check', '-'], options);
