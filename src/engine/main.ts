@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText, explainHostError } from '../errors.ts';
 import type { Assets } from '../host/assets.ts';
-import type { Acceleration } from '../host/drivers/driver.ts';
+import type { Acceleration, VmmDriver } from '../host/drivers/driver.ts';
 import { qemuDriver } from '../host/drivers/qemu.ts';
 import { exec } from '../host/exec.ts';
 import { ensureOwnDirectory, ensurePrivateDirectory } from '../host/files.ts';
@@ -11,7 +11,7 @@ import { ensureClientKey } from '../host/keys.ts';
 import { cachedKvmProbe } from '../host/kvm-probe.ts';
 import { closeInheritedDescriptors } from '../host/process.ts';
 import { requireSpareDescriptors } from '../host/spare-descriptors.ts';
-import { loadConfig } from '../state/config.ts';
+import { loadConfig, type Config } from '../state/config.ts';
 import {
   closeEngineDatabase,
   openEngineDatabase,
@@ -150,7 +150,7 @@ function createContext(
     capabilities: builtInCapabilities,
     guests,
     clientKey,
-    driver: () => qemuDriver(config().qemuProgram),
+    driver: driverFor(config),
     controls: new Map(),
     vmmSignals: new Map(),
     acceleration: accelerationOnce(input),
@@ -163,6 +163,16 @@ function createContext(
     stopTimers: new StopTimers(() => context),
   };
   return context;
+}
+
+/** The driver of the configured program, kept for as long as it is that one: it knows what it has found out about it. */
+function driverFor(config: () => Config): () => VmmDriver {
+  let kept: { readonly program: string; readonly driver: VmmDriver } | undefined;
+  return () => {
+    const { qemuProgram: program } = config();
+    if (kept?.program !== program) kept = { program, driver: qemuDriver(program) };
+    return kept.driver;
+  };
 }
 
 function takeRoom(db: Database, log: Log): void {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText } from '../errors.ts';
 import { monotonicMs } from './clock.ts';
 import { vmmEnvironment } from './drivers/vmm-environment.ts';
+import { readQemuBuild } from './drivers/qemu-confinement.ts';
 import { qemuArguments } from './drivers/qemu.ts';
 import type { Exec } from './exec.ts';
 import { writeFileAtomic } from './files.ts';
@@ -87,7 +88,8 @@ async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
   const directory = await mkdtemp(join(input.temporaryDirectory, 'banger-probe-'));
   const consoleLog = join(directory, 'console');
   try {
-    const argv = qemuArguments({
+    const build = await readQemuBuild(input.exec, input.qemuProgram);
+    const machine = {
       id: 'probe',
       cpus: 1,
       memoryMib: 256,
@@ -99,7 +101,8 @@ async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
       forwards: [],
       acceleration: 'kvm',
       kernelWords: ['banger.probe=1'],
-    });
+    } as const;
+    const argv = qemuArguments(machine, { ...build, hasSandbox: false });
     const child = await spawnDetached([input.qemuProgram, ...argv], {
       logFile: join(directory, 'vmm'),
       env: vmmEnvironment(),

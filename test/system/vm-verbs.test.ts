@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ended, openBanger, until } from '../support/banger.ts';
+import { readdirSync, readFileSync } from 'node:fs';
+import { readOwnRights, vmUser } from '../../src/host/drivers/qemu-confinement.ts';
+import { ended, openBanger, until, vmmPids } from '../support/banger.ts';
 import { findFreePort } from '../../src/host/ports.ts';
 
 const banger = openBanger();
@@ -39,6 +41,22 @@ test('a paused VM refuses programs, survives its engine, and resumes with the ti
   await banger.ok(['vm', 'resume', 'web']);
   const guestTime = Number(await banger.guest('web', 'date +%s'));
   expect(Math.abs(guestTime - Date.now() / 1000)).toBeLessThan(2);
+});
+
+test('a VMM is kept from what it does not need, and is not root where we are', async () => {
+  const { id } = await banger.json<{ id: string }>('vm', 'show', 'web');
+  const [pid] = vmmPids(id, readdirSync('/proc'));
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  expect(status).toMatch(/^Seccomp:\t2$/m);
+  expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+  expect(status).toMatch(/^CapEff:\t0+$/m);
+  const user = vmUser(id, readOwnRights()) ?? process.getuid!();
+  expect(status).toMatch(new RegExp(`^Uid:\t${user}\t`, 'm'));
+  if (process.getuid!() !== 0) return;
+  expect(user).toBeGreaterThan(0);
+  // What it gave up cannot be had again while it runs.
+  const refused = await banger.run(['vm', 'set', 'web', '-p', '997:80']);
+  expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('while the VM runs')]);
 });
 
 test('a port is published and taken back while the VM runs, and what listens there is told', async () => {

@@ -1,4 +1,11 @@
 import { errorText } from '../../errors.ts';
+import {
+  confinementArguments,
+  readQemuBuild,
+  sandboxRefusal,
+  vmUser,
+  type OwnRights,
+} from '../drivers/qemu-confinement.ts';
 import type { Exec, ExecOutput } from '../exec.ts';
 import { fail, pass, skip, warn, type CheckResult, type Subject } from './check.ts';
 import { installHint } from './install-hint.ts';
@@ -7,6 +14,8 @@ export interface ProgramsInput {
   readonly exec: Exec;
   /** Name or path, as configured */
   readonly qemuProgram: string;
+  /** What we may do, and so what a VMM may be kept from */
+  readonly rights: OwnRights;
   /** Text of /etc/os-release, for the way to install what is missing */
   readonly osRelease: string;
 }
@@ -17,6 +26,7 @@ const timeoutMs = 20_000;
 
 const qemu: Subject = { id: 'qemu', title: 'QEMU' };
 const machines: Subject = { id: 'qemu-machines', title: 'QEMU machines' };
+const confinement: Subject = { id: 'qemu-confinement', title: 'QEMU confinement' };
 const devices: Subject = { id: 'qemu-devices', title: 'QEMU devices' };
 
 /** QEMU and what is needed of it, then the other programs. */
@@ -24,9 +34,10 @@ export async function checkPrograms(input: ProgramsInput): Promise<CheckResult[]
   const [found, ...others] = await Promise.all([checkQemu(input), checkQemuImg(input), checkGit(input)]);
   if (found.status === 'fail') {
     const reason = 'not tried: QEMU comes first';
-    return [found, skip(machines, reason), skip(devices, reason), ...others];
+    return [found, skip(machines, reason), skip(devices, reason), skip(confinement, reason), ...others];
   }
-  return [found, ...(await Promise.all([checkMachines(input), checkDevices(input)])), ...others];
+  const checks = [checkMachines(input), checkDevices(input), checkConfinement(input)];
+  return [found, ...(await Promise.all(checks)), ...others];
 }
 
 async function checkQemu({ exec, qemuProgram, osRelease }: ProgramsInput): Promise<CheckResult> {
@@ -70,11 +81,47 @@ async function checkMachines({ exec, qemuProgram, osRelease }: ProgramsInput): P
   }
 }
 
+/** What a QEMU may still do once its machine is made, in case its guest takes it over. */
+async function checkConfinement({ exec, qemuProgram, rights }: ProgramsInput): Promise<CheckResult> {
+  try {
+    const build = await readQemuBuild(exec, qemuProgram);
+    const user = vmUser('doctor', rights);
+    const argv = [...confinementArguments(build, user), '-M', 'none', '-display', 'none', '-qmp', 'stdio'];
+    const { exitCode, stderr } = await exec([qemuProgram, '-nodefaults', '-no-user-config', ...argv], {
+      input: leaveAtOnce,
+      timeoutMs,
+      okExitCodes: [1],
+    });
+    if (exitCode !== 0 && stderr.includes(sandboxRefusal)) {
+      return warn(
+        confinement,
+        'this QEMU was built without seccomp',
+        'Use a QEMU that is built with seccomp',
+      );
+    }
+    if (exitCode !== 0)
+      return fail(confinement, `QEMU says: ${stderr.trim().split('\n').at(-1) || 'nothing'}`);
+    const filtered = 'system calls are filtered, no new privileges';
+    if (user !== undefined) return pass(confinement, `${filtered}, a user of its own for each VM`);
+    if (rights.uid !== 0) return pass(confinement, `${filtered}, as user ${rights.uid}`);
+    return warn(
+      confinement,
+      `${filtered}, but VMMs run as root: this root may not become another user`,
+      'Run banger as a user of its own, not as root',
+    );
+  } catch (error) {
+    return fail(confinement, errorText(error));
+  }
+}
+
+const leaveAtOnce = ['qmp_capabilities', 'quit']
+  .map((execute) => `${JSON.stringify({ execute })}\n`)
+  .join('');
+
 /** Makes QEMU build an emulated VM's machine, firmware included, which it then leaves without running it. */
 async function checkDevices({ exec, qemuProgram, osRelease }: ProgramsInput): Promise<CheckResult> {
   const machine = ['-M', 'q35', '-bios', 'qboot.rom', '-accel', 'tcg', '-m', '64M', '-S'];
   const network = ['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net'];
-  const commands = ['qmp_capabilities', 'quit'].map((execute) => `${JSON.stringify({ execute })}\n`).join('');
   try {
     const { exitCode, stderr } = await exec(
       [
@@ -84,7 +131,7 @@ async function checkDevices({ exec, qemuProgram, osRelease }: ProgramsInput): Pr
         ...network,
         ...['-device', 'virtio-rng-pci', '-qmp', 'stdio'],
       ],
-      { input: commands, timeoutMs, okExitCodes: [1] },
+      { input: leaveAtOnce, timeoutMs, okExitCodes: [1] },
     );
     if (exitCode === 0) return pass(devices, 'q35 with qboot.rom, virtio and user network');
     const words = stderr.trim().split('\n').at(-1) ?? '';

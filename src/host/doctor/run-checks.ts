@@ -2,6 +2,7 @@ import { release } from 'node:os';
 import { errorText } from '../../errors.ts';
 import type { Acceleration } from '../drivers/driver.ts';
 import { exec as realExec, type Exec } from '../exec.ts';
+import { readOwnRights } from '../drivers/qemu-confinement.ts';
 import { checkAcceleration } from './acceleration.ts';
 import { fail, type CheckResult, type Subject } from './check.ts';
 import { checkDirectory, checkSocketPath } from './directories.ts';
@@ -60,7 +61,7 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
   const [platform, programs, firecracker, rest] = await Promise.all([
     guard({ id: 'platform', title: 'Platform' }, checkPlatform),
     guard({ id: 'programs', title: 'Programs' }, () =>
-      checkPrograms({ exec, qemuProgram: config.qemuProgram, osRelease }),
+      checkPrograms({ exec, qemuProgram: config.qemuProgram, rights: readOwnRights(), osRelease }),
     ),
     guard({ id: 'firecracker', title: 'Firecracker' }, () =>
       checkFirecracker(exec, config.firecrackerProgram),

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { BangerError } from '../../errors.ts';
 import { QmpClient } from '../qmp.ts';
 import type { GuestActivity, GuestEnd, PortForward, VmmControl } from './driver.ts';
@@ -34,6 +35,14 @@ export async function openQemuControl(socket: string): Promise<VmmControl> {
       // It says nothing when all went well.
       const words = await monitor(`hostfwd_add ${userNetwork} ${forwardRule(port)}`);
       if (words === '') return;
+      if (port.hostPort < (await firstFreePort()) && process.getuid!() === 0) {
+        // Ours was root's while it started, and gave that up.
+        throw new BangerError(
+          'host_unsupported',
+          `Port ${port.hostPort}/${port.protocol} cannot be published while the VM runs: its VMM has not the rights for ports below ${await firstFreePort()} any more`,
+          { hint: 'Stop the VM, publish the port, and start it again: banger vm stop NAME' },
+        );
+      }
       throw new BangerError(
         'busy',
         `Port ${port.hostPort}/${port.protocol} of ${port.bind} cannot be published: it is taken (QEMU: ${words})`,
@@ -50,6 +59,12 @@ export async function openQemuControl(socket: string): Promise<VmmControl> {
     closed: qmp.closed.then(() => end),
     close: () => qmp.close(),
   };
+}
+
+/** The first port that everybody may listen on. */
+async function firstFreePort(): Promise<number> {
+  const text = await readFile('/proc/sys/net/ipv4/ip_unprivileged_port_start', 'utf8').catch(() => '1024');
+  return Number(text);
 }
 
 /** QEMU's ShutdownCause values that mean the guest ended by itself (qapi/run-state.json) */

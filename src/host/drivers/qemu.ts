@@ -1,6 +1,7 @@
 import { readFile, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../errors.ts';
+import { exec } from '../exec.ts';
 import { Deadline } from '../patience.ts';
 import {
   findProcessesByArguments,
@@ -12,6 +13,15 @@ import {
 } from '../process.ts';
 import { QmpClient } from '../qmp.ts';
 import type { FoundVmm, VmmDriver, VmmSpec } from './driver.ts';
+import {
+  confinementArguments,
+  isAtLeast,
+  readOwnRights,
+  readQemuBuild,
+  sandboxRefusal,
+  vmUser,
+  type QemuBuild,
+} from './qemu-confinement.ts';
 import { isOurs, keepPrevious, memoryError, processName } from './vmm-process.ts';
 import { vmmEnvironment } from './vmm-environment.ts';
 import { forwardRule, openQemuControl, parseForwardRules, rootDrive, userNetwork } from './qemu-control.ts';
@@ -21,11 +31,22 @@ const consoleDevice = 'console';
 const startTimeoutMs = 15_000;
 const startPollMs = 5;
 
-/** The QEMU driver; `program` is a name to look up in PATH, or a path. */
+/** The QEMU driver; `program` is a name to look up in PATH, or a path. It asks the program once what it is. */
 export function qemuDriver(program: string): VmmDriver {
+  let build: QemuBuild | undefined;
   return {
     name: 'qemu',
-    start: (spec, signal) => startQemu(program, spec, signal),
+    start: async (spec, signal) => {
+      build ??= await readQemuBuild(exec, program);
+      try {
+        return await startQemu({ program, build }, spec, signal);
+      } catch (error) {
+        if (!(error instanceof BangerError) || !error.message.includes(sandboxRefusal)) throw error;
+        // Doctor says so: to run VMs without it is better than to run none.
+        build = { ...build, hasSandbox: false };
+        return startQemu({ program, build }, spec, signal);
+      }
+    },
     find: findQemu,
     control: ({ controlSocket }) => openQemuControl(controlSocket),
   };
@@ -56,11 +77,11 @@ function kernelCommandLine(spec: VmmSpec): string {
  * Under emulation the machine is q35: microvm has no clock to calibrate the TSC against, and a guest on a busy
  * host hangs at boot. Under KVM the guest has kvmclock, and microvm starts faster.
  */
-export function qemuArguments(spec: VmmSpec): string[] {
+export function qemuArguments(spec: VmmSpec, build: QemuBuild, user?: number): string[] {
   const isKvm = spec.acceleration === 'kvm';
   const machine = isKvm
     ? ['-M', 'microvm,dump-guest-core=off', '-accel', 'kvm', '-cpu', 'host']
-    : ['-M', 'q35,dump-guest-core=off', '-bios', 'qboot.rom', '-accel', 'tcg,thread=multi', '-cpu', 'max'];
+    : ['-M', emulatedMachine(build), '-bios', 'qboot.rom', '-accel', 'tcg,thread=multi', '-cpu', 'max'];
   const bus = isKvm ? 'device' : 'pci';
   const forwards = spec.forwards.map((port) => `,hostfwd=${forwardRule(port)}`).join('');
   const disk = spec.disk
@@ -77,6 +98,7 @@ export function qemuArguments(spec: VmmSpec): string[] {
     processName(spec.id),
     '-nodefaults',
     '-no-user-config',
+    ...confinementArguments(build, user),
     '-no-reboot',
     '-display',
     'none',
@@ -108,18 +130,30 @@ export function qemuArguments(spec: VmmSpec): string[] {
   ];
 }
 
+/** Without what comes with a PC and no guest of ours uses: each device is code that a guest can reach. */
+function emulatedMachine(build: QemuBuild): string {
+  const unused = ['sata=off', 'smbus=off', 'vmport=off', 'usb=off', 'graphics=off'];
+  if (isAtLeast(build, 7, 1)) unused.push('i8042=off');
+  return ['q35', 'dump-guest-core=off', ...unused].join(',');
+}
+
 /** In QEMU's option lists a comma is written twice. */
 function escapeOption(value: string): string {
   return value.replaceAll(',', ',,');
 }
 
-async function startQemu(program: string, spec: VmmSpec, signal: AbortSignal): Promise<ProcessIdentity> {
+async function startQemu(
+  { program, build }: { readonly program: string; readonly build: QemuBuild },
+  spec: VmmSpec,
+  signal: AbortSignal,
+): Promise<ProcessIdentity> {
   await keepPrevious(spec.consoleLog);
   await keepPrevious(spec.vmmLog);
   await rm(spec.controlSocket, { force: true });
   if (signal.aborted) throw abortError(signal);
 
-  const child = await spawnDetached([program, ...qemuArguments(spec)], {
+  const user = vmUser(spec.id, readOwnRights());
+  const child = await spawnDetached([program, ...qemuArguments(spec, build, user)], {
     logFile: spec.vmmLog,
     env: vmmEnvironment(),
   });
@@ -180,7 +214,7 @@ function findQemu(id: string): FoundVmm | undefined {
   for (const pid of findProcessesByArguments(['-name', processName(id)])) {
     const identity = identifyProcess(pid);
     const argv = identity && commandLine(pid);
-    if (!argv || !isOurs(pid)) continue;
+    if (!argv || !isOurs(pid, vmUser(id, readOwnRights()))) continue;
     // Somebody's editor or grep may have been given the same words, but not in this place.
     if (argv[1] !== '-name' || argv[2] !== processName(id) || !argv.includes('-nodefaults')) continue;
     const after = (option: string): string => argv[argv.indexOf(option) + 1] ?? '';

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { BangerError, errnoOf } from '../../errors.ts';
 import { cutOffPath } from '../bounded-log.ts';
@@ -8,9 +8,23 @@ export function processName(id: string): string {
   return `banger-${id}`;
 }
 
-/** Anybody may give their process our words; only our own is one of ours. */
-export function isOurs(pid: number): boolean {
-  return statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid === process.getuid!();
+/**
+ * Anybody may give their process our words; only our own is one of ours, and, where we are root, one that has become
+ * `user`. Told by its status: the owner of a process's directory in /proc is root for everybody who wants it so.
+ */
+export function isOurs(pid: number, user?: number): boolean {
+  const uid = realUser(pid);
+  return uid !== undefined && (uid === process.getuid!() || uid === user);
+}
+
+function realUser(pid: number): number | undefined {
+  try {
+    const found = /^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+    return found === undefined ? undefined : Number(found);
+  } catch {
+    // It has gone meanwhile, or may not be looked at: not ours.
+    return undefined;
+  }
 }
 
 /** A log of the start before is kept as `NAME.before`; what was cut off it, and older ones, go. */

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import type { CheckResult } from '../../../src/host/doctor/check.ts';
 import { installHint } from '../../../src/host/doctor/install-hint.ts';
+import type { OwnRights } from '../../../src/host/drivers/qemu-confinement.ts';
 import { checkPrograms } from '../../../src/host/doctor/programs.ts';
 import { fakeExec, type Answer } from './fake-qemu.ts';
 
@@ -14,9 +15,19 @@ const healthy: Readonly<Record<string, Answer>> = {
   'git --version': 'git version 2.39.5\n',
 };
 
-async function check(answers: Readonly<Record<string, Answer>>): Promise<Record<string, CheckResult>> {
+const nobody: OwnRights = {
+  uid: 1000,
+  status: 'CapEff:\t0000000000000000\n',
+  uidMap: '0 0 4294967295',
+  gidMap: '0 0 4294967295',
+};
+
+async function check(
+  answers: Readonly<Record<string, Answer>>,
+  rights = nobody,
+): Promise<Record<string, CheckResult>> {
   const exec = fakeExec({ ...healthy, ...answers });
-  const results = await checkPrograms({ exec, qemuProgram: 'qemu', osRelease: debian });
+  const results = await checkPrograms({ exec, qemuProgram: 'qemu', rights, osRelease: debian });
   return Object.fromEntries(results.map((result) => [result.id, result]));
 }
 
@@ -26,6 +37,7 @@ test('a host that has everything passes', async () => {
     ['qemu', 'pass', '7.2.22 (qemu)'],
     ['qemu-machines', 'pass', 'microvm, q35'],
     ['qemu-devices', 'pass', 'q35 with qboot.rom, virtio and user network'],
+    ['qemu-confinement', 'pass', 'system calls are filtered, no new privileges, as user 1000'],
     ['qemu-img', 'pass', '7.2.22'],
     ['git', 'pass', '2.39.5'],
   ]);
@@ -40,6 +52,7 @@ test('without QEMU its machines are not looked for', async () => {
   });
   expect(results['qemu-machines']?.status).toBe('skip');
   expect(results['qemu-devices']?.status).toBe('skip');
+  expect(results['qemu-confinement']?.status).toBe('skip');
   expect(results['git']?.status).toBe('pass');
 });
 
@@ -66,6 +79,24 @@ test('what QEMU says about its firmware is passed on', async () => {
     status: 'fail',
     evidence: "QEMU says: qemu: could not load PC BIOS 'qboot.rom'",
   });
+});
+
+test('what a QEMU is kept from is told, and what it is not', async () => {
+  const root = { ...nobody, uid: 0, status: 'CapEff:\t000001ffffffffff\n' };
+  expect((await check({}, root))['qemu-confinement']).toMatchObject({
+    status: 'pass',
+    evidence: 'system calls are filtered, no new privileges, a user of its own for each VM',
+  });
+  expect((await check({}, { ...root, uidMap: '0 100000 65536' }))['qemu-confinement']).toMatchObject({
+    status: 'warn',
+    evidence: expect.stringContaining('VMMs run as root') as unknown,
+  });
+  const stderr = 'qemu: -sandbox support is not enabled in this QEMU binary\n';
+  expect(
+    (await check({ 'qemu -nodefaults -no-user-config -sandbox': { exitCode: 1, stderr } }))[
+      'qemu-confinement'
+    ],
+  ).toMatchObject({ status: 'warn', evidence: 'this QEMU was built without seccomp' });
 });
 
 test('a VM needs qemu-img; only workspaces need git', async () => {

@@ -59,6 +59,7 @@ test('every check reports once, under a name of its own', async () => {
     'qemu',
     'qemu-machines',
     'qemu-devices',
+    'qemu-confinement',
     'qemu-img',
     'git',
     'firecracker',

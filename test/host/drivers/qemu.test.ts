@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { loopbackForward, type VmmSpec } from '../../../src/host/drivers/driver.ts';
-import { qemuArguments } from '../../../src/host/drivers/qemu.ts';
+import { qemuArguments as argumentsFor } from '../../../src/host/drivers/qemu.ts';
+import type { QemuBuild } from '../../../src/host/drivers/qemu-confinement.ts';
 
 const spec: VmmSpec = {
   id: 'abc',
@@ -16,11 +17,13 @@ const spec: VmmSpec = {
   acceleration: 'tcg',
 };
 
+const build: QemuBuild = { major: 7, minor: 2, hasSandbox: true };
+const qemuArguments = (machine: VmmSpec) => argumentsFor(machine, build);
 const valueOf = (argv: readonly string[], option: string) => argv[argv.indexOf(option) + 1];
 
 test('an emulated guest gets a q35 machine with PCI devices, which has clocks to calibrate against', () => {
   const argv = qemuArguments(spec);
-  expect(valueOf(argv, '-M')).toBe('q35,dump-guest-core=off');
+  expect(valueOf(argv, '-M')).toMatch(/^q35,dump-guest-core=off,/);
   expect(valueOf(argv, '-accel')).toBe('tcg,thread=multi');
   expect(argv).toContain('virtio-blk-pci,drive=root,werror=stop,rerror=report');
 });
@@ -46,4 +49,12 @@ test('the disk is written back through the host cache, never carelessly', () => 
 
 test('the VM is named on the command line, so that a lost VMM can be found', () => {
   expect(valueOf(qemuArguments(spec), '-name')).toBe('banger-abc');
+});
+
+test('an emulated machine has none of the devices of a PC that no guest of ours uses', () => {
+  expect(valueOf(qemuArguments(spec), '-M')).toBe(
+    'q35,dump-guest-core=off,sata=off,smbus=off,vmport=off,usb=off,graphics=off,i8042=off',
+  );
+  // Older ones do not know that they could do without a keyboard.
+  expect(valueOf(argumentsFor(spec, { ...build, major: 6 }), '-M')).not.toContain('i8042');
 });

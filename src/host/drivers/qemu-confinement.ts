@@ -1,0 +1,86 @@
+import { readFileSync } from 'node:fs';
+import type { Exec } from '../exec.ts';
+
+/** What a QEMU is, as far as its options depend on it. */
+export interface QemuBuild {
+  readonly major: number;
+  readonly minor: number;
+  /** False when it was built without seccomp */
+  readonly hasSandbox: boolean;
+}
+
+/** What QEMU says when it was built without seccomp. */
+export const sandboxRefusal = '-sandbox support is not enabled';
+
+const versionTimeoutMs = 20_000;
+
+/** Asks a QEMU for its version. One that does not say is taken for the oldest that is used. */
+export async function readQemuBuild(exec: Exec, program: string): Promise<QemuBuild> {
+  const { stdout } = await exec([program, '--version'], { timeoutMs: versionTimeoutMs });
+  const found = /version (\d+)\.(\d+)/.exec(stdout.toString('utf8'));
+  return { major: Number(found?.[1] ?? 6), minor: Number(found?.[2] ?? 0), hasSandbox: true };
+}
+
+/** True when a build is of this version or later. */
+export function isAtLeast(build: QemuBuild, major: number, minor: number): boolean {
+  return build.major > major || (build.major === major && build.minor >= minor);
+}
+
+/**
+ * Options that take from QEMU what it does not need once its machine is made: system calls, starting programs, and,
+ * by `user`, root's rights. It opens its files and sockets before that, so that they stay root's own.
+ */
+export function confinementArguments(build: QemuBuild, user: number | undefined): string[] {
+  const denied = ['obsolete=deny', 'spawn=deny', 'resourcecontrol=deny'];
+  // It would forbid QEMU to become the user, too; afterwards there is nothing left that could be elevated.
+  if (user === undefined) denied.push('elevateprivileges=deny');
+  const become = isAtLeast(build, 9, 1)
+    ? ['-run-with', `user=${user}:${user}`]
+    : ['-runas', `${user}:${user}`];
+  return [
+    ...(build.hasSandbox ? ['-sandbox', ['on', ...denied].join(',')] : []),
+    ...(user === undefined ? [] : become),
+  ];
+}
+
+/**
+ * First of the users that VMMs of root become, one for each VM. Nobody has these numbers: distributions, containers
+ * and dynamic users all stay below (https://systemd.io/UIDS-GIDS/).
+ */
+const firstUser = 0x7000_0000;
+const capabilities = { setgid: 1n << 6n, setuid: 1n << 7n };
+
+/** What tells whether we may become somebody else: texts of /proc/self/{status,uid_map,gid_map}. */
+export interface OwnRights {
+  readonly uid: number;
+  readonly status: string;
+  readonly uidMap: string;
+  readonly gidMap: string;
+}
+
+export function readOwnRights(): OwnRights {
+  const read = (name: string): string => readFileSync(`/proc/self/${name}`, 'utf8');
+  return { uid: process.getuid!(), status: read('status'), uidMap: read('uid_map'), gidMap: read('gid_map') };
+}
+
+/**
+ * The user, and group, that the VMM of a VM runs as when we are root. Undefined when we are not, and where root may
+ * not become that user, as in some containers: then it runs as we do.
+ */
+export function vmUser(id: string, rights: OwnRights): number | undefined {
+  if (rights.uid !== 0) return undefined;
+  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(rights.status)?.[1] ?? '0'}`);
+  const needed = capabilities.setuid | capabilities.setgid;
+  if ((effective & needed) !== needed) return undefined;
+  const user = firstUser + (Number.parseInt(id.slice(0, 6), 16) || 0);
+  return isMapped(rights.uidMap, user) && isMapped(rights.gidMap, user) ? user : undefined;
+}
+
+/** See user_namespaces(7). */
+function isMapped(map: string, number: number): boolean {
+  return map
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/).map(Number))
+    .some(([first = 0, , count = 0]) => number >= first && number < first + count);
+}

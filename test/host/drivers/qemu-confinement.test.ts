@@ -1,0 +1,155 @@
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import {
+  confinementArguments,
+  readOwnRights,
+  readQemuBuild,
+  vmUser,
+  type OwnRights,
+} from '../../../src/host/drivers/qemu-confinement.ts';
+import { isOurs } from '../../../src/host/drivers/vmm-process.ts';
+import { qemuDriver } from '../../../src/host/drivers/qemu.ts';
+import { killProcess } from '../../../src/host/process.ts';
+import { fakeExec } from '../doctor/fake-qemu.ts';
+
+const id = 'abc123'.padEnd(32, '0');
+const user = 0x70ab_c123;
+const everybody = '         0          0 4294967295\n';
+const root: OwnRights = {
+  uid: 0,
+  status: 'CapEff:\t000001ffffffffff\n',
+  uidMap: everybody,
+  gidMap: everybody,
+};
+
+test('QEMU of a user gives up every system call that it can do without', () => {
+  expect(confinementArguments({ major: 7, minor: 2, hasSandbox: true }, undefined)).toEqual([
+    '-sandbox',
+    'on,obsolete=deny,spawn=deny,resourcecontrol=deny,elevateprivileges=deny',
+  ]);
+});
+
+test("root's QEMU becomes somebody else, in the words of its version", () => {
+  const argv = (major: number, minor: number) =>
+    confinementArguments({ major, minor, hasSandbox: true }, 1234);
+  expect(argv(7, 2)).toEqual([
+    '-sandbox',
+    'on,obsolete=deny,spawn=deny,resourcecontrol=deny',
+    '-runas',
+    '1234:1234',
+  ]);
+  expect(argv(9, 0).slice(2)).toEqual(['-runas', '1234:1234']);
+  expect(argv(9, 1).slice(2)).toEqual(['-run-with', 'user=1234:1234']);
+  expect(argv(10, 0).slice(2)).toEqual(['-run-with', 'user=1234:1234']);
+});
+
+test.each([
+  ['QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\n', 7, 2],
+  ['QEMU emulator version 10.1.0-rc1\n', 10, 1],
+  ['what?\n', 6, 0],
+])('"%s" is version %i.%i', async (printed, major, minor) => {
+  expect(await readQemuBuild(fakeExec({ 'qemu --version': printed }), 'qemu')).toMatchObject({
+    major,
+    minor,
+  });
+});
+
+test('the VMM of each VM has a user of its own, always the same', () => {
+  expect(vmUser(id, root)).toBe(user);
+  expect(vmUser('def456'.padEnd(32, '0'), root)).toBe(0x70de_f456);
+  // What doctor tries out is named by a word.
+  expect(vmUser('probe', root)).toBe(0x7000_0000);
+});
+
+test('it runs as we do where we are not root, or a root who may not become somebody else', () => {
+  expect(vmUser(id, { ...root, uid: 1000 })).toBeUndefined();
+  expect(vmUser(id, { ...root, status: 'CapEff:\t00000000a80425bf\n' })).toBeUndefined();
+  expect(vmUser(id, { ...root, uidMap: '         0     100000      65536\n' })).toBeUndefined();
+  expect(vmUser(id, { ...root, gidMap: '' })).toBeUndefined();
+});
+
+test('a process is ours by its user, whoever seems to own its directory in /proc', () => {
+  expect(isOurs(process.pid)).toBe(true);
+  expect(isOurs(1)).toBe(process.getuid!() === 0);
+  expect(isOurs(2 ** 22 + 1)).toBe(false);
+  const someone = process.getuid!() + 1;
+  expect(isOurs(process.pid, someone)).toBe(true);
+});
+
+test('a QEMU that was built without seccomp runs VMs all the same, and is not asked for it twice', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'banger-test-'));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  const program = join(directory, 'qemu');
+  const script = `#!${process.execPath}
+const words = process.argv.slice(2);
+if (words[0] === '--version') return console.log('QEMU emulator version 8.2.0');
+require('node:fs').appendFileSync('${directory}/starts', words.includes('-sandbox') ? 'confined ' : 'free ');
+if (words.includes('-sandbox')) {
+  console.error('qemu: -sandbox support is not enabled in this QEMU binary');
+  process.exit(1);
+}
+require('node:net')
+  .createServer((client) => {
+    client.on('error', () => undefined);
+    client.on('data', (line) => client.write(JSON.stringify({ return: {}, id: JSON.parse(line).id }) + '\\n'));
+  })
+  .listen(words[words.indexOf('-qmp') + 1].replace('unix:', '').replace(/,.*/, ''));
+`;
+  writeFileSync(program, script);
+  chmodSync(program, 0o700);
+  const path = (name: string) => join(directory, name);
+  const machine = {
+    ...{ id, cpus: 1, memoryMib: 64, kernel: '/k', initrd: '/i', acceleration: 'tcg' as const, forwards: [] },
+    ...{ consoleLog: path('console'), vmmLog: path('vmm'), controlSocket: path('control') },
+  };
+  const driver = qemuDriver(program);
+  for (let times = 0; times < 2; times++) {
+    await killProcess(await driver.start(machine, new AbortController().signal));
+  }
+  expect(readFileSync(path('starts'), 'utf8')).toBe('confined free free ');
+});
+
+/** As much of a bzImage as QEMU wants to see, which halts at once (Documentation/arch/x86/boot.rst). */
+function haltingKernel(): Buffer {
+  const image = Buffer.alloc(4096);
+  image[0x1f1] = 1;
+  image.write('HdrS', 0x202);
+  image.writeUInt16LE(0x020c, 0x206);
+  image.writeUInt32LE(0x7fff_ffff, 0x22c);
+  // cli, hlt, where the setup code begins.
+  image.set([0xfa, 0xf4], 0x200);
+  return image;
+}
+
+/** The host's own, if there is one. */
+const qemu = 'qemu-system-x86_64';
+const hasQemu = spawnSync(qemu, ['--version']).status === 0;
+
+test.skipIf(!hasQemu)('a real QEMU takes every word of it, and has what they say', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'banger-test-'));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  const path = (name: string) => join(directory, name);
+  writeFileSync(path('kernel'), haltingKernel());
+  writeFileSync(path('initrd'), 'x');
+  const machine = {
+    ...{ id, cpus: 1, memoryMib: 64, kernel: path('kernel'), initrd: path('initrd'), forwards: [] },
+    ...{ consoleLog: path('console'), vmmLog: path('vmm'), controlSocket: path('control') },
+    acceleration: 'tcg' as const,
+  };
+  const driver = qemuDriver(qemu);
+  const vmm = await driver.start(machine, new AbortController().signal);
+  try {
+    const status = readFileSync(`/proc/${vmm.pid}/status`, 'utf8');
+    const expected = vmUser(id, readOwnRights()) ?? process.getuid!();
+    expect(status).toMatch(/^Seccomp:\t2$/m);
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+    expect(status).toMatch(new RegExp(`^Uid:\t${expected}\t${expected}\t${expected}\t${expected}$`, 'm'));
+    if (expected !== 0) expect(status).toMatch(/^CapEff:\t0+$/m);
+    expect(driver.find(id)?.process).toEqual(vmm);
+  } finally {
+    await killProcess(vmm);
+  }
+});
