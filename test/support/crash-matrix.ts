@@ -1,3 +1,4 @@
+import type { Method, ParamsOf } from '../../src/engine/rpc/method.ts';
 import { killEngine, type CrashLab } from './crash-lab.ts';
 import type { HostWorld } from './host-world.ts';
 
@@ -93,4 +94,12 @@ export function matrixTable(rows: readonly MatrixRow[]): string {
     `| ${line.map((cell, column) => cell.padEnd(widths[column]!)).join(' | ')} |`;
   const ruler = `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`;
   return [text(lines[0]!), ruler, ...lines.slice(1).map(text)].join('\n');
+}
+
+/** Calls a method, armed from its start on. */
+export function acting<M extends Method>(lab: CrashLab, method: M, params: ParamsOf<M>): Scenario['act'] {
+  return (arm) => {
+    arm();
+    return lab.call(method, params);
+  };
 }

@@ -8,7 +8,7 @@ export function kernelPackage(): { readonly path: string } | { readonly missing:
   const names = existsSync(cache) ? readdirSync(cache) : [];
   const name = names.find((one) => /^linux-image-\d.*\.deb$/.test(one));
   if (name !== undefined) return { path: join(cache, name) };
-  return { missing: `no linux-image package in ${cache}: npm run build downloads it` };
+  return { missing: 'no linux-image package is in the cache of the build: npm run build downloads it' };
 }
 
 /** Runs a program over bytes. */

@@ -1,9 +1,10 @@
 import { expect } from 'vitest';
-import { vmSet } from '../../src/engine/rpc/vm-control-methods.ts';
+import { vmResume, vmSet } from '../../src/engine/rpc/vm-control-methods.ts';
 import { vmCreate, vmDelete, vmShow, vmStart, type VmView } from '../../src/engine/rpc/vm-methods.ts';
-import { findFreePort } from '../../src/host/ports.ts';
+import { checkPort, findFreePort } from '../../src/host/ports.ts';
 import type { CrashLab } from './crash-lab.ts';
-import type { Scenario } from './crash-matrix.ts';
+import type { ResultOf } from '../../src/engine/rpc/method.ts';
+import { acting, type Scenario } from './crash-matrix.ts';
 import { listeningPorts, type HostWorld } from './host-world.ts';
 
 const diskStep = 64 * 1024 ** 2;
@@ -86,6 +87,45 @@ export function settingRunning(lab: CrashLab): Scenario {
       const unpublish = portsOf(vm).map((hostPort) => ({ hostPort }));
       await call(vmSet, { vm: id!, name: 'web', unpublish });
       return isNew ? 'it is as asked' : 'it is as before';
+    },
+  };
+}
+
+/** A larger disk and a published port at once: what the row says is what the host does. */
+export function setting(lab: CrashLab): Scenario {
+  const { call } = lab;
+  let count = 0;
+  let before: ResultOf<typeof vmShow>;
+  let hostPort: number;
+  const wanted = () => ({
+    vm: 'web',
+    diskBytes: before.diskBytes + 1024 ** 2,
+    labels: { count: String(count) },
+    publish: [{ hostPort, guestPort: 80 }],
+  });
+  return {
+    name: 'vm set, disk and ports',
+    ready: async () => {
+      if ((await call(vmShow, { vm: 'web' })).state === 'paused') await call(vmResume, { vm: 'web' });
+      await call(vmStart, { vm: 'web' });
+      const { ports } = await call(vmShow, { vm: 'web' });
+      await call(vmSet, { vm: 'web', unpublish: ports.map(({ hostPort: port }) => ({ hostPort: port })) });
+      before = await call(vmShow, { vm: 'web' });
+      hostPort = await findFreePort();
+      count++;
+    },
+    act: (arm) => acting(lab, vmSet, wanted())(arm),
+    outcome: async () => {
+      const { labels, ports } = await call(vmShow, { vm: 'web' });
+      const isSet = labels['count'] === String(count);
+      expect(ports.map((port) => port.hostPort)).toEqual(isSet ? [hostPort] : []);
+      const isListening = await checkPort({ protocol: 'tcp', bind: '127.0.0.1', port: hostPort }).then(
+        () => false,
+        () => true,
+      );
+      expect(isListening).toBe(isSet);
+      expect(await call(vmSet, wanted())).toMatchObject({ atNextStart: [], diskBytes: wanted().diskBytes });
+      return isSet ? 'all of it is set' : 'nothing is set';
     },
   };
 }

@@ -1,19 +1,19 @@
-import { readdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { imagePull } from '../../src/engine/rpc/image-methods.ts';
-import { vmKill, vmPause, vmResume, vmSet } from '../../src/engine/rpc/vm-control-methods.ts';
-import type { Method, ParamsOf, ResultOf } from '../../src/engine/rpc/method.ts';
+import { vmKill, vmPause, vmResume } from '../../src/engine/rpc/vm-control-methods.ts';
 import { vmCreate, vmDelete, vmRestart, vmShow, vmStart, vmStop } from '../../src/engine/rpc/vm-methods.ts';
-import { workspacePrepare } from '../../src/engine/rpc/workspace-methods.ts';
-import { checkPort, findFreePort } from '../../src/host/ports.ts';
 import { openCrashLab, type CrashLab } from '../support/crash-lab.ts';
-import { crashEverywhere, matrixTable, type MatrixRow, type Scenario } from '../support/crash-matrix.ts';
-import { createRepo, type GitRepo } from '../support/git-repo.ts';
+import {
+  acting,
+  crashEverywhere,
+  matrixTable,
+  type MatrixRow,
+  type Scenario,
+} from '../support/crash-matrix.ts';
 import { HostWorld } from '../support/host-world.ts';
-import { settingRunning, settingStopped } from '../support/set-scenarios.ts';
-import { putImage, startRegistry, type FakeRegistry } from '../support/registry.ts';
-import { file, tarOf } from '../support/tar-builder.ts';
+import { setting, settingRunning, settingStopped } from '../support/set-scenarios.ts';
+import { pulling } from '../support/pull-scenario.ts';
+import { startRegistry, type FakeRegistry } from '../support/registry.ts';
+import { preparing, running } from '../support/tree-scenarios.ts';
 
 /** Two at a time, each with an engine of its own: boots under emulation take a core each. */
 const lanes = [0, 1].map(() => openCrashLab());
@@ -96,7 +96,7 @@ function lane0(lab: CrashLab, world: HostWorld): Scenario[] {
       act: acting(lab, vmDelete, { vm: 'new' }),
       outcome: created,
     },
-    pulling(lab, world),
+    pulling(lab, world, registry),
     {
       name: 'start of the next engine',
       ready: noNew,
@@ -168,192 +168,4 @@ function lane1(lab: CrashLab, world: HostWorld): Scenario[] {
     ...preparing(lab, world),
     settingRunning(lab),
   ];
-}
-
-function setting(lab: CrashLab): Scenario {
-  const { call } = lab;
-  let count = 0;
-  let before: ResultOf<typeof vmShow>;
-  let hostPort: number;
-  const wanted = () => ({
-    vm: 'web',
-    diskBytes: before.diskBytes + 1024 ** 2,
-    labels: { count: String(count) },
-    publish: [{ hostPort, guestPort: 80 }],
-  });
-  return {
-    name: 'vm set, disk and ports',
-    ready: async () => {
-      if ((await call(vmShow, { vm: 'web' })).state === 'paused') await call(vmResume, { vm: 'web' });
-      await call(vmStart, { vm: 'web' });
-      const { ports } = await call(vmShow, { vm: 'web' });
-      await call(vmSet, { vm: 'web', unpublish: ports.map(({ hostPort: port }) => ({ hostPort: port })) });
-      before = await call(vmShow, { vm: 'web' });
-      hostPort = await findFreePort();
-      count++;
-    },
-    act: (arm) => acting(lab, vmSet, wanted())(arm),
-    /** What the row says is what the host does */
-    outcome: async () => {
-      const { labels, ports } = await call(vmShow, { vm: 'web' });
-      const isSet = labels['count'] === String(count);
-      expect(ports.map((port) => port.hostPort)).toEqual(isSet ? [hostPort] : []);
-      const isListening = await checkPort({ protocol: 'tcp', bind: '127.0.0.1', port: hostPort }).then(
-        () => false,
-        () => true,
-      );
-      expect(isListening).toBe(isSet);
-      expect(await call(vmSet, wanted())).toMatchObject({ atNextStart: [], diskBytes: wanted().diskBytes });
-      return isSet ? 'all of it is set' : 'nothing is set';
-    },
-  };
-}
-
-function pulling(lab: CrashLab, world: HostWorld): Scenario {
-  let count = 0;
-  const name = (): string => `${registry.host}/test:v${count}`;
-  return {
-    name: 'image pull',
-    // Another image each time: one that is here already would not be fetched.
-    ready: async () => {
-      count++;
-      const layer = tarOf([file('etc/version', `${count}`), file('blob', 'x'.repeat(300_000))]);
-      putImage(registry, 'test', { tag: `v${count}`, layers: [layer.toString('latin1')] });
-    },
-    act: (arm) => acting(lab, imagePull, { reference: name() })(arm),
-    outcome: async () => {
-      const was = world.imageNames().includes(name()) ? 'the image is there' : 'there is no image';
-      const kept = world.partialBlobs().length > 0 ? ', a part of its download is kept' : '';
-      await lab.call(imagePull, { reference: name() });
-      expect(world.partialBlobs()).toEqual([]);
-      return `${was}${kept}`;
-    },
-  };
-}
-
-/** Whatever is there is one state of the tree, all of it, and the next `prepare` makes it what it is on the host. */
-function preparing(lab: CrashLab, world: HostWorld): Scenario[] {
-  const path = join(lab.banger.home, 'tree');
-  const prepare = { path, vm: 'web' };
-  let repo: GitRepo | undefined;
-  let count = 0;
-  let before: Record<string, string>;
-  /** A file that changes, one that comes and one that goes, a commit, and something staged */
-  const makeNext = (): void => {
-    repo ??= createRepo(path);
-    rmSync(join(path, wordOf(count)), { recursive: true, force: true });
-    count++;
-    repo.write('file', `version ${count}\n`);
-    repo.write(`${wordOf(count)}/deep/file`, 'x\n');
-    repo.commit(`version ${count}`);
-    repo.write('staged', `version ${count}\n`);
-    repo.git('add', 'staged');
-    before = repo.snapshot();
-  };
-  const look = async (): Promise<string> => (await lab.banger.guest('web', lookScript)).trim();
-  const wanted = (): string =>
-    [`version ${count}`, `version ${count}`, wordOf(count), repo!.git('rev-parse', 'HEAD').trim()].join(' ');
-  const ready = async (): Promise<void> => {
-    if (world.state('web') === 'paused') await lab.call(vmResume, { vm: 'web' });
-    await lab.call(vmStart, { vm: 'web' });
-  };
-  let old = '';
-  const outcome = async (): Promise<string> => {
-    expect(repo!.snapshot()).toEqual(before);
-    const found = await look();
-    expect([old, wanted()]).toContain(found);
-    await lab.call(workspacePrepare, prepare);
-    expect(await look()).toBe(wanted());
-    expect(repo!.snapshot()).toEqual(before);
-    if (found === wanted()) return 'the new tree is there';
-    return found === '' ? 'there is no tree' : 'the old tree is there';
-  };
-  return [
-    {
-      name: 'workspace prepare',
-      ready: async () => {
-        await ready();
-        await lab.banger.guest('web', 'rm -rf /root/tree');
-        makeNext();
-        old = '';
-      },
-      act: acting(lab, workspacePrepare, prepare),
-      outcome,
-    },
-    {
-      name: 'workspace prepare, again',
-      ready: async () => {
-        await ready();
-        await lab.call(workspacePrepare, prepare);
-        old = wanted();
-        makeNext();
-      },
-      act: acting(lab, workspacePrepare, prepare),
-      outcome,
-    },
-  ];
-}
-
-/** A directory of its own for every other version. */
-function wordOf(count: number): string {
-  return count % 2 === 0 ? 'even' : 'odd';
-}
-
-const lookScript = `
-cd /root/tree 2>/dev/null || exit 0
-head=$(cat .git/refs/heads/main 2>/dev/null || sed -n 's,^\\([0-9a-f]*\\) refs/heads/main$,\\1,p' .git/packed-refs)
-echo $(cat file staged) $(ls | grep -e even -e odd) $head
-`;
-
-/** What a program changed is in a patch on the host, or still in its VM: never nowhere. */
-function running(lab: CrashLab, world: HostWorld): Scenario {
-  const path = join(lab.banger.home, 'job-tree');
-  const patches = (): number => namesIn(lab.layout.patchesDirectory).length;
-  let repo: GitRepo | undefined;
-  let patchesBefore = 0;
-  return {
-    name: 'vm run',
-    ready: async () => {
-      if (world.state('job') !== undefined) await lab.call(vmDelete, { vm: 'job' });
-      if (!repo) {
-        repo = createRepo(path);
-        repo.write('file', 'sent\n');
-        repo.write('banger.toml', 'setup = ["true"]\n');
-        repo.commit('one');
-      }
-      patchesBefore = patches();
-    },
-    act: (arm) => {
-      arm();
-      const change = ['sh', '-c', 'echo changed > file'];
-      return lab.banger.run(['vm', 'run', path, '--trust', '--rm', '--name', 'job', '--', ...change]);
-    },
-    provoked: { failpoints: '', after: 'vm.run/Connecting:after' },
-    outcome: async (point) => {
-      const hasRun = /Looking for|deleting|Deleting|removed|ended/.test(point);
-      if (patches() > patchesBefore) return 'there is a patch';
-      if (world.state('job') === undefined) {
-        expect(hasRun).toBe(false);
-        return 'there is no VM';
-      }
-      const found = await lab.banger.guest('job', 'cat /root/job-tree/file');
-      if (hasRun) expect(found).toBe('changed');
-      return `the VM is kept, with what was ${found}`;
-    },
-  };
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
-}
-
-function acting<M extends Method>(lab: CrashLab, method: M, params: ParamsOf<M>): Scenario['act'] {
-  return (arm) => {
-    arm();
-    return lab.call(method, params);
-  };
 }

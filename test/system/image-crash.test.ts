@@ -11,6 +11,7 @@ import {
   imageShow,
   imageTag,
 } from '../../src/engine/rpc/image-methods.ts';
+import { imagePrune } from '../../src/engine/rpc/image-prune-methods.ts';
 import { openCrashLab } from '../support/crash-lab.ts';
 import { program } from '../support/images.ts';
 import { file, tarOf } from '../support/tar-builder.ts';
@@ -39,6 +40,11 @@ async function register(): Promise<void> {
   await lab.call(imageRegister, { path: ext4, name: 'one' });
 }
 
+async function importOne(): Promise<void> {
+  await forgetAll();
+  await lab.call(imageImport, { path: tar, name: 'one' });
+}
+
 /** Names and what they lead to: a file of the user's, or one of ours that is there. */
 async function world(): Promise<Record<string, string>> {
   const images = await lab.call(imageList, {});
@@ -58,6 +64,13 @@ async function world(): Promise<Record<string, string>> {
   expect(existsSync(imageStagingDirectory) ? readdirSync(imageStagingDirectory) : []).toEqual([]);
   expect(existsSync(ext4)).toBe(true);
   return found;
+}
+
+async function writeOut(verb: 'export' | 'bundle'): Promise<void> {
+  const { code, stderr } = await lab.banger.run(['image', verb, 'one', '-o', join(exported, 'x')]);
+  // The file is there when it is complete, and only then.
+  expect(readdirSync(exported)).toEqual(code === 0 ? ['x'] : []);
+  if (code !== 0) throw new Error(stderr);
 }
 
 interface Scenario {
@@ -95,24 +108,35 @@ const scenarios: Record<string, Scenario> = {
     before: {},
     after: { new: 'ours' },
   },
+  delete: {
+    ready: importOne,
+    act: () => lab.call(imageDelete, { reference: 'one' }),
+    before: { one: 'ours' },
+    after: {},
+  },
+  prune: {
+    ready: importOne,
+    act: () => lab.call(imagePrune, { all: true, dryRun: false }),
+    before: { one: 'ours' },
+    after: {},
+  },
   export: {
     ready: async () => {
       await register();
       rmSync(exported, { recursive: true, force: true });
       mkdirSync(exported);
     },
-    act: async () => {
-      const { code, stderr } = await lab.banger.run([
-        'image',
-        'export',
-        'one',
-        '-o',
-        join(exported, 'x.tar'),
-      ]);
-      // The file is there when it is complete, and only then.
-      expect(readdirSync(exported)).toEqual(code === 0 ? ['x.tar'] : []);
-      if (code !== 0) throw new Error(stderr);
+    act: () => writeOut('export'),
+    before: { one: 'the file' },
+    after: { one: 'the file' },
+  },
+  bundle: {
+    ready: async () => {
+      await register();
+      rmSync(exported, { recursive: true, force: true });
+      mkdirSync(exported);
     },
+    act: () => writeOut('bundle'),
     before: { one: 'the file' },
     after: { one: 'the file' },
   },

@@ -4,6 +4,7 @@ import { BangerError } from '../../errors.ts';
 import { deleteImageName, deleteImageRow, getImage, vmsOfImage, type Image } from '../../state/images.ts';
 import { imagePaths } from '../../state/layout.ts';
 import type { ImageContext } from '../context.ts';
+import { failpoint } from '../failpoints.ts';
 import { getImageByReference, nameMeant, shownImage } from './find-image.ts';
 import { imageServices } from './image-services.ts';
 import { discardPath } from './image-staging.ts';
@@ -51,6 +52,7 @@ export async function withDiscarded<T>(
 ): Promise<T> {
   const discarded = discardPath(context.layout);
   const result = await context.locks.publish.run(publishKey, signal, () => task(discarded));
+  await failpoint('image moved away');
   await rm(discarded, { recursive: true, force: true });
   return result;
 }
@@ -61,6 +63,7 @@ export async function forgetImage(context: ImageContext, image: Image, discarded
   // The row goes first, because only the database knows of a VM that is just being created. A directory without
   // a row is removed when the next engine starts.
   deleteRow(context, image);
+  await failpoint('image forgotten');
   const { directory } = imagePaths(context.layout, image.id);
   await mkdir(context.layout.imageStagingDirectory, { recursive: true, mode: 0o700 });
   if (existsSync(directory)) await rename(directory, discarded);
