@@ -1,6 +1,7 @@
 import { tmpdir } from 'node:os';
 import { isSea } from 'node:sea';
 import { UsageError } from '../src/commands/usage-error.ts';
+import { usageErrorOf } from '../src/commands/usage-message.ts';
 import { BangerError } from '../src/errors.ts';
 import { buildInfo, openAssets } from '../src/host/assets.ts';
 import { refuseBorrowedHome } from '../src/host/borrowed-home.ts';
@@ -86,6 +87,7 @@ export async function runCommand(words: readonly string[], engineWord: string): 
 
 /** Prints what went wrong, unless it has been, and says what the shell gets to see. */
 function failureCode(error: unknown, words: readonly string[], report: (error: unknown) => void): number {
+  // Help and version, which have been printed.
   if (isCommanderError(error)) return error.exitCode === 0 ? 0 : exitCodes.usage;
   report(error);
   if (error instanceof UsageError) return exitCodes.usage;
@@ -95,7 +97,6 @@ function failureCode(error: unknown, words: readonly string[], report: (error: u
   return runsProgram ? exitCodes.runFailed : exitCodes.failed;
 }
 
-/** Commander has printed help, version or usage error by itself by the time it throws. */
 function isCommanderError(error: unknown): error is Error & { exitCode: number } {
   return (
     error instanceof Error &&
@@ -107,19 +108,30 @@ function isCommanderError(error: unknown): error is Error & { exitCode: number }
 
 interface Tree {
   name(): string;
-  exitOverride(): unknown;
-  showHelpAfterError(hint: string): unknown;
-  configureOutput(output: { outputError: (text: string, write: (text: string) => void) => void }): unknown;
+  aliases(): string[];
+  exitOverride(callback: (error: Error & { code: string }) => never): unknown;
+  configureOutput(output: { outputError: () => void }): unknown;
   readonly commands: readonly Tree[];
 }
 
 /** Usage errors look like all others, and are thrown instead of ending the process. */
-function prepareErrors(command: Tree, path: readonly string[] = []): void {
-  const words = [...path, command.name()];
-  command.exitOverride();
-  command.showHelpAfterError(`  See what it takes with: ${words.join(' ')} --help`);
-  command.configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'banger: ')) });
-  for (const child of command.commands) prepareErrors(child, words);
+function prepareErrors(root: Tree): void {
+  const elsewhere = (name: string): string[] =>
+    root.commands.flatMap((group) =>
+      group.commands
+        .filter((one) => one.name() === name || one.aliases().includes(name))
+        .map((one) => `${root.name()} ${group.name()} ${one.name()}`),
+    );
+  const prepare = (command: Tree, path: readonly string[]): void => {
+    const words = [...path, command.name()];
+    command.exitOverride((error) => {
+      if (!error.message.startsWith('error: ')) throw error;
+      throw usageErrorOf(error.message, { words, elsewhere: command === root ? elsewhere : () => [] });
+    });
+    command.configureOutput({ outputError: () => undefined });
+    for (const child of command.commands) prepare(child, words);
+  };
+  prepare(root, []);
 }
 
 /** In a single executable the program is its own first argument; in development, Node runs this file. */

@@ -84,7 +84,8 @@ export function statsText(stats: Stats): string {
       vmm?.readBytes === undefined
         ? ''
         : `${formatBytes(vmm.readBytes)} / ${formatBytes(vmm.writeBytes ?? 0)}`,
-      guest ? guest.load[0]!.toFixed(2) : (guestError ?? ''),
+      // Of one that does not run, the state says it.
+      guest ? guest.load[0]!.toFixed(2) : vm.state === 'running' ? (guestError ?? '') : '',
       guest ? used(guest.memoryTotalBytes - guest.memoryAvailableBytes, guest.memoryTotalBytes) : '',
       guest ? used(guest.diskUsedBytes, guest.diskTotalBytes) : '',
       guest ? `${formatBytes(guest.receivedBytes)} / ${formatBytes(guest.sentBytes)}` : '',

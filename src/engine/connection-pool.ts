@@ -10,6 +10,8 @@ export interface Lease {
 
 /** Connections that stay open without being used. */
 const maxIdle = 4;
+/** A handshake that fails only after this long says that the guest stands still, not that this attempt went wrong. */
+const hopelessMs = 5_000;
 /** The guest's SSH service takes five handshakes at a time from one address, and drops more. */
 const maxDialing = 3;
 
@@ -78,10 +80,11 @@ export class ConnectionPool {
     const wanted = Math.min(this.#waiting.length - this.#settling, maxDialing);
     if (this.#dialing >= wanted || this.#isClosed) return;
     this.#dialing++;
+    const began = performance.now();
     void this.#dial()
       .then(
         (connection) => this.#offer(connection),
-        (error: unknown) => this.#waiting.shift()?.reject(error),
+        (error: unknown) => this.#refuse(error, performance.now() - began),
       )
       .finally(() => {
         this.#dialing--;
@@ -109,6 +112,12 @@ export class ConnectionPool {
     if (waiter) waiter.resolve(connection);
     else if (this.#idle.length < maxIdle && !this.#isClosed) this.#idle.push(connection);
     else connection.close();
+  }
+
+  /** After a long wait all are told: each would else wait for a failure of its own, one after the other. */
+  #refuse(error: unknown, afterMs: number): void {
+    const refused = this.#waiting.splice(0, afterMs < hopelessMs ? 1 : this.#waiting.length);
+    for (const waiter of refused) waiter.reject(error);
   }
 
   #forgetLost(): void {

@@ -1,6 +1,8 @@
-import { expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { ConnectionPool } from '../../src/engine/connection-pool.ts';
 import type { SshConnection } from '../../src/host/ssh.ts';
+
+afterEach(() => void vi.useRealTimers());
 
 interface FakeConnection {
   isOpen: boolean;
@@ -86,6 +88,26 @@ test('a handshake that fails fails whoever waits for it, and the next one tries 
   failures.push(new Error('refused'));
   await expect(pool.take()).rejects.toThrow('refused');
   (await pool.take()).release(true);
+});
+
+test('when a guest stands still, all who wait are told at once, however many they are', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'performance'] });
+  let attempts = 0;
+  const pool = new ConnectionPool(() => {
+    attempts++;
+    return new Promise((_, reject) => setTimeout(() => reject(new Error('no handshake')), 30_000));
+  });
+  const takers = Array.from({ length: 10 }, () => pool.take().catch((error: unknown) => error));
+  await vi.advanceTimersByTimeAsync(30_000);
+  expect(await Promise.all(takers)).toEqual(Array(10).fill(new Error('no handshake')));
+  expect(attempts).toBe(3);
+});
+
+test('one handshake that is refused leaves the others who wait theirs', async () => {
+  const { pool, failures } = fakePool();
+  failures.push(new Error('refused'));
+  const taken = await Promise.allSettled(Array.from({ length: 10 }, () => pool.take()));
+  expect(taken.filter(({ status }) => status === 'rejected')).toHaveLength(1);
 });
 
 test('a closed pool closes what is out, and gives nothing any more', async () => {

@@ -66,6 +66,11 @@ test('a VM is found by name and by an unambiguous start of its id', () => {
 
 test('a slip of one letter gets a suggestion', () => {
   insertVm(db, newVm('web', '1'.repeat(32)));
+  for (const slip of ['wbe', 'ewb', 'we', 'webb', 'wwb']) {
+    expect(() => resolveVm(db, slip), slip).toThrow(
+      expect.objectContaining({ hint: expect.stringContaining('Did you mean "web"?') as string }),
+    );
+  }
   expect(() => resolveVm(db, 'wet')).toThrow(
     expect.objectContaining({ hint: expect.stringContaining('"web"') as string }),
   );

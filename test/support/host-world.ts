@@ -99,7 +99,8 @@ export class HostWorld {
   }
 
   #fileTrouble(): string[] {
-    const { stateDirectory, vmsDirectory, imagesDirectory, runtimeDirectory } = this.#layout;
+    const { stateDirectory, vmsDirectory, imagesDirectory, runtimeDirectory, scratchDirectory } =
+      this.#layout;
     const images = new Set(this.#rows<{ id: string }>('SELECT id FROM images').map((row) => row.id));
     const sockets = ['engine.sock', ...this.#upVms().map((vm) => vmPaths(this.#layout, vm.id).controlSocket)];
     const files = this.vms().flatMap(({ id, name, state }) =>
@@ -108,7 +109,14 @@ export class HostWorld {
         .map((file) => `file of VM "${name}", which is ${state}: ${file}`),
     );
     const strangers: [string, string[]][] = [
-      ['state directory', namesIn(stateDirectory).filter((name) => !this.#topLevel.has(name))],
+      // The directory for things put aside may stay, with nothing in it.
+      [
+        'state directory',
+        namesIn(stateDirectory).filter(
+          (name) => !this.#topLevel.has(name) && name !== basename(scratchDirectory),
+        ),
+      ],
+      ['put aside', namesIn(scratchDirectory)],
       ['directory of no VM', namesIn(vmsDirectory).filter((id) => !this.#isRow(id))],
       ['image of no row', namesIn(imagesDirectory).filter((id) => id !== '.staging' && !images.has(id))],
       ['image without files', [...images].filter((id) => !namesIn(imagesDirectory).includes(id))],

@@ -108,12 +108,13 @@ test('one of several VMs that does not exist does not keep the others from it', 
 });
 
 test.each([
-  [['vm', 'crate'], "unknown command 'crate'", '(Did you mean create?)'],
-  [['imgae', 'list'], "unknown command 'imgae'", '(Did you mean image?)'],
-  [['vm', 'create', '--cpu', '2'], "unknown option '--cpu'", '(Did you mean --cpus?)'],
-  [['vm', 'create', '--name', 'Not_A_Name'], "argument 'Not_A_Name' is invalid", 'a-z, 0-9 and -'],
-  [['vm', 'create', '--cpus', 'two'], "argument 'two' is invalid", 'whole number'],
-  [['vm', 'stop'], "missing required argument 'vm'", ''],
+  [['vm', 'crate'], 'There is no command "banger vm crate"', 'Did you mean: banger vm create'],
+  [['imgae', 'list'], 'There is no command "banger imgae"', 'Did you mean: banger image'],
+  [['exec', 'web', '--', 'ls'], 'There is no command "banger exec"', 'Did you mean: banger vm exec'],
+  [['vm', 'create', '--cpu', '2'], '"banger vm create" has no option "--cpu"', 'Did you mean: --cpus'],
+  [['vm', 'create', '--name', 'Not_A_Name'], '"--name" cannot be "Not_A_Name"', 'a-z, 0-9 and -'],
+  [['vm', 'create', '--cpus', 'two'], '"--cpus" cannot be "two"', 'whole number'],
+  [['vm', 'stop'], '"banger vm stop" needs the argument "vm"', 'banger vm stop --help'],
 ])('what is mistyped exits with 2 and says what was meant: %j', async (args, what, meant) => {
   const { code, stdout, stderr } = await banger.run(args);
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });

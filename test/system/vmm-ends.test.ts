@@ -1,10 +1,12 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { vmPause, vmResume } from '../../src/engine/rpc/vm-control-methods.ts';
 import { vmCreate, vmShow, vmStart, vmStop, type VmView } from '../../src/engine/rpc/vm-methods.ts';
 import { vmPaths } from '../../src/state/layout.ts';
 import { collect, until, vmmPids, type Ran } from '../support/banger.ts';
 import { openCrashLab } from '../support/crash-lab.ts';
+import { createRepo } from '../support/git-repo.ts';
 import { HostWorld } from '../support/host-world.ts';
 
 const lab = openCrashLab();
@@ -136,7 +138,44 @@ test('F4: when its SSH service is killed, calls under way and new ones fail with
   await stopByForce();
 });
 
-test('F5: when its SSH service hangs, a stop ends the guest and tells the loss', async () => {
+test('F5: when its SSH service hangs, every call has an end and says what to do; what needs no guest goes on', async () => {
+  const tree = join(lab.banger.home, 'tree');
+  const repo = createRepo(tree);
+  repo.write('file', 'sent\n');
+  repo.commit('one');
+  await lab.banger.ok(['workspace', 'prepare', tree, '--vm', 'web']);
   await freezeSsh();
+
+  const patch = join(lab.banger.home, 'patch');
+  const needGuest: string[][] = [
+    ['vm', 'exec', 'web', '--', 'true'],
+    ['vm', 'ssh', 'web'],
+    ['vm', 'cp', join(tree, 'file'), 'web:/root/copy'],
+    ['vm', 'cp', 'web:/root/kept', join(lab.banger.home, 'copy')],
+    ['vm', 'ports', 'web'],
+    ['workspace', 'prepare', tree],
+    ['workspace', 'export', tree, '-o', patch],
+    ['workspace', 'apply', tree],
+  ];
+  const asked = needGuest.map(async (argv) => ({ argv: argv.join(' '), ...(await lab.banger.run(argv)) }));
+  // Meanwhile.
+  expect(await lab.banger.json('vm', 'stats', 'web')).toMatchObject([
+    { guestError: 'It did not answer within 5 s' },
+  ]);
+  await lab.banger.ok(['vm', 'logs', 'web', '--tail', '1']);
+  const grown = await lab.banger.run(['vm', 'set', 'web', '--disk', '9G']);
+  expect([grown.code, grown.stderr + grown.stdout]).toEqual([
+    0,
+    expect.stringContaining('at the next start: 9 GiB'),
+  ]);
+
+  for (const { argv, code, stderr } of await Promise.all(asked)) {
+    expect(code, argv).toBeGreaterThan(0);
+    expect(stderr, argv).toMatch(/guest .*(does not|did not) answer/i);
+    expect(stderr, argv).toContain('banger vm stop web');
+  }
+  expect([existsSync(patch), readFileSync(join(tree, 'file'), 'utf8')]).toEqual([false, 'sent\n']);
+  await lab.call(vmPause, { vm: 'web' });
+  await lab.call(vmResume, { vm: 'web' });
   await stopByForce();
 });
