@@ -11,6 +11,7 @@ import {
 } from '../host/guest-protocol.ts';
 import { giveUpAfter } from '../host/patience.ts';
 import type { Lease } from './connection-pool.ts';
+import { leaveCommand, longestCommandBytes } from './long-command.ts';
 import type { Guest, GuestExecOptions, GuestExit, GuestOutput, GuestProcess } from './guest.ts';
 
 /** How long a guest may take to confirm that a channel is closed. */
@@ -48,12 +49,20 @@ export function sshGuest({ name, take, takeWithAgent, protocol: protocolOf }: Ss
             hint: `Give it this one's guest part with: banger vm restart ${name}`,
           },
         );
+      const asked = guestCommand(protocol, word, wordsOf(word, argv, options));
+      const command =
+        Buffer.byteLength(asked) <= longestCommandBytes
+          ? asked
+          : guestCommand(
+              protocol,
+              'banger-toolbox',
+              await leaveCommand(collect('banger-toolbox'), asked, options.signal),
+            );
       const lease = await (options.agentSocket === undefined ? take() : takeWithAgent(options.agentSocket));
       // A guest that hangs answers nothing: giving up on it is to hang up.
       const giveUp = (): void => lease.release(false);
       options.signal?.addEventListener('abort', giveUp, { once: true });
       try {
-        const command = guestCommand(protocol, word, wordsOf(word, argv, options));
         return await lease.connection.exec(command, terminalOf(options), (channel) =>
           attach(lease, channel, { signal: options.signal, name }),
         );

@@ -35,6 +35,19 @@ test('a program that does not exist exits with 127, one that cannot be run with 
   expect(denied.stderr).toContain('/etc/passwd: not executable');
 });
 
+test('a command of any length arrives, as whoever it is to run as and with its input', async () => {
+  const long = 'x'.repeat(120_000);
+  const words = ['sh', '-c', 'echo "$A $(id -u) ${#1} $# $0"; cat; exit 7', "it's", ...Array(5).fill(long)];
+  const ran = await banger.run(
+    ['vm', 'exec', '-u', 'nobody', '-e', `A=${long.slice(0, 9_000)}`, 'web', '--', ...words],
+    {
+      input: 'read',
+    },
+  );
+  expect(ran).toEqual({ ...ran, code: 7, stdout: `${long.slice(0, 9_000)} 65534 120000 5 it's\nread` });
+  expect(await banger.guest('web', 'ls /run/banger/commands')).toBe('');
+});
+
 test('10 MB go through unchanged', async () => {
   const input = randomBytes(10_000_000);
   const { code, bytes } = await banger.run(['vm', 'exec', 'web', '--', 'cat'], { input });
