@@ -18,7 +18,7 @@ import { refuseChanges } from './refuse-changes.ts';
 import { remarksOn } from './remarks.ts';
 import { replaceFiles } from './replace-files.ts';
 import { withScratch } from './scratch.ts';
-import { scratchObjects, writeTree, type GitVariables } from './scratch-objects.ts';
+import { fillIndex, scratchObjects, writeTree, type GitVariables } from './scratch-objects.ts';
 import { manifestPlace } from './settle-sends.ts';
 import { stageFiles, withStaging } from './stage-files.ts';
 
@@ -117,7 +117,8 @@ async function merge(
   const { repository } = tree;
   const objects = await scratchObjects(repository, scratch);
   const env = { ...objects, GIT_INDEX_FILE: join(scratch, 'result-index') };
-  const now = await writeTree(tree, env);
+  await fillIndex(tree, env);
+  const now = await writeTree(repository, env);
 
   operation.enter('Fetching changes');
   const oids = changes.paths.flatMap(({ before, after }) => [before?.oid, after?.oid]);

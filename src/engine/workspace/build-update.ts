@@ -1,22 +1,15 @@
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
 import type { ChangedPath } from './changes-format.ts';
 import { writeGuestIndex } from './guest-index.ts';
-import { writeListedPack, writePack } from './guest-pack.ts';
+import { packMissing } from './pack-missing.ts';
 import type { WorkingTree } from './inspect-tree.ts';
+import { hasSamePaths, readTrailer } from './known-paths.ts';
 import type { Manifest, SentFile } from './manifest.ts';
 import { planHistory, type History, type HistoryInput } from './plan-history.ts';
 import { keeping, overwriting, parentsOf, planFiles, type FilePlan } from './plan-update.ts';
 import type { RawPath } from './raw-path.ts';
 import { detachmentFile } from './repository-state.ts';
-import { scratchObjects, writeTree, type GitVariables } from './scratch-objects.ts';
-import {
-  convertsContent,
-  describeIndex,
-  describeStaged,
-  listSentFiles,
-  substituteFiles,
-} from './sent-files.ts';
+import { convertsContent, describeIndex, describeStaged, sentFiles, substituteFiles } from './sent-files.ts';
 import { baseReference } from './ship-submodules.ts';
 import {
   fileEntry,
@@ -25,12 +18,18 @@ import {
   sizeOf,
   textEntry,
   textsOf,
-  tipsOf,
   workingEntry,
   type Shipment,
 } from './shipment.ts';
+import type { Snapshot } from './snapshot.ts';
 import type { TarEntry } from './tar-stream.ts';
-import { updateNames, updateScript, type ChangedText, type GoneText } from './update-script.ts';
+import {
+  updateNames,
+  updateScript,
+  type ChangedText,
+  type GoneText,
+  type ScriptInput,
+} from './update-script.ts';
 
 /** What turns the tree that a guest has into another one. */
 export interface Update extends Shipment {
@@ -46,8 +45,13 @@ export interface Update extends Shipment {
 /** What to do where guest and host both changed a file. */
 export type ConflictPolicy = 'stop' | 'overwrite' | 'keep';
 
-export interface UpdateInput extends HistoryInput {
+/** What an update is made from, as far as the host alone knows it. */
+export interface DraftInput extends Pick<HistoryInput, 'previousHead' | 'fullHistory'> {
   readonly manifest: Manifest;
+  readonly snapshot: Snapshot;
+}
+
+export interface UpdateInput extends Pick<HistoryInput, 'isHeadLost'> {
   /** What the guest changed since */
   readonly changes: readonly ChangedPath[];
   /** Tells what is in a guest at paths where nothing was sent, and which git does not list: it ignores them */
@@ -61,6 +65,29 @@ export interface Conflicts {
   readonly conflicts: readonly RawPath[];
 }
 
+/** The part of an update that does not depend on what the guest made of the tree. */
+export interface Draft extends DraftInput {
+  readonly files: ReadonlyMap<RawPath, SentFile>;
+  readonly history: History;
+  /** Of the index; see `Manifest` */
+  readonly index?: string;
+  readonly isIndexSame: boolean;
+  /** Files with the objects that the guest lacks */
+  readonly pack: readonly string[];
+}
+
+/** Begins an update, so that a guest can be asked meanwhile what it changed. */
+export async function draftUpdate(tree: WorkingTree, scratch: string, input: DraftInput): Promise<Draft> {
+  const { manifest, snapshot } = input;
+  const index = await describeIndex(tree);
+  const isIndexSame = index !== undefined && index === manifest.index;
+  const files = sentFiles(tree, snapshot.listed);
+  const history = await planHistory(tree, { ...input, isHeadLost: false });
+  const packed = { manifest, history, withIndex: !isIndexSame, ...snapshot };
+  const pack = await packMissing(tree, scratch, packed);
+  return { ...input, files, history, index, isIndexSame, pack };
+}
+
 /**
  * Works out what a guest lacks of a working tree: files that differ from what was sent before, and the objects and
  * references that git in the guest needs for them. The guest's other files stay as they are, ignored ones always.
@@ -68,14 +95,12 @@ export interface Conflicts {
 export async function buildUpdate(
   tree: WorkingTree,
   scratch: string,
-  input: UpdateInput,
+  { draft, ...input }: UpdateInput & { readonly draft: Draft },
 ): Promise<Update | Conflicts> {
-  const { repository } = tree;
-  const env = await scratchObjects(repository, scratch);
-  const baseEnv = { ...env, GIT_INDEX_FILE: join(scratch, 'base-index') };
-  let baseTree = await writeTree(tree, baseEnv);
-  let files = await listSentFiles(tree, baseEnv);
-  const before = input.manifest.files;
+  const { manifest, snapshot } = draft;
+  let { baseTree } = snapshot;
+  let { files, history, pack } = draft;
+  const before = manifest.files;
   const ignored = await input.findIgnored(newPaths(before, files, input.changes));
   const compared = planFiles({
     before,
@@ -86,10 +111,15 @@ export async function buildUpdate(
   if (input.policy === 'stop' && compared.conflicts.length > 0) return { conflicts: compared.conflicts };
   const plan = input.policy === 'overwrite' ? overwriting(compared, files) : keeping(compared);
   if (plan.conflicts.length > 0) {
-    const kept = new Map(plan.conflicts.map((path) => [path, input.manifest.files.get(path)] as const));
-    ({ baseTree, files } = await substituteFiles(tree, { env: baseEnv, files, kept }));
+    const kept = new Map(plan.conflicts.map((path) => [path, before.get(path)] as const));
+    ({ baseTree, files } = await substituteFiles(tree, { env: snapshot.baseEnv, files, kept }));
   }
-  return assemble(tree, scratch, { ...input, env, baseTree, files, plan });
+  if (input.isHeadLost || baseTree !== snapshot.baseTree) {
+    if (input.isHeadLost) history = await planHistory(tree, { ...draft, isHeadLost: true });
+    const packed = { manifest, history, withIndex: !draft.isIndexSame, env: snapshot.env, baseTree };
+    pack = await packMissing(tree, scratch, packed);
+  }
+  return assemble(tree, scratch, { ...draft, ...input, baseTree, files, history, pack, plan });
 }
 
 /** Paths that a guest was sent nothing to, and of which it has said nothing; directories on the way there, too. */
@@ -109,20 +139,14 @@ function newPaths(
   );
 }
 
-interface Parts extends UpdateInput {
-  readonly env: GitVariables;
+interface Parts extends Draft, UpdateInput {
   readonly baseTree: string;
-  readonly files: ReadonlyMap<RawPath, SentFile>;
   readonly plan: FilePlan;
 }
 
 async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promise<Update> {
   const { repository } = tree;
-  const { manifest, plan, files, baseTree } = parts;
-  const history = await planHistory(tree, parts);
-  const index = await describeIndex(tree);
-  const isIndexSame = index !== undefined && index === manifest.index;
-  const pack = await packMissing(tree, scratch, { ...parts, history, withIndex: !isIndexSame });
+  const { manifest, plan, files, baseTree, history, index, isIndexSame, pack } = parts;
   const indexFile = isIndexSame ? undefined : await writeGuestIndex(tree, scratch);
   const texts = textsOf(await repositoryEntries(tree, { baseTree, shallowEnds: history.ends, pack: [] }));
   const difference = compareTexts(parts.isHeadLost ? undefined : manifest.texts, texts);
@@ -132,6 +156,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     permissionsOf: (path) => files.get(path)!.permissions!,
     directories: new Set([...files.keys()].flatMap(parentsOf)),
     baseTree,
+    knownPaths: await movedPaths(tree, { ...parts, indexFile }),
     ...difference,
     shallowEnds: history.newEnds,
     deepened: history.deepened,
@@ -165,6 +190,17 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
       texts,
     },
   };
+}
+
+/** What becomes of what the guest knows of the paths of its index; undefined: it knows nothing of the new ones. */
+async function movedPaths(
+  tree: WorkingTree,
+  { manifest, files, indexFile }: Pick<Parts, 'manifest' | 'files'> & { readonly indexFile?: string },
+): Promise<ScriptInput['knownPaths']> {
+  const isSame =
+    files.size === manifest.files.size && [...files.keys()].every((path) => manifest.files.has(path));
+  if (!isSame || !hasSamePaths({ entries: tree.entries, files })) return undefined;
+  return { previousBase: manifest.baseTree, trailer: indexFile && (await readTrailer(indexFile)) };
 }
 
 interface TextDifference {
@@ -206,51 +242,6 @@ function parseReferences(text = ''): Map<string, string> {
     if (oid && name && name !== baseReference) references.set(name, oid);
   }
   return references;
-}
-
-interface PackInput extends Parts {
-  readonly history: History;
-  readonly withIndex: boolean;
-}
-
-/** Packs the objects that the guest lacks; returns the files made, none when it lacks none. */
-async function packMissing(
-  tree: WorkingTree,
-  scratch: string,
-  { env, baseTree, manifest, history, withIndex }: PackInput,
-): Promise<string[]> {
-  const { git } = tree.repository;
-  if (history.missing === undefined) {
-    const wanted = [...history.ends.map((end) => `--shallow ${end}`), ...tipsOf(tree), baseTree];
-    return writePack(tree, scratch, { env, wanted });
-  }
-  const [roots, edges] = await Promise.all([rootsOf(git, history.missing), rootsOf(git, history.boundary)]);
-  const wanted = [...roots, baseTree, ...edges.map((root) => `^${root}`)];
-  const listed = await git(
-    ['rev-list', '--objects', '--missing=allow-any', ...(withIndex ? ['--indexed-objects'] : []), '--stdin'],
-    {
-      env: { ...env, GIT_INDEX_FILE: tree.indexCopy ?? join(scratch, 'no-index') },
-      input: Buffer.from(wanted.map((line) => `${line}\n`).join('')),
-    },
-  );
-  const there = new Set([...manifest.files.values()].map(({ oid }) => oid));
-  const lines = listed.stdout
-    .toString('latin1')
-    .split('\n')
-    .filter((line) => line !== '' && !there.has(line.split(' ', 1)[0]!));
-  if (lines.length === 0 && history.missing.length === 0) return [];
-  return writeListedPack(tree, scratch, { env, lines: [...history.missing, ...lines] });
-}
-
-/** Trees of commits. */
-async function rootsOf(git: WorkingTree['repository']['git'], commits: readonly string[]): Promise<string[]> {
-  if (commits.length === 0) return [];
-  const input = Buffer.from(commits.map((commit) => `${commit}\n`).join(''));
-  const listed = await git(['rev-list', '--no-walk=unsorted', '--format=tree %T', '--stdin'], { input });
-  return listed.stdout
-    .toString('latin1')
-    .split('\n')
-    .flatMap((line) => /^tree (.+)$/.exec(line)?.[1] ?? []);
 }
 
 function latin1(text: string): Buffer {

@@ -6,6 +6,15 @@ import { underWayMarks } from './changes-format.ts';
  */
 export const knownIndexName = 'banger-known-index';
 
+/**
+ * In the guest's repository, while that index has the very paths of the base, all those of the workspace's own index
+ * among them: the base, and the last bytes of the workspace's own index, which say that it is still the same.
+ */
+export const knownPathsName = 'banger-known-paths';
+
+/** How many of its last bytes tell one index from another: they are a checksum. */
+export const indexTrailerBytes = 20;
+
 /** Settings under which git looks at a workspace: the guest's own are part of what may have changed. */
 export const guestGitSettings = [
   'advice.addEmbeddedRepo=false',
@@ -71,18 +80,39 @@ if [ -d .git ]; then directory=$path/.git; else directory=$("$@" rev-parse --abs
  * is what makes this fast, so it begins as a copy of it, or of ours from the last time, whichever is newer; a file
  * is read only when it differs. `cp -p`, since git compares the time of the index with those of files.
  *
+ * When ours is known to have the paths of the base, one look by git suffices: nothing that is ignored, or that git was
+ * told not to look at, can be elsewhere than among those.
+ *
  * Prints a line for each repository inside the workspace that has changes which git does not see from here, or that
  * has no commit.
  */
 const indexScript = `
-own=$directory/index kept=$directory/${knownIndexName} index=$directory/banger-export-index.$$
+own=$directory/index kept=$directory/${knownIndexName} covers=$directory/${knownPathsName}
+index=$directory/banger-export-index.$$
 rm -f "$directory"/banger-export-index*
 trap 'rm -f "$index" "$index".*' EXIT
 trap 'exit 1' HUP INT TERM
 mine() { GIT_INDEX_FILE=$index "$@"; }
-from=
-[ ! -e "$own" ] || from=$own
-[ ! -e "$kept" ] || [ "$own" -nt "$kept" ] || from=$kept
+trailer() { tail -c ${indexTrailerBytes} "$own" 2>/dev/null | od -A n -v -t x1 | tr -d ' \\n'; }
+seconds() {
+  read -r up rest </proc/uptime
+  echo "\${up%.*}"
+}
+quick=
+look_quickly() {
+  [ -f "$covers" ] && read -r known mark <"$covers" && [ "$known" = "$base" ] || return
+  # Git can be told to write none.
+  case $mark in *[1-9a-f]*) ;; *) return 1 ;; esac
+  [ "$mark" = "$(trailer)" ] || return
+  quick=$(seconds)
+  # A repository inside is looked into; it is told from a file by the slash.
+  if cp -p "$kept" "$index" && mine "$@" add -A -v >"$index.added" 2>/dev/null && ! grep -q "/'$" "$index.added"; then
+    quick=$(($(seconds) - quick))
+  else
+    quick=
+    return 1
+  fi
+}
 begin() {
   [ -z "$from" ] || cp -p "$from" "$index" || exit
 }
@@ -91,10 +121,6 @@ read_base() {
   mine "$@" read-tree --reset "$base" 2>/dev/null && return
   rm -f "$index" && mine "$@" read-tree "$base" || exit
 }
-: >"$index.odd"
-if [ -n "$from" ]; then
-  GIT_INDEX_FILE=$from "$@" -c core.quotePath=false ls-files -s -v 2>/dev/null | grep -E '^([a-zS]|. 160000) ' >"$index.odd" &
-fi
 # Whether a repository inside is as it was sent or, when nobody sent it, as its commit; those in it, too.
 as_sent() (
   case $1 in \\"*) exit 1 ;; esac # a name that cannot be told apart here
@@ -110,28 +136,38 @@ as_sent() (
     as_sent "$deeper" "$@" || exit
   done
 )
-begin
-read_base "$@"
-wait
-# Files that git was told not to look at are looked at.
-if grep -q '^[a-zS] ' "$index.odd"; then
+look() {
+  from=
+  [ ! -e "$own" ] || from=$own
+  [ ! -e "$kept" ] || [ "$own" -nt "$kept" ] || from=$kept
+  : >"$index.odd"
+  if [ -n "$from" ]; then
+    GIT_INDEX_FILE=$from "$@" -c core.quotePath=false ls-files -s -v 2>/dev/null | grep -E '^([a-zS]|. 160000) ' >"$index.odd" &
+  fi
   begin
-  sed -n 's/^[a-zS] [0-9]* [0-9a-f]* [0-3]\\t//p' "$index.odd" >"$index.unseen"
-  mine "$@" update-index --no-assume-unchanged --stdin <"$index.unseen" || exit
-  mine "$@" update-index --no-skip-worktree --stdin <"$index.unseen" || exit
   read_base "$@"
-fi
-"$@" ls-files -z --cached --ignored --exclude-standard >"$index.forced" &
-if ! mine "$@" add -A --ignore-errors 2>"$index.errors"; then
-  grep '^error:' "$index.errors" | grep -qv 'does not have a commit checked out$' && { cat "$index.errors" >&2; exit 1; }
-  grep '^fatal:' "$index.errors" | grep -qv 'adding files failed$' && { cat "$index.errors" >&2; exit 1; }
-  sed -n "s/^error: '\\(.*\\)\\/' does not have a commit checked out$/\\1/p" "$index.errors"
-fi
-wait
-[ ! -s "$index.forced" ] || mine "$@" update-index --add --remove -z --stdin <"$index.forced" || exit
-sed -n 's/^. 160000 [0-9a-f]* [0-3]\\t//p' "$index.odd" | sort -u | while IFS= read -r inner; do
-  as_sent "$inner" "$@" || printf '%s\\n' "$inner"
-done
+  wait
+  # Files that git was told not to look at are looked at.
+  if grep -q '^[a-zS] ' "$index.odd"; then
+    begin
+    sed -n 's/^[a-zS] [0-9]* [0-9a-f]* [0-3]\\t//p' "$index.odd" >"$index.unseen"
+    mine "$@" update-index --no-assume-unchanged --stdin <"$index.unseen" || exit
+    mine "$@" update-index --no-skip-worktree --stdin <"$index.unseen" || exit
+    read_base "$@"
+  fi
+  "$@" ls-files -z --cached --ignored --exclude-standard >"$index.forced" &
+  if ! mine "$@" add -A --ignore-errors 2>"$index.errors"; then
+    grep '^error:' "$index.errors" | grep -qv 'does not have a commit checked out$' && { cat "$index.errors" >&2; exit 1; }
+    grep '^fatal:' "$index.errors" | grep -qv 'adding files failed$' && { cat "$index.errors" >&2; exit 1; }
+    sed -n "s/^error: '\\(.*\\)\\/' does not have a commit checked out$/\\1/p" "$index.errors"
+  fi
+  wait
+  [ ! -s "$index.forced" ] || mine "$@" update-index --add --remove -z --stdin <"$index.forced" || exit
+  sed -n 's/^. 160000 [0-9a-f]* [0-3]\\t//p' "$index.odd" | sort -u | while IFS= read -r inner; do
+    as_sent "$inner" "$@" || printf '%s\\n' "$inner"
+  done
+}
+look_quickly "$@" || look "$@"
 `;
 
 /**
@@ -152,8 +188,24 @@ done
 echo .
 `;
 
+/** Keeps what is known of the files for the next time. */
 const keepScript = `
-mv -f "$index" "$kept"
+# Whether an index has differences of these kinds from the base.
+differs() {
+  kinds=$1 compared=$2
+  shift 2
+  [ -n "$(GIT_INDEX_FILE=$compared "$@" diff-index --cached --no-renames --name-only "--diff-filter=$kinds" "$base" | head -c 1)" ]
+}
+if [ -n "$quick" ]; then
+  # Reading the same files each time would not be worth it; an index with other paths is not what it has to be.
+  if [ "$quick" -ge 2 ] && ! differs AD "$index" "$@"; then mv -f "$index" "$kept"; fi
+else
+  rm -f "$covers"
+  mv -f "$index" "$kept"
+  if ! grep -q '^. 160000 ' "$index.odd" && ! differs ADU "$kept" "$@" && ! differs AU "$own" "$@"; then
+    echo "$base $(trailer)" >"$index.covers" && mv -f "$index.covers" "$covers"
+  fi
+fi
 `;
 
 /** What a comparison is shown as; the last of the script's output. */

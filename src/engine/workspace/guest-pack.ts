@@ -1,4 +1,4 @@
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisorRemote } from './git-config.ts';
 import type { WorkingTree } from './inspect-tree.ts';
@@ -44,9 +44,8 @@ async function runPack(
     args,
   }: { readonly env: GitVariables; readonly lines: readonly string[]; readonly args: readonly string[] },
 ): Promise<string[]> {
-  const directory = join(scratch, 'pack');
   const isPartial = promisorRemote(repository.config) !== undefined;
-  await mkdir(directory);
+  const directory = await mkdtemp(join(scratch, 'pack-'));
   // Bytes: a path may be among them.
   const input = Buffer.from(lines.map((line) => `${line}\n`).join(''), 'latin1');
   const missing = isPartial ? ['--missing=allow-promisor'] : [];

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError } from '../../errors.ts';
-import type { Exec } from '../../host/exec.ts';
+import type { Exec, ExecOutput } from '../../host/exec.ts';
 import { onGuestBranch, switchTree, type GuestBranch } from './guest-branch.ts';
 import { filteredPaths } from './filtered-paths.ts';
 import { copyIndex, parseChanged, parseEntries, type IndexEntry } from './index-entries.ts';
@@ -11,7 +11,8 @@ import { displayPath, isTreePath, type RawPath } from './raw-path.ts';
 import { findRepository, type Repository } from './repository.ts';
 import { readRepositoryState, type RepositoryState } from './repository-state.ts';
 import { findSubmodules, type Submodule } from './submodules.ts';
-import { statTreeFiles, type TreeFile } from './tree-files.ts';
+import type { GitVariables } from './scratch-objects.ts';
+import { statTreeFiles, type TreeFile, type TreeFiles } from './tree-files.ts';
 import { findUntracked, isBelow, resolveIncludes } from './untracked-files.ts';
 
 /** A working tree as it is at one moment: what git has recorded of it, and which files are there. */
@@ -80,12 +81,17 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   const { git, topLevel } = repository;
   const include = await resolveIncludes(topLevel, input.include ?? []);
   await waitForQuiet(repository, { signal, timeoutMs: input.lockTimeoutMs });
-  const before = await repositoryStamp(repository);
+  const before = await repositoryStamp(found, found);
 
   const indexCopy = await copyIndex(repository.paths.index, scratch);
   // A path that does not exist stands for an empty index.
   const env = { GIT_INDEX_FILE: indexCopy ?? join(scratch, 'no-index') };
-  const entries = parseEntries((await git(['ls-files', '-s', '-v', '-z'], { env })).stdout);
+  const [listed, early] = await Promise.all([
+    git(['ls-files', '-s', '-v', '-z'], { env }),
+    // What is in a submodule is not ours to include; without that there is nothing to wait for.
+    include.length === 0 ? findUntracked(repository, { ...input, include }, env) : undefined,
+  ]);
+  const entries = parseEntries(listed.stdout);
   const submodules = await findSubmodules(repository, entries, {
     scratch,
     inspect: (path, own) => {
@@ -95,16 +101,13 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   });
   const links = submodules.submodules.map(({ path }) => path);
   const outer = include.filter((path) => !links.some((link) => isBelow(path, link)));
-  const others = await findUntracked(repository, { ...input, include: outer }, env);
+  const others = early ?? (await findUntracked(repository, { ...input, include: outer }, env));
 
   const names = new Set([...entries.map((entry) => entry.path), ...others.added]);
   const paths = [...names].filter(isTreePath);
-  const { files, special } = await statTreeFiles(topLevel, paths, signal);
-  // After the look at the files: one that changes in between is found here, one that changes later as it is sent.
-  const [state, changed, filtered, leftBehind] = await Promise.all([
+  const [{ files, special, changed }, state, filtered, leftBehind] = await Promise.all([
+    lookAtFiles(repository, paths, { env, signal }),
     readRepositoryState(repository),
-    // Looking into submodules, git would run what their repositories are set to run.
-    git(['diff-files', '--name-status', '--ignore-submodules=all', '-z'], { env }),
     filteredPaths(
       repository,
       entries.map((entry) => entry.path),
@@ -112,7 +115,7 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
     ),
     countLeftBehind(repository),
   ]);
-  if ((await repositoryStamp(repository)) !== before) return undefined;
+  if ((await repositoryStamp(found)) !== before) return undefined;
 
   const changes = parseChanged(changed.stdout);
   const unsure = new Set([...changes.keys(), ...filtered, ...others.added]);
@@ -144,6 +147,18 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
     ],
   };
   return switchTree(tree, { from: found.head, scratch, signal });
+}
+
+async function lookAtFiles(
+  { git, topLevel }: Repository,
+  paths: readonly RawPath[],
+  { env, signal }: { readonly env: GitVariables; readonly signal: AbortSignal },
+): Promise<TreeFiles & { readonly changed: ExecOutput }> {
+  const found = await statTreeFiles(topLevel, paths, signal);
+  // After the look at the files: one that changes in between is found here, one that changes later as it is sent.
+  // Looking into submodules, git would run what their repositories are set to run.
+  const changed = await git(['diff-files', '--name-status', '--ignore-submodules=all', '-z'], { env });
+  return { ...found, changed };
 }
 
 /** Throws what `prepare` would throw for these paths before it touches a guest; nothing else happens. */

@@ -1,7 +1,7 @@
 import { lstat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BangerError, errnoOf } from '../../errors.ts';
-import { readHead, type Repository } from './repository.ts';
+import { readHead, type Head, type Repository } from './repository.ts';
 import { stampOf } from './tree-files.ts';
 
 /** How long a program that changes the index may take before we give up. */
@@ -34,12 +34,12 @@ export async function waitForQuiet(
   }
 }
 
-/** What tells whether a repository is still as it was: its index and HEAD. */
-export async function repositoryStamp({ git, paths }: Repository): Promise<string> {
+/** What tells whether a repository is still as it was: its index and HEAD. `known`: a HEAD that was read just now. */
+export async function repositoryStamp({ git, paths }: Repository, known?: Head): Promise<string> {
   const [index, lock, { head, branch }] = await Promise.all([
     stampAt(paths.index),
     stampAt(`${paths.index}.lock`),
-    readHead(git),
+    known ?? readHead(git),
   ]);
   return JSON.stringify([index, lock, head, branch]);
 }

@@ -53,9 +53,11 @@ const repositoryFiles = [
  */
 export async function findRepository(exec: Exec, path: string, signal: AbortSignal): Promise<Repository> {
   await checkDirectory(path);
-  const topLevel = await findTopLevel(hostGit({ exec, directory: path, signal }), path);
-  const [settings, identity] = await Promise.all([
-    hostGit({ exec, directory: topLevel, signal })(['config', '--list', '-z']),
+  const gitThere = hostGit({ exec, directory: path, signal });
+  const [topLevel, settings, identity] = await Promise.all([
+    findTopLevel(gitThere, path),
+    // What is no repository, or is not trusted, is refused beside this.
+    gitThere(['config', '--list', '-z'], { okExitCodes: [128] }),
     generalIdentity(hostGit({ exec, directory: '/', signal })),
   ]);
   // Guests know it as their own user's, for all of their repositories.
@@ -95,13 +97,26 @@ export async function findRepository(exec: Exec, path: string, signal: AbortSign
 }
 
 /** Where a repository is: a branch unless HEAD is detached, a commit unless that branch is unborn. */
-export async function readHead(git: HostGit): Promise<Pick<Repository, 'head' | 'branch'>> {
+export type Head = Pick<Repository, 'head' | 'branch'>;
+
+export async function readHead(git: HostGit): Promise<Head> {
+  // One program says both, unless there is no commit yet.
+  const { exitCode, stdout } = await git(['rev-parse', 'HEAD^{commit}', '--symbolic-full-name', 'HEAD'], {
+    okExitCodes: [128],
+  });
+  const [, oid, name] = /^([0-9a-f]{40,64})\n(HEAD|refs\/.+)\n$/.exec(stdout.toString('utf8')) ?? [];
+  if (exitCode === 0 && oid !== undefined)
+    return { head: oid, branch: name === 'HEAD' ? undefined : branchOf(name) };
   const [symbolic, commit] = await Promise.all([
     git(['symbolic-ref', '-q', 'HEAD'], { okExitCodes: [1] }),
     git(['rev-parse', '-q', '--verify', 'HEAD^{commit}'], { okExitCodes: [1, 128] }),
   ]);
   const reference = firstLine(symbolic.stdout);
-  return { head: firstLine(commit.stdout), branch: reference?.replace(/^refs\/heads\//, '') };
+  return { head: firstLine(commit.stdout), branch: branchOf(reference) };
+}
+
+function branchOf(reference: string | undefined): string | undefined {
+  return reference?.replace(/^refs\/heads\//, '');
 }
 
 async function checkDirectory(path: string): Promise<void> {
@@ -120,11 +135,11 @@ async function checkDirectory(path: string): Promise<void> {
 }
 
 async function findTopLevel(git: HostGit, path: string): Promise<string> {
-  const kind = await git(['rev-parse', '--is-bare-repository', '--is-inside-work-tree'], {
-    okExitCodes: [128],
-  });
-  if (kind.exitCode !== 0) throw refusal(kind.stderr, path);
-  const [isBare, isInside] = kind.stdout.toString('utf8').split('\n');
+  const facts = ['--is-bare-repository', '--is-inside-work-tree', '--show-toplevel'];
+  const { exitCode, stdout, stderr } = await git(['rev-parse', ...facts], { okExitCodes: [128] });
+  // A byte is a character here: the last of the lines may be no UTF-8.
+  const [, isBare, isInside, rest] = /^(.*)\n(.*)\n([^]*)$/.exec(stdout.toString('latin1')) ?? [];
+  if (isInside === undefined) throw refusal(stderr, path);
   if (isInside !== 'true') {
     const what = isBare === 'true' ? 'is a bare repository' : 'is inside a .git directory';
     throw new BangerError('invalid_argument', `"${path}" ${what} and has no working tree`, {
@@ -134,7 +149,8 @@ async function findTopLevel(git: HostGit, path: string): Promise<string> {
           : 'Give the directory that holds .git',
     });
   }
-  const output = (await git(['rev-parse', '--show-toplevel'])).stdout;
+  if (exitCode !== 0) throw refusal(stderr, path);
+  const output = Buffer.from(rest!, 'latin1');
   const topLevel = output.subarray(0, -1).toString('utf8');
   if (!topLevel.includes('\n') && Buffer.from(`${topLevel}\n`).equals(output)) return topLevel;
   throw new BangerError('invalid_argument', `The path of "${path}" has a line break or is not UTF-8`, {

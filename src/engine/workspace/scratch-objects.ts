@@ -18,10 +18,10 @@ export async function scratchObjects({ paths }: Repository, scratch: string): Pr
 }
 
 /**
- * Writes the git tree of a working tree's files as they are, and fills the index that `env` names with it. Files
- * that git knows to be unchanged are taken from its index, others are read.
+ * Fills the index that `env` names with a working tree's files as they are. Files that git knows to be unchanged are
+ * taken from its index, others are read.
  */
-export async function writeTree(tree: WorkingTree, env: GitVariables): Promise<string> {
+export async function fillIndex(tree: WorkingTree, env: GitVariables): Promise<void> {
   const { git } = tree.repository;
   const sent = new Set(tree.files.map((file) => file.path));
   const known = tree.entries
@@ -35,6 +35,10 @@ export async function writeTree(tree: WorkingTree, env: GitVariables): Promise<s
     env,
     input: Buffer.from(unsure.join(''), 'latin1'),
   });
+}
+
+/** Writes the git tree of what is in the index that `env` names. */
+export async function writeTree({ git }: Repository, env: GitVariables): Promise<string> {
   return (await git(['write-tree', '--missing-ok'], { env })).stdout.toString('latin1').trim();
 }
 

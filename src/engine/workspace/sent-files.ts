@@ -4,18 +4,27 @@ import type { IndexEntry } from './index-entries.ts';
 import type { WorkingTree } from './inspect-tree.ts';
 import type { SentFile } from './manifest.ts';
 import { splitRaw, type RawPath } from './raw-path.ts';
+import type { Repository } from './repository.ts';
 import type { GitVariables } from './scratch-objects.ts';
 import type { TreeFile } from './tree-files.ts';
 
-/** The files of a working tree whose git tree is in the index that `env` names. */
-export async function listSentFiles(tree: WorkingTree, env: GitVariables): Promise<Map<RawPath, SentFile>> {
+/** A file as an index has it. */
+export type ListedFile = Pick<SentFile, 'mode' | 'oid'> & { readonly path: RawPath };
+
+/** What is in the index that `env` names, which has no conflicts. */
+export async function listIndex({ git }: Repository, env: GitVariables): Promise<ListedFile[]> {
+  const listed = await git(['ls-files', '-s', '-z'], { env });
+  return splitRaw(listed.stdout).map((line) => {
+    const [, mode, oid, path] = /^(\d{6}) ([0-9a-f]{40,64}) 0\t([^]+)$/.exec(line) ?? [];
+    return { path: path!, mode: mode!, oid: oid! };
+  });
+}
+
+/** The files of a working tree of which git's tree is known. */
+export function sentFiles(tree: WorkingTree, listed: readonly ListedFile[]): Map<RawPath, SentFile> {
   const found = new Map(tree.files.map((file) => [file.path, file]));
-  const listed = await tree.repository.git(['ls-files', '-s', '-z'], { env });
   return new Map(
-    splitRaw(listed.stdout).map((line) => {
-      const [, mode, oid, path] = /^(\d{6}) ([0-9a-f]{40,64}) 0\t([^]+)$/.exec(line) ?? [];
-      return [path!, sentFile({ mode: mode!, oid: oid! }, found.get(path!))] as const;
-    }),
+    listed.map(({ path, mode, oid }) => [path, sentFile({ mode, oid }, found.get(path))] as const),
   );
 }
 

@@ -1,7 +1,7 @@
 import { lstat, mkdtemp, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { errnoOf } from '../../errors.ts';
-import { knownIndexName } from './changes-script.ts';
+import { knownIndexName, knownPathsName } from './changes-script.ts';
 import { guestConfigText } from './git-config.ts';
 import { writeGuestIndex, writeKnownIndex } from './guest-index.ts';
 import { writePack } from './guest-pack.ts';
@@ -9,6 +9,7 @@ import { findShallowEnds } from './history.ts';
 import type { WorkingTree } from './inspect-tree.ts';
 import { hostBytes } from './raw-path.ts';
 import { fullHistoryEnds, listCommits } from './known-commits.ts';
+import { hasSameContent, hasSamePaths, readTrailer } from './known-paths.ts';
 import type { Manifest } from './manifest.ts';
 import {
   baseReference,
@@ -18,8 +19,8 @@ import {
   worktreeOf,
   type RepositoryPlace,
 } from './ship-submodules.ts';
-import { scratchObjects, writeTree } from './scratch-objects.ts';
-import { describeIndex, describeStaged, listSentFiles } from './sent-files.ts';
+import { describeIndex, describeStaged, sentFiles } from './sent-files.ts';
+import { takeSnapshot, type Snapshot } from './snapshot.ts';
 import type { TarEntry } from './tar-stream.ts';
 import { stampOf, type TreeFile } from './tree-files.ts';
 import { updateNames } from './update-script.ts';
@@ -50,10 +51,8 @@ export async function buildShipment(
 ): Promise<Shipment> {
   const { fullHistory, token } = options;
   const { repository, state } = tree;
-  const env = await scratchObjects(repository, scratch);
-  const baseEnv = { ...env, GIT_INDEX_FILE: join(scratch, 'base-index') };
-  const baseTree = await writeTree(tree, baseEnv);
-  const files = await listSentFiles(tree, baseEnv);
+  const { env, baseTree, listed } = options.snapshot ?? (await takeSnapshot(tree, scratch));
+  const files = sentFiles(tree, listed);
   const shallowEnds = await (fullHistory ? fullHistoryEnds : findShallowEnds)(repository, state.tips);
   const indexFile = await writeGuestIndex(tree, scratch);
   const knownIndexFile = await writeKnownIndex(tree, indexFile);
@@ -64,7 +63,7 @@ export async function buildShipment(
   const parts = { baseTree, shallowEnds, indexFile, knownIndexFile, pack, worktree: worktreeOf(place) };
   const submodules = await shipSubmodules(tree, place, async (inner, innerPlace) => {
     const own = await mkdtemp(join(scratch, 'submodule-'));
-    return buildShipment(inner, own, options, innerPlace);
+    return buildShipment(inner, own, { ...options, snapshot: undefined }, innerPlace);
   });
   const ofRepository = await repositoryEntries(tree, parts);
   const entries = [
@@ -72,6 +71,9 @@ export async function buildShipment(
     ...submodules.entries,
     ...ofRepository.map((entry) => placed(entry, place)),
     ...(place === topPlace ? [textEntry(updateNames.sent, Buffer.from(`${token}\n`))] : []),
+    ...(indexFile && hasSamePaths({ entries: tree.entries, files }) && hasSameContent(tree, files)
+      ? [placed(await knownPathsEntry(baseTree, indexFile), place)]
+      : []),
   ];
   const commits = fullHistory
     ? undefined
@@ -98,6 +100,8 @@ export interface ShipmentOptions {
   readonly fullHistory: boolean;
   /** Put in the guest's repository, to tell this sending from others */
   readonly token: string;
+  /** Of the tree, when it was taken already */
+  readonly snapshot?: Snapshot;
 }
 
 /** Bytes of content. */
@@ -207,6 +211,10 @@ async function knownIndexEntry(indexFile: string, knownFile: string, now: number
   if (knownFile !== indexFile) return fileEntry(`.git/${knownIndexName}`, knownFile, 0o644);
   const content = { kind: 'link', target: '.git/index' } as const;
   return { path: `.git/${knownIndexName}`, mode: 0o644, mtimeSeconds: now, content };
+}
+
+async function knownPathsEntry(baseTree: string, indexFile: string): Promise<TarEntry> {
+  return textEntry(`.git/${knownPathsName}`, Buffer.from(`${baseTree} ${await readTrailer(indexFile)}\n`));
 }
 
 export async function fileEntry(path: string, file: string, mode: number): Promise<TarEntry> {

@@ -1,5 +1,5 @@
-import type { BigIntStats } from 'node:fs';
-import { lstat, readlink } from 'node:fs/promises';
+import { lstatSync, readlinkSync, type BigIntStats } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../errors.ts';
 import { displayPath, hostBytes, type RawPath } from './raw-path.ts';
 
@@ -25,12 +25,15 @@ export interface TreeFiles {
   readonly special: readonly RawPath[];
 }
 
-/** How many files are looked at together. */
-const batchSize = 256;
+/** How long files are looked at before others get a turn. */
+const sliceMs = 5;
 
 /**
  * Looks at files of a working tree. Those that are gone, or became directories, are left out, as are those below a
  * symlink: they are not in this tree.
+ *
+ * One after the other in this thread, a few milliseconds at a time: handing each to another thread takes five times as
+ * long as looking. Git has just been here, so what a slow disk or network holds is in memory.
  */
 export async function statTreeFiles(
   topLevel: string,
@@ -40,14 +43,15 @@ export async function statTreeFiles(
   const isDirectory = directoryCheck(topLevel);
   const files: TreeFile[] = [];
   const special: RawPath[] = [];
-  for (let at = 0; at < paths.length; at += batchSize) {
+  let sliceEnd = performance.now() + sliceMs;
+  for (const path of paths) {
+    const file = statTreeFile(topLevel, path, isDirectory);
+    if (file === 'special') special.push(path);
+    else if (file) files.push(file);
+    if (performance.now() < sliceEnd) continue;
+    await setImmediate();
     if (signal.aborted) throw abortError(signal);
-    const batch = paths.slice(at, at + batchSize);
-    const found = await Promise.all(batch.map((path) => statTreeFile(topLevel, path, isDirectory)));
-    for (const [index, file] of found.entries()) {
-      if (file === 'special') special.push(batch[index]!);
-      else if (file) files.push(file);
-    }
+    sliceEnd = performance.now() + sliceMs;
   }
   return { files, special };
 }
@@ -57,15 +61,15 @@ export function stampOf(stats: BigIntStats): string {
   return `${stats.dev}:${stats.ino}:${stats.mode}:${stats.size}:${stats.mtimeNs}:${stats.ctimeNs}`;
 }
 
-async function statTreeFile(
+function statTreeFile(
   topLevel: string,
   path: RawPath,
-  isDirectory: (path: RawPath) => Promise<boolean>,
-): Promise<TreeFile | 'special' | undefined> {
+  isDirectory: (path: RawPath) => boolean,
+): TreeFile | 'special' | undefined {
   const slash = path.lastIndexOf('/');
-  if (slash !== -1 && !(await isDirectory(path.slice(0, slash)))) return undefined;
+  if (slash !== -1 && !isDirectory(path.slice(0, slash))) return undefined;
   const bytes = hostBytes(topLevel, path);
-  const stats = await statIfThere(bytes, path);
+  const stats = statIfThere(bytes, path);
   if (stats === undefined || stats.isDirectory()) return undefined;
   if (!stats.isFile() && !stats.isSymbolicLink()) return 'special';
   return {
@@ -73,20 +77,20 @@ async function statTreeFile(
     mode: Number(stats.mode & 0o777n),
     mtimeSeconds: Math.max(0, Math.floor(Number(stats.mtimeMs) / 1000)),
     sizeBytes: stats.isFile() ? Number(stats.size) : 0,
-    target: stats.isFile() ? undefined : await readlink(bytes, { encoding: 'buffer' }),
+    target: stats.isFile() ? undefined : readlinkSync(bytes, { encoding: 'buffer' }),
     stamp: stampOf(stats),
   };
 }
 
 /** Tells whether a path and all above it are real directories; each is looked at once. */
-function directoryCheck(topLevel: string): (path: RawPath) => Promise<boolean> {
-  const known = new Map<RawPath, Promise<boolean>>();
-  const check = async (path: RawPath): Promise<boolean> => {
+function directoryCheck(topLevel: string): (path: RawPath) => boolean {
+  const known = new Map<RawPath, boolean>();
+  const check = (path: RawPath): boolean => {
     const slash = path.lastIndexOf('/');
-    if (slash !== -1 && !(await isDirectory(path.slice(0, slash)))) return false;
-    return (await statIfThere(hostBytes(topLevel, path), path))?.isDirectory() ?? false;
+    if (slash !== -1 && !isDirectory(path.slice(0, slash))) return false;
+    return statIfThere(hostBytes(topLevel, path), path)?.isDirectory() ?? false;
   };
-  const isDirectory = (path: RawPath): Promise<boolean> => {
+  const isDirectory = (path: RawPath): boolean => {
     const answer = known.get(path) ?? check(path);
     known.set(path, answer);
     return answer;
@@ -94,9 +98,9 @@ function directoryCheck(topLevel: string): (path: RawPath) => Promise<boolean> {
   return isDirectory;
 }
 
-async function statIfThere(bytes: Buffer, path: RawPath): Promise<BigIntStats | undefined> {
+function statIfThere(bytes: Buffer, path: RawPath): BigIntStats | undefined {
   try {
-    return await lstat(bytes, { bigint: true });
+    return lstatSync(bytes, { bigint: true, throwIfNoEntry: false });
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === 'ENOENT' || errno === 'ENOTDIR') return undefined;

@@ -1,5 +1,5 @@
 import { shellQuote } from '../../host/shell-quote.ts';
-import { guestGitEnvironment } from './changes-script.ts';
+import { guestGitEnvironment, knownPathsName } from './changes-script.ts';
 import { parentsOf, type FilePlan } from './plan-update.ts';
 import type { RawPath } from './raw-path.ts';
 
@@ -41,6 +41,8 @@ export interface ScriptInput {
   /** Directories that the new tree has */
   readonly directories: ReadonlySet<RawPath>;
   readonly baseTree: string;
+  /** Absent unless paths stay the same in tree and index, as `knownPathsName` says; `trailer`: of an index that is sent */
+  readonly knownPaths?: { readonly previousBase: string; readonly trailer?: string };
   /** References that change; an empty name of an object removes one */
   readonly references: readonly (readonly [name: string, oid: string])[];
   /** Content of HEAD, when it changes */
@@ -79,6 +81,7 @@ export function updateScript(input: ScriptInput): Buffer {
     ...referenceLines(references),
     ...(head === undefined ? [] : [headLine(head)]),
     `base ${input.baseTree}`,
+    pathsLine(input),
     ...input.goneTexts.map(({ path, before }) => `forget ${shellQuote([`.git/${path}`, before])}`),
     ...input.changedTexts.map(({ path, before, next }) => {
       return `replace ${shellQuote([`.git/${path}`, before ?? 'absent', next])}`;
@@ -92,6 +95,8 @@ export function updateScript(input: ScriptInput): Buffer {
   ];
   return Buffer.from(lines.join('\n'), 'latin1');
 }
+
+const knownPathsFile = `.git/${knownPathsName}`;
 
 /**
  * What is already done is passed over: it may have been done by a run that was ended. Programs are started for many
@@ -142,6 +147,13 @@ permit() {
 base() {
   [ -d .git/refs/banger ] || mkdir -p .git/refs/banger || exit
   echo "$1" >.git/refs/banger/base.new && mv -f .git/refs/banger/base.new .git/refs/banger/base || exit
+}
+paths() {
+  [ -f ${knownPathsFile} ] && read -r known mark <${knownPathsFile} || return 0
+  case $known in
+    "$1" | "$2") echo "$2 \${3:-$mark}" >${knownPathsFile}.new && mv -f ${knownPathsFile}.new ${knownPathsFile} || exit ;;
+    *) rm -f ${knownPathsFile} || exit ;;
+  esac
 }
 is() {
   was=absent
@@ -195,6 +207,10 @@ function byPermissions({ plan, permissionsOf }: ScriptInput): [mode: string, pat
 function shallowLines({ shallowEnds, deepened, endsShallowness }: ScriptInput): string[] {
   if (endsShallowness && shallowEnds.length === 0) return ['rm -f .git/shallow || exit'];
   return [...calls('deepen', deepened), ...(shallowEnds.length > 0 ? calls('shallow', shallowEnds) : [])];
+}
+
+function pathsLine({ knownPaths: known, baseTree }: ScriptInput): string {
+  return known ? `paths ${known.previousBase} ${baseTree} ${known.trailer ?? ''}` : `rm -f ${knownPathsFile}`;
 }
 
 const reason = shellQuote(['banger: prepare']);

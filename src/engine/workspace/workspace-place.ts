@@ -30,6 +30,13 @@ export interface There extends GuestHead {
   readonly workspace: GuestWorkspace;
 }
 
+export interface LookOptions {
+  /** The operation's own unless another one ends it as well */
+  readonly signal?: AbortSignal;
+  /** Of what is recorded for the place, when it was read already */
+  readonly manifest?: Manifest;
+}
+
 /**
  * Looks at the place; undefined when all of the tree has to be sent, since nothing is there or what is there may be
  * replaced. Refuses a place whose content is not ours to replace.
@@ -38,10 +45,10 @@ export async function findThere(
   context: WorkspaceContext,
   place: Place,
   operation: Operation,
+  { signal = operation.signal, manifest }: LookOptions = {},
 ): Promise<There | undefined> {
   const { vm, guest } = place;
   const { hostPath, guestPath } = place.workspace;
-  const { signal } = operation;
   const isSettled = await settle(context, place, operation);
   const all = listWorkspaces(context.db, vm.id);
   const known = all.find((each) => each.guestPath === guestPath);
@@ -66,7 +73,7 @@ export async function findThere(
   }
   operation.enter('Reading changes');
   try {
-    return await lookInto(context, { ...place, known }, signal);
+    return await lookInto(context, { ...place, known }, { signal, manifest });
   } catch (error) {
     // A repository that git there cannot read any more is replaced when it may be.
     if (place.policy === 'overwrite' && isGuestTrouble(error)) return undefined;
@@ -116,7 +123,7 @@ function isGuestTrouble(error: unknown): boolean {
 async function lookInto(
   context: WorkspaceContext,
   { vm, guest, known }: Place & { readonly known: Workspace },
-  signal: AbortSignal,
+  { signal, manifest }: LookOptions & { readonly signal: AbortSignal },
 ): Promise<There> {
   let git: Promise<string> | undefined;
   const ensureGit = (): Promise<string> =>
@@ -125,7 +132,7 @@ async function lookInto(
   const [changes, head, kept] = await Promise.all([
     readChanges(workspace),
     readGuestHead(workspace, known.head),
-    readManifest(manifestPlace(context.layout, known), known),
+    manifest ?? readManifest(manifestPlace(context.layout, known), known),
   ]);
   return {
     known,
