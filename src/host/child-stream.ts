@@ -57,7 +57,7 @@ export function startChildStream(
   // Its end is not told before all of its streams are closed, and this one is held by whoever is at the other side.
   child.once('exit', () => extra?.destroy());
   return {
-    stdio: joined(child.stdout!, child.stdin!),
+    stdio: joinedStreams(child.stdout!, child.stdin!),
     stderr: child.stderr!,
     extra,
     exit,
@@ -65,8 +65,8 @@ export function startChildStream(
   };
 }
 
-/** Both as one stream. A program that ends without reading all of its input is no error of the stream's. */
-function joined(output: Readable, input: Writable): Duplex {
+/** A program's output and input as one stream. A program that ends without reading all of its input is no error of the stream's. */
+export function joinedStreams(output: Readable, input: Writable): Duplex {
   const stream = new Duplex({
     read: () => void output.resume(),
     write: (chunk: Buffer, _, done) => {
@@ -81,7 +81,8 @@ function joined(output: Readable, input: Writable): Duplex {
   output.on('data', (chunk: Buffer) => {
     if (!stream.push(chunk)) output.pause();
   });
-  output.once('end', () => stream.push(null));
+  // One that never started has no end, only a close.
+  for (const event of ['end', 'close']) output.once(event, () => stream.push(null));
   output.pause();
   stream.on('error', () => undefined);
   return stream;

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
-import { Duplex, type Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { abortError } from '../../src/errors.ts';
+import { joinedStreams } from '../../src/host/child-stream.ts';
 import type { Guest, GuestExecOptions, GuestExit, GuestProcess } from '../../src/engine/guest.ts';
 
 export interface FakeGuest {
@@ -53,7 +54,7 @@ function startProcess(argv: readonly string[], options: GuestExecOptions): Guest
   exit.catch(() => undefined);
   child.stdin.on('error', () => undefined);
   return {
-    stdio: Duplex.from({ readable: child.stdout, writable: child.stdin }),
+    stdio: joinedStreams(child.stdout, child.stdin),
     stderr: child.stderr,
     exit,
     resize: () => undefined,

@@ -32,13 +32,15 @@ afterEach(() => fixture.remove());
 function streamOver(socket: Duplex): EngineStream {
   return {
     send: async (type, payload = '') => {
-      if (type === 'stdout' && !socket.write(payload))
-        await new Promise((done) => socket.once('drain', done));
+      if (type !== 'stdout' || socket.destroyed || socket.write(payload)) return;
+      await new Promise((done) => ['drain', 'close'].forEach((event) => socket.once(event, done)));
     },
     onFrame: (handler) => {
       const hand = (type: 'stdin' | 'stdin-end', payload: Buffer): void => void handler({ type, payload });
       socket.on('data', (payload: Buffer) => hand('stdin', payload));
-      socket.on('end', () => hand('stdin-end', Buffer.alloc(0)));
+      // A program that has ended closes it, perhaps before its end was read.
+      for (const event of ['end', 'close']) socket.once(event, () => hand('stdin-end', Buffer.alloc(0)));
+      if (socket.destroyed) hand('stdin-end', Buffer.alloc(0));
     },
   };
 }
@@ -49,10 +51,12 @@ async function git(
   args: readonly [string, ...string[]],
   context = fixture.context,
 ): Promise<void> {
+  // Whatever hangs is told by what it was doing.
+  const signal = AbortSignal.timeout(150_000);
   const child = startChildStream(['git', ...args], {
     cwd: repo.path,
     env: { PATH: process.env['PATH'], ...gitEnvironment },
-    signal: new AbortController().signal,
+    signal,
     hasExtra: true,
   });
   child.stdio.resume();
@@ -60,9 +64,13 @@ async function git(
   let said = '';
   child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
   const stream = streamOver(child.extra!);
-  const { operation } = fixture;
+  const operation = { ...fixture.operation, signal };
   try {
     await serveWorkspace(context, { vm: 'web' }, { operation, stream });
+    signal.throwIfAborted();
+  } catch (error) {
+    if (signal.aborted) throw new Error(`It hung while: ${fixture.stages.at(-1)}`, { cause: error });
+    throw error;
   } finally {
     child.extra!.end();
     const { code } = await child.exit;
