@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClientChannel } from 'ssh2';
-import { abortError, BangerError } from '../errors.ts';
+import { abortError, BangerError, errnoOf } from '../errors.ts';
 import {
   guestCommand,
   secretsProtocol,
@@ -189,10 +189,15 @@ async function feed(process: GuestProcess, input: Buffer | Readable | undefined)
     await pipeline(input, process.stdio, { end: true });
   } catch (error) {
     // A program that ends before it has read everything closes its end: its exit code says what happened.
-    const ended = await Promise.race([process.exit.catch(() => undefined), sleep(closeTimeoutMs)]);
+    let lost: unknown;
+    const ended = await Promise.race([
+      process.exit.catch((reason: unknown) => void (lost = reason)),
+      sleep(closeTimeoutMs),
+    ]);
     if (ended) return;
     process.close();
-    throw error;
+    // That the channel went is no news to anybody: it was cancelled, or the connection is lost.
+    throw errnoOf(error) === 'ERR_STREAM_PREMATURE_CLOSE' ? (lost ?? error) : error;
   }
 }
 

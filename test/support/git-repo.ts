@@ -90,6 +90,12 @@ export function snapshot(directory: string): Record<string, string> {
   );
 }
 
+/** Names, kinds, modes and contents of all that is below a directory, a repository included. */
+export function wholeTree(path: string): string {
+  const list = 'find . -printf "%y %m %p %l\\n" | sort; find . -type f | sort | xargs -d "\\n" sha1sum';
+  return execFileSync('bash', ['-c', list], { cwd: path, encoding: 'utf8' });
+}
+
 /** What git says of a tree, and what is in it. */
 export function viewOf(repo: GitRepo): string[] {
   return [

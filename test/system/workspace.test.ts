@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openBanger } from '../support/banger.ts';
+import { collect, openBanger, until } from '../support/banger.ts';
 import { createRepo, openRepo } from '../support/git-repo.ts';
 import { busyboxTar } from '../support/images.ts';
 
@@ -52,6 +52,34 @@ describe.each([['base'], ['tiny']])('in the image %s', (image) => {
     execFileSync('git', ['apply', '--binary'], { cwd: copy, input: patch.bytes });
     expect(execFileSync('sh', ['-c', listing], { cwd: copy }).toString().trim()).toBe(await inTree(listing));
   });
+
+  if (image === 'base') {
+    test('Ctrl-C while much is sent says so, and leaves the tree that was there and nothing else', async () => {
+      const large = join(tree, 'large');
+      writeFileSync(large, '');
+      truncateSync(large, 512 * 1024 ** 2);
+      const child = banger.start([
+        'workspace',
+        'prepare',
+        tree,
+        '--vm',
+        image,
+        '--include-untracked',
+        '--json',
+      ]);
+      let told = '';
+      child.stderr!.on('data', (chunk: Buffer) => (told += chunk.toString()));
+      const ended = collect(child);
+      await until('a part of it has been sent', () => /"done":[1-9]\d{6}/.test(told));
+      child.kill('SIGINT');
+      const { code, stderr } = await ended;
+      rmSync(large);
+      expect(code).toBe(130);
+      expect(stderr).not.toContain('bug');
+      expect(await inTree('ls -A .. .git | grep -e banger-new -e banger-next; git fsck')).toBe('');
+      expect(await inTree('ls')).not.toContain('large');
+    });
+  }
 
   test('what changes there is merged into the tree here', async () => {
     const mine = `${tree}/mine-${image}.txt`;

@@ -2,7 +2,7 @@ import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { BangerError, errorText } from '../../errors.ts';
+import { abortError, BangerError, errnoOf, errorText } from '../../errors.ts';
 import { formatBytes } from '../../state/units.ts';
 import type { Operation } from '../operations.ts';
 import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
@@ -96,6 +96,9 @@ async function receivePack(
     await pipeline(process.stdio, measured, createWriteStream(file, { mode: 0o600 }));
   } catch (error) {
     process.close();
+    if (signal.aborted) throw abortError(signal);
+    // A connection that is lost ends the stream first; how it was lost is told here.
+    if (errnoOf(error) === 'ERR_STREAM_PREMATURE_CLOSE') await process.exit;
     throw error;
   }
   const exit = await process.exit;

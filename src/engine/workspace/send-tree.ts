@@ -92,7 +92,11 @@ export async function stream(
   let failure: { readonly error: unknown } | undefined;
   const pieces = async function* (): AsyncGenerator<Buffer> {
     try {
-      yield* tarStream(counted(shipment, operation));
+      const sending = new SendingProgress(shipment, operation);
+      for await (const piece of tarStream(sending.entries())) {
+        yield piece;
+        sending.note(piece.length);
+      }
     } catch (error) {
       failure = { error };
       stop.abort();
@@ -110,16 +114,44 @@ export async function stream(
   if (failure) throw failure.error;
 }
 
-/** The shipment's entries, telling the operation how many bytes are behind the one being sent. */
-function* counted(shipment: Shipment, operation: Operation): Generator<TarEntry> {
-  let done = 0;
-  for (const entry of shipment.entries) {
-    operation.progress({ done, total: shipment.totalBytes, unit: 'bytes' });
-    yield entry;
-    if (entry.content.kind === 'file') done += entry.content.sizeBytes;
-    if (entry.content.kind === 'bytes') done += entry.content.bytes.length;
+/** Tells an operation how much of a shipment's content is behind, also within a large file. */
+class SendingProgress {
+  readonly #shipment: Shipment;
+  readonly #operation: Operation;
+  /** Content of the entries before the current one, and of that one */
+  #done = 0;
+  #currentBytes = 0;
+  /** Since the current entry was begun, headers included */
+  #sinceBytes = 0;
+
+  constructor(shipment: Shipment, operation: Operation) {
+    this.#shipment = shipment;
+    this.#operation = operation;
   }
-  operation.progress({ done, total: shipment.totalBytes, unit: 'bytes' });
+
+  *entries(): Generator<TarEntry> {
+    for (const entry of this.#shipment.entries) {
+      const { content } = entry;
+      this.#sinceBytes = 0;
+      this.#currentBytes =
+        content.kind === 'file' ? content.sizeBytes : content.kind === 'bytes' ? content.bytes.length : 0;
+      this.#tell();
+      yield entry;
+      this.#done += this.#currentBytes;
+    }
+    this.#currentBytes = 0;
+    this.#tell();
+  }
+
+  note(bytes: number): void {
+    this.#sinceBytes += bytes;
+    this.#tell();
+  }
+
+  #tell(): void {
+    const done = this.#done + Math.min(this.#sinceBytes, this.#currentBytes);
+    this.#operation.progress({ done, total: this.#shipment.totalBytes, unit: 'bytes' });
+  }
 }
 
 /** Removes what was not put in place. */

@@ -1,20 +1,9 @@
 import { execFileSync } from 'node:child_process';
-import {
-  appendFileSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
 import { createFakeGuest } from '../../support/fake-guest.ts';
-import { createRepo } from '../../support/git-repo.ts';
+import { createRepo, wholeTree } from '../../support/git-repo.ts';
 import { createFixture, notTaken, type Fixture } from './workspace-fixture.ts';
 
 /** Many runs of git, each a process. */
@@ -31,22 +20,7 @@ beforeEach(async () => {
 });
 afterEach(() => fixture.remove());
 
-const apply = (context = fixture.context, markers = false) =>
-  applyWorkspace(
-    context,
-    { path: fixture.repo.path, dryRun: false, markers, umask: 0o022 },
-    fixture.operation,
-  );
-const here = (name: string): string => readFileSync(join(fixture.repo.path, name), 'utf8');
-
-/** Every file of the host's tree and its repository, with what is in it. */
-function everything(): string {
-  const options = { cwd: fixture.repo.path, encoding: 'utf8', shell: '/bin/bash' } as const;
-  return execFileSync(
-    'find . -printf "%y %m %p %l\\n" | sort; find . -type f | sort | xargs -d "\\n" sha1sum',
-    options,
-  );
-}
+const everything = (): string => wholeTree(fixture.repo.path);
 
 /** The engine's view of a guest whose git is a script: `real` is the true one, `$*` what is asked of it. */
 function lyingContext(script: string): Fixture['context'] {
@@ -92,7 +66,7 @@ test('a guest that lists a path out of the tree, or in .git in any spelling, is 
     './edited',
     'dir//deep',
   ])
-    await expect(apply(contextWith(path)), path).rejects.toMatchObject({
+    await expect(fixture.apply({ context: contextWith(path) }), path).rejects.toMatchObject({
       code: 'command_failed',
       message: expect.stringContaining('a path that no working tree has') as unknown,
     });
@@ -102,9 +76,9 @@ test('a guest that lists a path out of the tree, or in .git in any spelling, is 
 
 test('a mode that git does not know, a tree or a submodule in place of a file are not written', async () => {
   const before = everything();
-  await expect(apply(contextWith('new', '100666'))).rejects.toThrow();
-  await expect(apply(contextWith('new', '040000'))).rejects.toThrow();
-  const { warnings } = await apply(contextWith('new', '160000'));
+  await expect(fixture.apply({ context: contextWith('new', '100666') })).rejects.toThrow();
+  await expect(fixture.apply({ context: contextWith('new', '040000') })).rejects.toThrow();
+  const { warnings } = await fixture.apply({ context: contextWith('new', '160000') });
   expect(warnings).toEqual([notTaken(fixture, 'new', 'applied')]);
   expect(everything()).toBe(before);
 });
@@ -118,7 +92,7 @@ test('a symlink and a file below it cannot come together', async () => {
   const list = `:000000 120000 ${zero} ${link} A\\tl\\n:000000 100644 ${zero} ${file} A\\tl/deep\\n`;
   const context = lyingContext(`case "$*" in *diff-index*) printf '${list}\\n'; exit;; esac`);
   const before = everything();
-  const { files, isApplied } = await apply(context, true);
+  const { files, isApplied } = await fixture.apply({ context, markers: true });
   expect(isApplied).toBe(true);
   expect(files.map(({ conflict }) => conflict)).toEqual(['file/directory', 'file/directory']);
   expect(everything()).toBe(before);
@@ -145,7 +119,7 @@ test('nothing is written through a symlink, into a repository, or over a file th
   for (const [path, words] of Object.entries(refusals)) {
     copy.write(path, 'guest\n');
     copy.git('add', '-f', path);
-    await expect(apply(), path).rejects.toThrow(new RegExp(`${words}.*; nothing was written`));
+    await expect(fixture.apply(), path).rejects.toThrow(new RegExp(`${words}.*; nothing was written`));
     expect(everything(), path).toBe(before);
     copy.git('rm', '-q', '--cached', path);
     rmSync(join(copy.path, path.split('/')[0]!), { recursive: true });
@@ -161,7 +135,7 @@ test('a file in a submodule of the host is a conflict', async () => {
   repo.git('-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'add', lib.path, 'vendor');
   copy.write('vendor/new', 'guest\n');
   const before = everything();
-  const { files } = await apply(undefined, true);
+  const { files } = await fixture.apply({ markers: true });
   expect(files).toMatchObject([{ path: 'vendor/new', outcome: 'conflict', conflict: 'submodule' }]);
   expect(everything()).toBe(before);
 });
@@ -181,133 +155,21 @@ test('a .gitmodules by which git would follow a guest is refused', async () => {
     '[nonsense\n',
   ]) {
     copy.write('.gitmodules', content);
-    await expect(apply(), content).rejects.toThrow('".gitmodules"');
+    await expect(fixture.apply(), content).rejects.toThrow('".gitmodules"');
     expect(everything(), content).toBe(before);
   }
-  await expect(apply(contextWith('.gitmodules', '120000', 'edited'))).rejects.toThrow(
+  await expect(fixture.apply({ context: contextWith('.gitmodules', '120000', 'edited') })).rejects.toThrow(
     '".gitmodules" is a symlink',
   );
   rmSync(join(copy.path, '.gitmodules'));
   copy.write('.gitmodules', module('path = lib\n\turl = ../lib.git\n\tupdate = rebase', 'lib'));
-  expect((await apply()).isApplied).toBe(true);
+  expect((await fixture.apply()).isApplied).toBe(true);
 });
 
 test('a rename by case alone arrives', async () => {
   const { copy, repo } = fixture;
   copy.git('mv', 'Readme', 'README');
-  await apply();
+  await fixture.apply();
   expect(readdirSync(repo.path)).toContain('README');
   expect(readdirSync(repo.path)).not.toContain('Readme');
-});
-
-test("the host's own settings neither run nor change what is written", async () => {
-  const { repo, copy, directory } = fixture;
-  const trap = join(directory, 'trap.sh');
-  writeFileSync(trap, `#!/bin/sh\necho "$0 $*" >> ${directory}/ran\n`, { mode: 0o755 });
-  mkdirSync(join(directory, 'hooks'));
-  for (const hook of [
-    'post-index-change',
-    'post-checkout',
-    'pre-commit',
-    'applypatch-msg',
-    'reference-transaction',
-  ])
-    writeFileSync(join(directory, 'hooks', hook), `#!/bin/sh\necho "$0" >> ${directory}/ran\n`, {
-      mode: 0o755,
-    });
-  for (const [name, value] of [
-    ['core.hooksPath', join(directory, 'hooks')],
-    ['core.fsmonitor', trap],
-    ['core.editor', trap],
-    ['core.pager', trap],
-    ['diff.external', trap],
-    ['diff.evil.textconv', trap],
-    ['diff.evil.command', trap],
-    ['merge.evil.driver', `${trap} %O %A %B`],
-    ['merge.default', 'evil'],
-    ['filter.evil.clean', trap],
-    ['filter.evil.smudge', trap],
-    ['filter.evil.process', trap],
-    ['filter.evil.required', 'true'],
-    ['commit.gpgsign', 'true'],
-    ['gpg.program', trap],
-    ['apply.whitespace', 'error-all'],
-    ['apply.ignoreWhitespace', 'change'],
-    ['core.whitespace', 'trailing-space,indent-with-non-tab,cr-at-eol'],
-    ['diff.noprefix', 'true'],
-    ['diff.mnemonicPrefix', 'true'],
-    ['diff.ignoreSubmodules', 'all'],
-    ['diff.renames', 'copies'],
-    ['diff.suppressBlankEmpty', 'true'],
-    ['color.ui', 'always'],
-    ['core.splitIndex', 'true'],
-    ['core.untrackedCache', 'true'],
-    ['checkout.workers', '4'],
-    ['checkout.thresholdForParallelism', '1'],
-  ] as const)
-    repo.git('config', name, value);
-  appendFileSync(join(repo.path, '.git/info/attributes'), '* diff=evil merge=evil filter=evil\n');
-  const odd = `line  \n \tline\r\n\n${'line\n'.repeat(7)}end\t\n`;
-  copy.write('edited', odd);
-  repo.write('both', `mine\n${'line\n'.repeat(8)}end\n`);
-  copy.write('both', `${'line\n'.repeat(9)}theirs \t\n`);
-  copy.write('.git/hooks/post-checkout', `#!/bin/sh\ntouch ${directory}/ran\n`, 0o755);
-  copy.git('config', 'core.fsmonitor', trap);
-  const { files } = await apply();
-  expect(files.map(({ path, outcome }) => `${outcome} ${path}`)).toEqual(['merged both', 'applied edited']);
-  expect(here('edited')).toBe(odd);
-  expect(here('both')).toBe(`mine\n${'line\n'.repeat(8)}theirs \t\n`);
-  expect(existsSync(join(directory, 'ran'))).toBe(false);
-});
-
-test('files by which git here would run something later are warned about by name', async () => {
-  const { repo, copy } = fixture;
-  for (const [name, value] of [
-    ['core.hooksPath', '.hooks'],
-    ['filter.lfs.clean', 'git-lfs clean -- %f'],
-    ['diff.doc.textconv', './tools/doc.sh'],
-    ['include.path', '../.gitconfig'],
-    ['alias.ship', '!sh tools/ship.sh --now'],
-    ['diff.only.xfuncname', '^x'],
-  ] as const)
-    repo.git('config', name, value);
-  copy.write('.gitattributes', '*.bin filter=lfs diff=doc\n*.x diff=only merge=none\n');
-  for (const path of ['.hooks/pre-push', 'tools/doc.sh', 'tools/ship.sh', 'tools/other.sh', '.gitconfig'])
-    copy.write(path, '\n', 0o755);
-  const { warnings } = await apply();
-  expect(warnings).toEqual([
-    '".gitattributes" has git here run its filter "lfs" over files that the VM chose',
-    '".gitattributes" has git here run its diff "doc" over files that the VM chose',
-    '".gitconfig" is run or read by git here, as include.path says: look at it before you use git',
-    '".hooks/pre-push" is run or read by git here, as core.hookspath says: look at it before you use git',
-    '"tools/doc.sh" is run or read by git here, as diff.doc.textconv says: look at it before you use git',
-    '"tools/ship.sh" is run or read by git here, as alias.ship says: look at it before you use git',
-  ]);
-  // It was so before: nothing new to be warned about.
-  copy.write('.gitattributes', '*.bin filter=lfs diff=doc\n*.x diff=only merge=none\n*.y text\n');
-  expect((await apply()).warnings).toEqual([]);
-});
-
-test('merge drivers that git has built in are obeyed as the tree here says, not as the guest does', async () => {
-  const { repo, copy } = fixture;
-  repo.write('.gitattributes', 'log merge=union\nlock -merge\n');
-  for (const name of ['log', 'lock', 'text']) repo.write(name, 'one\n');
-  repo.commit('second');
-  await fixture.prepare({ overwrite: true });
-  copy.write('.gitattributes', '* merge=union\n');
-  for (const name of ['log', 'lock', 'text']) {
-    copy.write(name, 'one\nguest\n');
-    repo.write(name, 'one\nhost\n');
-  }
-  const { files } = await apply(undefined, true);
-  expect(files.map(({ path, outcome }) => `${outcome} ${path}`)).toEqual([
-    'applied .gitattributes',
-    'conflict lock',
-    'merged log',
-    'conflict text',
-  ]);
-  expect(here('log')).toBe('one\nhost\nguest\n');
-  expect(here('lock')).toBe('one\nhost\n');
-  expect(here('text')).toContain('<<<<<<<');
-  expect(lstatSync(join(repo.path, 'log')).mode & 0o777).toBe(0o644);
 });

@@ -11,7 +11,6 @@ import {
 } from 'node:fs';
 import { join, relative } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
 import { createRepo, gitEnvironment, openRepo, type GitRepo } from '../../support/git-repo.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
@@ -124,13 +123,7 @@ beforeEach(async () => {
 });
 afterEach(() => fixture.remove());
 
-const apply = (params: { dryRun?: boolean; markers?: boolean } = {}) =>
-  applyWorkspace(
-    fixture.context,
-    { path: fixture.repo.path, dryRun: false, markers: false, umask: 0o022, ...params },
-    fixture.operation,
-  );
-const told = ({ files }: Awaited<ReturnType<typeof apply>>): unknown[] =>
+const told = ({ files }: Awaited<ReturnType<Fixture['apply']>>): unknown[] =>
   files.map(({ path, movedTo, outcome, conflict }) =>
     [outcome, conflict, path, movedTo].filter((each) => each !== undefined).join(' '),
   );
@@ -183,7 +176,7 @@ test('files that the guest moved take along what changed here, as when git merge
   repo.write('odd\nname', lines([1, 'odd'], [9, 'host']));
   const { files } = mergedByGit();
 
-  const result = await apply();
+  const result = await fixture.apply();
   expect(told(result)).toEqual([
     'applied dir/deep',
     'merged far/deeper',
@@ -196,7 +189,7 @@ test('files that the guest moved take along what changed here, as when git merge
   expect(files['new']).toBe(lines([3, 'host'], [20, 'guest']));
   expect(statSync(join(repo.path, 'odd\tname')).mode & 0o111).not.toBe(0);
   // Once more: it is all there, the host's changes with it.
-  expect(new Set((await apply()).files.map(({ outcome }) => outcome))).toEqual(new Set(['present']));
+  expect(new Set((await fixture.apply()).files.map(({ outcome }) => outcome))).toEqual(new Set(['present']));
   expect(filesOf(repo)).toEqual(files);
 });
 
@@ -211,7 +204,7 @@ test('what the guest changed goes into files that were moved here', async () => 
   // Nobody has told git of it.
   move(repo, 'dir/deep', 'far/deep');
   const { files } = mergedByGit();
-  const result = await apply();
+  const result = await fixture.apply();
   expect(told(result)).toEqual(['merged dir/deep far/deep', 'merged old moved']);
   expect(filesOf(repo)).toEqual(files);
   expect(files['moved']).toBe(lines([3, 'host'], [20, 'guest']));
@@ -224,7 +217,7 @@ test('files that both moved to one place are one', async () => {
   move(repo, 'old', 'new');
   repo.write('new', lines([3, 'host']));
   const { files } = mergedByGit();
-  expect(told(await apply())).toEqual(['merged new', 'present old']);
+  expect(told(await fixture.apply())).toEqual(['merged new', 'present old']);
   expect(filesOf(repo)).toEqual(files);
 });
 
@@ -238,12 +231,12 @@ test('what cannot be followed is a conflict, as for git, and nothing of the host
   const before = filesOf(repo);
   const { said } = mergedByGit();
   for (const { kind } of clashes.values()) expect(said).toContain(kind);
-  const result = await apply();
+  const result = await fixture.apply();
   const expected = [...clashes.values()].flatMap((clash) => clash.told);
   expect(told(result).toSorted()).toEqual([...expected, 'applied other'].toSorted());
   expect(filesOf(repo)).toEqual(before);
 
-  await apply({ markers: true });
+  await fixture.apply({ markers: true });
   const now = filesOf(repo);
   expect(now['other']).toBe('changed\n');
   // Under one name or another.
@@ -259,5 +252,9 @@ test('files that are alike by chance, or have nothing in them, are not taken for
   copy.write('unlike', 'something else entirely\n');
   copy.write('empty', '');
   repo.write('other', 'changed here\n');
-  expect(told(await apply())).toEqual(['applied empty', 'conflict modify/delete other', 'applied unlike']);
+  expect(told(await fixture.apply())).toEqual([
+    'applied empty',
+    'conflict modify/delete other',
+    'applied unlike',
+  ]);
 });

@@ -12,7 +12,6 @@ import {
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
 import { createFakeGuest } from '../../support/fake-guest.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
@@ -36,14 +35,8 @@ beforeEach(async () => {
 });
 afterEach(() => fixture.remove());
 
-const apply = (params: { dryRun?: boolean; markers?: boolean } = {}) =>
-  applyWorkspace(
-    fixture.context,
-    { path: fixture.repo.path, dryRun: false, markers: false, umask: 0o022, ...params },
-    fixture.operation,
-  );
 const here = (name: string): string => readFileSync(join(fixture.repo.path, name), 'utf8');
-const outcomes = ({ files }: Awaited<ReturnType<typeof apply>>): string[] =>
+const outcomes = ({ files }: Awaited<ReturnType<Fixture['apply']>>): string[] =>
   files.map(({ outcome, path }) => `${outcome} ${path}`);
 
 test('changes of the guest arrive in the working tree, merged with what changed here; index and repository stay as they are', async () => {
@@ -62,7 +55,7 @@ test('changes of the guest arrive in the working tree, merged with what changed 
   repo.git('add', 'both');
   const before = repo.snapshot();
 
-  const result = await apply();
+  const result = await fixture.apply();
   expect(outcomes(result)).toEqual([
     'applied binary',
     'merged both',
@@ -84,13 +77,13 @@ test('changes of the guest arrive in the working tree, merged with what changed 
   expect(repo.snapshot()).toEqual(before);
 
   // Once more: everything is there.
-  const again = await apply();
+  const again = await fixture.apply();
   expect(new Set(again.files.map(({ outcome }) => outcome))).toEqual(new Set(['present']));
 });
 
 test('a dry run says the same and writes nothing', async () => {
   fixture.copy.write('edited', lines([3, 'guest']));
-  expect(await apply({ dryRun: true })).toMatchObject({
+  expect(await fixture.apply({ dryRun: true })).toMatchObject({
     isApplied: false,
     files: [{ path: 'edited', outcome: 'applied' }],
   });
@@ -107,7 +100,7 @@ test('with a conflict nothing is written, unless markers are asked for', async (
   repo.write('binary', Buffer.from([0, 8]));
   rmSync(join(repo.path, 'removed'));
 
-  const refused = await apply();
+  const refused = await fixture.apply();
   expect(refused).toMatchObject({ isApplied: false, hasConflicts: true });
   expect(refused.files).toEqual([
     expect.objectContaining({
@@ -133,7 +126,7 @@ test('with a conflict nothing is written, unless markers are asked for', async (
   expect(here('edited')).toBe(lines());
   expect(here('clash')).toBe(lines([5, 'host']));
 
-  expect(await apply({ markers: true })).toMatchObject({ isApplied: true, hasConflicts: true });
+  expect(await fixture.apply({ markers: true })).toMatchObject({ isApplied: true, hasConflicts: true });
   expect(here('edited')).toBe(lines([3, 'guest']));
   expect(here('clash')).toContain('<<<<<<< this tree\nhost\n=======\nguest\n>>>>>>> VM web\n');
   expect(readFileSync(join(repo.path, 'binary'))).toEqual(Buffer.from([0, 8]));
@@ -148,7 +141,7 @@ test('a file that the guest made and the host ignores is in the way: nothing is 
   copy.git('add', '-f', 'ignored');
   copy.git('commit', '-qm', 'forced');
   repo.write('ignored', 'precious\n');
-  await expect(apply()).rejects.toThrow('in the way');
+  await expect(fixture.apply()).rejects.toThrow('in the way');
   expect(here('edited')).toBe(lines());
   expect(here('ignored')).toBe('precious\n');
 });
@@ -159,7 +152,7 @@ test('a file where the host has a directory, and the other way round, is a confl
   copy.write('place/file', 'in a directory\n');
   repo.write('spot/file', 'in a directory\n');
   repo.write('place', 'a file\n');
-  const { files } = await apply();
+  const { files } = await fixture.apply();
   expect(files.map(({ path, outcome, reason }) => [path, outcome, reason])).toEqual([
     ['place/file', 'conflict', 'file "place" in the way of place/file from VM "web"'],
     ['spot', 'conflict', 'directory in the way of spot from VM "web"'],
@@ -174,7 +167,7 @@ test.each([
 ])('a symlink to %s is refused', async (target, reason) => {
   fixture.copy.write('edited', lines([3, 'guest']));
   symlinkSync(target, join(fixture.copy.path, 'link'));
-  await expect(apply()).rejects.toThrow(reason);
+  await expect(fixture.apply()).rejects.toThrow(reason);
   expect(here('edited')).toBe(lines());
   expect(existsSync(join(fixture.repo.path, 'link'))).toBe(false);
 });
@@ -184,7 +177,7 @@ test.each(['EDITED', 'DIR/other', 'new\u00e9'])(
   async (name) => {
     if (name.startsWith('new')) fixture.repo.write('newe\u0301', 'decomposed\n');
     fixture.copy.write(name, 'guest\n');
-    await expect(apply()).rejects.toThrow('by case alone');
+    await expect(fixture.apply()).rejects.toThrow('by case alone');
   },
 );
 
@@ -194,7 +187,7 @@ test('nothing is written through a symlink of the host', async () => {
   rmSync(join(repo.path, 'dir'), { recursive: true });
   mkdirSync(join(directory, 'elsewhere'));
   symlinkSync(join(directory, 'elsewhere'), join(repo.path, 'dir'));
-  const { files } = await apply();
+  const { files } = await fixture.apply();
   expect(files).toEqual([
     expect.objectContaining({ path: 'dir/new', outcome: 'conflict', conflict: 'file/directory' }),
   ]);
@@ -208,7 +201,7 @@ test('line ends that the host converts are written as it wants them', async () =
   repo.git('add', 'dos');
   await fixture.prepare({ overwrite: true });
   copy.write('dos', 'one\r\ntwo\r\nthree\r\n');
-  await apply();
+  await fixture.apply();
   expect(here('dos')).toBe('one\r\ntwo\r\nthree\r\n');
 });
 
@@ -220,7 +213,7 @@ test('hooks, filters and attributes that the guest brings are not run', async ()
   copy.write('.gitattributes', '* filter=evil diff=evil merge=evil\n');
   copy.write('edited', lines([3, 'guest']));
   copy.write('.git/hooks/post-checkout', `#!/bin/sh\ntouch ${proof}\n`, 0o755);
-  expect(outcomes(await apply())).toEqual(['applied .gitattributes', 'applied edited']);
+  expect(outcomes(await fixture.apply())).toEqual(['applied .gitattributes', 'applied edited']);
   expect(here('edited')).toBe(lines([3, 'guest']));
   expect(existsSync(proof)).toBe(false);
 });
@@ -234,7 +227,6 @@ test.each([
   ['half a pack', 'echo $wanted | $git pack-objects --stdout -q | head -c 40', 'a pack that git refuses'],
   ['a pack that is none', 'echo PACKnonsense', 'a pack that git refuses'],
 ])('a guest that answers with %s is refused', async (_, answer, message) => {
-  const { path } = fixture.repo;
   fixture.copy.write('edited', lines([3, 'guest']));
   const programs = join(fixture.directory, 'programs');
   mkdirSync(programs);
@@ -246,9 +238,7 @@ test.each([
   );
   const { guest } = createFakeGuest({ env: { PATH: `${programs}:${process.env['PATH']}` } });
   const context = { ...fixture.context, guest: async () => guest };
-  await expect(
-    applyWorkspace(context, { path, dryRun: false, markers: false, umask: 0o022 }, fixture.operation),
-  ).rejects.toThrow(message);
+  await expect(fixture.apply({ context })).rejects.toThrow(message);
   expect(here('edited')).toBe(lines());
 });
 
@@ -257,5 +247,5 @@ test('a tree that is no repository of its own any more is refused', async () => 
   copy.write('edited', lines([3, 'guest']));
   rmSync(join(repo.path, '.git'), { recursive: true });
   writeFileSync(join(repo.path, 'marker'), '');
-  await expect(apply()).rejects.toThrow('is not in a git repository');
+  await expect(fixture.apply()).rejects.toThrow('is not in a git repository');
 });

@@ -7,7 +7,6 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
-  symlinkSync,
   utimesSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -15,10 +14,9 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { BangerError } from '../../../src/errors.ts';
 import type { Failpoints, Failure } from '../../../src/engine/failpoints.ts';
 import type { Operation } from '../../../src/engine/operations.ts';
-import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
-import { withSmallDisk } from '../../support/small-disk.ts';
 import { pointsOf, runWith } from '../../support/vm-world.ts';
-import { createRepo, openRepo, type GitRepo } from '../../support/git-repo.ts';
+import { wholeTree } from '../../support/git-repo.ts';
+import { changeAll, fill } from './changed-tree.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
 const kind = 'workspace.apply';
@@ -31,40 +29,7 @@ beforeEach(() => {
 });
 afterEach(() => fixture.remove());
 
-const apply = (operation: Operation = fixture.operation, { umask = 0o022, path = fixture.repo.path } = {}) =>
-  applyWorkspace(fixture.context, { path, dryRun: false, markers: false, umask }, operation);
-
-/** Names, kinds, modes and contents of a tree and its repository. */
-function everything(path: string): string {
-  const options = { cwd: path, encoding: 'utf8', shell: '/bin/bash' } as const;
-  return execFileSync(
-    'find . -printf "%y %m %p %l\\n" | sort; find . -type f | sort | xargs -d "\\n" sha1sum',
-    options,
-  );
-}
-
-function fill(repo: GitRepo): void {
-  for (const name of ['edited', 'gone/deep/file', 'becomes-dir', 'becomes-file/inner', 'script', 'to-link'])
-    repo.write(name, `${name}\n`);
-  chmodSync(join(repo.path, 'script'), 0o750);
-  chmodSync(join(repo.path, 'edited'), 0o664);
-  symlinkSync('edited', join(repo.path, 'link'));
-  repo.commit('first');
-}
-
-/** Every kind of change: files that come, go and change, and become something else. */
-function changeAll(copy: GitRepo): void {
-  copy.write('edited', 'guest\n');
-  copy.write('script', 'guest\n');
-  rmSync(join(copy.path, 'gone'), { recursive: true });
-  for (const name of ['becomes-dir', 'becomes-file', 'to-link', 'link'])
-    rmSync(join(copy.path, name), { recursive: true });
-  copy.write('becomes-dir/inner', 'guest\n');
-  copy.write('becomes-file', 'guest\n');
-  symlinkSync('edited', join(copy.path, 'to-link'));
-  symlinkSync('script', join(copy.path, 'link'));
-  copy.write('new/deep/file', 'guest\n', 0o755);
-}
+const apply = (operation: Operation) => fixture.apply({ operation });
 
 /** In the order in which they are: those that go, files, symlinks. */
 const replaced = [
@@ -103,7 +68,7 @@ test('whatever fails at whatever point, and when it is cancelled there: the tree
   repo.write('staged', 'staged\n');
   repo.git('add', 'staged');
   repo.write('untracked', 'untracked\n');
-  const before = everything(repo.path);
+  const before = wholeTree(repo.path);
   const index = repo.git('ls-files', '-s');
 
   for (const [point, failure] of failures) {
@@ -116,7 +81,7 @@ test('whatever fails at whatever point, and when it is cancelled there: the tree
     const isTold = replaced.includes(point) || failure === 'hang';
     const words = isTold ? /[^;]; nothing was written$/ : /./;
     await expect(runWith(kind, failing, apply, cancel.signal), point).rejects.toThrow(words);
-    expect(everything(repo.path), point).toBe(before);
+    expect(wholeTree(repo.path), point).toBe(before);
   }
 
   expect(await pointsOf(kind, apply)).toEqual(points);
@@ -147,7 +112,7 @@ test('files keep the permissions they have here, new ones get those of the user:
   copy.write('shared/file', 'guest\n');
   const engineMask = process.umask(0o077);
   try {
-    await apply(fixture.operation, { umask: 0o002 });
+    await fixture.apply({ umask: 0o002 });
   } finally {
     process.umask(engineMask);
   }
@@ -188,60 +153,6 @@ test('a file that changes while the changes are worked out is left alone, and so
   expect(readFileSync(join(repo.path, 'script'), 'utf8')).toBe('just now\n');
 });
 
-test('on a disk that is full, nothing is written, and it says so', async (context) => {
-  await withSmallDisk(context, '8m', async (disk) => {
-    const repo = createRepo(join(disk.path, 'project'));
-    fill(repo);
-    await fixture.prepare({ path: repo.path });
-    changeAll(fixture.copy);
-    fixture.copy.write('large', Buffer.alloc(2 * 1024 * 1024, 'x'));
-    disk.fill();
-    const before = everything(repo.path);
-    await expect(apply(fixture.operation, { path: repo.path })).rejects.toMatchObject({
-      code: 'host_unsupported',
-      message: expect.stringMatching(/(?:full|No space left).*nothing was written/s),
-    });
-    expect(everything(repo.path)).toBe(before);
-    disk.makeRoom();
-    await apply(fixture.operation, { path: repo.path });
-    expect(readFileSync(join(repo.path, 'edited'), 'utf8')).toBe('guest\n');
-  });
-});
-
-test('a tree on another filesystem than its repository is written all the same', async (context) => {
-  await withSmallDisk(context, '8m', async (disk) => {
-    const path = join(disk.path, 'project');
-    mkdirSync(path);
-    openRepo(path).git('init', '-q', '--separate-git-dir', join(fixture.directory, 'apart.git'));
-    const repo = createRepo(path);
-    fill(repo);
-    await fixture.prepare({ path: repo.path });
-    changeAll(fixture.copy);
-    await apply(fixture.operation, { path: repo.path });
-    expect(readFileSync(join(repo.path, 'edited'), 'utf8')).toBe('guest\n');
-    expect(repo.git('status', '--porcelain', '--untracked-files=all')).not.toContain('banger');
-  });
-});
-
-test('a tree with another filesystem inside is written all the same', async (context) => {
-  await withSmallDisk(context, '8m', async (disk) => {
-    const { repo, copy } = fixture;
-    fill(repo);
-    execFileSync('mount', ['--bind', disk.path, join(repo.path, 'becomes-file')]);
-    try {
-      repo.write('becomes-file/inner', 'inner\n');
-      await fixture.prepare();
-      copy.write('becomes-file/inner', 'guest\n');
-      copy.write('becomes-file/new', 'guest\n');
-      await apply();
-      expect(readFileSync(join(disk.path, 'inner'), 'utf8')).toBe('guest\n');
-      expect(readdirSync(disk.path).toSorted()).toEqual(['inner', 'new']);
-    } finally {
-      execFileSync('umount', [join(repo.path, 'becomes-file')]);
-    }
-  });
-});
-
 test('killed while it writes, each file is the old or the new one; what it left goes, and asking again applies the rest', async () => {
   const { repo, copy } = fixture;
   fill(repo);
@@ -279,7 +190,7 @@ test('killed while it writes, each file is the old or the new one; what it left 
     ['becomes-dir', 'edited', 'script'].map((name) => readFileSync(join(repo.path, name), 'utf8'));
   expect(now()).toEqual(['guest\n', 'guest\n', 'script\n']);
   utimesSync(staging, 1, 1);
-  const { files } = await apply();
+  const { files } = await fixture.apply();
   expect(files.map(({ outcome }) => outcome)).toEqual(['present', 'present', 'applied']);
   expect(now()).toEqual(['guest\n', 'guest\n', 'guest\n']);
   expect(readdirSync(join(repo.path, '.git')).filter((name) => name.startsWith('banger'))).toEqual([]);

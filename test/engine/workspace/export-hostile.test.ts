@@ -105,9 +105,7 @@ test('counts that are not true are shown by export, and are not by apply, which 
   );
   const head = JSON.parse(sent.split('\n')[0]!) as { files: unknown };
   expect(head.files).toEqual([{ path: 'edited', status: 'modified', added: 0, removed: 0 }]);
-  const { applyWorkspace } = await import('../../../src/engine/workspace/apply-workspace.ts');
-  const params = { path: fixture.repo.path, dryRun: true, markers: false, umask: 0o022 };
-  expect((await applyWorkspace(fixture.context, params, fixture.operation)).files).toMatchObject([
+  expect((await fixture.apply({ dryRun: true })).files).toMatchObject([
     { path: 'edited', added: 1, removed: 1 },
   ]);
 });

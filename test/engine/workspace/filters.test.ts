@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
 /** Many runs of git, each a process. */
@@ -13,13 +12,6 @@ beforeEach(() => {
   fixture = createFixture();
 });
 afterEach(() => fixture.remove());
-
-const apply = () =>
-  applyWorkspace(
-    fixture.context,
-    { path: fixture.repo.path, dryRun: false, markers: false, umask: 0o022 },
-    fixture.operation,
-  );
 
 /** A filter as that of LFS: git has pointers, the working tree has content. Each run leaves a line in a file. */
 function installLfs(): { readonly ran: string; readonly pointerOf: (content: string) => string } {
@@ -93,7 +85,7 @@ test('files behind an active filter travel as they lie there, without it, and ch
     '"a.bin": a git filter of this host, such as LFS, hides what the patch changes; apply it with: banger workspace apply',
   ]);
   const after = linesOf(ran);
-  expect((await apply()).files.map(({ path, outcome }) => `${outcome} ${path}`)).toEqual([
+  expect((await fixture.apply()).files.map(({ path, outcome }) => `${outcome} ${path}`)).toEqual([
     'applied a.bin',
     'applied plain',
   ]);
@@ -117,7 +109,7 @@ test('a filter that is required and not to be had stops neither way', async () =
   expect(warnings).toEqual([expect.stringContaining('"a.bin" goes through a git filter of this host')]);
   copy.write('a.bin', 'guest\n');
   copy.git('commit', '-qam', 'without the filter');
-  await apply();
+  await fixture.apply();
   expect(readFileSync(join(repo.path, 'a.bin'), 'utf8')).toBe('guest\n');
 });
 
@@ -142,7 +134,7 @@ test.each(['true', 'input'])(
     repo.commit('first');
     await fixture.prepare();
     for (const [name, content] of Object.entries(files)) copy.write(name, content('three'));
-    const { files: applied } = await apply();
+    const { files: applied } = await fixture.apply();
     expect(applied.map(({ path, outcome, added }) => [path, outcome, added])).toEqual([
       ['a.txt', 'applied', 1],
       ['b.u16', 'applied', 1],

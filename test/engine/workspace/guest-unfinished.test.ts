@@ -1,7 +1,6 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
 import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
@@ -31,12 +30,7 @@ beforeEach(async () => {
 });
 afterEach(() => fixture.remove());
 
-const apply = (markers = false) =>
-  applyWorkspace(
-    fixture.context,
-    { path: fixture.repo.path, dryRun: false, markers, umask: 0o022 },
-    fixture.operation,
-  );
+const apply = (markers = false) => fixture.apply({ markers });
 const here = (name: string): string => readFileSync(join(fixture.repo.path, name), 'utf8');
 
 const begin: Record<string, () => void> = {

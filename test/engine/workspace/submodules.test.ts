@@ -1,7 +1,6 @@
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
 import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.ts';
 import { createRepo, openRepo, type GitRepo } from '../../support/git-repo.ts';
 import { createFixture, notTaken, type Fixture } from './workspace-fixture.ts';
@@ -125,11 +124,7 @@ test('a submodule that the guest commits in, moves on, takes away or adds is nam
   expect(Buffer.concat(pieces).toString()).toContain(`+Subproject commit ${moved}`);
 
   const before = says(repo);
-  const applied = await applyWorkspace(
-    context,
-    { path: repo.path, dryRun: false, markers: false, umask: 0o022 },
-    operation,
-  );
+  const applied = await fixture.apply();
   expect(applied).toMatchObject({ isApplied: true, files: [{ path: 'a' }] });
   expect(applied.warnings).toEqual(names.map((name) => notTaken(fixture, name, 'applied')));
   expect(says(repo).slice(1)).toEqual(before.slice(1));

@@ -5,6 +5,7 @@ import type { WorkspaceContext } from '../../../src/engine/context.ts';
 import { createLocks } from '../../../src/engine/locks.ts';
 import type { ExportHead } from '../../../src/engine/rpc/workspace-methods.ts';
 import type { Operation } from '../../../src/engine/operations.ts';
+import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
 import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.ts';
 import { planWorkspace } from '../../../src/engine/workspace/plan-workspace.ts';
 import { prepareWorkspace, type EnsureVm } from '../../../src/engine/workspace/prepare-workspace.ts';
@@ -23,6 +24,11 @@ import {
 
 /** What an export says, and its patch in base64. */
 export type Exported = ExportHead & { readonly patch: string };
+
+type ApplyParams = Partial<Parameters<typeof applyWorkspace>[1]> & {
+  readonly context?: WorkspaceContext;
+  readonly operation?: Operation;
+};
 
 export const vmId = 'a'.repeat(32);
 
@@ -43,6 +49,8 @@ export interface Fixture {
   plan(params?: Partial<Parameters<typeof planWorkspace>[1]>): ReturnType<typeof planWorkspace>;
   /** Of the repository's tree, or another that was sent */
   export(params?: { readonly path: string }): Promise<Exported>;
+  /** Merges what changed in the guest into the host's tree; `context` and `operation` are the fixture's unless given */
+  apply(params?: ApplyParams): ReturnType<typeof applyWorkspace>;
   /** Exports, checks that the patch applies to the host's tree as it was sent, and applies it */
   exportAndApply(): Promise<Exported>;
   remove(): void;
@@ -124,6 +132,8 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
     plan: (params = {}) =>
       planWorkspace(context, { path: repo.path, includeUntracked: false, include: [], ...params }, operation),
     export: runExport,
+    apply: ({ context: view = context, operation: own = operation, ...params } = {}) =>
+      applyWorkspace(view, { path: repo.path, dryRun: false, markers: false, umask: 0o022, ...params }, own),
     async exportAndApply() {
       const result = await runExport();
       applyPatch(repo.path, Buffer.from(result.patch, 'base64'));
