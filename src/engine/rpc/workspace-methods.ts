@@ -33,7 +33,7 @@ const treeParams = {
 };
 
 /** Where it goes; without `vm`, the one bound to the tree. */
-const placeParams = { vm: z.optional(z.string()), guestPath: z.optional(absolutePath) };
+const placeParams = { vm: z.optional(z.string()), guestPath: z.optional(z.string()) };
 
 /**
  * Sends a git working tree into a VM: tracked files with their dirty content, and enough git metadata to work.
