@@ -90,17 +90,21 @@ export async function stream(
   // A stream that fails must end the guest's program too, which would wait for the rest of its input.
   const stop = new AbortController();
   let failure: { readonly error: unknown } | undefined;
-  const pieces = async function* (): AsyncGenerator<Buffer> {
+  const sending = new SendingProgress(shipment, operation);
+  const content = async function* (): AsyncGenerator<Buffer> {
     try {
-      const sending = new SendingProgress(shipment, operation);
-      for await (const piece of tarStream(sending.entries())) {
-        yield piece;
-        sending.note(piece.length);
-      }
+      yield* tarStream(sending.entries());
     } catch (error) {
       failure = { error };
       stop.abort();
       throw error;
+    }
+  };
+  // Whoever reads it throws into it when the guest is gone, which is no failure of the content.
+  const pieces = async function* (): AsyncGenerator<Buffer> {
+    for await (const piece of content()) {
+      yield piece;
+      sending.note(piece.length);
     }
   };
   try {
