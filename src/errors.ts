@@ -53,6 +53,23 @@ export function abortError(signal: AbortSignal): BangerError {
   return new BangerError('cancelled', 'Cancelled');
 }
 
+const writeObstacles: Readonly<Record<string, string>> = {
+  ENOSPC: 'its disk is full',
+  EDQUOT: 'your disk quota is used up',
+  EACCES: 'you may not write there',
+  EPERM: 'you may not write there',
+  EROFS: 'its filesystem is read-only',
+  ENOENT: 'there is no directory for it',
+  ENOTDIR: 'there is a file in place of its directory',
+  EISDIR: 'it is a directory',
+};
+
+/** Why a file that the user named cannot be written, in words that follow its name; undefined for what is no errno. */
+export function whyNotWritten(error: unknown): string | undefined {
+  const errno = errnoOf(error);
+  return errno === undefined ? undefined : (writeObstacles[errno] ?? errno);
+}
+
 /**
  * What the host refused, in words for the person at the keyboard: a full or failing disk, a closed or read-only
  * directory, a path that leads nowhere, too few descriptors or processes, a database that cannot be used. Undefined for what is no such thing;

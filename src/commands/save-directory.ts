@@ -1,6 +1,6 @@
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { BangerError, errnoOf } from '../errors.ts';
+import { BangerError, errnoOf, whyNotWritten } from '../errors.ts';
 
 /**
  * Lets `fill` write a directory, which appears when it is complete: until then there is one with another name beside
@@ -12,7 +12,7 @@ export async function saveDirectory<T>(path: string, fill: (directory: string) =
   try {
     await mkdir(written);
   } catch (error) {
-    throw new BangerError('invalid_argument', `"${path}" cannot be written: ${errnoOf(error)}`, {
+    throw new BangerError('invalid_argument', `"${path}" cannot be written: ${whyNotWritten(error)}`, {
       hint: 'Choose another place with: -o DIRECTORY',
       cause: error,
     });

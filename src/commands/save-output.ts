@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { BangerError, errnoOf } from '../errors.ts';
+import { BangerError, whyNotWritten } from '../errors.ts';
 import type { Cli } from './cli.ts';
 import type { TransferEnds } from './transfer.ts';
 import { UsageError } from './usage-error.ts';
@@ -68,10 +68,8 @@ async function openForWriting(written: string, flags: string, path: string): Pro
 }
 
 function cannotWrite(path: string, cause: unknown): unknown {
-  const errno = errnoOf(cause);
-  if (errno === undefined) return cause;
-  const whys: Readonly<Record<string, string>> = { ENOSPC: 'its disk is full', EISDIR: 'it is a directory' };
-  const why = whys[errno] ?? errno;
+  const why = whyNotWritten(cause);
+  if (why === undefined) return cause;
   return new BangerError('invalid_argument', `"${path}" cannot be written: ${why}`, {
     hint: 'Choose another place with: -o FILE',
     cause,

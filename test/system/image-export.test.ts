@@ -146,5 +146,5 @@ test('an export that fails or is cancelled leaves no file', async () => {
   expect(readdirSync(directory)).toEqual(code === 0 ? ['x.tar'] : []);
   expect(
     (await banger.run(['image', 'export', 'mine:1', '-o', join(directory, 'no/such/dir.tar')])).stderr,
-  ).toContain('cannot be written: ENOENT');
+  ).toContain('cannot be written: there is no directory for it');
 });

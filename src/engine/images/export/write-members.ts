@@ -2,7 +2,7 @@ import { createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { abortError, BangerError, errnoOf } from '../../../errors.ts';
+import { abortError, BangerError, errnoOf, whyNotWritten } from '../../../errors.ts';
 import type { Operation } from '../../operations.ts';
 import type { ArchiveMember } from './archive-member.ts';
 
@@ -36,8 +36,7 @@ export async function writeMembers(
       !['ENOSPC', 'EDQUOT', 'EACCES', 'EROFS', 'ENOENT'].includes(errno ?? '')
     )
       throw error;
-    const why = errno === 'ENOSPC' || errno === 'EDQUOT' ? 'its disk is full' : errno;
-    throw new BangerError('invalid_argument', `"${directory}" cannot be written: ${why}`, {
+    throw new BangerError('invalid_argument', `"${directory}" cannot be written: ${whyNotWritten(error)}`, {
       hint: 'Choose another place with: -o DIRECTORY',
       cause: error,
     });

@@ -61,6 +61,7 @@ export class TarReader {
   #globals: ParsedPax = noPax;
   #path: string | undefined;
   #previousPath: string | undefined;
+  #hasBegun = false;
 
   constructor(source: AsyncIterable<Buffer>) {
     this.#bytes = new ByteReader(source);
@@ -154,7 +155,11 @@ export class TarReader {
   async #header(atHand: Buffer | undefined): Promise<TarHeader | undefined> {
     const block = atHand ?? (await this.#bytes.upTo(tarBlockSize));
     if (block.length === 0) return undefined;
-    if (block.length < tarBlockSize) throw truncated();
+    if (block.length < tarBlockSize) {
+      // Less than one block in all is not even the beginning of a tar.
+      throw this.#hasBegun ? truncated() : new LayerRefusal('is not a tar file');
+    }
+    this.#hasBegun = true;
     if (!isZero(block)) return parseTarHeader(block);
     const second = await this.#bytes.upTo(tarBlockSize);
     if (second.length === 0 || isZero(second)) return undefined;

@@ -162,7 +162,9 @@ test('the archive ends at its mark, and may end without one', async () => {
 test('a tar cut anywhere inside an entry is refused', async () => {
   const tar = tarOf([file('a', 'x'.repeat(600), { pax: { mtime: '1.5' } })]);
   for (const length of [1, 511, 600, 1024, 1535, 1536, 1600, 2100, 2559]) {
-    await expect(read(tar.subarray(0, length))).rejects.toThrow(/is truncated|ends after an extended header/);
+    await expect(read(tar.subarray(0, length))).rejects.toThrow(
+      /is truncated|is not a tar file|ends after an extended header/,
+    );
   }
 });
 
