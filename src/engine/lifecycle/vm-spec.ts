@@ -37,9 +37,11 @@ export function planVmSize(asked: Partial<VmSize>, config: Config, host: HostSiz
   const cpus = asked.cpus ?? config.cpus ?? Math.max(1, Math.min(Math.floor(host.cpus / 4), 4));
   const maxCpus = Math.max(8, host.cpus * 2);
   if (cpus > maxCpus) {
-    throw new BangerError('invalid_argument', `${cpus} CPUs are too many: this host has ${host.cpus}`, {
-      hint: `Ask for at most ${maxCpus}: --cpus ${host.cpus}`,
-    });
+    throw new BangerError(
+      'invalid_argument',
+      `${cpus} CPUs are too many: this host has ${host.cpus}, and a VM may have ${maxCpus}`,
+      { hint: `Ask for as many as the host has: --cpus ${host.cpus}` },
+    );
   }
   if (memoryMib > hostMib) {
     throw new BangerError(

@@ -199,6 +199,24 @@ test('pulls of different images overlap, and a layer they share is fetched once'
   expect(shared).toHaveLength(1);
 });
 
+test('layers of one image are downloaded at the same time', async () => {
+  await using registry = await startRegistry();
+  using context = imageContext();
+  const contents = ['one', 'two', 'three'];
+  putImage(registry, 'app', { layers: contents });
+  const held = new Map<string, () => void>();
+  registry.misbehave(({ path }, response) => {
+    const content = contents.find((each) => path.endsWith(sha256(each)));
+    if (content === undefined) return false;
+    // None is answered before all have been asked for.
+    held.set(content, () => void response.end(content));
+    if (held.size === contents.length) for (const answerNow of held.values()) answerNow();
+    return true;
+  });
+  await pullImage(context, `${registry.host}/app`, recordedOperation());
+  expect([...held.keys()].toSorted()).toEqual(contents.toSorted());
+});
+
 test('two names of one image racing to be published leave one image with both names', async () => {
   await using registry = await startRegistry();
   const bothConvert = Promise.withResolvers<void>();

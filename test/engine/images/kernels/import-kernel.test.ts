@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -70,6 +71,24 @@ test(
     const imported = cpioFiles(readFileSync(files.modules));
     expect([...imported.keys()].toSorted()).toEqual([...embedded.keys()].toSorted());
     for (const [name, content] of embedded) expect(imported.get(name)!.equals(content), name).toBe(true);
+  },
+);
+
+test(
+  'a kernel file and a directory with its modules give what the package gives',
+  { timeout: 120_000 },
+  async ({ skip }) => {
+    if ('missing' in debian) skip(debian.missing);
+    const context = world();
+    const unpacked = join(context.directory, 'unpacked');
+    execFileSync('dpkg-deb', ['-x', 'path' in debian ? debian.path : '', unpacked]);
+    const [file = ''] = readdirSync(join(unpacked, 'boot')).filter((name) => name.startsWith('vmlinuz-'));
+    const root = existsSync(join(unpacked, 'usr/lib/modules')) ? 'usr/lib/modules' : 'lib/modules';
+    const modulesPath = join(unpacked, root, file.slice('vmlinuz-'.length));
+    const kernel = await load(context, join(unpacked, 'boot', file), { modulesPath });
+    const { modules } = await kernelFiles(context, kernel.id);
+    const embedded = cpioFiles(readFileSync(resolve('dist/assets/modules.cpio')));
+    expect([...cpioFiles(readFileSync(modules)).keys()].toSorted()).toEqual([...embedded.keys()].toSorted());
   },
 );
 
