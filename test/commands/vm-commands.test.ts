@@ -3,7 +3,7 @@ import { exitCodeOf } from '../../src/commands/attach.ts';
 import type { Cli } from '../../src/commands/cli.ts';
 import { setText } from '../../src/commands/vm-set.ts';
 import { ago } from '../../src/commands/vm-text.ts';
-import { runProgram } from '../support/run-program.ts';
+import { programFor, runProgram } from '../support/run-program.ts';
 
 /** Runs `banger WORDS…` against an engine that gives one answer. */
 async function run(words: readonly string[], answer: unknown = {}) {
@@ -49,6 +49,29 @@ async function run(words: readonly string[], answer: unknown = {}) {
 test('VMs are chosen by name or by label, and a choice is needed', async () => {
   await expect(run(['vm', 'stop', 'web', '--label', 'app=web'])).rejects.toThrow('not by both');
   await expect(run(['vm', 'pause'])).rejects.toMatchObject({ code: 'commander.missingArgument' });
+});
+
+test('every verb for VMs can choose them by label; a new name is for one VM alone', async () => {
+  const program = await programFor({} as Cli, []);
+  const { commands } = program.commands.find((command) => command.name() === 'vm')!;
+  const forVms = commands.filter(({ registeredArguments: [first] }) => first?.name() === 'vm');
+  const without = forVms.filter(
+    ({ options }) =>
+      !options.some(({ long }) => long === '--label') || !options.some(({ long }) => long === '--filter'),
+  );
+  expect(without.map((command) => command.name())).toEqual(['rename']);
+  expect(forVms.length).toBeGreaterThan(14);
+});
+
+test.each([
+  ['KILL', 'KILL'],
+  ['sigterm', 'TERM'],
+  ['15', 'TERM'],
+  ['SIGSTOP', 'STOP'],
+  ['18', 'CONT'],
+  ['9', 'KILL'],
+])('kill takes a signal as %s', async (written, signal) => {
+  expect((await run(['vm', 'kill', '-s', written, 'web'])).params).toEqual({ vm: 'web', signal });
 });
 
 test('exec, ssh and logs take the one VM that has a label', async () => {

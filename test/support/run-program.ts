@@ -4,7 +4,14 @@ import { buildProgram } from '../../src/commands/program.ts';
 
 /** Runs `banger WORDS…` with a fake in the place of engine and terminal. A usage error throws commander's error. */
 export async function runProgram(cli: Cli, words: readonly string[]): Promise<void> {
-  const program = await buildProgram(
+  const program = await programFor(cli, words);
+  quiet(program);
+  await program.parseAsync([...words], { from: 'user' });
+}
+
+/** The commands that words lead to; without words, all of them. */
+export function programFor(cli: Cli, words: readonly string[]): Promise<Command> {
+  return buildProgram(
     {
       cli,
       env: { FROM_HERE: 'here' },
@@ -15,8 +22,6 @@ export async function runProgram(cli: Cli, words: readonly string[]): Promise<vo
     },
     words,
   );
-  quiet(program);
-  await program.parseAsync([...words], { from: 'user' });
 }
 
 function quiet(command: Command): void {

@@ -41,6 +41,10 @@ test('a paused VM refuses programs, survives its engine, and resumes with the ti
   await banger.ok(['vm', 'resume', 'web']);
   const guestTime = Number(await banger.guest('web', 'date +%s'));
   expect(Math.abs(guestTime - Date.now() / 1000)).toBeLessThan(2);
+  await banger.ok(['vm', 'kill', '--signal', 'STOP', 'web']);
+  expect((await show('web')).state).toBe('paused');
+  await banger.ok(['vm', 'kill', '--signal', 'CONT', 'web']);
+  expect(await banger.guest('web', 'echo goes on')).toBe('goes on');
 });
 
 test('a VMM is kept from what it does not need, and is not root where we are', async () => {
