@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { readdirSync, readFileSync } from 'node:fs';
 import { readOwnRights, vmUser } from '../../src/host/drivers/qemu-confinement.ts';
-import { ended, openBanger, until, vmmPids } from '../support/banger.ts';
+import { collect, ended, openBanger, until, vmmPids } from '../support/banger.ts';
 import { findFreePort } from '../../src/host/ports.ts';
 
 const banger = openBanger();
@@ -116,6 +116,18 @@ test('stats tell what the VMM and the guest use', async () => {
   expect(stats!['vmm']!['cpuSeconds']).toBeGreaterThan(0);
   expect(stats!['guest']!['memoryTotalBytes']).toBeGreaterThan(128 * 1024 ** 2);
   expect(stats!['guest']!['diskTotalBytes']).toBeGreaterThan(10 * 1024 ** 3);
+});
+
+test('stats --watch goes on until Ctrl-C, a line each time with --json', async () => {
+  const watching = banger.start(['vm', 'stats', '--watch', '--json', 'shop']);
+  const ran = collect(watching);
+  let lines = 0;
+  watching.stdout!.on('data', (data: Buffer) => (lines += data.toString().split('\n').length - 1));
+  await until('there are two lines', () => lines >= 2);
+  watching.kill('SIGINT');
+  const { code, stdout } = await ran;
+  expect(code).toBe(130);
+  for (const line of stdout.trim().split('\n')) expect(JSON.parse(line)).toMatchObject([{ name: 'shop' }]);
 });
 
 test('a VM is stopped when its time is over, with what was written, and whoever waits is told why', async () => {
