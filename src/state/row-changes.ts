@@ -25,9 +25,25 @@ const tagged = `json_object('type', 'image', 'action', 'tagged', 'id', NEW.image
 const prepared = `json_object('type', 'workspace', 'action', 'prepared', 'id', NEW.vm_id,
   'name', (SELECT name FROM main.vms WHERE id = NEW.vm_id), 'hostPath', NEW.host_path, 'guestPath', NEW.guest_path)`;
 
+const settings = 'cpus, memory_mib, disk_bytes, labels, ttl_ms, idle_stop_ms, file_sync';
+const rowOf = (row: 'NEW' | 'OLD'): string =>
+  settings
+    .split(', ')
+    .map((column) => `${row}.${column}`)
+    .join(', ');
+
+/** Of a VM that is being made or deleted, ports are no change. */
+function portChanged(row: 'NEW' | 'OLD'): readonly [string, string] {
+  const its = (column: string): string => `(SELECT ${column} FROM main.vms WHERE id = ${row}.vm_id)`;
+  return [
+    `json_object('type', 'vm', 'action', 'changed', 'id', ${row}.vm_id, 'name', ${its('name')}, 'state', ${its('state')})`,
+    `coalesce(${its('state')}, 'deleting') NOT IN ('creating', 'deleting')`,
+  ];
+}
+
 interface Trigger {
   readonly when: string;
-  /** What is told, as JSON, each with the condition under which it is. Nothing may name a column of a later migration. */
+  /** What is told, as JSON, each with the condition under which it is. */
   readonly tells: readonly (readonly [change: string, condition?: string])[];
 }
 
@@ -50,10 +66,11 @@ const triggers: readonly Trigger[] = [
     tells: [[vm(`'renamed'`, `, 'oldName', OLD.name`)]],
   },
   {
-    when: `UPDATE OF cpus, memory_mib, disk_bytes ON main.vms
-      WHEN (NEW.cpus, NEW.memory_mib, NEW.disk_bytes) <> (OLD.cpus, OLD.memory_mib, OLD.disk_bytes)`,
+    when: `UPDATE OF ${settings} ON main.vms WHEN (${rowOf('NEW')}) IS NOT (${rowOf('OLD')})`,
     tells: [[vm(`'changed'`)]],
   },
+  { when: 'INSERT ON main.published_ports', tells: [portChanged('NEW')] },
+  { when: 'DELETE ON main.published_ports', tells: [portChanged('OLD')] },
   {
     when: 'DELETE ON main.vms',
     tells: [
@@ -95,7 +112,11 @@ export function watchRows(db: Database, listener: (change: RowChange) => void): 
     if (!db.open) return;
     const rows = db.prepare<[], { change: string }>('SELECT change FROM temp.row_changes ORDER BY n').all();
     db.exec('DELETE FROM temp.row_changes');
-    for (const { change } of rows) listener(withoutNulls(change));
+    for (const [index, { change }] of rows.entries()) {
+      const told = withoutNulls(change);
+      // One command may change much of a VM, by a statement each.
+      if (told.action !== 'changed' || change !== rows[index - 1]?.change) listener(told);
+    }
   };
   db.function('row_changed', () => {
     if (!isDue) queueMicrotask(deliver);

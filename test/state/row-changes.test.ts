@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openDatabase, type Database } from '../../src/state/database.ts';
 import { deleteImageName, deleteImageRow, insertImage, setImageName } from '../../src/state/images.ts';
 import { watchRows, type RowChange } from '../../src/state/row-changes.ts';
-import { deleteVmRow, insertVm, moveVm } from '../../src/state/vms.ts';
+import { changeVm, deleteVmRow, insertVm, moveVm, type VmChanges } from '../../src/state/vms.ts';
 import { saveWorkspace } from '../../src/state/workspaces.ts';
 
 const imageId = 'a'.repeat(64);
@@ -87,6 +87,31 @@ test('a new name tells the old one; what did not change is not told', async () =
     { action: 'renamed', name: 'db', oldName: 'web' },
     { action: 'changed', name: 'db' },
   ]);
+});
+
+test('whatever of a VM is changed is told, once for all that is changed at once', async () => {
+  insertVm(db, vm);
+  moveVm(db, vm.id, 'stopped');
+  await delivered();
+  const port = { protocol: 'tcp', bind: '127.0.0.1', hostPort: 8080, guestPort: 80, chosen: false } as const;
+  const each: VmChanges[] = [
+    { labels: { app: 'x' } },
+    { ttlMs: 1000 },
+    { idleStopMs: 1000 },
+    { ports: [port] },
+    { ports: [] },
+    { cpus: 3, memoryMib: 512, diskBytes: 2 ** 34, labels: {}, ports: [port], ttlMs: 5 },
+  ];
+  for (const change of each) {
+    changeVm(db, vm.id, change);
+    await Promise.resolve();
+    expect(changes.splice(0), JSON.stringify(change)).toMatchObject([
+      { type: 'vm', action: 'changed', name: vm.name },
+    ]);
+  }
+  deleteVmRow(db, vm.id);
+  await Promise.resolve();
+  expect(changes.map(({ action }) => action)).toEqual(['deleted']);
 });
 
 test('images and workspaces are told of', async () => {
