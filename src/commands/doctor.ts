@@ -21,6 +21,8 @@ export interface DoctorInput {
   readonly openAssets?: (cacheDirectory: string) => Assets;
   /** `/dev/kvm` unless given */
   readonly kvmDevice?: string;
+  /** How long a guest may take to boot on it; a busy host takes its time to start even a fake */
+  readonly kvmTimeoutMs?: number;
 }
 
 /** What `--json` prints. */
@@ -77,9 +79,11 @@ async function diagnose(
     defaultConfig: parseConfig('', layout.configFile),
     kernel: async () => (await assets()).file('vmlinux.zst'),
     initrd: async () => (await assets()).file('toolbox.cpio.zst'),
+    guestId: async () => (await assets()).buildId,
     scratch,
     onStage: (stage) => cli.showProgress({ stage }),
     kvmDevice: input.kvmDevice,
+    kvmTimeoutMs: input.kvmTimeoutMs,
   });
   if (!boot) return conclude(findings);
   return tryBoot(cli, input, { findings, scratch, assets });

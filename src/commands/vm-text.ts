@@ -33,7 +33,7 @@ export function vmText(vm: VmView): string {
     ['At restart', pendingText(vm)],
     ...Object.entries(vm.labels).map(([key, value]): [string, string] => ['Label', `${key}=${value}`]),
     ['Network', vm.network],
-    ['VMM', vm.vmm],
+    ['VMM', vm.vmmReason === undefined ? vm.vmm : `${vm.vmm}, ${vm.vmmReason}`],
     ['SSH', vm.sshPort === undefined ? undefined : `root@127.0.0.1 port ${vm.sshPort}`],
     ...vm.ports.map((port): [string, string] => ['Port', portText(port)]),
     ['Stops', stopRuleText(vm)],

@@ -1,7 +1,8 @@
 import type { Assets } from '../host/assets.ts';
-import type { Acceleration, VmmControl, VmmDriver } from '../host/drivers/driver.ts';
+import type { DriverName, VmmControl, VmmDriver } from '../host/drivers/driver.ts';
 import type { Exec } from '../host/exec.ts';
 import type { ClientKey } from '../host/keys.ts';
+import type { VmmChoice } from '../host/vmm-choice.ts';
 import type { Config } from '../state/config.ts';
 import type { Database } from '../state/database.ts';
 import type { Layout } from '../state/layout.ts';
@@ -38,7 +39,7 @@ export interface EngineContext {
   readonly stopTimers: StopTimers;
   /** The key pair by which guests know us, made on first use */
   readonly clientKey: () => Promise<ClientKey>;
-  readonly driver: () => VmmDriver;
+  readonly driver: (name: DriverName) => VmmDriver;
   /**
    * Control connections of running VMs, by VM id: a VMM serves one client at a time, so there is one to share.
    * `vmmControl` is the way to use them.
@@ -46,8 +47,8 @@ export interface EngineContext {
   readonly controls: Map<string, Promise<VmmControl>>;
   /** How VMMs that this engine started have ended, until somebody has told of it; by VM id */
   readonly vmmSignals: Map<string, NodeJS.Signals>;
-  /** How guests run on this host: KVM when a guest has booted on it, or the configuration says so */
-  readonly acceleration: () => Promise<Acceleration>;
+  /** By what the next VM is run; throws `host_unsupported` when the configuration insists on what does not work */
+  readonly chooseVmm: () => Promise<VmmChoice>;
   /** Told when the number of running VMs may have changed: the engine's idle timer looks again */
   readonly onVmsChanged: () => void;
   /** The way into a running VM; throws `invalid_state` when it is not running, `guest_unreachable` when it does not answer */

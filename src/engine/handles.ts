@@ -9,6 +9,8 @@ const schema = z.object({
   process: z.object({ pid: z.int(), startTime: z.string(), bootId: z.string() }),
   acceleration: z.enum(['kvm', 'tcg']),
   driver: z.enum(driverNames),
+  /** Why it was chosen; absent when that cannot be known */
+  vmmReason: z.optional(z.string()),
   /** What this start gave the guest; the VM's row says what its next start will. Absent when it cannot be known. */
   cpus: z.optional(z.int()),
   memoryMib: z.optional(z.int()),

@@ -3,14 +3,13 @@ import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText, explainHostError } from '../errors.ts';
 import type { Assets } from '../host/assets.ts';
-import type { Acceleration, VmmDriver } from '../host/drivers/driver.ts';
-import { qemuDriver } from '../host/drivers/qemu.ts';
 import { exec } from '../host/exec.ts';
 import { ensureOwnDirectory, ensurePrivateDirectory } from '../host/files.ts';
 import { ensureClientKey } from '../host/keys.ts';
-import { cachedKvmProbe } from '../host/kvm-probe.ts';
+import { cachedKvmProbe, probedFirecracker, probedQemu } from '../host/kvm-probe.ts';
 import { closeInheritedDescriptors } from '../host/process.ts';
 import { requireSpareDescriptors } from '../host/spare-descriptors.ts';
+import { chooseVmm, firecrackerVerdict, type VmmChoice } from '../host/vmm-choice.ts';
 import { loadConfig, type Config } from '../state/config.ts';
 import {
   closeEngineDatabase,
@@ -31,7 +30,7 @@ import { IdleTimer } from './idle-timer.ts';
 import { builtInCapabilities } from './lifecycle/capabilities.ts';
 import { createLocks } from './locks.ts';
 import { keepVmLogs, LogKeeper } from './log-keeper.ts';
-import { lastGood, once } from './once.ts';
+import { lastGood, once, oncePer } from './once.ts';
 import { openLog, type Log } from './log.ts';
 import { operationEvent } from './operation-routes.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
@@ -45,6 +44,7 @@ import { route, serveRpc, type RpcServer } from './rpc/server.ts';
 import { takeStateDirectory } from './state-directory.ts';
 import { settleBeforeUse } from './workspace/settle-sends.ts';
 import { StopTimers } from './stop-timers.ts';
+import { vmmDrivers } from './vmm-drivers.ts';
 
 export interface EngineInput {
   readonly layout: Layout;
@@ -150,10 +150,10 @@ function createContext(
     capabilities: builtInCapabilities,
     guests,
     clientKey,
-    driver: driverFor(config),
+    driver: vmmDrivers(config),
     controls: new Map(),
     vmmSignals: new Map(),
-    acceleration: accelerationOnce(input),
+    chooseVmm: vmmChooser(input, config),
     onVmsChanged: input.onVmsChanged,
     guest: async (vm, signal, options) => {
       const guest = await guests.guest(vm, signal, options);
@@ -165,16 +165,6 @@ function createContext(
   return context;
 }
 
-/** The driver of the configured program, kept for as long as it is that one: it knows what it has found out about it. */
-function driverFor(config: () => Config): () => VmmDriver {
-  let kept: { readonly program: string; readonly driver: VmmDriver } | undefined;
-  return () => {
-    const { qemuProgram: program } = config();
-    if (kept?.program !== program) kept = { program, driver: qemuDriver(program) };
-    return kept.driver;
-  };
-}
-
 function takeRoom(db: Database, log: Log): void {
   try {
     if (db.open) reserveRoom(db);
@@ -183,26 +173,33 @@ function takeRoom(db: Database, log: Log): void {
   }
 }
 
-/** Asks the boot probe once per engine, and at once when the configuration leaves no choice. */
-function accelerationOnce({ layout, assets, log }: EngineInput & { log: Log }): () => Promise<Acceleration> {
-  const probe = once(async (): Promise<Acceleration> => {
-    const { qemuProgram } = loadConfig(layout.configFile);
-    const verdict = await cachedKvmProbe(
-      {
-        exec,
-        qemuProgram,
-        kernel: () => assets.file('vmlinux.zst'),
-        initrd: () => assets.file('toolbox.cpio.zst'),
-        temporaryDirectory: tmpdir(),
-      },
-      layout.kvmProbeFile,
-    );
+/** Chooses by the configuration as it is now, and asks each boot probe once per engine and program. */
+function vmmChooser(
+  { layout, assets, log }: EngineInput & { log: Log },
+  config: () => Config,
+): () => Promise<VmmChoice> {
+  const guest = {
+    exec,
+    guestId: assets.buildId,
+    kernel: () => assets.file('vmlinux.zst'),
+    initrd: () => assets.file('toolbox.cpio.zst'),
+    temporaryDirectory: tmpdir(),
+  };
+  const qemu = oncePer(async (program: string) => {
+    const verdict = await cachedKvmProbe({ ...guest, vmm: probedQemu(program) }, layout.kvmProbeFile);
     log('info', `KVM: ${verdict.reason}`, { works: verdict.works });
-    return verdict.works ? 'kvm' : 'tcg';
+    return verdict;
   });
-  return async () => {
-    const { accel } = loadConfig(layout.configFile);
-    return accel === 'auto' ? probe() : accel;
+  return () => {
+    const { vmmDriver, accel, qemuProgram, firecrackerProgram } = config();
+    const firecracker = () =>
+      firecrackerVerdict({
+        ...guest,
+        vmm: probedFirecracker(firecrackerProgram),
+        verdictFile: layout.firecrackerProbeFile,
+        hasTap: false,
+      });
+    return chooseVmm({ driver: vmmDriver, accel }, { firecracker, qemu: () => qemu(qemuProgram) });
   };
 }
 

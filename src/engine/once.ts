@@ -8,6 +8,16 @@ export function once<T>(work: () => Promise<T>): () => Promise<T> {
   };
 }
 
+/** The same for each key. */
+export function oncePer<T>(work: (key: string) => Promise<T>): (key: string) => Promise<T> {
+  const known = new Map<string, () => Promise<T>>();
+  return (key) => {
+    const ask = known.get(key) ?? once(() => work(key));
+    known.set(key, ask);
+    return ask();
+  };
+}
+
 /**
  * What the configuration says now, or said last: a file that became wrong meanwhile must not end the engine, and is
  * told to whoever asks for something that needs it.

@@ -21,6 +21,7 @@ import { matchActivity } from './lifecycle/guest-activity.ts';
 import { matchForwards } from './lifecycle/published-ports.ts';
 import { stopVm } from './lifecycle/stop-vm.ts';
 import { watchVmm } from './lifecycle/vmm-watch.ts';
+import { findVmm } from './vmm-drivers.ts';
 import { cleanScratch } from './workspace/scratch.ts';
 
 /**
@@ -101,7 +102,7 @@ async function matchPorts(context: EngineContext, id: string): Promise<void> {
 
 /** What is true of a VM now: its handle file if that still holds, else what its VMM's command line tells. */
 async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | undefined> {
-  const found = context.driver().find(vm.id);
+  const found = findVmm(context, vm.id);
   const written = await context.handles.readFile(vm.id);
   if (written && isAlive(written.process) && found?.process.pid === written.process.pid) {
     context.handles.adopt(vm.id, written);
@@ -114,7 +115,7 @@ async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | un
   const handles: Handles = {
     process: found.process,
     acceleration: found.acceleration,
-    driver: context.driver().name,
+    driver: found.driver,
     cpus: found.cpus,
     memoryMib: found.memoryMib,
     sshPort: found.forwards.find((port) => port.guestPort === guestSshPort)?.hostPort ?? 0,
@@ -166,7 +167,7 @@ async function removeOrphans(context: EngineContext): Promise<void> {
   const entries = await readdir(context.layout.vmsDirectory).catch(() => []);
   for (const id of entries.filter((name) => /^[0-9a-f]{32}$/.test(name) && !known.has(name))) {
     context.log('warn', 'removing a VM directory that no VM owns', { vm: id });
-    const vmm = context.driver().find(id);
+    const vmm = findVmm(context, id);
     if (vmm) await killProcess(vmm.process);
     await rm(vmPaths(context.layout, id).controlSocket, { force: true });
     await rm(join(context.layout.vmsDirectory, id), { recursive: true, force: true });

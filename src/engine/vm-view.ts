@@ -57,6 +57,7 @@ function view(context: EngineContext, vm: Vm, { workspaces, configured }: ViewIn
     stoppedAt: vm.stoppedAt,
     lastError: vm.lastError,
     vmm: handles && `${handles.driver} (${handles.acceleration})`,
+    vmmReason: handles?.vmmReason,
     sshPort: handles?.sshPort,
     bootId: handles?.guestBootId,
     labels: { ...vm.labels },

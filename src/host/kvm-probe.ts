@@ -4,30 +4,51 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText } from '../errors.ts';
 import { monotonicMs } from './clock.ts';
-import { vmmEnvironment } from './drivers/vmm-environment.ts';
-import { readQemuBuild } from './drivers/qemu-confinement.ts';
-import { qemuArguments } from './drivers/qemu.ts';
+import type { VmmDriver } from './drivers/driver.ts';
 import type { Exec } from './exec.ts';
 import { writeFileAtomic } from './files.ts';
-import { Deadline } from './patience.ts';
-import { hostBootId, identifyProcess, killProcess, spawnDetached } from './process.ts';
+import { giveUpAfter } from './patience.ts';
+import { hostBootId, isAlive, killProcess } from './process.ts';
 
-/** Whether KVM works here, and how we know. */
+/** Whether KVM works here for one VMM, and how we know. */
 export interface KvmVerdict {
   readonly works: boolean;
   /** One phrase, such as `opens, but a guest did not boot on it within 3 s` */
   readonly reason: string;
 }
 
+/** A VMM that is to boot a guest on KVM. */
+export interface ProbedVmm {
+  readonly title: 'QEMU' | 'Firecracker';
+  /** Name or path, asked for its version */
+  readonly program: string;
+  /** Loaded only when a boot is tried */
+  readonly driver: () => Promise<VmmDriver>;
+}
+
+export function probedQemu(program: string): ProbedVmm {
+  const driver = async () => (await import('./drivers/qemu.ts')).qemuDriver(program);
+  return { title: 'QEMU', program, driver };
+}
+
+export function probedFirecracker(program: string): ProbedVmm {
+  const driver = async () => (await import('./drivers/firecracker.ts')).firecrackerDriver(program);
+  return { title: 'Firecracker', program, driver };
+}
+
 export interface KvmProbeInput {
   readonly exec: Exec;
-  readonly qemuProgram: string;
+  readonly vmm: ProbedVmm;
+  /** Says which kernel and initrd they are; a verdict holds for these */
+  readonly guestId: string;
   /** Unpacked only when a boot is tried */
   readonly kernel: () => Promise<string>;
   readonly initrd: () => Promise<string>;
   /** For the probe's own files; emptied afterwards */
   readonly temporaryDirectory: string;
   readonly device?: string;
+  /** How long a guest may take to boot; 3 s unless given */
+  readonly timeoutMs?: number;
 }
 
 const kvmDevice = '/dev/kvm';
@@ -54,7 +75,7 @@ export function deviceRefusal(device = kvmDevice): KvmVerdict | undefined {
 }
 
 /**
- * The verdict of an earlier probe of this host boot and QEMU, else a fresh one, which is remembered.
+ * The verdict of an earlier probe of this host boot, VMM and guest, else a fresh one, which is remembered.
  *
  * A device that is missing or closed to us is looked at each time: loading a module or joining a group must
  * help at once.
@@ -72,7 +93,7 @@ export async function cachedKvmProbe(input: KvmProbeInput, cacheFile: string): P
 
 /** What `cachedKvmProbe` remembers of an earlier boot on KVM; undefined when it would probe. */
 export async function rememberedVerdict(
-  input: Pick<KvmProbeInput, 'exec' | 'qemuProgram'>,
+  input: Pick<KvmProbeInput, 'exec' | 'vmm' | 'guestId'>,
   cacheFile: string,
 ): Promise<KvmVerdict | undefined> {
   const cached = await readCache(cacheFile);
@@ -86,53 +107,11 @@ const refusalHoldsMs = 60 * 60 * 1000;
 
 async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
   const directory = await mkdtemp(join(input.temporaryDirectory, 'banger-probe-'));
-  const consoleLog = join(directory, 'console');
   try {
-    const build = await readQemuBuild(input.exec, input.qemuProgram);
-    const machine = {
-      id: 'probe',
-      cpus: 1,
-      memoryMib: 256,
-      kernel: await input.kernel(),
-      initrd: await input.initrd(),
-      consoleLog,
-      vmmLog: join(directory, 'vmm'),
-      controlSocket: join(directory, 'control'),
-      forwards: [],
-      acceleration: 'kvm',
-      kernelWords: ['banger.probe=1'],
-    } as const;
-    const argv = qemuArguments(machine, { ...build, hasSandbox: false });
-    const child = await spawnDetached([input.qemuProgram, ...argv], {
-      logFile: join(directory, 'vmm'),
-      env: vmmEnvironment(),
-    });
-    let isRunning = true;
-    child.once('exit', () => {
-      isRunning = false;
-    });
-    const identity = identifyProcess(child.pid!);
-    const deadline = new Deadline(probeTimeoutMs);
-    try {
-      for (;;) {
-        const wasRunning = isRunning;
-        const console = await readFile(consoleLog, 'latin1').catch(() => '');
-        if (console.includes('banger-probe-ok')) return { works: true, reason: 'a guest booted on it' };
-        if (!wasRunning) {
-          const words = (await readFile(join(directory, 'vmm'), 'utf8')).trim().split('\n').at(-1);
-          return { works: false, reason: `opens, but QEMU cannot use it: ${words || 'it ended at once'}` };
-        }
-        if (deadline.isOver()) {
-          return {
-            works: false,
-            reason: `opens, but a guest did not boot on it within ${probeTimeoutMs / 1000} s`,
-          };
-        }
-        await sleep(pollMs);
-      }
-    } finally {
-      if (identity) await killProcess(identity);
-    }
+    const driver = await input.vmm.driver();
+    // Unpacking takes its time, which is no guest's.
+    const guest = { kernel: await input.kernel(), initrd: await input.initrd() };
+    return await bootGuest(input, driver, { directory, ...guest });
   } catch (error) {
     if (error instanceof BangerError) return { works: false, reason: errorText(error) };
     throw error;
@@ -141,13 +120,69 @@ async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
   }
 }
 
-async function cacheKey({ exec, qemuProgram }: Pick<KvmProbeInput, 'exec' | 'qemuProgram'>): Promise<string> {
-  const { stdout } = await exec([qemuProgram, '--version']);
-  return `${hostBootId()} ${stdout.toString('utf8').split('\n')[0]}`;
+/** To the first words of our init: as VMs are started, confined as they are. */
+async function bootGuest(
+  { vmm: { title }, timeoutMs = probeTimeoutMs }: KvmProbeInput,
+  driver: VmmDriver,
+  { directory, ...guest }: { readonly directory: string; readonly kernel: string; readonly initrd: string },
+): Promise<KvmVerdict> {
+  const consoleLog = join(directory, 'console');
+  const timeout = new AbortController();
+  const takeBack = giveUpAfter(timeoutMs, () => timeout.abort());
+  const hangs: KvmVerdict = {
+    works: false,
+    reason: `opens, but a guest did not boot on it within ${timeoutMs / 1000} s`,
+  };
+  try {
+    const vmm = await driver.start(
+      {
+        ...guest,
+        id: 'probe',
+        cpus: 1,
+        memoryMib: 256,
+        consoleLog,
+        vmmLog: join(directory, 'vmm'),
+        controlSocket: join(directory, 'control'),
+        forwards: [],
+        acceleration: 'kvm',
+        kernelWords: ['banger.probe=1'],
+      },
+      timeout.signal,
+    );
+    try {
+      for (;;) {
+        const wasAlive = isAlive(vmm);
+        const console = await readFile(consoleLog, 'latin1').catch(() => '');
+        if (console.includes('banger-probe-ok')) return { works: true, reason: 'a guest booted on it' };
+        if (!wasAlive)
+          return { works: false, reason: `opens, but ${title} ended before its guest had booted` };
+        if (timeout.signal.aborted) return hangs;
+        await sleep(pollMs);
+      }
+    } finally {
+      await killProcess(vmm);
+    }
+  } catch (error) {
+    if (timeout.signal.aborted && error instanceof BangerError && error.code === 'cancelled') return hangs;
+    if (!(error instanceof BangerError) || error.code !== 'command_failed') throw error;
+    const words = errorText(error).replace(`${title} ended at once: `, '');
+    return { works: false, reason: `opens, but ${title} cannot use it: ${words}` };
+  } finally {
+    takeBack();
+  }
+}
+
+async function cacheKey({
+  exec,
+  vmm,
+  guestId,
+}: Pick<KvmProbeInput, 'exec' | 'vmm' | 'guestId'>): Promise<string> {
+  const { stdout } = await exec([vmm.program, '--version']);
+  return `${hostBootId()} ${stdout.toString('utf8').split('\n')[0]} ${guestId}`;
 }
 
 interface CachedVerdict {
-  /** Host boot and QEMU that it holds for */
+  /** Host boot, VMM and guest that it holds for */
   readonly key: string;
   readonly verdict: KvmVerdict;
   /** When, by the monotonic clock of that boot: setting the time does not prolong it */

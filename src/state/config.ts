@@ -53,7 +53,7 @@ const schema = z.strictObject({
   ),
   vmm: z.optional(
     z.strictObject({
-      driver: z.optional(z.enum(['auto', 'qemu'])),
+      driver: z.optional(z.enum(['auto', 'firecracker', 'qemu'])),
       /** Hardware acceleration: `auto` trusts a boot probe only */
       accel: z.optional(z.enum(['auto', 'kvm', 'tcg'])),
       /** Program names or absolute paths */
@@ -124,7 +124,7 @@ export interface Config {
   readonly diskBytes: number;
   /** Absent: VMs run as long as they like */
   readonly idleStopMs?: number;
-  readonly vmmDriver: 'auto' | 'qemu';
+  readonly vmmDriver: 'auto' | 'firecracker' | 'qemu';
   readonly accel: 'auto' | 'kvm' | 'tcg';
   readonly qemuProgram: string;
   readonly firecrackerProgram: string;

@@ -26,7 +26,9 @@ export interface Layout {
   readonly cacheDirectory: string;
   readonly blobsDirectory: string;
   readonly assetsDirectory: string;
+  /** What was found out about KVM, by VMM */
   readonly kvmProbeFile: string;
+  readonly firecrackerProbeFile: string;
   /** Sockets: private, short enough for the 108 bytes of a socket address */
   readonly runtimeDirectory: string;
   readonly engineSocket: string;
@@ -102,6 +104,7 @@ export function resolveLayout({ env, home, uid, temporaryDirectory }: LayoutInpu
     blobsDirectory: join(cache, 'blobs', 'sha256'),
     assetsDirectory: join(cache, 'assets'),
     kvmProbeFile: join(cache, 'kvm-probe.json'),
+    firecrackerProbeFile: join(cache, 'firecracker-probe.json'),
     runtimeDirectory: runtime,
     engineSocket: join(runtime, 'engine.sock'),
   };

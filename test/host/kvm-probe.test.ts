@@ -11,7 +11,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { exec } from '../../src/host/exec.ts';
-import { cachedKvmProbe, probeKvm, rememberedVerdict, type KvmProbeInput } from '../../src/host/kvm-probe.ts';
+import {
+  cachedKvmProbe,
+  probedQemu,
+  probeKvm,
+  rememberedVerdict,
+  type KvmProbeInput,
+} from '../../src/host/kvm-probe.ts';
 import { identifyProcess } from '../../src/host/process.ts';
 import { writeFakeQemu } from './doctor/fake-qemu.ts';
 
@@ -31,7 +37,10 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 function input(behaviour: 'works' | 'hangs' | 'fails', device = join(root, 'kvm')): KvmProbeInput {
   return {
     exec,
-    qemuProgram: writeFakeQemu(root, behaviour),
+    vmm: probedQemu(writeFakeQemu(root, behaviour)),
+    guestId: 'guest',
+    // A busy host takes its time to start even a fake.
+    timeoutMs: behaviour === 'hangs' ? undefined : 60_000,
     kernel: async () => '/kernel',
     initrd: async () => '/initrd',
     temporaryDirectory: temporary,
@@ -72,7 +81,7 @@ test('a VMM that ends at once gives the reason', async () => {
 });
 
 test('a QEMU that is not there is a verdict, not a crash', async () => {
-  const verdict = await probeKvm({ ...input('works'), qemuProgram: '/nonexistent/qemu' });
+  const verdict = await probeKvm({ ...input('works'), vmm: probedQemu('/nonexistent/qemu') });
   expect(verdict).toEqual({ works: false, reason: '"/nonexistent/qemu" is not installed or not in PATH' });
 });
 

@@ -38,6 +38,7 @@ export const readyLine =
 /** Points where a test can make the world fail. */
 export interface Faults {
   disk?: Error;
+  choice?: Error;
   spawn?: Error;
   /** What the guest prints instead of its ready line, before its VMM ends */
   console?: string;
@@ -111,7 +112,14 @@ export function fakeEngine(): FakeEngine {
       const process = vmms.get(id);
       if (!process || !isAlive(process)) return undefined;
       const { cpus, memoryMib } = specs.findLast((spec) => spec.id === id)!;
-      return { process, forwards: [loopbackForward(4242, 1022)], acceleration: 'tcg', cpus, memoryMib };
+      return {
+        driver: 'qemu',
+        process,
+        forwards: [loopbackForward(4242, 1022)],
+        acceleration: 'tcg',
+        cpus,
+        memoryMib,
+      };
     },
     control: ({ controlSocket }) => Promise.resolve(fakeControl(controlSocket)),
   };
@@ -211,7 +219,10 @@ export function fakeEngine(): FakeEngine {
     driver: () => driver,
     controls: new Map(),
     vmmSignals: new Map(),
-    acceleration: async () => 'tcg',
+    chooseVmm: async () => {
+      if (faults.choice) throw faults.choice;
+      return { driver: 'qemu', acceleration: 'tcg', reason: 'for tests' };
+    },
     onVmsChanged: () => undefined,
     guest: async (vm) => {
       if (faults.connect) throw faults.connect;

@@ -48,7 +48,15 @@ test('a paused VM refuses programs, survives its engine, and resumes with the ti
 });
 
 test('a VMM is kept from what it does not need, and is not root where we are', async () => {
-  const { id } = await banger.json<{ id: string }>('vm', 'show', 'web');
+  const { id, vmm, vmmReason } = await banger.json<Record<'id' | 'vmm' | 'vmmReason', string>>(
+    'vm',
+    'show',
+    'web',
+  );
+  expect([vmm, vmmReason]).toEqual([
+    expect.stringMatching(/^qemu \((?:kvm|tcg)\)$/),
+    expect.stringMatching(/^KVM: /),
+  ]);
   const [pid] = vmmPids(id, readdirSync('/proc'));
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   expect(status).toMatch(/^Seccomp:\t2$/m);

@@ -5,6 +5,7 @@ import { cpioArchive } from '../../host/cpio.ts';
 import { requireKnownProtocol } from '../../host/guest-protocol.ts';
 import { isAlive, killProcess, type ProcessIdentity } from '../../host/process.ts';
 import { shellQuote } from '../../host/shell-quote.ts';
+import type { VmmChoice } from '../../host/vmm-choice.ts';
 import { getImage } from '../../state/images.ts';
 import { vmPaths } from '../../state/layout.ts';
 import type { Vm } from '../../state/vms.ts';
@@ -13,6 +14,7 @@ import { failpoint } from '../failpoints.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import { kernelFiles } from '../images/kernels/find-kernel.ts';
 import type { Operation } from '../operations.ts';
+import { findVmm } from '../vmm-drivers.ts';
 import type { GuestSetup } from './capabilities.ts';
 import { guestVariables, imageEnvironment } from './image-program.ts';
 import type { RunStep } from './rollback.ts';
@@ -33,7 +35,7 @@ export async function bootVm(
   run: RunStep,
 ): Promise<void> {
   const paths = vmPaths(context.layout, vm.id);
-  const acceleration = await run({ stage: 'Choosing acceleration', apply: () => context.acceleration() });
+  const choice = await run({ stage: 'Choosing acceleration', apply: () => context.chooseVmm() });
 
   const process = await run({
     stage: 'Starting VMM',
@@ -44,7 +46,7 @@ export async function bootVm(
         await writeInitrd(context, vm, setup);
         await failpoint('initrd written');
         try {
-          return await spawnVmm(context, vm, { setup, acceleration, signal: operation.signal });
+          return await spawnVmm(context, vm, { setup, choice, signal: operation.signal });
         } catch (error) {
           const mayTryAgain = error instanceof BangerError && error.code === 'busy' && attempt < portAttempts;
           if (!mayTryAgain) throw error;
@@ -85,7 +87,7 @@ export async function endVmm(context: EngineContext, vm: Vm): Promise<void> {
   const known = context.handles.get(vm.id)?.process;
   if (known) await killProcess(known);
   // Between its start and the handle file a VMM is known by its command line alone.
-  const found = context.driver().find(vm.id)?.process;
+  const found = findVmm(context, vm.id)?.process;
   if (found) await killProcess(found);
   await failpoint('VMM ended');
   await forgetVmm(context, vm);
@@ -119,12 +121,13 @@ async function spawnVmm(
   vm: Vm,
   start: {
     readonly setup: Required<GuestSetup>;
-    readonly acceleration: 'kvm' | 'tcg';
+    readonly choice: VmmChoice;
     readonly signal: AbortSignal;
   },
 ): Promise<ProcessIdentity> {
   const paths = vmPaths(context.layout, vm.id);
-  const driver = context.driver();
+  const { driver: driverName, acceleration, reason } = start.choice;
+  const driver = context.driver(driverName);
   context.vmmSignals.delete(vm.id);
   const process = await driver.start(
     {
@@ -138,7 +141,7 @@ async function spawnVmm(
       vmmLog: paths.vmmLog,
       controlSocket: vm.controlSocket,
       forwards: start.setup.forwards,
-      acceleration: start.acceleration,
+      acceleration,
       onExit: (signal) => {
         if (signal) context.vmmSignals.set(vm.id, signal);
       },
@@ -149,8 +152,9 @@ async function spawnVmm(
   const sshPort = start.setup.forwards.find((port) => port.guestPort === guestSshPort)?.hostPort ?? 0;
   await context.handles.set(vm.id, {
     process,
-    acceleration: start.acceleration,
-    driver: driver.name,
+    acceleration,
+    driver: driverName,
+    vmmReason: reason,
     cpus: vm.cpus,
     memoryMib: vm.memoryMib,
     diskBytes: vm.diskBytes,

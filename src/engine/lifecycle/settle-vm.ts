@@ -2,6 +2,7 @@ import { isAlive } from '../../host/process.ts';
 import { moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
+import { findVmm } from '../vmm-drivers.ts';
 import { endVmm, forgetVmm } from './boot-vm.ts';
 
 /**
@@ -35,5 +36,5 @@ export async function settleVm(context: EngineContext, vm: Vm, operation: Operat
 /** Looks where the VMM was last seen, then everywhere: a live VM is never taken for a dead one. */
 export function hasVmm(context: EngineContext, vm: Vm): boolean {
   const known = context.handles.get(vm.id)?.process;
-  return (known && isAlive(known)) || context.driver().find(vm.id) !== undefined;
+  return (known && isAlive(known)) || findVmm(context, vm.id) !== undefined;
 }

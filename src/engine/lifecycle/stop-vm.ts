@@ -6,6 +6,7 @@ import { getVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import type { Operation } from '../operations.ts';
+import { findVmm } from '../vmm-drivers.ts';
 import { endVmm, forgetVmm } from './boot-vm.ts';
 import { vmmControl, wakeGuest } from './guest-activity.ts';
 import { hasVmm, settleVm } from './settle-vm.ts';
@@ -49,7 +50,7 @@ export async function stopVm(
       await failpoint('guest asked');
 
       operation.enter('Powering off');
-      const process = context.handles.get(id)?.process ?? context.driver().find(id)?.process;
+      const process = context.handles.get(id)?.process ?? findVmm(context, id)?.process;
       const ended = !process || (await waitForExit(process, timeoutMs));
       if (!ended) context.log('warn', 'VM did not power off in time and was ended', { vm: id, saidFlushed });
       await endVmm(context, vm);

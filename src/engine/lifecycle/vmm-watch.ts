@@ -67,7 +67,8 @@ async function openControl(
 ): Promise<VmmControl | undefined> {
   const { consoleLog, vmmLog, disk } = vmPaths(context.layout, vm.id);
   const { controlSocket } = vm;
-  const opening = context.driver().control({ process, controlSocket, consoleLog, vmmLog, disk });
+  const driver = context.driver(context.handles.get(vm.id)?.driver ?? 'qemu');
+  const opening = driver.control({ process, controlSocket, consoleLog, vmmLog, disk });
   context.controls.set(vm.id, opening);
   const forget = (): void => {
     if (context.controls.get(vm.id) === opening) context.controls.delete(vm.id);

@@ -68,8 +68,10 @@ export const vmView = z.object({
   stoppedAt: z.optional(z.string()),
   /** Why it is not running, when that was not asked for */
   lastError: z.optional(z.string()),
-  /** `qemu (kvm)` or `qemu (tcg)`, while it runs */
+  /** `firecracker (kvm)`, `qemu (kvm)` or `qemu (tcg)`, while it runs */
   vmm: z.optional(z.string()),
+  /** Why that one was chosen, as one phrase, while it runs */
+  vmmReason: z.optional(z.string()),
   /** Port of the host's loopback that leads to the guest's SSH service, while it runs */
   sshPort: z.optional(z.int()),
   /** The guest kernel's boot id, while it runs: the same as long as it was not rebooted */

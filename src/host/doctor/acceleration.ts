@@ -2,7 +2,16 @@ import { statSync } from 'node:fs';
 import { BangerError, errorText } from '../../errors.ts';
 import type { Acceleration } from '../drivers/driver.ts';
 import type { Exec } from '../exec.ts';
-import { deviceRefusal, probeKvm, rememberedVerdict, type KvmVerdict } from '../kvm-probe.ts';
+import {
+  deviceRefusal,
+  probedFirecracker,
+  probedQemu,
+  probeKvm,
+  rememberedVerdict,
+  type KvmVerdict,
+  type ProbedVmm,
+} from '../kvm-probe.ts';
+import { chooseVmm, firecrackerVerdict, type VmmChoice, type VmmWish } from '../vmm-choice.ts';
 import { fail, pass, skip, warn, type CheckResult, type Subject } from './check.ts';
 import { virtualizationFlags } from './platform.ts';
 import type { Scratch } from './scratch.ts';
@@ -14,6 +23,11 @@ export interface AccelerationInput {
   readonly hasQemu: boolean;
   /** What the configuration asks for */
   readonly wanted: 'auto' | Acceleration;
+  readonly driver: VmmWish['driver'];
+  readonly firecrackerProgram: string;
+  /** False when it is missing or unfit: then it is not tried */
+  readonly hasFirecracker: boolean;
+  readonly guestId: () => Promise<string>;
   readonly configFile: string;
   readonly kernel: () => Promise<string>;
   readonly initrd: () => Promise<string>;
@@ -21,6 +35,8 @@ export interface AccelerationInput {
   /** Verdict that the engine goes by */
   readonly verdictFile: string;
   readonly device: string;
+  /** How long a guest may take to boot; as long as the engine gives it unless given */
+  readonly timeoutMs?: number;
   /** Texts of /proc/cpuinfo and /etc/group */
   readonly cpuinfo: string;
   readonly groups: string;
@@ -33,26 +49,42 @@ export interface AccelerationFindings {
 }
 
 const kvm: Subject = { id: 'kvm', title: 'KVM' };
+const firecrackerOnKvm: Subject = { id: 'firecracker-kvm', title: 'Firecracker on KVM' };
 const decision: Subject = { id: 'acceleration', title: 'VMs will run by' };
 const consequence = 'emulation is used, CPU work is 10 to 20 times slower';
 
-/** Whether KVM works, found out by booting on it, and what follows for VMs. */
+/** Whether KVM works for each VMM, found out by booting on it, and what follows for VMs. */
 export async function checkAcceleration(input: AccelerationInput): Promise<AccelerationFindings> {
   if (!input.hasQemu) {
     const reason = 'not tried: QEMU comes first';
-    return { checks: [skip(kvm, reason), skip(decision, reason)], acceleration: 'tcg' };
+    const checks = [kvm, firecrackerOnKvm, decision].map((subject) => skip(subject, reason));
+    return { checks, acceleration: 'tcg' };
   }
-  const verdict = await freshVerdict(input);
-  const acceleration = input.wanted === 'auto' ? (verdict.works ? 'kvm' : 'tcg') : input.wanted;
-  return { checks: [await kvmResult(input, verdict), decide(input, verdict)], acceleration };
+  const verdict = await freshVerdict(input, probedQemu(input.qemuProgram));
+  const firecracker = await tryFirecracker(input);
+  const { check, choice } = await decide(input, verdict);
+  const kvmCheck = await kvmResult(input, verdict);
+  return { checks: [kvmCheck, firecracker, check], acceleration: choice?.acceleration ?? 'tcg' };
 }
 
-async function freshVerdict(input: AccelerationInput): Promise<KvmVerdict> {
+/** VMs run without it: what is wrong is told, and is no problem. */
+async function tryFirecracker(input: AccelerationInput): Promise<CheckResult> {
+  if (!input.hasFirecracker) return skip(firecrackerOnKvm, 'not tried: there is no Firecracker that is fit');
+  const refusal = deviceRefusal(input.device);
+  if (refusal) return skip(firecrackerOnKvm, `not tried: ${refusal.reason}`);
+  const verdict = await freshVerdict(input, probedFirecracker(input.firecrackerProgram));
+  return verdict.works
+    ? pass(firecrackerOnKvm, `works: ${verdict.reason}`)
+    : warn(firecrackerOnKvm, `/dev/kvm ${verdict.reason}`);
+}
+
+async function freshVerdict(input: AccelerationInput, vmm: ProbedVmm): Promise<KvmVerdict> {
   const refusal = deviceRefusal(input.device);
   if (refusal) return refusal;
   input.onProbe();
   try {
-    return await probeKvm({ ...input, temporaryDirectory: await input.scratch.directory() });
+    const guestId = await input.guestId();
+    return await probeKvm({ ...input, vmm, guestId, temporaryDirectory: await input.scratch.directory() });
   } catch (error) {
     return { works: false, reason: `could not be tried: ${errorText(error)}` };
   }
@@ -60,8 +92,8 @@ async function freshVerdict(input: AccelerationInput): Promise<KvmVerdict> {
 
 async function kvmResult(input: AccelerationInput, verdict: KvmVerdict): Promise<CheckResult> {
   const flags = virtualizationFlags(input.cpuinfo);
-  const earlier = await engineVerdict(input);
-  if (earlier && earlier.works !== verdict.works && !deviceRefusal(input.device)) {
+  const earlier = deviceRefusal(input.device) ? undefined : await engineVerdict(input);
+  if (earlier && earlier.works !== verdict.works) {
     return warn(
       kvm,
       `${verdict.reason}, but an earlier probe, which VMs go by, found: ${earlier.reason}`,
@@ -76,29 +108,43 @@ async function kvmResult(input: AccelerationInput, verdict: KvmVerdict): Promise
 /** Only a look: an unreadable one says nothing about this host. */
 async function engineVerdict(input: AccelerationInput): Promise<KvmVerdict | undefined> {
   try {
-    return await rememberedVerdict(input, input.verdictFile);
+    const asked = { exec: input.exec, vmm: probedQemu(input.qemuProgram), guestId: await input.guestId() };
+    return await rememberedVerdict(asked, input.verdictFile);
   } catch (error) {
     if (error instanceof BangerError) return undefined;
     throw error;
   }
 }
 
-function decide(input: AccelerationInput, verdict: KvmVerdict): CheckResult {
-  const emulated = 'QEMU with emulation (TCG)';
-  switch (input.wanted) {
-    case 'auto':
-      return pass(decision, verdict.works ? 'QEMU with KVM' : emulated);
-    case 'tcg':
-      return pass(decision, `${emulated}, as the configuration says`);
-    case 'kvm':
-      return verdict.works
-        ? pass(decision, 'QEMU with KVM, as the configuration says')
-        : fail(
-            decision,
-            'QEMU with KVM, as the configuration says, which does not work here',
-            `Set accel = "auto" under [vmm] in ${input.configFile}`,
-          );
+/** What the engine will choose, in the same way. */
+async function decide(
+  input: AccelerationInput,
+  verdict: KvmVerdict,
+): Promise<{ readonly check: CheckResult; readonly choice?: VmmChoice }> {
+  const wish = { driver: input.driver, accel: input.wanted };
+  try {
+    const vmm = probedFirecracker(input.firecrackerProgram);
+    const probe = { ...input, vmm, guestId: '', temporaryDirectory: '', hasTap: false };
+    const firecracker = () => firecrackerVerdict(probe);
+    const choice = await chooseVmm(wish, { firecracker, qemu: () => Promise.resolve(verdict) });
+    if (choice.acceleration === 'kvm' && !verdict.works) {
+      const fix = `Set accel = "auto" under [vmm] in ${input.configFile}`;
+      return { choice, check: fail(decision, `${choiceText(choice)}, which does not work here`, fix) };
+    }
+    return { choice, check: pass(decision, choiceText(choice)) };
+  } catch (error) {
+    if (!(error instanceof BangerError)) throw error;
+    return {
+      check: fail(decision, error.message, `Set driver = "auto" under [vmm] in ${input.configFile}`),
+    };
   }
+}
+
+function choiceText({ driver, acceleration, reason }: VmmChoice): string {
+  const name = driver === 'qemu' ? 'QEMU' : 'Firecracker';
+  const how = acceleration === 'kvm' ? `${name} with KVM` : `${name} with emulation (TCG)`;
+  const because = /as the configuration says/.test(reason) ? ', as the configuration says' : '';
+  return `${how}${because}${/; not Firecracker: .*/.exec(reason)?.[0] ?? ''}`;
 }
 
 /** How to get at KVM; where nobody on this host can do anything about it, what that means. */

@@ -6,6 +6,7 @@ import { readOwnRights } from '../drivers/qemu-confinement.ts';
 import { checkAcceleration } from './acceleration.ts';
 import { fail, type CheckResult, type Subject } from './check.ts';
 import { checkDirectory, checkSocketPath } from './directories.ts';
+import type { VmmWish } from '../vmm-choice.ts';
 import { checkFirecracker } from './firecracker.ts';
 import { checkArchitecture, checkKernel, checkMemory, checkOpenFiles } from './platform.ts';
 import { checkPrograms } from './programs.ts';
@@ -16,6 +17,7 @@ import { checkExecutable, checkSpace, checkTemporaryDirectory, readOptional } fr
 /** The part of the configuration that decides how VMs run. */
 export interface VmmConfig {
   readonly accel: 'auto' | Acceleration;
+  readonly vmmDriver: VmmWish['driver'];
   readonly qemuProgram: string;
   readonly firecrackerProgram: string;
 }
@@ -40,10 +42,13 @@ export interface CheckInput {
   readonly defaultConfig: VmmConfig;
   readonly kernel: () => Promise<string>;
   readonly initrd: () => Promise<string>;
+  /** Says which kernel and initrd they are */
+  readonly guestId: () => Promise<string>;
   readonly scratch: Scratch;
   readonly onStage: (stage: string) => void;
   readonly exec?: Exec;
   readonly kvmDevice?: string;
+  readonly kvmTimeoutMs?: number;
 }
 
 export interface CheckFindings {
@@ -76,12 +81,17 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
       qemuProgram: config.qemuProgram,
       hasQemu: programs.some((check) => check.id === 'qemu' && check.status === 'pass'),
       wanted: config.accel,
+      driver: config.vmmDriver,
+      firecrackerProgram: config.firecrackerProgram,
+      hasFirecracker: firecracker.some((check) => check.status === 'pass'),
+      guestId: input.guestId,
       configFile: input.paths.configFile,
       kernel: input.kernel,
       initrd: input.initrd,
       scratch: input.scratch,
       verdictFile: input.paths.kvmVerdictFile,
       device: input.kvmDevice ?? '/dev/kvm',
+      timeoutMs: input.kvmTimeoutMs,
       cpuinfo: await readOptional('/proc/cpuinfo'),
       groups: await readOptional('/etc/group'),
       onProbe: () => input.onStage('Booting a guest on KVM'),

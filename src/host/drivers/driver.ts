@@ -53,6 +53,7 @@ export type GuestEnd = 'power-off' | 'reset' | 'panic';
 
 /** A live VMM, and what its command line tells of how it was started. */
 export interface FoundVmm {
+  readonly driver: DriverName;
   readonly process: ProcessIdentity;
   readonly forwards: readonly PortForward[];
   readonly acceleration: Acceleration;

@@ -3,8 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError } from '../../errors.ts';
 import { Deadline } from '../patience.ts';
 import {
-  commandLine,
-  findProcessesByArguments,
   identifyProcess,
   isAlive,
   killProcess,
@@ -12,13 +10,14 @@ import {
   waitForExit,
   type ProcessIdentity,
 } from '../process.ts';
-import type { FoundVmm, VmmDriver } from './driver.ts';
+import type { VmmDriver } from './driver.ts';
 import { endedWords, FirecrackerApi } from './firecracker/api.ts';
 import { isNobodyThere, openFirecrackerControl } from './firecracker/control.ts';
+import { findFirecracker } from './firecracker/find.ts';
 import { checkMachine, planMachine, type FirecrackerSpec } from './firecracker/machine.ts';
 import { parseFirecrackerVersion, versionRefusal, type FirecrackerVersion } from './firecracker/version.ts';
 import { vmmEnvironment } from './vmm-environment.ts';
-import { isOurs, keepPrevious, memoryError, processName } from './vmm-process.ts';
+import { keepPrevious, memoryError, processName } from './vmm-process.ts';
 
 /** How long Firecracker may take from its start to an answer on its socket. */
 const startTimeoutMs = 15_000;
@@ -155,19 +154,4 @@ async function startError(program: string, spec: FirecrackerSpec, cause: unknown
     hint: `Check the host with: banger doctor (Firecracker is "${program}")`,
     cause,
   });
-}
-
-function findFirecracker(id: string): FoundVmm | undefined {
-  const words = ['--id', processName(id), '--api-sock'];
-  for (const pid of findProcessesByArguments(words)) {
-    const identity = identifyProcess(pid);
-    const argv = identity && commandLine(pid);
-    if (!argv || !isOurs(pid)) continue;
-    // Somebody's editor or grep may have been given the same words, but not in this place: they come first, after
-    // the program or, for one that is a script, after its interpreter's.
-    const place = argv.indexOf('--id');
-    if (place > 2 || !words.every((word, index) => argv[place + index] === word)) continue;
-    return { process: identity, forwards: [], acceleration: 'kvm' };
-  }
-  return undefined;
 }

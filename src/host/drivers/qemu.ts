@@ -219,6 +219,7 @@ function findQemu(id: string): FoundVmm | undefined {
     if (argv[1] !== '-name' || argv[2] !== processName(id) || !argv.includes('-nodefaults')) continue;
     const after = (option: string): string => argv[argv.indexOf(option) + 1] ?? '';
     return {
+      driver: 'qemu',
       process: identity,
       forwards: parseForwardRules(after('-netdev')),
       acceleration: after('-accel') === 'kvm' ? 'kvm' : 'tcg',

@@ -64,6 +64,7 @@ test('a variable of the image that no shell can have is left out, and said', asy
 
 const failures: [string, Faults][] = [
   ['its disk cannot be made', { disk: new Error('no space left') }],
+  ['no VMM can be used', { choice: new Error('no KVM') }],
   ['its VMM does not start', { spawn: new Error('no memory') }],
   ['its guest reports an error', { console: 'banger-error stage=root no root disk\n' }],
   ['its guest ends without a word', { console: '' }],
@@ -102,13 +103,13 @@ test('of twenty that want one name, one gets it, and the others leave nothing', 
 test('creates of different VMs boot at the same time', async () => {
   const both = Promise.withResolvers<void>();
   let booting = 0;
-  const acceleration = async () => {
+  const chooseVmm = async () => {
     booting++;
     if (booting === 2) both.resolve();
     await both.promise;
-    return 'tcg' as const;
+    return engine.context.chooseVmm();
   };
-  const context = { ...engine.context, acceleration };
+  const context = { ...engine.context, chooseVmm };
   const one = createVm(context, { ...params, name: 'a' }, fakeOperation().operation);
   const other = createVm(context, { ...params, name: 'b' }, fakeOperation().operation);
   expect((await Promise.all([one, other])).map((vm) => vm.state)).toEqual(['running', 'running']);
@@ -116,7 +117,7 @@ test('creates of different VMs boot at the same time', async () => {
 
 test('a port that was taken meanwhile is replaced by another', async () => {
   const { BangerError } = await import('../../../src/errors.ts');
-  const driver = engine.context.driver();
+  const driver = engine.context.driver('qemu');
   let attempts = 0;
   const context: typeof engine.context = {
     ...engine.context,

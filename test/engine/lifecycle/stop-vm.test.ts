@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { deleteVm } from '../../../src/engine/lifecycle/delete-vm.ts';
+import type { VmmChoice } from '../../../src/host/vmm-choice.ts';
 import { startVm } from '../../../src/engine/lifecycle/start-vm.ts';
 import { killVm } from '../../../src/engine/lifecycle/kill-vm.ts';
 import { stopVm } from '../../../src/engine/lifecycle/stop-vm.ts';
@@ -148,13 +149,13 @@ test('what is asked of one VM at once is done one after the other, in the order 
 });
 
 test('whoever waits for a VM can be cancelled, and the verb under way goes on', async () => {
-  const gate = Promise.withResolvers<'tcg'>();
+  const gate = Promise.withResolvers<VmmChoice>();
   await stop();
-  const first = startVm({ ...engine.context, acceleration: () => gate.promise }, vm.id, operation());
+  const first = startVm({ ...engine.context, chooseVmm: () => gate.promise }, vm.id, operation());
   const { operation: waiting, cancel } = fakeOperation();
   const second = deleteVm(engine.context, vm.id, waiting);
   cancel();
   await expect(second).rejects.toMatchObject({ code: 'cancelled' });
-  gate.resolve('tcg');
+  gate.resolve(await engine.context.chooseVmm());
   expect((await first).state).toBe('running');
 });

@@ -11,7 +11,7 @@ import {
 } from '../../../src/host/doctor/acceleration.ts';
 import type { CheckResult } from '../../../src/host/doctor/check.ts';
 import { Scratch } from '../../../src/host/doctor/scratch.ts';
-import { cachedKvmProbe } from '../../../src/host/kvm-probe.ts';
+import { cachedKvmProbe, probedQemu } from '../../../src/host/kvm-probe.ts';
 import { writeFakeQemu } from './fake-qemu.ts';
 
 /** A file that even root may not write to: the kernel refuses it whatever the capabilities. */
@@ -29,7 +29,13 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 async function check(
   behaviour: 'works' | 'hangs' | 'fails',
   given: Partial<AccelerationInput> = {},
-): Promise<AccelerationFindings & { readonly kvm: CheckResult; readonly decision: CheckResult }> {
+): Promise<
+  AccelerationFindings & {
+    readonly kvm: CheckResult;
+    readonly firecracker: CheckResult;
+    readonly decision: CheckResult;
+  }
+> {
   const scratch = new Scratch(root);
   try {
     const findings = await checkAcceleration({
@@ -37,18 +43,29 @@ async function check(
       qemuProgram: writeFakeQemu(root, behaviour),
       hasQemu: true,
       wanted: 'auto',
+      driver: 'auto',
+      firecrackerProgram: '/nonexistent/firecracker',
+      hasFirecracker: false,
+      guestId: async () => 'guest',
       configFile: '/config.toml',
       kernel: async () => '/kernel',
       initrd: async () => '/initrd',
       scratch,
       verdictFile: join(root, 'verdict.json'),
       device,
+      // A busy host takes its time to start even a fake.
+      timeoutMs: behaviour === 'hangs' ? undefined : 60_000,
       cpuinfo: 'flags\t: fpu svm\n',
       groups: '',
       onProbe: () => undefined,
       ...given,
     });
-    return { ...findings, kvm: findings.checks[0]!, decision: findings.checks[1]! };
+    return {
+      ...findings,
+      kvm: findings.checks[0]!,
+      firecracker: findings.checks[1]!,
+      decision: findings.checks[2]!,
+    };
   } finally {
     await scratch.remove();
   }
@@ -139,12 +156,13 @@ test('an outdated verdict that VMs still go by is noticed, and left for the user
   const verdictFile = join(root, 'verdict.json');
   const probe = {
     exec,
+    guestId: 'guest',
     kernel: async () => '/k',
     initrd: async () => '/i',
     temporaryDirectory: root,
     device,
   };
-  await cachedKvmProbe({ ...probe, qemuProgram: writeFakeQemu(root, 'fails') }, verdictFile);
+  await cachedKvmProbe({ ...probe, vmm: probedQemu(writeFakeQemu(root, 'fails')) }, verdictFile);
   const { kvm } = await check('works', { verdictFile });
   expect(kvm).toMatchObject({
     status: 'warn',

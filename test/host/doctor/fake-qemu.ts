@@ -5,9 +5,9 @@ import type { Exec } from '../../../src/host/exec.ts';
 
 /** What a fake QEMU does when it is to run a guest. */
 const behaviours = {
-  works: 'printf "banger-probe-ok\\n" >"$serial"; exec sleep 60',
-  hangs: 'exec sleep 60',
-  fails: 'echo "starting" >&2; echo "qemu: could not enable KVM" >&2; exit 1',
+  works: 'serve(); say("banger-probe-ok\\n");',
+  hangs: 'serve();',
+  fails: 'console.error("starting\\nqemu: could not enable KVM"); process.exit(1);',
 } as const;
 
 /**
@@ -16,17 +16,22 @@ const behaviours = {
  */
 export function writeFakeQemu(directory: string, behaviour: keyof typeof behaviours): string {
   const path = join(directory, `qemu-${behaviour}`);
-  const script = `#!/bin/sh
-case "$*" in
-  --version) echo 'QEMU emulator version 8.1.2 (fake)'; exit ;;
-  '-M help') printf 'microvm  microvm\\nq35  Standard PC\\n'; exit ;;
-  *'-qmp stdio') exit 0 ;;
-esac
-while [ $# -gt 0 ]; do
-  [ "$1" != -chardev ] || { serial=\${2#*path=}; serial=\${serial%%,*}; }
-  shift
-done
-echo $$ >"$0.pid"
+  const script = `#!${process.execPath}
+const words = process.argv.slice(2);
+const about = words.join(' ');
+if (about === '--version') return console.log('QEMU emulator version 8.1.2 (fake)');
+if (about === '-M help') return console.log('microvm  microvm\\nq35  Standard PC');
+if (about.endsWith('-qmp stdio')) return;
+const { appendFileSync, writeFileSync } = require('node:fs');
+const after = (name) => words[words.indexOf(name) + 1];
+const say = (text) => appendFileSync(/path=([^,]*)/.exec(after('-chardev'))[1], text);
+const serve = () => require('node:net')
+  .createServer((client) => {
+    client.on('error', () => undefined);
+    client.on('data', (line) => client.write(JSON.stringify({ return: {}, id: JSON.parse(line).id }) + '\\n'));
+  })
+  .listen(after('-qmp').replace('unix:', '').replace(/,.*/, ''));
+writeFileSync(${JSON.stringify(path)} + '.pid', String(process.pid));
 ${behaviours[behaviour]}
 `;
   writeFileSync(path, script);

@@ -23,6 +23,7 @@ function input(given: Partial<CheckInput> = {}): CheckInput {
   const home = join(root, 'home');
   const config = {
     accel: 'auto',
+    vmmDriver: 'auto',
     qemuProgram: writeFakeQemu(root, 'works'),
     firecrackerProgram: '/nonexistent/firecracker',
   } as const;
@@ -42,9 +43,11 @@ function input(given: Partial<CheckInput> = {}): CheckInput {
     defaultConfig: config,
     kernel: async () => '/kernel',
     initrd: async () => '/initrd',
+    guestId: async () => 'guest',
     scratch,
     onStage: () => undefined,
     kvmDevice: join(root, 'kvm'),
+    kvmTimeoutMs: 60_000,
     ...given,
   };
 }
@@ -64,6 +67,7 @@ test('every check reports once, under a name of its own', async () => {
     'git',
     'firecracker',
     'kvm',
+    'firecracker-kvm',
     'acceleration',
     'config',
     'state-directory',

@@ -14,8 +14,8 @@ import {
 } from '../../support/firecracker-program.ts';
 
 const id = 'f'.repeat(32);
-/** For answers that never come. */
-const shortMs = 1_500;
+/** For answers that never come; else as long as users wait. */
+let answerMs: number | undefined;
 
 let root: string;
 let fake: FakeFirecracker;
@@ -23,6 +23,7 @@ let spec: FirecrackerSpec;
 const started: ProcessIdentity[] = [];
 
 beforeEach(async () => {
+  answerMs = undefined;
   root = mkdtempSync(join(tmpdir(), 'banger-fc-'));
   fake = await makeFakeFirecracker(root);
   for (const name of ['kernel', 'initrd', 'disk']) writeFileSync(join(root, name), 'x');
@@ -45,7 +46,7 @@ afterEach(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-const driver = () => firecrackerDriver(fake.program, shortMs);
+const driver = () => firecrackerDriver(fake.program, answerMs);
 
 async function start(changes: Partial<FirecrackerSpec> = {}): Promise<RunningVmm> {
   const { controlSocket, consoleLog, vmmLog, disk } = spec;
@@ -140,7 +141,7 @@ describe('a start', () => {
     const cancelled = new AbortController();
     fake.behave({ misdeeds: [{ method: 'PUT', path: '/entropy', does: 'stalls' }] });
     const starting = firecrackerDriver(fake.program).start(spec, cancelled.signal);
-    await expect.poll(() => fake.changes.length).toBe(4);
+    await expect.poll(() => fake.changes.length, { timeout: 60_000 }).toBe(4);
     cancelled.abort();
     await expect(starting).rejects.toMatchObject({ code: 'cancelled' });
     expect(driver().find(id)).toBeUndefined();
@@ -229,11 +230,13 @@ describe('a start is refused, and nothing is left,', () => {
     const path = '/drives/root';
     fake.behave({ misdeeds: [{ method: 'PUT', path, does: 'dies', words: 'thread panicked' }] });
     expect(await refused()).toMatchObject({ message: expect.stringMatching(/thread panicked$/) as unknown });
+    answerMs = 1_500;
     fake.behave({ misdeeds: [{ method: 'PUT', path, does: 'stalls' }] });
     expect(await refused()).toMatchObject({
       code: 'timeout',
       message: 'Firecracker did not answer PUT /drives/root in 1.5 s',
     });
+    answerMs = undefined;
     fake.behave({ misdeeds: [{ method: 'PUT', path, does: 'fails', status: 500, words: '' }] });
     expect(await refused()).toMatchObject({ message: 'Firecracker refuses PUT /drives/root: status 500' });
     fake.behave({ misdeeds: [{ method: 'GET', path: '/', does: 'lies', words: '<html>' }] });
@@ -251,7 +254,12 @@ describe('a start is refused, and nothing is left,', () => {
 describe('one that runs', () => {
   test('is found again by its id, with pid and start time', async () => {
     const { process } = await start();
-    expect(driver().find(id)).toEqual({ process, forwards: [], acceleration: 'kvm' });
+    expect(driver().find(id)).toEqual({
+      driver: 'firecracker',
+      process,
+      forwards: [],
+      acceleration: 'kvm',
+    });
     expect(driver().find('e'.repeat(32))).toBeUndefined();
   });
 

@@ -1,0 +1,97 @@
+import { BangerError, errorText } from '../errors.ts';
+import type { Acceleration, DriverName } from './drivers/driver.ts';
+import { parseFirecrackerVersion, versionRefusal } from './drivers/firecracker/version.ts';
+import type { Exec } from './exec.ts';
+import { cachedKvmProbe, type KvmProbeInput, type KvmVerdict } from './kvm-probe.ts';
+
+/** What the configuration asks for. */
+export interface VmmWish {
+  readonly driver: 'auto' | DriverName;
+  readonly accel: 'auto' | Acceleration;
+}
+
+/** By what a VM is run, and why. */
+export interface VmmChoice {
+  readonly driver: DriverName;
+  readonly acceleration: Acceleration;
+  /** One phrase, such as `KVM opens, but a guest did not boot on it within 3 s` */
+  readonly reason: string;
+}
+
+export interface FirecrackerVerdict extends KvmVerdict {
+  /** False when there is no such program: nothing that needs to be told of a VM that QEMU runs */
+  readonly isInstalled: boolean;
+}
+
+/** Each is asked for only when the choice depends on it: finding out takes a boot. */
+export interface VmmVerdicts {
+  readonly firecracker: () => Promise<FirecrackerVerdict>;
+  readonly qemu: () => Promise<KvmVerdict>;
+}
+
+const asConfigured = 'as the configuration says';
+
+/**
+ * Chooses a VMM: Firecracker where it is proven and can do what VMs need, else QEMU, with KVM where that is proven.
+ * Throws `host_unsupported` when the configuration insists on what does not work.
+ */
+export async function chooseVmm(wish: VmmWish, verdicts: VmmVerdicts): Promise<VmmChoice> {
+  if (wish.driver === 'firecracker') return insistOnFirecracker(wish, verdicts);
+  if (wish.accel === 'tcg') return { driver: 'qemu', acceleration: 'tcg', reason: asConfigured };
+  const firecracker = wish.driver === 'auto' ? await verdicts.firecracker() : undefined;
+  if (firecracker?.works)
+    return { driver: 'firecracker', acceleration: 'kvm', reason: `KVM: ${firecracker.reason}` };
+  const remark = firecracker?.isInstalled ? `; not Firecracker: ${firecracker.reason}` : '';
+  if (wish.accel === 'kvm')
+    return { driver: 'qemu', acceleration: 'kvm', reason: `${asConfigured}${remark}` };
+  const kvm = await verdicts.qemu();
+  if (kvm.works) return { driver: 'qemu', acceleration: 'kvm', reason: `KVM: ${kvm.reason}${remark}` };
+  return { driver: 'qemu', acceleration: 'tcg', reason: `KVM: ${kvm.reason}` };
+}
+
+async function insistOnFirecracker(wish: VmmWish, verdicts: VmmVerdicts): Promise<VmmChoice> {
+  const refusal =
+    wish.accel === 'tcg'
+      ? { works: false, reason: 'it runs guests by KVM only, and accel = "tcg" forbids that' }
+      : await verdicts.firecracker();
+  if (refusal.works) return { driver: 'firecracker', acceleration: 'kvm', reason: asConfigured };
+  throw new BangerError(
+    'host_unsupported',
+    `Firecracker, on which the configuration insists, cannot be used: ${refusal.reason}`,
+    { hint: 'Let QEMU run VMs where it cannot: set driver = "auto" under [vmm] in the configuration' },
+  );
+}
+
+export interface FirecrackerInput extends KvmProbeInput {
+  /** Whether there is a tap for a VM's network: Firecracker has no other way to give it one */
+  readonly hasTap: boolean;
+  readonly verdictFile: string;
+}
+
+/** Whether Firecracker can run VMs here. What costs nothing to find out comes first. */
+export async function firecrackerVerdict(input: FirecrackerInput): Promise<FirecrackerVerdict> {
+  const release = await readRelease(input.exec, input.vmm.program);
+  const refusal = release.refusal ?? tapRefusal(input);
+  if (refusal !== undefined) return { works: false, reason: refusal, isInstalled: release.isInstalled };
+  return { ...(await cachedKvmProbe(input, input.verdictFile)), isInstalled: true };
+}
+
+/** Why a program cannot be used, whatever the host. */
+async function readRelease(
+  exec: Exec,
+  program: string,
+): Promise<{ readonly isInstalled: boolean; readonly refusal?: string }> {
+  try {
+    const { stdout } = await exec([program, '--version']);
+    const version = parseFirecrackerVersion(stdout.toString('utf8'));
+    const refusal = version ? versionRefusal(version) : `"${program}" is not Firecracker`;
+    return { isInstalled: true, refusal };
+  } catch (error) {
+    if (error instanceof BangerError) return { isInstalled: false, refusal: errorText(error) };
+    throw error;
+  }
+}
+
+function tapRefusal({ hasTap }: FirecrackerInput): string | undefined {
+  return hasTap ? undefined : 'it needs a tap for a VM to have a network, and there is none';
+}

@@ -1,0 +1,167 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { exec } from '../../src/host/exec.ts';
+import { probedFirecracker, type KvmVerdict } from '../../src/host/kvm-probe.ts';
+import {
+  chooseVmm,
+  firecrackerVerdict,
+  type FirecrackerInput,
+  type FirecrackerVerdict,
+  type VmmWish,
+} from '../../src/host/vmm-choice.ts';
+import { makeFakeFirecracker, type FakeFirecracker } from '../support/firecracker-program.ts';
+
+const booted = { works: true, reason: 'a guest booted on it' };
+const hangs = { works: false, reason: 'opens, but a guest did not boot on it within 3 s' };
+const missing: FirecrackerVerdict = {
+  works: false,
+  reason: '"firecracker" is not installed',
+  isInstalled: false,
+};
+const installed = (verdict: KvmVerdict): FirecrackerVerdict => ({ ...verdict, isInstalled: true });
+
+function choose(wish: Partial<VmmWish>, firecracker: FirecrackerVerdict, qemu: KvmVerdict = booted) {
+  const asked: string[] = [];
+  const verdicts = {
+    firecracker: () => (asked.push('firecracker'), Promise.resolve(firecracker)),
+    qemu: () => (asked.push('qemu'), Promise.resolve(qemu)),
+  };
+  return { choice: chooseVmm({ driver: 'auto', accel: 'auto', ...wish }, verdicts), asked };
+}
+
+describe('the choice', () => {
+  test('is Firecracker where it is proven, and QEMU is not tried then', async () => {
+    const { choice, asked } = choose({}, installed(booted));
+    expect(await choice).toEqual({
+      driver: 'firecracker',
+      acceleration: 'kvm',
+      reason: 'KVM: a guest booted on it',
+    });
+    expect(asked).toEqual(['firecracker']);
+  });
+
+  test('is QEMU with KVM where only that is proven, and tells why it is not Firecracker, if there is one', async () => {
+    expect(await choose({}, missing).choice).toEqual({
+      driver: 'qemu',
+      acceleration: 'kvm',
+      reason: 'KVM: a guest booted on it',
+    });
+    expect(await choose({}, installed(hangs)).choice).toMatchObject({
+      reason: 'KVM: a guest booted on it; not Firecracker: opens, but a guest did not boot on it within 3 s',
+    });
+  });
+
+  test('is emulation where nothing boots on KVM, for the reason that the probe gave', async () => {
+    expect(await choose({}, installed(hangs), hangs).choice).toEqual({
+      driver: 'qemu',
+      acceleration: 'tcg',
+      reason: 'KVM: opens, but a guest did not boot on it within 3 s',
+    });
+  });
+
+  test('is what the configuration says, and nothing is tried that it leaves no choice about', async () => {
+    const emulated = choose({ accel: 'tcg' }, installed(booted));
+    expect(await emulated.choice).toMatchObject({ driver: 'qemu', acceleration: 'tcg' });
+    expect(emulated.asked).toEqual([]);
+    const qemu = choose({ driver: 'qemu' }, installed(booted));
+    expect(await qemu.choice).toMatchObject({ driver: 'qemu', acceleration: 'kvm' });
+    expect(qemu.asked).toEqual(['qemu']);
+    const unproven = choose({ driver: 'qemu', accel: 'kvm' }, missing, hangs);
+    expect(await unproven.choice).toMatchObject({ acceleration: 'kvm', reason: 'as the configuration says' });
+    expect(unproven.asked).toEqual([]);
+  });
+
+  test('is refused, with the reason, when the configuration insists on a Firecracker that does not work', async () => {
+    await expect(choose({ driver: 'firecracker' }, installed(hangs)).choice).rejects.toMatchObject({
+      code: 'host_unsupported',
+      message:
+        'Firecracker, on which the configuration insists, cannot be used: opens, but a guest did not boot on it within 3 s',
+    });
+    await expect(choose({ driver: 'firecracker', accel: 'tcg' }, installed(booted)).choice).rejects.toThrow(
+      'it runs guests by KVM only',
+    );
+    expect(await choose({ driver: 'firecracker' }, installed(booted)).choice).toMatchObject({
+      driver: 'firecracker',
+    });
+  });
+});
+
+describe('Firecracker', () => {
+  let root: string;
+  let fake: FakeFirecracker;
+  beforeEach(async () => {
+    root = mkdtempSync(join(tmpdir(), 'banger-fc-'));
+    fake = await makeFakeFirecracker(root);
+    for (const name of ['kvm', 'kernel', 'initrd']) writeFileSync(join(root, name), '');
+  });
+  afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+  const verdict = (given: Partial<FirecrackerInput> = {}) =>
+    firecrackerVerdict({
+      exec,
+      vmm: probedFirecracker(fake.program),
+      guestId: 'guest',
+      kernel: async () => join(root, 'kernel'),
+      initrd: async () => join(root, 'initrd'),
+      temporaryDirectory: root,
+      device: join(root, 'kvm'),
+      verdictFile: join(root, 'verdict.json'),
+      hasTap: true,
+      // A busy host takes its time to start even a fake.
+      timeoutMs: 60_000,
+      ...given,
+    });
+  const boots = 'banger-probe-ok\n';
+
+  test('works when a guest boots on it, which is remembered for this release and this guest', async () => {
+    fake.behave({ console: boots });
+    expect(await verdict()).toEqual({ ...booted, isInstalled: true });
+    fake.behave({ console: '' });
+    expect((await verdict()).works).toBe(true);
+    expect((await verdict({ guestId: 'another', timeoutMs: 3_000 })).works).toBe(false);
+    fake.behave({ version: '1.15.0' });
+    expect(await verdict({ timeoutMs: 3_000 })).toMatchObject(hangs);
+  });
+
+  test('does not when KVM opens and its guest hangs', async () => {
+    const started = performance.now();
+    expect(await verdict({ timeoutMs: undefined })).toMatchObject(hangs);
+    expect(performance.now() - started).toBeGreaterThan(2_900);
+  });
+
+  test('does not without the device, and without the right to open it, and nothing is started', async () => {
+    expect(await verdict({ device: join(root, 'missing') })).toMatchObject({
+      reason: `${join(root, 'missing')} does not exist`,
+    });
+    // A file that even root may not write to.
+    const device = '/proc/sys/kernel/random/boot_id';
+    expect(await verdict({ device })).toMatchObject({ reason: `${device} may not be opened by you` });
+    expect(fake.changes).toEqual([]);
+  });
+
+  test('does not when it refuses to start a guest, in its own words', async () => {
+    fake.behave({ refusesStart: 'Start microvm error: Cannot create VM: Invalid argument (os error 22)' });
+    expect(await verdict()).toMatchObject({
+      works: false,
+      reason:
+        'opens, but Firecracker cannot use it: Firecracker refuses PUT /actions: Start microvm error: Cannot create VM: Invalid argument (os error 22)',
+    });
+  });
+
+  test('does not where a VM would have no network, when it is too old, and when it is not there', async () => {
+    fake.behave({ console: boots });
+    expect(await verdict({ hasTap: false })).toMatchObject({
+      works: false,
+      isInstalled: true,
+      reason: 'it needs a tap for a VM to have a network, and there is none',
+    });
+    fake.behave({ version: '1.5.0' });
+    expect(await verdict()).toMatchObject({ works: false, reason: 'Firecracker 1.5.0 is older than 1.7' });
+    expect(await verdict({ vmm: probedFirecracker('/nonexistent/fc') })).toMatchObject({
+      isInstalled: false,
+    });
+    expect(fake.changes).toEqual([]);
+  });
+});
