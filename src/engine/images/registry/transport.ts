@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
+import { loadUndici } from './load-undici.ts';
 import { abortError, BangerError, errnoOf, errorText } from '../../../errors.ts';
 import type { FindCertificates, HostCertificates } from './host-certificates.ts';
 import { proxyFor } from './proxy-choice.ts';
@@ -62,7 +63,7 @@ export function createTransport({ env, certificates }: TransportInput): Transpor
   };
 
   return async (url, request) => {
-    const undici = await import('undici');
+    const undici = await loadUndici();
     try {
       const response = await undici.request(url, {
         dispatcher: await dispatcherFor(url, request.isInsecure),
@@ -91,7 +92,7 @@ async function verifiedDispatcher(
   proxy: URL | undefined,
   tls: { readonly timeout: number; readonly secureContext: SecureContext },
 ): Promise<Dispatcher> {
-  const { Agent, buildConnector, ProxyAgent } = await import('undici');
+  const { Agent, buildConnector, ProxyAgent } = await loadUndici();
   if (!proxy)
     return new Agent({ connect: buffers.reading((options) => buildConnector({ ...tls, ...options })) });
   return new ProxyAgent({ uri: proxy.href, requestTls: tls, proxyTls: tls });
@@ -101,7 +102,7 @@ async function insecureDispatcher(
   buffers: ReadBuffers,
   own: HostCertificates | undefined,
 ): Promise<Dispatcher> {
-  const { Agent, buildConnector } = await import('undici');
+  const { Agent, buildConnector } = await loadUndici();
   const tls = { timeout: connectTimeoutMs, rejectUnauthorized: false, ...own?.client };
   return new Agent({ connect: buffers.reading((options) => buildConnector({ ...tls, ...options })) });
 }
