@@ -73,7 +73,7 @@ const reserved: readonly {
     allowed: [
       'bin/',
       'src/engine/images/image-services.ts',
-      'src/engine/workspace/host-git.ts',
+      'src/engine/workspace/host-tree/host-git.ts',
       'src/host/drivers/vmm-environment.ts',
     ],
     because: 'tests must not depend on the environment: pass it in',

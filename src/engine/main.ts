@@ -42,7 +42,7 @@ import { engineStatus, engineStop } from './rpc/engine-methods.ts';
 import { protocolVersion } from './rpc/messages.ts';
 import { route, serveRpc, type RpcServer } from './rpc/server.ts';
 import { takeStateDirectory } from './state-directory.ts';
-import { settleBeforeUse } from './workspace/settle-sends.ts';
+import { settleBeforeUse } from './workspace/sending/settle-sends.ts';
 import { StopTimers } from './stop-timers.ts';
 import { vmmDrivers } from './vmm-drivers.ts';
 

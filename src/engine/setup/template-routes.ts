@@ -2,7 +2,7 @@ import type { EngineContext } from '../context.ts';
 import { route, type Route } from '../rpc/server.ts';
 import { templateRead } from '../rpc/template-methods.ts';
 import { findReusableVm } from '../workspace/bound-vm.ts';
-import { findRepository } from '../workspace/repository.ts';
+import { findRepository } from '../workspace/host-tree/repository.ts';
 import { readTemplate } from './read-template.ts';
 import { asksFor, needsConsent, portText } from './template-consent.ts';
 

@@ -5,8 +5,8 @@ import type { EngineContext } from '../context.ts';
 import type { Guest } from '../guest.ts';
 import type { Capability } from '../lifecycle/capabilities.ts';
 import type { Operation } from '../operations.ts';
-import { configText, generalIdentity } from '../workspace/git-config.ts';
-import { hostGit } from '../workspace/host-git.ts';
+import { configText, generalIdentity } from '../workspace/host-tree/git-config.ts';
+import { hostGit } from '../workspace/host-tree/host-git.ts';
 
 const timeoutMs = 15_000;
 

@@ -3,9 +3,9 @@ import { listWorkspaces } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import { awaitRunningVm, type BoundVm } from './bound-vm.ts';
-import type { GuestWorkspace } from './guest-changes.ts';
-import { ensureGuestGit } from './guest-git.ts';
-import { settleSend } from './settle-sends.ts';
+import type { GuestWorkspace } from './guest-tree/guest-changes.ts';
+import { ensureGuestGit } from './guest-tree/guest-git.ts';
+import { settleSend } from './sending/settle-sends.ts';
 
 /** Runs a task with a workspace in its running guest, while nobody sends another tree there. */
 export async function withGuestWorkspace<T>(

@@ -3,10 +3,10 @@ import type { WorkspaceContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import { maxPlannedFiles, type workspacePlan } from '../rpc/workspace-methods.ts';
-import { inspectTree, type WorkingTree } from './inspect-tree.ts';
-import { pathText, type RawPath } from './raw-path.ts';
+import { inspectTree, type WorkingTree } from './host-tree/inspect-tree.ts';
+import { pathText, type RawPath } from './host-tree/raw-path.ts';
 import { withScratch } from './scratch.ts';
-import { buildShipment } from './shipment.ts';
+import { buildShipment } from './sending/shipment.ts';
 
 interface PlannedFile {
   readonly path: RawPath;

@@ -8,17 +8,17 @@ import type { Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import type { workspacePrepare } from '../rpc/workspace-methods.ts';
 import { awaitRunningVm, findReusableVm } from './bound-vm.ts';
-import { draftUpdate, type ConflictPolicy } from './build-update.ts';
+import { draftUpdate, type ConflictPolicy } from './sending/build-update.ts';
 import { defaultGuestPath, parseGuestPath } from './guest-path.ts';
-import { inspectTree, type WorkingTree } from './inspect-tree.ts';
-import { readManifest } from './manifest.ts';
-import { pathText } from './raw-path.ts';
+import { inspectTree, type WorkingTree } from './host-tree/inspect-tree.ts';
+import { readManifest } from './sending/manifest.ts';
+import { pathText } from './host-tree/raw-path.ts';
 import { withScratch } from './scratch.ts';
-import { sendConsistently, type Inspected, type SendInput } from './send-workspace.ts';
-import { isSendUnsettled, manifestPlace } from './settle-sends.ts';
+import { sendConsistently, type Inspected, type SendInput } from './sending/send-workspace.ts';
+import { isSendUnsettled, manifestPlace } from './sending/settle-sends.ts';
 import { sideBySide } from './side-by-side.ts';
-import { takeSnapshot } from './snapshot.ts';
-import { findThere, type Place } from './workspace-place.ts';
+import { takeSnapshot } from './host-tree/snapshot.ts';
+import { findThere, type Place } from './sending/workspace-place.ts';
 
 /** Gives a running VM for a working tree when the user named none: the one bound to it, started if need be, or a new one. */
 export type EnsureVm = (

@@ -1,6 +1,6 @@
 import { shellQuote } from '../../host/shell-quote.ts';
-import type { GuestChanges, GuestWorkspace } from './guest-changes.ts';
-import { displayPath, pathText, type RawPath } from './raw-path.ts';
+import type { GuestChanges, GuestWorkspace } from './guest-tree/guest-changes.ts';
+import { displayPath, pathText, type RawPath } from './host-tree/raw-path.ts';
 
 /** What whoever takes over a guest's changes has to know: what is not among them, and what is unfinished. */
 export function remarksOn(

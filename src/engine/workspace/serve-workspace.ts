@@ -11,9 +11,9 @@ import type { ParsedParams } from '../rpc/method.ts';
 import type { StreamExit } from '../rpc/server.ts';
 import type { workspaceUploadPack } from '../rpc/workspace-methods.ts';
 import type { BoundVm } from './bound-vm.ts';
-import { fetchIntoMirror } from './fetch-mirror.ts';
+import { fetchIntoMirror } from './guest-tree/fetch-mirror.ts';
 import { withGuestWorkspace } from './guest-workspace.ts';
-import { mirrorEnvironment } from './mirror.ts';
+import { mirrorEnvironment } from './guest-tree/mirror.ts';
 import { withScratch } from './scratch.ts';
 
 /**

@@ -9,13 +9,13 @@ import type { Operation } from '../operations.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import type { WatchLine, workspacePrepare, workspaceWatch } from '../rpc/workspace-methods.ts';
-import { CannotSwitchError, withFixedStart } from './guest-branch.ts';
-import { checkTree, inspectTree, type WorkingTree } from './inspect-tree.ts';
+import { CannotSwitchError, withFixedStart } from './host-tree/guest-branch.ts';
+import { checkTree, inspectTree, type WorkingTree } from './host-tree/inspect-tree.ts';
 import { prepareWorkspace, type EnsureVm } from './prepare-workspace.ts';
 import { withScratch } from './scratch.ts';
-import { SettledChanges } from './settled-changes.ts';
-import { describeTree, watchedTree, type WatchedTree } from './watched-tree.ts';
-import { WouldBeLostError } from './workspace-place.ts';
+import { SettledChanges } from './host-tree/settled-changes.ts';
+import { describeTree, watchedTree, type WatchedTree } from './host-tree/watched-tree.ts';
+import { WouldBeLostError } from './sending/workspace-place.ts';
 
 type WatchContext = WorkspaceContext & Pick<EngineContext, 'events'>;
 type WatchParams = ParsedParams<typeof workspaceWatch>;

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { exportWorkspaceRoute } from '../../../src/engine/workspace/export-workspace.ts';
-import { readChanges, type GuestWorkspace } from '../../../src/engine/workspace/guest-changes.ts';
+import { readChanges, type GuestWorkspace } from '../../../src/engine/workspace/guest-tree/guest-changes.ts';
 import type { exportFormats } from '../../../src/engine/rpc/workspace-methods.ts';
 import { createFakeGuest } from '../../support/fake-guest.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';

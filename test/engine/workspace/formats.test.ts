@@ -1,18 +1,18 @@
 import { lstatSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { parseChanges } from '../../../src/engine/workspace/changes-format.ts';
-import { ChangesReader } from '../../../src/engine/workspace/changes-reader.ts';
+import { parseChanges } from '../../../src/engine/workspace/guest-tree/changes-format.ts';
+import { ChangesReader } from '../../../src/engine/workspace/guest-tree/changes-reader.ts';
 import {
   parseGitConfig,
   withoutCredentials,
   withoutFilters,
-} from '../../../src/engine/workspace/git-config.ts';
+} from '../../../src/engine/workspace/host-tree/git-config.ts';
 import { defaultGuestPath, parseGuestPath } from '../../../src/engine/workspace/guest-path.ts';
-import { planShallowEnds } from '../../../src/engine/workspace/history.ts';
-import { displayPath, pathText } from '../../../src/engine/workspace/raw-path.ts';
-import { tarStream } from '../../../src/engine/workspace/tar-stream.ts';
-import { stampOf } from '../../../src/engine/workspace/tree-files.ts';
+import { planShallowEnds } from '../../../src/engine/workspace/host-tree/history.ts';
+import { displayPath, pathText } from '../../../src/engine/workspace/host-tree/raw-path.ts';
+import { tarStream } from '../../../src/engine/workspace/sending/tar-stream.ts';
+import { stampOf } from '../../../src/engine/workspace/host-tree/tree-files.ts';
 import { makeTempDirectory } from '../../support/git-repo.ts';
 
 test.each([

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { expect, test } from 'vitest';
 import type { Guest, GuestOutput } from '../../../src/engine/guest.ts';
-import { ensureGuestGit } from '../../../src/engine/workspace/guest-git.ts';
+import { ensureGuestGit } from '../../../src/engine/workspace/guest-tree/guest-git.ts';
 import { createFixture } from './workspace-fixture.ts';
 
 const hasBusybox = spawnSync('busybox').status === 0;

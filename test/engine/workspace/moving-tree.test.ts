@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { inspectTree } from '../../../src/engine/workspace/inspect-tree.ts';
+import { inspectTree } from '../../../src/engine/workspace/host-tree/inspect-tree.ts';
 import { gitEnvironment } from '../../support/git-repo.ts';
 import { createFixture, hermeticExec, type Fixture } from './workspace-fixture.ts';
 

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { checkTree } from '../../../src/engine/workspace/inspect-tree.ts';
+import { checkTree } from '../../../src/engine/workspace/host-tree/inspect-tree.ts';
 import { createRepo } from '../../support/git-repo.ts';
 import { createFixture, hermeticExec, type Fixture } from './workspace-fixture.ts';
 

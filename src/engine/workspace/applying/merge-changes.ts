@@ -1,0 +1,288 @@
+import type { ChangedPath, GitEntry } from '../guest-tree/changes-format.ts';
+import { findRenames, type Renames } from './find-renames.ts';
+import { submoduleMode } from '../host-tree/index-entries.ts';
+import { mergeContent, type Versions } from './merge-content.ts';
+import { mergeDrivers, type MergeDriver } from './merge-drivers.ts';
+import { displayPath, splitRaw, type RawPath } from '../host-tree/raw-path.ts';
+import type { Repository } from '../host-tree/repository.ts';
+import type { GitVariables } from '../host-tree/scratch-objects.ts';
+
+export type MergeOutcome = 'applied' | 'merged' | 'present' | 'conflict';
+
+/** Kinds of conflicts, as git names them. */
+export type ConflictKind =
+  | 'content'
+  | 'add/add'
+  | 'modify/delete'
+  | 'rename/delete'
+  | 'rename/rename'
+  | 'file/directory'
+  | 'distinct types'
+  | 'submodule';
+
+/** What becomes of one changed path on the host. */
+export interface MergedPath {
+  /** Of the file here: another than that of the change where the file was moved here */
+  readonly path: RawPath;
+  readonly outcome: MergeOutcome;
+  readonly conflict?: ConflictKind;
+  /** What is in conflict, in git's words */
+  readonly reason?: string;
+  /** What is there afterwards, absent when it is to be gone. A conflict has it only when it can be shown in the tree. */
+  readonly result?: GitEntry;
+  /** False for conflicts that cannot be shown: those stay as they are here */
+  readonly isWritable: boolean;
+}
+
+export interface MergeInput {
+  readonly repository: Repository;
+  /** With an index that holds the host's tree as it is now */
+  readonly env: GitVariables & { readonly GIT_INDEX_FILE: string };
+  readonly scratch: string;
+  /** For conflict markers */
+  readonly vmName: string;
+  /** Paths that the guest was sent; undefined when nobody knows any more */
+  readonly sentPaths: () => Promise<{ readonly has: (path: RawPath) => boolean } | undefined>;
+  /** Those with conflicts that somebody has not resolved in the guest */
+  readonly unresolved: ReadonlySet<RawPath>;
+}
+
+/** The host's tree, and which files each side moved. */
+interface Sides {
+  readonly now: ReadonlyMap<RawPath, GitEntry>;
+  readonly movedHere: Renames;
+  readonly movedThere: Renames;
+  /** By path */
+  readonly changes: ReadonlyMap<RawPath, ChangedPath>;
+  readonly drivers: ReadonlyMap<RawPath, MergeDriver>;
+}
+
+/**
+ * Merges a guest's changes with the host's tree, path by path, as git merges: `before` is the common base, and files
+ * that either side moved are followed. Only objects are written; index and working tree stay as they are.
+ */
+export async function mergeChanges(
+  changes: readonly ChangedPath[],
+  input: MergeInput,
+): Promise<MergedPath[]> {
+  const sides = await readSides(changes, input);
+  const origins = new Map([...sides.movedThere].map(([from, to]) => [to, from]));
+  const merged: MergedPath[] = [];
+  for (const change of changes) {
+    const origin = sides.changes.get(origins.get(change.path) ?? '');
+    const moved = origin && (await mergeMoved(change, origin, sides, input));
+    merged.push(withUnresolved(moved ?? (await mergePath(change, sides, input)), change, input));
+  }
+  return keepOrigins(withoutCollisions(merged, sides.now, input), sides, input);
+}
+
+async function readSides(changes: readonly ChangedPath[], input: MergeInput): Promise<Sides> {
+  const now = await readIndex(input);
+  const byPath = new Map(changes.map((change) => [change.path, change]));
+  const movedThere = await findRenames(
+    {
+      gone: filesOf(changes, ({ before, after }) => (after ? undefined : before)),
+      added: filesOf(changes, ({ before, after }) => (before ? undefined : after)),
+    },
+    input,
+  );
+  const gone = filesOf(changes, ({ path, before }) => (now.has(path) ? undefined : before));
+  const sent = gone.size === 0 ? undefined : await input.sentPaths();
+  const isNew = (path: RawPath): boolean =>
+    sent ? !sent.has(path) : byPath.has(path) && !byPath.get(path)!.before;
+  const added = new Map(
+    gone.size === 0 ? [] : [...now].filter(([path, each]) => isFile(each) && isNew(path)),
+  );
+  const movedHere = await findRenames({ gone, added }, input);
+  const clashing = changes.filter(({ path, before }) => now.has(path) && !isSame(now.get(path), before));
+  const paths = [...clashing.map(({ path }) => path), ...movedThere.values(), ...movedHere.values()];
+  return { now, movedHere, movedThere, changes: byPath, drivers: await mergeDrivers(paths, input) };
+}
+
+function filesOf(
+  changes: readonly ChangedPath[],
+  choose: (change: ChangedPath) => GitEntry | undefined,
+): Map<RawPath, GitEntry> {
+  return new Map(
+    changes.flatMap((change) => {
+      const entry = choose(change);
+      return entry && isFile(entry) ? [[change.path, entry] as const] : [];
+    }),
+  );
+}
+
+/** Every path of the index with what it holds. */
+async function readIndex({ repository, env }: MergeInput): Promise<Map<RawPath, GitEntry>> {
+  const listed = splitRaw((await repository.git(['ls-files', '-s', '-z'], { env })).stdout);
+  return new Map(
+    listed.map((line) => {
+      const [facts, path] = [line.slice(0, line.indexOf('\t')), line.slice(line.indexOf('\t') + 1)];
+      const [mode, oid] = facts.split(' ');
+      return [path, { mode: mode!, oid: oid! }];
+    }),
+  );
+}
+
+async function mergePath(
+  { path, before, after }: ChangedPath,
+  { now: tree, movedHere, movedThere, changes, drivers }: Sides,
+  input: MergeInput,
+): Promise<MergedPath> {
+  const now = tree.get(path);
+  const name = displayPath(path);
+  const vm = `VM "${input.vmName}"`;
+  const elsewhere = now ? undefined : movedHere.get(path);
+  if (elsewhere !== undefined && !changes.has(elsewhere)) {
+    if (!after && !movedThere.has(path)) {
+      const reason = `${name} renamed to ${displayPath(elsewhere)} here, but deleted in ${vm}`;
+      return conflict(path, 'rename/delete', reason);
+    }
+    if (before && after && isFile(after)) {
+      const versions = { base: before, now: tree.get(elsewhere)!, after };
+      return mergeFile(elsewhere, versions, input, drivers.get(elsewhere));
+    }
+  }
+  if (isSame(now, after)) return { path, outcome: 'present', result: now, isWritable: false };
+  if (isSame(now, before)) return { path, outcome: 'applied', result: after, isWritable: true };
+  if (!after) {
+    // What is in it goes with the file, to where that was moved.
+    const target = movedThere.get(path);
+    if (target !== undefined && !tree.has(target) && isFile(now!))
+      return { path, outcome: 'applied', isWritable: true };
+    return conflict(path, 'modify/delete', `${name} deleted in ${vm} and modified here`);
+  }
+  if (!now) {
+    const reason = `${name} deleted here and modified in ${vm}`;
+    return { ...conflict(path, 'modify/delete', reason), result: after, isWritable: true };
+  }
+  if (now.mode === submoduleMode)
+    return conflict(path, 'submodule', `${name} is a submodule here, and a file in ${vm}`);
+  if (!isFile(now) || !isFile(after))
+    return conflict(path, 'distinct types', `${name} had different types on each side`);
+  const base = before && isFile(before) ? before : undefined;
+  return mergeFile(path, { base, now, after }, input, drivers.get(path));
+}
+
+/** Merges a file that the guest moved, with what the host did to it. Undefined when that is nothing. */
+async function mergeMoved(
+  { path, after }: ChangedPath,
+  origin: ChangedPath,
+  { now, movedHere, drivers }: Sides,
+  input: MergeInput,
+): Promise<MergedPath | undefined> {
+  const [there, before] = [now.get(path), now.get(origin.path)];
+  const base = origin.before!;
+  if (isSame(there, after)) return undefined;
+  const merge = (version: GitEntry): Promise<MergedPath> =>
+    mergeFile(path, { base, now: version, after: after! }, input, drivers.get(path));
+  // Both moved it to one place; another file there has nothing to do with it.
+  if (there) return movedHere.get(origin.path) === path && isFile(there) ? merge(there) : undefined;
+  const [from, to] = [displayPath(origin.path), displayPath(path)];
+  if (!before) {
+    const elsewhere = movedHere.get(origin.path);
+    const moved = `${from} renamed to ${to} in VM "${input.vmName}"`;
+    const each =
+      elsewhere === undefined
+        ? conflict(path, 'rename/delete', `${moved}, but deleted here`)
+        : conflict(path, 'rename/rename', `${moved} and to ${displayPath(elsewhere)} here`);
+    return { ...each, result: after, isWritable: true };
+  }
+  if (isSame(before, base)) return undefined;
+  if (!isFile(before)) return conflict(path, 'distinct types', `${from} had different types on each side`);
+  const merged = await merge(before);
+  return merged.outcome === 'present' ? { ...merged, outcome: 'merged', isWritable: true } : merged;
+}
+
+async function mergeFile(
+  path: RawPath,
+  versions: Versions,
+  input: MergeInput,
+  driver: MergeDriver = 'text',
+): Promise<MergedPath> {
+  const name = displayPath(path);
+  const merged = await mergeContent(versions, input, driver);
+  const kind = versions.base ? 'content' : 'add/add';
+  if (!merged)
+    return conflict(path, kind, `Cannot merge binary files: ${name} (here vs. VM "${input.vmName}")`);
+  const { result, isClean } = merged;
+  if (!isClean) return { ...conflict(path, kind, `Merge conflict in ${name}`), result, isWritable: true };
+  return isSame(result, versions.now)
+    ? { path, outcome: 'present', result, isWritable: false }
+    : { path, outcome: 'merged', result, isWritable: true };
+}
+
+function conflict(path: RawPath, kind: ConflictKind, reason: string): MergedPath {
+  return { path, outcome: 'conflict', conflict: kind, reason, isWritable: false };
+}
+
+/** Conflict markers that are in a file of the guest are no content to take over without being asked. */
+function withUnresolved(merged: MergedPath, { path }: ChangedPath, input: MergeInput): MergedPath {
+  if (!input.unresolved.has(path) || merged.outcome === 'conflict' || merged.outcome === 'present')
+    return merged;
+  const reason = `Merge conflict in ${displayPath(merged.path)}, which nobody has marked as resolved (git add) in VM "${input.vmName}"`;
+  return { ...merged, outcome: 'conflict', conflict: 'content', reason };
+}
+
+/** A file stays where it is when it cannot be written to where the guest moved it. */
+function keepOrigins(
+  merged: readonly MergedPath[],
+  { movedThere }: Sides,
+  { vmName }: MergeInput,
+): MergedPath[] {
+  const byPath = new Map(merged.map((each) => [each.path, each]));
+  return merged.map((each) => {
+    const target = byPath.get(movedThere.get(each.path) ?? '');
+    if (each.outcome !== 'applied' || target?.outcome !== 'conflict' || target.isWritable) return each;
+    const [from, to] = [displayPath(each.path), displayPath(target.path)];
+    return conflict(
+      each.path,
+      'modify/delete',
+      `${from} renamed to ${to} in VM "${vmName}", where it cannot be written here`,
+    );
+  });
+}
+
+function isSame(one: GitEntry | undefined, other: GitEntry | undefined): boolean {
+  return one?.mode === other?.mode && one?.oid === other?.oid;
+}
+
+function isFile({ mode }: GitEntry): boolean {
+  return mode.startsWith('100');
+}
+
+/** A path cannot be a file and a directory at once: such changes are conflicts, whoever came first. */
+function withoutCollisions(
+  merged: readonly MergedPath[],
+  now: ReadonlyMap<RawPath, GitEntry>,
+  { vmName }: MergeInput,
+): MergedPath[] {
+  const after = new Set(now.keys());
+  for (const { path, result, outcome } of merged) {
+    if (result) after.add(path);
+    else if (outcome === 'applied') after.delete(path);
+  }
+  const directories = new Set([...after].flatMap(parents));
+  return merged.map((each) => {
+    if (!each.result || each.outcome === 'present') return each;
+    const { path } = each;
+    const file = parents(path).find((parent) => after.has(parent));
+    if (file === undefined && !directories.has(path)) return each;
+    const isSubmodule = file !== undefined && now.get(file)?.mode === submoduleMode;
+    const name = displayPath(path);
+    const way = file === undefined ? 'directory' : isSubmodule ? 'submodule' : 'file';
+    const where = file === undefined ? '' : ` "${displayPath(file)}"`;
+    return {
+      path,
+      outcome: 'conflict',
+      conflict: isSubmodule ? 'submodule' : 'file/directory',
+      reason: `${way}${where} in the way of ${name} from VM "${vmName}"`,
+      isWritable: false,
+    };
+  });
+}
+
+/** Every directory above a path, below the top. */
+export function parents(path: RawPath): RawPath[] {
+  const parts = path.split('/');
+  return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join('/'));
+}

@@ -1,0 +1,38 @@
+import { BangerError } from '../../../errors.ts';
+import type { Assets } from '../../../host/assets.ts';
+import type { Guest, GuestOutput } from '../../guest.ts';
+
+const toolboxGit = '/run/banger/git/bin/git';
+
+export interface EnsureGitInput {
+  readonly assets: Assets;
+  readonly guest: Guest;
+  /** For messages */
+  readonly vmName: string;
+  readonly signal: AbortSignal;
+}
+
+/** Finds git in a guest and returns its program: the image's own, or ours, which is sent once when there is none. */
+export async function ensureGuestGit({ assets, guest, vmName, signal }: EnsureGitInput): Promise<string> {
+  for (const program of ['git', toolboxGit]) if (await answers(guest, program, signal)) return program;
+  const sent = await guest.runToolbox(['tar', '-x', '-f', '-', '-C', '/'], {
+    input: assets.open('git-toolbox.tar.zst'),
+    signal,
+  });
+  if (sent.exit.code === 0 && (await answers(guest, toolboxGit, signal))) return toolboxGit;
+  const words = lastLine(sent);
+  throw new BangerError('command_failed', `VM "${vmName}" has no git, and ours does not run in it${words}`, {
+    hint: `Install git in the VM, or look at: banger vm exec ${vmName} -- ${toolboxGit} --version`,
+  });
+}
+
+async function answers(guest: Guest, program: string, signal: AbortSignal): Promise<boolean> {
+  const { exit, stdout } = await guest.run([program, '--version'], { signal });
+  return exit.code === 0 && stdout.toString('latin1').startsWith('git version ');
+}
+
+/** `: what a program complained about`, or nothing. */
+export function lastLine(output: GuestOutput): string {
+  const line = output.stderr.trim().split('\n').at(-1)?.slice(0, 300);
+  return line ? `: ${line}` : '';
+}

@@ -1,0 +1,56 @@
+import type { Exec } from '../../../host/exec.ts';
+import { displayPath, splitRaw, type RawPath } from './raw-path.ts';
+import { findRepository, type Repository } from './repository.ts';
+import type { GitVariables } from './scratch-objects.ts';
+
+/**
+ * Finds paths that go through a filter driver (LFS and the like) on this host. What git has stored of them is not what
+ * lies in the working tree.
+ */
+export async function filteredPaths(
+  { config, git }: Repository,
+  paths: readonly RawPath[],
+  env: GitVariables = {},
+): Promise<RawPath[]> {
+  const drivers = new Set<string>();
+  for (const name of config.keys()) {
+    const match = /^filter\.([^]+)\.(?:clean|process)$/.exec(name);
+    if (match) drivers.add(Buffer.from(match[1]!).toString('latin1'));
+  }
+  if (drivers.size === 0 || paths.length === 0) return [];
+  const input = Buffer.from(paths.map((path) => `${path}\0`).join(''), 'latin1');
+  const fields = splitRaw((await git(['check-attr', '-z', '--stdin', 'filter'], { env, input })).stdout);
+  const filtered: RawPath[] = [];
+  for (let at = 0; at + 2 < fields.length; at += 3) {
+    if (drivers.has(fields[at + 2]!)) filtered.push(fields[at]!);
+  }
+  return filtered;
+}
+
+/**
+ * Warns of changed files that `git apply` on the host would look at through a filter, so that a patch of the files as
+ * they are does not fit. Nothing when the tree is gone, or is no repository any more: patches can go anywhere.
+ */
+export async function patchFilterWarnings(
+  exec: Exec,
+  {
+    hostPath,
+    paths,
+    signal,
+  }: { readonly hostPath: string; readonly paths: readonly RawPath[]; readonly signal: AbortSignal },
+): Promise<string[]> {
+  if (paths.length === 0) return [];
+  let filtered: RawPath[];
+  try {
+    filtered = await filteredPaths(await findRepository(exec, hostPath, signal), paths);
+  } catch {
+    signal.throwIfAborted();
+    return [];
+  }
+  if (filtered.length === 0) return [];
+  const names = filtered.slice(0, 3).map((path) => `"${displayPath(path)}"`);
+  const more = filtered.length > names.length ? ` and ${filtered.length - names.length} more` : '';
+  return [
+    `${names.join(', ')}${more}: a git filter of this host, such as LFS, hides what the patch changes; apply it with: banger workspace apply`,
+  ];
+}

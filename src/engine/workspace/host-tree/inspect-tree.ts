@@ -1,0 +1,183 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BangerError } from '../../../errors.ts';
+import type { Exec, ExecOutput } from '../../../host/exec.ts';
+import { onGuestBranch, switchTree, type GuestBranch } from './guest-branch.ts';
+import { filteredPaths } from './filtered-paths.ts';
+import { copyIndex, parseChanged, parseEntries, type IndexEntry } from './index-entries.ts';
+import { countLeftBehind, type LeftBehind } from './left-behind.ts';
+import { repositoryStamp, waitForQuiet } from './quiet-repository.ts';
+import { displayPath, isTreePath, type RawPath } from './raw-path.ts';
+import { findRepository, type Repository } from './repository.ts';
+import { readRepositoryState, type RepositoryState } from './repository-state.ts';
+import { findSubmodules, type Submodule } from './submodules.ts';
+import type { GitVariables } from './scratch-objects.ts';
+import { statTreeFiles, type TreeFile, type TreeFiles } from './tree-files.ts';
+import { findUntracked, isBelow, resolveIncludes } from './untracked-files.ts';
+
+/** A working tree as it is at one moment: what git has recorded of it, and which files are there. */
+export interface WorkingTree {
+  readonly repository: Repository;
+  readonly state: RepositoryState;
+  /** Copy of the index in the scratch directory; absent when the repository has none yet */
+  readonly indexCopy?: string;
+  readonly entries: readonly IndexEntry[];
+  /** What travels: tracked files that exist, and others that were asked for; each path once */
+  readonly files: readonly TreeFile[];
+  readonly submodules: readonly Submodule[];
+  /** Paths whose content git has to read: it differs from the index, or cannot be told from it without reading */
+  readonly unsure: ReadonlySet<RawPath>;
+  /** Paths whose files git finds changed since they were staged */
+  readonly touched: ReadonlySet<RawPath>;
+  /** Untracked files that stay behind, ignored ones not counted; those of submodules are counted */
+  readonly untracked: number;
+  /** Ignored files, and directories ignored as a whole, that stay behind */
+  readonly ignored: number;
+  /** Other branches, tags and stashes */
+  readonly leftBehind: LeftBehind;
+  readonly warnings: readonly string[];
+}
+
+export interface InspectInput {
+  readonly path: string;
+  /** Private directory for the copy of the index */
+  readonly scratch: string;
+  readonly includeUntracked: boolean;
+  /** Absolute paths of files and directories that travel though git does not track them, ignored or not */
+  readonly include?: readonly string[];
+  /** A branch that only the guest gets: the tree is as if it were checked out */
+  readonly branch?: GuestBranch;
+  readonly signal: AbortSignal;
+  /** How long to wait for another git that changes the index; 10 seconds when absent */
+  readonly lockTimeoutMs?: number;
+}
+
+const maxAttempts = 3;
+
+/**
+ * Reads the state of the git working tree that a path belongs to.
+ *
+ * The repository is only read, through a copy of its index, so that a `git add` under way in it cannot show half
+ * of itself. Index and HEAD are the same before and after the files were looked at; since each file is sent only
+ * if it is still as it was then, what arrives has been there at one moment. Refuses what cannot travel.
+ */
+export async function inspectTree(exec: Exec, input: InspectInput): Promise<WorkingTree> {
+  for (let attempt = 1; attempt <= maxAttempts; attempt++) {
+    const scratch = join(input.scratch, String(attempt));
+    await mkdir(scratch, { mode: 0o700 });
+    const tree = await inspectOnce(exec, { ...input, scratch });
+    if (tree) return tree;
+  }
+  throw new BangerError('busy', `Git keeps changing "${input.path}" while it is being read`, {
+    hint: 'Let the program that does so finish, and try again',
+  });
+}
+
+/** Undefined when somebody changed index or HEAD meanwhile. */
+async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree | undefined> {
+  const { scratch, signal } = input;
+  const found = await findRepository(exec, input.path, signal);
+  const repository = input.branch ? await onGuestBranch(found, input.branch) : found;
+  const { git, topLevel } = repository;
+  const include = await resolveIncludes(topLevel, input.include ?? []);
+  await waitForQuiet(repository, { signal, timeoutMs: input.lockTimeoutMs });
+  const before = await repositoryStamp(found, found);
+
+  const indexCopy = await copyIndex(repository.paths.index, scratch);
+  // A path that does not exist stands for an empty index.
+  const env = { GIT_INDEX_FILE: indexCopy ?? join(scratch, 'no-index') };
+  const [listed, early] = await Promise.all([
+    git(['ls-files', '-s', '-v', '-z'], { env }),
+    // What is in a submodule is not ours to include; without that there is nothing to wait for.
+    include.length === 0 ? findUntracked(repository, { ...input, include }, env) : undefined,
+  ]);
+  const entries = parseEntries(listed.stdout);
+  const submodules = await findSubmodules(repository, entries, {
+    scratch,
+    inspect: (path, own) => {
+      const inner = (input.include ?? []).filter((each) => isBelow(each, path) && each !== path);
+      return inspectTree(exec, { ...input, path, scratch: own, include: inner, branch: undefined });
+    },
+  });
+  const links = submodules.submodules.map(({ path }) => path);
+  const outer = include.filter((path) => !links.some((link) => isBelow(path, link)));
+  const others = early ?? (await findUntracked(repository, { ...input, include: outer }, env));
+
+  const names = new Set([...entries.map((entry) => entry.path), ...others.added]);
+  const paths = [...names].filter(isTreePath);
+  const [{ files, special, changed }, state, filtered, leftBehind] = await Promise.all([
+    lookAtFiles(repository, paths, { env, signal }),
+    readRepositoryState(repository),
+    filteredPaths(
+      repository,
+      entries.map((entry) => entry.path),
+      env,
+    ),
+    countLeftBehind(repository),
+  ]);
+  if ((await repositoryStamp(found)) !== before) return undefined;
+
+  const changes = parseChanged(changed.stdout);
+  const unsure = new Set([...changes.keys(), ...filtered, ...others.added]);
+  for (const entry of entries) {
+    if (entry.stage > 0 || entry.isAssumedUnchanged || entry.isSkipped) unsure.add(entry.path);
+  }
+  const inner = submodules.submodules.flatMap(({ tree }) => (tree ? [tree] : []));
+  const total = (count: (tree: WorkingTree) => number): number =>
+    inner.reduce((sum, tree) => sum + count(tree), 0);
+  const tree: WorkingTree = {
+    repository,
+    state,
+    indexCopy,
+    entries,
+    files,
+    submodules: submodules.submodules,
+    unsure,
+    touched: new Set([...changes].flatMap(([path, status]) => (status === 'M' ? [path] : []))),
+    untracked: others.untracked + total((tree) => tree.untracked),
+    ignored: others.ignored + total((tree) => tree.ignored),
+    leftBehind,
+    warnings: [
+      ...state.warnings,
+      ...others.warnings,
+      ...special.map((path) => `"${displayPath(path)}" is neither file nor symlink now and stays behind`),
+      ...[...names].filter((path) => !isTreePath(path)).map(forbiddenWarning),
+      ...(filtered.length > 0 ? [filterWarning(filtered)] : []),
+      ...submodules.warnings,
+    ],
+  };
+  return switchTree(tree, { from: found.head, scratch, signal });
+}
+
+async function lookAtFiles(
+  { git, topLevel }: Repository,
+  paths: readonly RawPath[],
+  { env, signal }: { readonly env: GitVariables; readonly signal: AbortSignal },
+): Promise<TreeFiles & { readonly changed: ExecOutput }> {
+  const found = await statTreeFiles(topLevel, paths, signal);
+  // After the look at the files: one that changes in between is found here, one that changes later as it is sent.
+  // Looking into submodules, git would run what their repositories are set to run.
+  const changed = await git(['diff-files', '--name-status', '--ignore-submodules=all', '-z'], { env });
+  return { ...found, changed };
+}
+
+/** Throws what `prepare` would throw for these paths before it touches a guest; nothing else happens. */
+export async function checkTree(
+  exec: Exec,
+  { path, include = [], signal }: Pick<InspectInput, 'path' | 'include' | 'signal'>,
+): Promise<Repository> {
+  const repository = await findRepository(exec, path, signal);
+  await resolveIncludes(repository.topLevel, include);
+  return repository;
+}
+
+function filterWarning(filtered: readonly RawPath[]): string {
+  const names = filtered.slice(0, 3).map((path) => `"${displayPath(path)}"`);
+  const more = filtered.length > names.length ? ` and ${filtered.length - names.length} more` : '';
+  const verb = filtered.length === 1 ? 'goes' : 'go';
+  return `${names.join(', ')}${more} ${verb} through a git filter of this host, such as LFS: sent as in the working tree, and committed in the guest without it`;
+}
+
+function forbiddenWarning(path: RawPath): string {
+  return `"${displayPath(path)}" would be part of the guest's own repository and stays behind`;
+}

@@ -1,0 +1,54 @@
+import { lstat } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { BangerError, errnoOf } from '../../../errors.ts';
+import { readHead, type Head, type Repository } from './repository.ts';
+import { stampOf } from './tree-files.ts';
+
+/** How long a program that changes the index may take before we give up. */
+const lockWaitMs = 10_000;
+const lockPollMs = 100;
+
+export interface WaitOptions {
+  readonly signal: AbortSignal;
+  /** How long to wait for git; 10 seconds when absent */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Waits until no git changes the index of a repository. While one does, files of the tree and index belong to
+ * different states. Throws `busy` when it takes too long; a lock that nobody holds any more is not ours to remove.
+ */
+export async function waitForQuiet(
+  { paths, topLevel }: Repository,
+  { signal, timeoutMs = lockWaitMs }: WaitOptions,
+): Promise<void> {
+  const lock = `${paths.index}.lock`;
+  const end = performance.now() + timeoutMs;
+  while ((await stampAt(lock)) !== undefined) {
+    if (performance.now() > end) {
+      throw new BangerError('busy', `Another git is at work in "${topLevel}": "${lock}" exists`, {
+        hint: `Wait until it has finished; if none runs, it was killed: rm ${lock}`,
+      });
+    }
+    await delay(lockPollMs, undefined, { signal });
+  }
+}
+
+/** What tells whether a repository is still as it was: its index and HEAD. `known`: a HEAD that was read just now. */
+export async function repositoryStamp({ git, paths }: Repository, known?: Head): Promise<string> {
+  const [index, lock, { head, branch }] = await Promise.all([
+    stampAt(paths.index),
+    stampAt(`${paths.index}.lock`),
+    known ?? readHead(git),
+  ]);
+  return JSON.stringify([index, lock, head, branch]);
+}
+
+async function stampAt(path: string): Promise<string | undefined> {
+  try {
+    return stampOf(await lstat(path, { bigint: true }));
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}

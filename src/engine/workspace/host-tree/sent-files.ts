@@ -1,0 +1,120 @@
+import { createHash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import type { IndexEntry } from './index-entries.ts';
+import type { WorkingTree } from './inspect-tree.ts';
+import type { SentFile } from '../sending/manifest.ts';
+import { splitRaw, type RawPath } from './raw-path.ts';
+import type { Repository } from './repository.ts';
+import type { GitVariables } from './scratch-objects.ts';
+import type { TreeFile } from './tree-files.ts';
+
+/** A file as an index has it. */
+export type ListedFile = Pick<SentFile, 'mode' | 'oid'> & { readonly path: RawPath };
+
+/** What is in the index that `env` names, which has no conflicts. */
+export async function listIndex({ git }: Repository, env: GitVariables): Promise<ListedFile[]> {
+  const listed = await git(['ls-files', '-s', '-z'], { env });
+  return splitRaw(listed.stdout).map((line) => {
+    const [, mode, oid, path] = /^(\d{6}) ([0-9a-f]{40,64}) 0\t([^]+)$/.exec(line) ?? [];
+    return { path: path!, mode: mode!, oid: oid! };
+  });
+}
+
+/** The files of a working tree of which git's tree is known. */
+export function sentFiles(tree: WorkingTree, listed: readonly ListedFile[]): Map<RawPath, SentFile> {
+  const found = new Map(tree.files.map((file) => [file.path, file]));
+  return new Map(
+    listed.map(({ path, mode, oid }) => [path, sentFile({ mode, oid }, found.get(path))] as const),
+  );
+}
+
+function sentFile(entry: Pick<SentFile, 'mode' | 'oid'>, file: TreeFile | undefined): SentFile {
+  if (!file) return entry;
+  return { ...entry, permissions: file.mode, sizeBytes: file.sizeBytes, stamp: file.stamp };
+}
+
+export interface Substitution {
+  readonly env: GitVariables;
+  readonly files: ReadonlyMap<RawPath, SentFile>;
+  /** What is to be in the tree instead; undefined: nothing */
+  readonly kept: ReadonlyMap<RawPath, SentFile | undefined>;
+}
+
+/** Makes a tree in which some files are as they were sent before: those that the guest has changed since. */
+export async function substituteFiles(
+  { repository: { git, objectFormat } }: WorkingTree,
+  { env, files, kept }: Substitution,
+): Promise<{ baseTree: string; files: Map<RawPath, SentFile> }> {
+  const none = '0'.repeat(objectFormat === 'sha256' ? 64 : 40);
+  const lines = [...kept].map(([path, file]) => `${file?.mode ?? 0} ${file?.oid ?? none} 0\t${path}\0`);
+  // Removals first: a directory may be in the way of a file.
+  lines.sort((a, b) => Number(b.startsWith('0 ')) - Number(a.startsWith('0 ')));
+  await git(['update-index', '--replace', '-z', '--index-info'], {
+    env,
+    input: Buffer.from(lines.join(''), 'latin1'),
+  });
+  const written = await git(['write-tree', '--missing-ok'], { env });
+  const listed = new Set(splitRaw((await git(['ls-files', '-z'], { env })).stdout));
+  const all = [...files, ...kept].filter(([path, file]) => file && listed.has(path));
+  return { baseTree: written.stdout.toString('latin1').trim(), files: new Map(all as [RawPath, SentFile][]) };
+}
+
+/** Whether git may give two different files the same name: it converts line ends, or expands keywords. */
+export async function convertsContent({ repository, entries }: WorkingTree): Promise<boolean> {
+  const { config, paths } = repository;
+  const autocrlf = config.get('core.autocrlf')?.at(-1);
+  if (autocrlf !== undefined && autocrlf !== 'false') return true;
+  if (config.has('core.attributesfile')) return true;
+  if (entries.some(({ path }) => path === '.gitattributes' || path.endsWith('/.gitattributes'))) return true;
+  return stat(paths.attributes).then(
+    ({ size }) => size > 0,
+    () => false,
+  );
+}
+
+/** Tells one index from the next by what the user sees of it, not by what git has noted about files. */
+export async function describeIndex(tree: WorkingTree): Promise<string | undefined> {
+  if (tree.indexCopy === undefined) return undefined;
+  const hash = createHash('sha256');
+  for (const { path, mode, oid, stage, isSkipped, isAssumedUnchanged } of tree.entries) {
+    const marks = `${isSkipped ? 'S' : ''}${isAssumedUnchanged ? 'h' : ''}`;
+    hash.update(`${mode} ${oid} ${stage} ${marks}\t${path}\0`, 'latin1');
+  }
+  hash.update((await intendedPaths(tree)).join('\0'), 'latin1');
+  return hash.digest('hex');
+}
+
+/** Index entries of paths where the index has something else than the file; see `Manifest`. */
+export function describeStaged(
+  entries: readonly Pick<IndexEntry, 'path' | 'mode' | 'oid' | 'stage'>[],
+  files: ReadonlyMap<RawPath, Pick<SentFile, 'mode' | 'oid'>>,
+): Record<RawPath, string> {
+  const found = new Map<RawPath, string>();
+  for (const { path, mode, oid, stage } of entries) {
+    const entry = `${mode} ${oid} ${stage}`;
+    const before = found.get(path);
+    found.set(path, before === undefined ? entry : `${before},${entry}`);
+  }
+  const odd: [RawPath, string][] = [];
+  for (const [path, entry] of found) {
+    const file = files.get(path);
+    if (!file || entry !== `${file.mode} ${file.oid} 0`) odd.push([path, entry]);
+  }
+  for (const path of files.keys()) if (!found.has(path)) odd.push([path, '']);
+  return Object.fromEntries(odd);
+}
+
+const emptyBlobs = new Set([
+  'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391',
+  '473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813',
+]);
+
+/** Files that are to be added and are not yet: to git's list they look like empty ones that are. */
+async function intendedPaths({ repository, entries, indexCopy }: WorkingTree): Promise<RawPath[]> {
+  const isCandidate = ({ oid, stage }: IndexEntry): boolean => stage === 0 && emptyBlobs.has(oid);
+  if (!entries.some(isCandidate)) return [];
+  const env = { GIT_INDEX_FILE: indexCopy! };
+  return splitRaw(
+    (await repository.git(['diff-files', '--diff-filter=A', '--name-only', '-z'], { env })).stdout,
+  );
+}

@@ -1,0 +1,260 @@
+import { createHash } from 'node:crypto';
+import type { ChangedPath } from '../guest-tree/changes-format.ts';
+import { writeGuestIndex } from './guest-index.ts';
+import { packMissing } from './pack-missing.ts';
+import type { WorkingTree } from '../host-tree/inspect-tree.ts';
+import { hasSamePaths, readTrailer } from './known-paths.ts';
+import type { Manifest, SentFile } from './manifest.ts';
+import { planHistory, type History, type HistoryInput } from './plan-history.ts';
+import { keeping, overwriting, parentsOf, planFiles, type FilePlan } from './plan-update.ts';
+import type { RawPath } from '../host-tree/raw-path.ts';
+import { detachmentFile } from '../host-tree/repository-state.ts';
+import {
+  convertsContent,
+  describeIndex,
+  describeStaged,
+  sentFiles,
+  substituteFiles,
+} from '../host-tree/sent-files.ts';
+import { baseReference } from './ship-submodules.ts';
+import {
+  fileEntry,
+  packEntry,
+  repositoryEntries,
+  sizeOf,
+  textEntry,
+  textsOf,
+  workingEntry,
+  type Shipment,
+} from './shipment.ts';
+import type { Snapshot } from '../host-tree/snapshot.ts';
+import type { TarEntry } from './tar-stream.ts';
+import {
+  updateNames,
+  updateScript,
+  type ChangedText,
+  type GoneText,
+  type ScriptInput,
+} from './update-script.ts';
+
+/** What turns the tree that a guest has into another one. */
+export interface Update extends Shipment {
+  readonly plan: FilePlan;
+  /** HEAD, references or the index change: commits that the guest made would be out of sight */
+  readonly movesHead: boolean;
+  /** What the guest has staged is replaced */
+  readonly setsIndex: boolean;
+  /** The guest's git is wanted to carry it out */
+  readonly needsGit: boolean;
+}
+
+/** What to do where guest and host both changed a file. */
+export type ConflictPolicy = 'stop' | 'overwrite' | 'keep';
+
+/** What an update is made from, as far as the host alone knows it. */
+export interface DraftInput extends Pick<HistoryInput, 'previousHead' | 'fullHistory'> {
+  readonly manifest: Manifest;
+  readonly snapshot: Snapshot;
+}
+
+export interface UpdateInput extends Pick<HistoryInput, 'isHeadLost'> {
+  /** What the guest changed since */
+  readonly changes: readonly ChangedPath[];
+  /** Tells what is in a guest at paths where nothing was sent, and which git does not list: it ignores them */
+  readonly findIgnored: (paths: readonly RawPath[]) => Promise<readonly ChangedPath[]>;
+  readonly policy: ConflictPolicy;
+  readonly token: string;
+}
+
+/** Files that guest and host both changed, when these were to stop the update. */
+export interface Conflicts {
+  readonly conflicts: readonly RawPath[];
+}
+
+/** The part of an update that does not depend on what the guest made of the tree. */
+export interface Draft extends DraftInput {
+  readonly files: ReadonlyMap<RawPath, SentFile>;
+  readonly history: History;
+  /** Of the index; see `Manifest` */
+  readonly index?: string;
+  readonly isIndexSame: boolean;
+  /** Files with the objects that the guest lacks */
+  readonly pack: readonly string[];
+}
+
+/** Begins an update, so that a guest can be asked meanwhile what it changed. */
+export async function draftUpdate(tree: WorkingTree, scratch: string, input: DraftInput): Promise<Draft> {
+  const { manifest, snapshot } = input;
+  const index = await describeIndex(tree);
+  const isIndexSame = index !== undefined && index === manifest.index;
+  const files = sentFiles(tree, snapshot.listed);
+  const history = await planHistory(tree, { ...input, isHeadLost: false });
+  const packed = { manifest, history, withIndex: !isIndexSame, ...snapshot };
+  const pack = await packMissing(tree, scratch, packed);
+  return { ...input, files, history, index, isIndexSame, pack };
+}
+
+/**
+ * Works out what a guest lacks of a working tree: files that differ from what was sent before, and the objects and
+ * references that git in the guest needs for them. The guest's other files stay as they are, ignored ones always.
+ */
+export async function buildUpdate(
+  tree: WorkingTree,
+  scratch: string,
+  { draft, ...input }: UpdateInput & { readonly draft: Draft },
+): Promise<Update | Conflicts> {
+  const { manifest, snapshot } = draft;
+  let { baseTree } = snapshot;
+  let { files, history, pack } = draft;
+  const before = manifest.files;
+  const ignored = await input.findIgnored(newPaths(before, files, input.changes));
+  const compared = planFiles({
+    before,
+    after: files,
+    guest: [...input.changes, ...ignored],
+    converts: await convertsContent(tree),
+  });
+  if (input.policy === 'stop' && compared.conflicts.length > 0) return { conflicts: compared.conflicts };
+  const plan = input.policy === 'overwrite' ? overwriting(compared, files) : keeping(compared);
+  if (plan.conflicts.length > 0) {
+    const kept = new Map(plan.conflicts.map((path) => [path, before.get(path)] as const));
+    ({ baseTree, files } = await substituteFiles(tree, { env: snapshot.baseEnv, files, kept }));
+  }
+  if (input.isHeadLost || baseTree !== snapshot.baseTree) {
+    if (input.isHeadLost) history = await planHistory(tree, { ...draft, isHeadLost: true });
+    const packed = { manifest, history, withIndex: !draft.isIndexSame, env: snapshot.env, baseTree };
+    pack = await packMissing(tree, scratch, packed);
+  }
+  return assemble(tree, scratch, { ...draft, ...input, baseTree, files, history, pack, plan });
+}
+
+/** Paths that a guest was sent nothing to, and of which it has said nothing; directories on the way there, too. */
+function newPaths(
+  before: Manifest['files'],
+  after: Manifest['files'],
+  changes: readonly ChangedPath[],
+): RawPath[] {
+  const known = new Set([...before.keys(), ...changes.map(({ path }) => path)]);
+  const added = [...after.keys()].filter((path) => !before.has(path));
+  if (added.length === 0) return [];
+  for (const parent of [...before.keys()].flatMap(parentsOf)) known.add(parent);
+  const paths = new Set(added.flatMap((path) => [path, ...parentsOf(path)]));
+  // Below what was sent as a file or symlink there is nothing, unless the guest has said so.
+  return [...paths].filter(
+    (path) => !known.has(path) && !parentsOf(path).some((parent) => before.has(parent)),
+  );
+}
+
+interface Parts extends Draft, UpdateInput {
+  readonly baseTree: string;
+  readonly plan: FilePlan;
+}
+
+async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promise<Update> {
+  const { repository } = tree;
+  const { manifest, plan, files, baseTree, history, index, isIndexSame, pack } = parts;
+  const indexFile = isIndexSame ? undefined : await writeGuestIndex(tree, scratch);
+  const texts = textsOf(await repositoryEntries(tree, { baseTree, shallowEnds: history.ends, pack: [] }));
+  const difference = compareTexts(parts.isHeadLost ? undefined : manifest.texts, texts);
+
+  const script = updateScript({
+    plan,
+    permissionsOf: (path) => files.get(path)!.permissions!,
+    directories: new Set([...files.keys()].flatMap(parentsOf)),
+    baseTree,
+    knownPaths: await movedPaths(tree, { ...parts, indexFile }),
+    ...difference,
+    shallowEnds: history.newEnds,
+    deepened: history.deepened,
+    endsShallowness: parts.fullHistory,
+    index: isIndexSame ? 'same' : indexFile ? 'sent' : 'none',
+    token: parts.token,
+  });
+  const wanted = tree.files.filter((file) => plan.write.has(file.path));
+  const entries: TarEntry[] = [
+    textEntry(updateNames.script, script),
+    ...wanted.map((file) => workingEntry(repository.topLevel, file)),
+    ...(await Promise.all(pack.map((file) => packEntry(file)))),
+    ...difference.changedTexts.map(({ path, next }) => textEntry(next, latin1(texts[path]!))),
+    ...(indexFile ? [await fileEntry(updateNames.index, indexFile, 0o644)] : []),
+  ];
+  return {
+    entries,
+    fileCount: wanted.length,
+    totalBytes: sizeOf(entries),
+    baseTree,
+    plan,
+    movesHead: difference.references.length > 0 || difference.head !== undefined || !isIndexSame,
+    needsGit: difference.references.length > 0 || difference.head !== undefined,
+    setsIndex: !isIndexSame,
+    manifest: {
+      baseTree,
+      files,
+      commits: history.commits,
+      index,
+      staged: describeStaged(tree.entries, files),
+      texts,
+    },
+  };
+}
+
+/** What becomes of what the guest knows of the paths of its index; undefined: it knows nothing of the new ones. */
+async function movedPaths(
+  tree: WorkingTree,
+  { manifest, files, indexFile }: Pick<Parts, 'manifest' | 'files'> & { readonly indexFile?: string },
+): Promise<ScriptInput['knownPaths']> {
+  const isSame =
+    files.size === manifest.files.size && [...files.keys()].every((path) => manifest.files.has(path));
+  if (!isSame || !hasSamePaths({ entries: tree.entries, files })) return undefined;
+  return { previousBase: manifest.baseTree, trailer: indexFile && (await readTrailer(indexFile)) };
+}
+
+interface TextDifference {
+  readonly references: readonly (readonly [name: string, oid: string])[];
+  readonly head?: string;
+  readonly changedTexts: readonly ChangedText[];
+  readonly goneTexts: readonly GoneText[];
+}
+
+/** Those that are not just files to be replaced. */
+const specialTexts = new Set(['packed-refs', 'HEAD', 'shallow', detachmentFile]);
+
+function compareTexts(known: Manifest['texts'], texts: Readonly<Record<string, string>>): TextDifference {
+  // Of a guest's own files nobody knows which are ours.
+  const before = known ?? texts;
+  const plain = (path: string): boolean => !specialTexts.has(path);
+  const was = parseReferences(known?.['packed-refs']);
+  const now = parseReferences(texts['packed-refs']);
+  const changed = [...now].filter(([name, oid]) => was.get(name) !== oid);
+  // A branch that the host has left stays, and what the guest may have made of it.
+  const gone = [...was.keys()].filter((name) => !now.has(name) && !name.startsWith('refs/heads/'));
+  return {
+    references: [...changed, ...gone.map((name) => [name, ''] as const)],
+    head: known?.['HEAD'] === texts['HEAD'] ? undefined : texts['HEAD'],
+    changedTexts: Object.keys(texts)
+      .filter((path) => plain(path) && texts[path] !== before[path])
+      .map((path, count) => ({ path, before: sha256(before[path]), next: `${updateNames.text}-${count}` })),
+    goneTexts: Object.keys(before)
+      .filter((path) => plain(path) && !(path in texts))
+      .map((path) => ({ path, before: sha256(before[path])! })),
+  };
+}
+
+/** Of `packed-refs`, without the one that the script sets by itself. */
+function parseReferences(text = ''): Map<string, string> {
+  const references = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const [, oid, name] = /^([0-9a-f]{40,64}) (.+)$/.exec(line) ?? [];
+    if (oid && name && name !== baseReference) references.set(name, oid);
+  }
+  return references;
+}
+
+function latin1(text: string): Buffer {
+  return Buffer.from(text, 'latin1');
+}
+
+function sha256(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  return createHash('sha256').update(latin1(text)).digest('hex');
+}

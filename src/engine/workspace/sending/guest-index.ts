@@ -1,0 +1,51 @@
+import { copyFile, stat, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { WorkingTree } from '../host-tree/inspect-tree.ts';
+
+/**
+ * The index as the guest gets it: in one file and without caches of this host, all else as the user left it. Git on
+ * either side reads only files that do not have the time and size which the index has of them.
+ */
+export async function writeGuestIndex(tree: WorkingTree, scratch: string): Promise<string | undefined> {
+  if (tree.indexCopy === undefined) return undefined;
+  const copy = join(scratch, 'guest-index');
+  await copyFile(tree.indexCopy, copy);
+  const { mtimeMs } = await stat(tree.indexCopy);
+  await utimes(copy, mtimeMs / 1000, mtimeMs / 1000);
+  const env = { GIT_INDEX_FILE: copy };
+  await tree.repository.git(['update-index', '-z', '--index-info'], { env, input: touchedEntries(tree) });
+  await tree.repository.git(['update-index', '-q', '--unmerged', '--refresh', '--force-write-index'], {
+    env,
+  });
+  return copy;
+}
+
+/**
+ * Entries whose files changed, without the sizes and times of old: a change can leave these as they were, which git
+ * tells by the inode only.
+ */
+function touchedEntries({ entries, touched }: WorkingTree): Buffer {
+  const lines = entries
+    .filter((entry) => entry.stage === 0 && !entry.isSkipped && !entry.isAssumedUnchanged)
+    .filter((entry) => touched.has(entry.path))
+    .map(({ mode, oid, path }) => `${mode} ${oid} 0\t${path}\0`);
+  return Buffer.from(lines.join(''), 'latin1');
+}
+
+/** An index as `knownIndexName` is to be: where the user told git not to look at a file, a copy without that. */
+export async function writeKnownIndex(
+  { entries, repository }: WorkingTree,
+  indexFile: string | undefined,
+): Promise<string | undefined> {
+  const marked = entries.filter(({ stage, isSkipped, isAssumedUnchanged }) => {
+    return stage === 0 && (isSkipped || isAssumedUnchanged);
+  });
+  if (indexFile === undefined || marked.length === 0) return indexFile;
+  const copy = `${indexFile}-known`;
+  await copyFile(indexFile, copy);
+  const input = Buffer.from(marked.map(({ path }) => `${path}\0`).join(''), 'latin1');
+  for (const mark of ['--no-skip-worktree', '--no-assume-unchanged']) {
+    await repository.git(['update-index', mark, '-z', '--stdin'], { env: { GIT_INDEX_FILE: copy }, input });
+  }
+  return copy;
+}

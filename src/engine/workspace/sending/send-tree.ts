@@ -1,0 +1,179 @@
+import { Readable } from 'node:stream';
+import { BangerError } from '../../../errors.ts';
+import type { Guest } from '../../guest.ts';
+import { failpoint } from '../../failpoints.ts';
+import type { Operation } from '../../operations.ts';
+import { lastLine } from '../guest-tree/guest-git.ts';
+import type { Shipment } from './shipment.ts';
+import { tarStream, type TarEntry } from './tar-stream.ts';
+import { updateNames } from './update-script.ts';
+
+export interface GuestPlace {
+  readonly guest: Guest;
+  readonly guestPath: string;
+  readonly vmName: string;
+}
+
+/**
+ * Takes back what an interrupted `prepare` left beside the path, then says what is at the path, and whether an update
+ * of it was begun. The toolbox's shell runs it, and the programs in it are the toolbox's, whatever the image has.
+ */
+const lookScript = `
+path=$1
+if [ ! -e "$path" ] && [ -e "$path.banger-old" ]; then mv "$path.banger-old" "$path" || exit; fi
+[ ! -f "$path/${updateNames.archive}" ] || echo unfinished
+if [ ! -e "$path" ] && [ ! -L "$path" ]; then echo missing
+elif [ -d "$path" ] && [ -z "$(ls -A "$path")" ]; then echo empty
+else echo present
+fi
+`;
+
+const unpackScript = `
+rm -rf "$1.banger-new" && mkdir -p "$1.banger-new" && exec tar -x -f - -C "$1.banger-new"
+`;
+
+/** Between the two moves there is no tree at the path; `lookScript` ends that state if this is interrupted in it. */
+const swapScript = `
+path=$1
+rm -rf "$path.banger-old" || exit
+if [ -e "$path" ] || [ -L "$path" ]; then mv "$path" "$path.banger-old" || exit; fi
+if ! mv "$path.banger-new" "$path"; then
+  [ ! -e "$path.banger-old" ] || mv "$path.banger-old" "$path"
+  exit 1
+fi
+rm -rf "$path.banger-old"
+# Not waited for: what a user does next need not wait either.
+sync </dev/null >/dev/null 2>&1 &
+`;
+
+export interface Look {
+  /** Something is there. An empty directory counts as nothing. */
+  readonly isOccupied: boolean;
+  /** An update of it was begun, and has to be finished before anything else */
+  readonly isUnfinished: boolean;
+}
+
+/** Tells what is where a workspace is to go. */
+export async function lookAt(place: GuestPlace, signal: AbortSignal): Promise<Look> {
+  const words = (await runScript(place, lookScript, { signal })).toString('latin1').trim().split('\n');
+  return { isOccupied: words.includes('present'), isUnfinished: words.includes('unfinished') };
+}
+
+/**
+ * Puts a shipment in the guest's place, all of it or nothing: it is unpacked beside the place and moved there; before
+ * that `commit` is called. Throws `FileChangedError` when a file changed meanwhile.
+ */
+export async function sendTree(
+  place: GuestPlace,
+  shipment: Shipment,
+  { operation, commit }: { readonly operation: Operation; readonly commit: () => Promise<void> },
+): Promise<void> {
+  try {
+    await stream(place, { script: unpackScript, shipment }, operation);
+    await failpoint('tree unpacked');
+    operation.signal.throwIfAborted();
+    await commit();
+    await failpoint('send announced');
+    await runScript(place, swapScript, { signal: operation.signal });
+  } catch (error) {
+    await discard(place);
+    throw error;
+  }
+}
+
+/** Feeds a shipment to a script as a tar stream. Throws `FileChangedError` when a file changed meanwhile. */
+export async function stream(
+  place: GuestPlace,
+  { script, shipment }: { readonly script: string; readonly shipment: Shipment },
+  operation: Operation,
+): Promise<void> {
+  // A stream that fails must end the guest's program too, which would wait for the rest of its input.
+  const stop = new AbortController();
+  let failure: { readonly error: unknown } | undefined;
+  const sending = new SendingProgress(shipment, operation);
+  const content = async function* (): AsyncGenerator<Buffer> {
+    try {
+      yield* tarStream(sending.entries());
+    } catch (error) {
+      failure = { error };
+      stop.abort();
+      throw error;
+    }
+  };
+  // Whoever reads it throws into it when the guest is gone, which is no failure of the content.
+  const pieces = async function* (): AsyncGenerator<Buffer> {
+    for await (const piece of content()) {
+      yield piece;
+      sending.note(piece.length);
+    }
+  };
+  try {
+    await runScript(place, script, {
+      signal: AbortSignal.any([operation.signal, stop.signal]),
+      input: Readable.from(pieces(), { objectMode: false, highWaterMark: 1024 * 1024 }),
+    });
+  } catch (error) {
+    throw failure ? failure.error : error;
+  }
+  if (failure) throw failure.error;
+}
+
+/** Tells an operation how much of a shipment's content is behind, also within a large file. */
+class SendingProgress {
+  readonly #shipment: Shipment;
+  readonly #operation: Operation;
+  /** Content of the entries before the current one, and of that one */
+  #done = 0;
+  #currentBytes = 0;
+  /** Since the current entry was begun, headers included */
+  #sinceBytes = 0;
+
+  constructor(shipment: Shipment, operation: Operation) {
+    this.#shipment = shipment;
+    this.#operation = operation;
+  }
+
+  *entries(): Generator<TarEntry> {
+    for (const entry of this.#shipment.entries) {
+      const { content } = entry;
+      this.#sinceBytes = 0;
+      this.#currentBytes =
+        content.kind === 'file' ? content.sizeBytes : content.kind === 'bytes' ? content.bytes.length : 0;
+      this.#tell();
+      yield entry;
+      this.#done += this.#currentBytes;
+    }
+    this.#currentBytes = 0;
+    this.#tell();
+  }
+
+  note(bytes: number): void {
+    this.#sinceBytes += bytes;
+    this.#tell();
+  }
+
+  #tell(): void {
+    const done = this.#done + Math.min(this.#sinceBytes, this.#currentBytes);
+    this.#operation.progress({ done, total: this.#shipment.totalBytes, unit: 'bytes' });
+  }
+}
+
+/** Removes what was not put in place. */
+async function discard({ guest, guestPath }: GuestPlace): Promise<void> {
+  // The operation's own signal may be what ended it. What stays is removed by the next `prepare`.
+  await guest
+    .runToolbox(['rm', '-rf', `${guestPath}.banger-new`], { signal: AbortSignal.timeout(10_000) })
+    .catch(() => undefined);
+}
+
+export async function runScript(
+  { guest, guestPath, vmName }: GuestPlace,
+  script: string,
+  options: { readonly signal: AbortSignal; readonly input?: Readable },
+): Promise<Buffer> {
+  const output = await guest.runToolbox(['sh', '-c', script, 'banger', guestPath], options);
+  if (output.exit.code === 0) return output.stdout;
+  throw new BangerError('command_failed', `VM "${vmName}" cannot hold "${guestPath}"${lastLine(output)}`, {
+    hint: `See how much room there is with: banger vm exec ${vmName} -- df -h`,
+  });
+}

@@ -1,0 +1,111 @@
+import { BangerError } from '../../../errors.ts';
+import type { GuestOutput } from '../../guest.ts';
+import { failpoint } from '../../failpoints.ts';
+import { uncancellable, type Operation } from '../../operations.ts';
+import type { Update } from './build-update.ts';
+import { guestGitSettings } from '../guest-tree/changes-script.ts';
+import { lastLine } from '../guest-tree/guest-git.ts';
+import { stream, type GuestPlace } from './send-tree.ts';
+import { updateNames } from './update-script.ts';
+
+/** Git at work in the guest would write its own index over ours. */
+const gitAtWork = 75;
+
+const uploadScript = `
+cd "$1" && rm -f ${updateNames.part} && exec cat >${updateNames.part}
+`;
+
+/**
+ * Until the archive has its name nothing has happened; from then on it will, whoever is killed: the next to come
+ * carries it out. So what it holds is on the disk before.
+ */
+const carryOutScript = `
+trap '' HUP TERM INT PIPE
+cd "$1" || exit
+shift
+if [ -e .git/index.lock ]; then exit ${gitAtWork}; fi
+sync ${updateNames.part} 2>/dev/null || sync
+mv -f ${updateNames.part} ${updateNames.archive} || exit
+tar -x -f ${updateNames.archive} ${updateNames.script} && sh ${updateNames.script} . "$@"
+`;
+
+/** Carries out what was begun, and prints the token of the last sending that is in place. */
+const finishScript = `
+trap '' HUP TERM INT PIPE
+cd "$1" 2>/dev/null || exit 0
+shift
+rm -f ${updateNames.part}
+if [ -f ${updateNames.archive} ]; then
+  tar -x -f ${updateNames.archive} ${updateNames.script} && sh ${updateNames.script} . "$@" >&2 || exit
+fi
+[ ! -f ${updateNames.sent} ] || cat ${updateNames.sent}
+`;
+
+/** How long a guest may take to move files about. */
+const carryOutTimeoutMs = 15 * 60_000;
+
+/**
+ * Brings a guest's workspace from one state to the next. Files arrive beside it first; `commit` is called when all
+ * are there, before any is put in place. From then on it is not cancelled.
+ *
+ * Throws `FileChangedError` when a file changed meanwhile; the workspace is as it was then.
+ */
+export async function sendUpdate(
+  place: GuestPlace & { readonly git: string },
+  update: Update,
+  { operation, commit }: { readonly operation: Operation; readonly commit: () => Promise<void> },
+): Promise<void> {
+  try {
+    await stream(place, { script: uploadScript, shipment: update }, operation);
+    await failpoint('update arrived');
+    operation.signal.throwIfAborted();
+    await commit();
+  } catch (error) {
+    await place.guest
+      .runToolbox(['rm', '-f', `${place.guestPath}/${updateNames.part}`], {
+        signal: AbortSignal.timeout(10_000),
+      })
+      .catch(() => undefined);
+    throw error;
+  }
+  await failpoint('send announced');
+  await run(place, carryOutScript, uncancellable(operation).signal);
+}
+
+/** Finishes an update that was interrupted. Returns the token of what is in place; undefined when there is none. */
+export async function finishUpdate(
+  place: GuestPlace & { readonly git: string },
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const token = (await run(place, finishScript, signal)).toString('latin1').trim();
+  return /^[0-9a-f-]{36}$/.test(token) ? token : undefined;
+}
+
+async function run(
+  { guest, guestPath, vmName, git }: GuestPlace & { readonly git: string },
+  script: string,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const output = await guest.runToolbox(['sh', '-c', script, 'banger', guestPath, git, ...guestGitSettings], {
+    signal: AbortSignal.any([signal, AbortSignal.timeout(carryOutTimeoutMs)]),
+  });
+  if (output.exit.code === 0) return output.stdout;
+  if (output.exit.code === gitAtWork) {
+    throw new BangerError('busy', `git is at work in "${guestPath}" in VM "${vmName}"`, {
+      hint: `Let it finish, or if it was killed: banger vm exec ${vmName} -- rm ${guestPath}/.git/index.lock`,
+    });
+  }
+  throw new BangerError(
+    'command_failed',
+    `"${guestPath}" in VM "${vmName}" is partly updated: that stopped${complaint(output)}`,
+    {
+      hint: `See how much room there is: banger vm exec ${vmName} -- df -h; the next prepare or export goes on`,
+    },
+  );
+}
+
+/** What git complained about, without its advice; else the last that was said. */
+function complaint(output: GuestOutput): string {
+  const line = output.stderr.split('\n').find((each) => /^(?:fatal|error): /.test(each));
+  return line === undefined ? lastLine(output) : `: ${line.slice(0, 300)}`;
+}

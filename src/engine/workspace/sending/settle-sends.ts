@@ -1,0 +1,111 @@
+import { errorText } from '../../../errors.ts';
+import type { Database } from '../../../state/database.ts';
+import { vmPaths } from '../../../state/layout.ts';
+import type { Vm } from '../../../state/vms.ts';
+import {
+  beginSend,
+  endSend,
+  listSends,
+  listWorkspaces,
+  type WorkspaceSend,
+} from '../../../state/workspaces.ts';
+import type { WorkspaceContext } from '../../context.ts';
+import type { Guest } from '../../guest.ts';
+import { ensureGuestGit } from '../guest-tree/guest-git.ts';
+import { forgetManifests, writeManifest, type Manifest, type ManifestPlace } from './manifest.ts';
+import { lookAt } from './send-tree.ts';
+import { finishUpdate } from './send-update.ts';
+
+type SettleContext = Pick<WorkspaceContext, 'layout' | 'db' | 'log' | 'assets'>;
+
+/** Records that a tree is about to be put in place, so that whoever comes next can find out whether it was. */
+export async function announceSend(
+  { db, layout }: Pick<SettleContext, 'db' | 'layout'>,
+  send: WorkspaceSend,
+  manifest: Manifest,
+): Promise<void> {
+  await writeManifest(manifestPlace(layout, send.workspace), send.token, manifest);
+  beginSend(db, send);
+}
+
+/** Records that it is. */
+export async function concludeSend(
+  { db, layout }: Pick<SettleContext, 'db' | 'layout'>,
+  send: WorkspaceSend,
+  isInPlace: boolean,
+): Promise<void> {
+  endSend(db, send, isInPlace);
+  const { vmId, guestPath } = send.workspace;
+  const known = listWorkspaces(db, vmId).find((each) => each.guestPath === guestPath);
+  await forgetManifests(manifestPlace(layout, send.workspace), known?.token);
+}
+
+export function manifestPlace(
+  layout: WorkspaceContext['layout'],
+  { vmId, guestPath }: { readonly vmId: string; readonly guestPath: string },
+): ManifestPlace {
+  return { directory: vmPaths(layout, vmId).manifests, guestPath };
+}
+
+/**
+ * Finishes what an interrupted sending to a place in a running VM left: an update that was begun is carried out, and
+ * what is in place is recorded. The caller holds the lock of the VM's workspaces.
+ */
+export async function settleSend(
+  context: SettleContext,
+  { vm, guest, guestPath }: { readonly vm: Vm; readonly guest: Guest; readonly guestPath: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const send = listSends(context.db, vm.id).find(({ workspace }) => workspace.guestPath === guestPath);
+  if (!send) return;
+  const token = await finish(context, { vm, guest, guestPath }, signal);
+  await concludeSend(context, send, token === send.token);
+  const what = token === send.token ? 'the new tree is in place' : 'the tree is the one before';
+  context.log('info', `an interrupted prepare of ${guestPath} in VM ${vm.name} is settled: ${what}`);
+}
+
+async function finish(
+  { assets }: SettleContext,
+  { vm, guest, guestPath }: { readonly vm: Vm; readonly guest: Guest; readonly guestPath: string },
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const place = { guest, guestPath, vmName: vm.name };
+  const { isUnfinished } = await lookAt(place, signal);
+  // Git comes with the next boot only when somebody asks for it.
+  const git = isUnfinished ? await ensureGuestGit({ assets, guest, vmName: vm.name, signal }) : 'git';
+  return finishUpdate({ ...place, git }, signal);
+}
+
+/** Whether there is something to settle in a place; costs next to nothing. */
+export function isSendUnsettled(db: Database, vmId: string, guestPath: string): boolean {
+  return listSends(db, vmId).some(({ workspace }) => workspace.guestPath === guestPath);
+}
+
+/**
+ * Settles before a guest is used by somebody else than `prepare`, so that nobody works in a tree that is half of one
+ * and half of another. Where that does not work, the guest can be used all the same: to see why.
+ */
+export async function settleBeforeUse(
+  context: SettleContext & Pick<WorkspaceContext, 'locks'>,
+  { vm, guest }: { readonly vm: Vm; readonly guest: Guest },
+  signal: AbortSignal,
+): Promise<void> {
+  const { locks, db, log } = context;
+  // A sending that is under way is none that was interrupted, and whoever holds the VM has other things to do.
+  const isBusy = (): boolean => locks.workspace.isTaken(vm.id) || locks.vm.isTaken(vm.id);
+  if (listSends(db, vm.id).length === 0 || isBusy()) return;
+  await locks.workspace.run(vm.id, signal, async () => {
+    for (const { workspace } of listSends(db, vm.id)) {
+      const { guestPath } = workspace;
+      try {
+        await settleSend(context, { vm, guest, guestPath }, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        log(
+          'warn',
+          `an interrupted prepare of ${guestPath} in VM ${vm.name} is not settled: ${errorText(error)}`,
+        );
+      }
+    }
+  });
+}

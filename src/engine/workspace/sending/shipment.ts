@@ -1,0 +1,246 @@
+import { lstat, mkdtemp, readFile, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { errnoOf } from '../../../errors.ts';
+import { knownIndexName, knownPathsName } from '../guest-tree/changes-script.ts';
+import { guestConfigText } from '../host-tree/git-config.ts';
+import { writeGuestIndex, writeKnownIndex } from './guest-index.ts';
+import { writePack } from './guest-pack.ts';
+import { findShallowEnds } from '../host-tree/history.ts';
+import type { WorkingTree } from '../host-tree/inspect-tree.ts';
+import { hostBytes } from '../host-tree/raw-path.ts';
+import { fullHistoryEnds, listCommits } from '../host-tree/known-commits.ts';
+import { hasSameContent, hasSamePaths, readTrailer } from './known-paths.ts';
+import type { Manifest } from './manifest.ts';
+import {
+  baseReference,
+  placed,
+  shipSubmodules,
+  topPlace,
+  worktreeOf,
+  type RepositoryPlace,
+} from './ship-submodules.ts';
+import { describeIndex, describeStaged, sentFiles } from '../host-tree/sent-files.ts';
+import { takeSnapshot, type Snapshot } from '../host-tree/snapshot.ts';
+import type { TarEntry } from './tar-stream.ts';
+import { stampOf, type TreeFile } from '../host-tree/tree-files.ts';
+import { updateNames } from './update-script.ts';
+
+/** Everything that goes into a guest for one working tree. */
+export interface Shipment {
+  /** Files of the tree first, its repository after */
+  readonly entries: readonly TarEntry[];
+  readonly fileCount: number;
+  readonly totalBytes: number;
+  /** Git tree of the files, dirty content included; its objects travel too */
+  readonly baseTree: string;
+  /** For the next time */
+  readonly manifest: Manifest;
+}
+
+/**
+ * Makes the guest's copy of a repository in the scratch directory: an index that says what is staged, a pack
+ * with the latest history and what is staged or dirty, and references, so that the guest needs no git for it.
+ *
+ * New objects go to the scratch directory; the user's repository gets none.
+ */
+export async function buildShipment(
+  tree: WorkingTree,
+  scratch: string,
+  options: ShipmentOptions,
+  place: RepositoryPlace = topPlace,
+): Promise<Shipment> {
+  const { fullHistory, token } = options;
+  const { repository, state } = tree;
+  const { env, baseTree, listed } = options.snapshot ?? (await takeSnapshot(tree, scratch));
+  const files = sentFiles(tree, listed);
+  const shallowEnds = await (fullHistory ? fullHistoryEnds : findShallowEnds)(repository, state.tips);
+  const indexFile = await writeGuestIndex(tree, scratch);
+  const knownIndexFile = await writeKnownIndex(tree, indexFile);
+  const pack = await writePack(tree, scratch, {
+    env,
+    wanted: [...shallowEnds.map((end) => `--shallow ${end}`), repository.head, ...state.tips, baseTree],
+  });
+  const parts = { baseTree, shallowEnds, indexFile, knownIndexFile, pack, worktree: worktreeOf(place) };
+  const submodules = await shipSubmodules(tree, place, async (inner, innerPlace) => {
+    const own = await mkdtemp(join(scratch, 'submodule-'));
+    return buildShipment(inner, own, { ...options, snapshot: undefined }, innerPlace);
+  });
+  const ofRepository = await repositoryEntries(tree, parts);
+  const entries = [
+    ...tree.files.map((file) => placed(workingEntry(repository.topLevel, file), place)),
+    ...submodules.entries,
+    ...ofRepository.map((entry) => placed(entry, place)),
+    ...(place === topPlace ? [textEntry(updateNames.sent, Buffer.from(`${token}\n`))] : []),
+    ...(indexFile && hasSamePaths({ entries: tree.entries, files }) && hasSameContent(tree, files)
+      ? [placed(await knownPathsEntry(baseTree, indexFile), place)]
+      : []),
+  ];
+  const commits = fullHistory
+    ? undefined
+    : [...(await listCommits(repository, tipsOf(tree), shallowEnds)).keys()];
+  const manifest = {
+    baseTree,
+    files,
+    commits,
+    index: await describeIndex(tree),
+    staged: describeStaged(tree.entries, files),
+    texts: textsOf(ofRepository),
+  };
+  const fileCount = tree.files.length + submodules.fileCount;
+  return { entries, fileCount, totalBytes: sizeOf(entries), baseTree, manifest };
+}
+
+/** What the history that travels begins with. */
+export function tipsOf({ repository: { head }, state }: WorkingTree): string[] {
+  return head === undefined ? [...state.tips] : [head, ...state.tips];
+}
+
+export interface ShipmentOptions {
+  /** All commits that HEAD has, not the last ones only */
+  readonly fullHistory: boolean;
+  /** Put in the guest's repository, to tell this sending from others */
+  readonly token: string;
+  /** Of the tree, when it was taken already */
+  readonly snapshot?: Snapshot;
+}
+
+/** Bytes of content. */
+export function sizeOf(entries: readonly TarEntry[]): number {
+  return entries.reduce((total, { content }) => {
+    if (content.kind === 'bytes') return total + content.bytes.length;
+    return total + (content.kind === 'file' ? content.sizeBytes : 0);
+  }, 0);
+}
+
+/** The small files among a repository's entries, by their path in it. */
+export function textsOf(entries: readonly TarEntry[]): Record<string, string> {
+  return Object.fromEntries(
+    entries.flatMap(({ path, content }) =>
+      content.kind === 'bytes' ? [[path.slice('.git/'.length), content.bytes.toString('latin1')]] : [],
+    ),
+  );
+}
+
+export function textEntry(path: string, bytes: Buffer): TarEntry {
+  const mtimeSeconds = Math.floor(Date.now() / 1000);
+  return { path, mode: 0o644, mtimeSeconds, content: { kind: 'bytes', bytes } };
+}
+
+export function packEntry(file: string): Promise<TarEntry> {
+  return fileEntry(`.git/objects/pack/${basename(file)}`, file, 0o444);
+}
+
+export function workingEntry(topLevel: string, file: TreeFile): TarEntry {
+  const { path, mode, mtimeSeconds, sizeBytes, target, stamp } = file;
+  const source = file.source ?? hostBytes(topLevel, path);
+  const content = target
+    ? ({ kind: 'symlink', target, source, stamp } as const)
+    : ({ kind: 'file', sizeBytes, source, stamp } as const);
+  return { path, mode, mtimeSeconds, content };
+}
+
+interface RepositoryParts {
+  readonly baseTree: string;
+  readonly shallowEnds: readonly string[];
+  readonly indexFile?: string;
+  readonly knownIndexFile?: string;
+  readonly pack: readonly string[];
+  /** Where the files are, seen from the repository; absent where git finds them by itself */
+  readonly worktree?: string;
+}
+
+/** A guest's repository, but for the objects that are not in the pack. */
+export async function repositoryEntries(
+  { repository, state }: WorkingTree,
+  { baseTree, shallowEnds, indexFile, knownIndexFile, pack, worktree }: RepositoryParts,
+): Promise<TarEntry[]> {
+  const { head, branch, paths } = repository;
+  const branchReference = branch && (branch.startsWith('refs/') ? branch : `refs/heads/${branch}`);
+  const references = new Map([
+    [baseReference, baseTree],
+    ...state.references.map(({ name, oid }) => [name, oid] as const),
+  ]);
+  if (head && branchReference) references.set(branchReference, head);
+  const now = Math.floor(Date.now() / 1000);
+  const text = (path: string, content: string | Buffer): TarEntry =>
+    textEntry(`.git/${path}`, Buffer.from(content));
+  const directories = [
+    '',
+    'info/',
+    'objects/',
+    'objects/info/',
+    'objects/pack/',
+    'refs/',
+    'refs/heads/',
+    'refs/tags/',
+    ...new Set(state.files.flatMap(({ path }) => (path.includes('/') ? [`${path.split('/')[0]}/`] : []))),
+  ];
+  const [exclude, attributes, sparseCheckout] = await Promise.all(
+    [paths.exclude, paths.attributes, paths.sparseCheckout].map(smallFile),
+  );
+  return [
+    ...directories.map((path): TarEntry => {
+      return { path: `.git/${path}`, mode: 0o755, mtimeSeconds: now, content: { kind: 'directory' } };
+    }),
+    ...(await Promise.all(pack.map(packEntry))),
+    text('config', guestConfigText({ ...repository, worktree })),
+    text(
+      'packed-refs',
+      `# pack-refs with: sorted \n${[...references]
+        .sort(byName)
+        .map(([name, oid]) => `${oid} ${name}\n`)
+        .join('')}`,
+    ),
+    ...(shallowEnds.length > 0 ? [text('shallow', shallowEnds.map((end) => `${end}\n`).join(''))] : []),
+    ...(exclude ? [text('info/exclude', exclude)] : []),
+    ...(attributes ? [text('info/attributes', attributes)] : []),
+    ...(sparseCheckout ? [text('info/sparse-checkout', sparseCheckout)] : []),
+    ...state.files.map(({ path, bytes }) => text(path, bytes)),
+    ...(indexFile ? [await fileEntry('.git/index', indexFile, 0o644)] : []),
+    ...(indexFile && knownIndexFile ? [await knownIndexEntry(indexFile, knownIndexFile, now)] : []),
+    text('HEAD', branchReference ? `ref: ${branchReference}\n` : `${head}\n`),
+  ];
+}
+
+function byName([a]: readonly [string, string], [b]: readonly [string, string]): number {
+  return a < b ? -1 : 1;
+}
+
+/** Git replaces its index, and never writes into it: a second name keeps what it was. */
+async function knownIndexEntry(indexFile: string, knownFile: string, now: number): Promise<TarEntry> {
+  if (knownFile !== indexFile) return fileEntry(`.git/${knownIndexName}`, knownFile, 0o644);
+  const content = { kind: 'link', target: '.git/index' } as const;
+  return { path: `.git/${knownIndexName}`, mode: 0o644, mtimeSeconds: now, content };
+}
+
+async function knownPathsEntry(baseTree: string, indexFile: string): Promise<TarEntry> {
+  return textEntry(`.git/${knownPathsName}`, Buffer.from(`${baseTree} ${await readTrailer(indexFile)}\n`));
+}
+
+export async function fileEntry(path: string, file: string, mode: number): Promise<TarEntry> {
+  const stats = await lstat(file, { bigint: true });
+  return {
+    path,
+    mode,
+    mtimeSeconds: Math.floor(Number(stats.mtimeMs) / 1000),
+    content: {
+      kind: 'file',
+      sizeBytes: Number(stats.size),
+      source: Buffer.from(file),
+      stamp: stampOf(stats),
+    },
+  };
+}
+
+const maxSmallFileBytes = 1024 * 1024;
+
+/** Patterns the user wrote by hand; one that is missing, or too large to be that, does not travel. */
+async function smallFile(path: string): Promise<Buffer | undefined> {
+  try {
+    const stats = await stat(path);
+    return stats.isFile() && stats.size <= maxSmallFileBytes ? await readFile(path) : undefined;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+    throw error;
+  }
+}

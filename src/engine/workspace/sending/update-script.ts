@@ -1,0 +1,229 @@
+import { shellQuote } from '../../../host/shell-quote.ts';
+import { guestGitEnvironment, knownPathsName } from '../guest-tree/changes-script.ts';
+import { parentsOf, type FilePlan } from './plan-update.ts';
+import type { RawPath } from '../host-tree/raw-path.ts';
+
+/** Paths in the guest's repository that belong to an update under way. */
+export const updateNames = {
+  /** What arrives, until all of it has */
+  part: '.git/banger-next.part',
+  /** All of it: from here on it is carried out, by whoever comes next */
+  archive: '.git/banger-next',
+  /** The first member of the archive */
+  script: '.git/banger-update',
+  index: '.git/banger-next-index',
+  /** Followed by a dash and a number */
+  text: '.git/banger-next-text',
+  /** Names the last sending whose files are in place */
+  sent: '.git/banger-sent',
+} as const;
+
+/** A small file of the repository that is gone. What the guest has made of it since is not removed. */
+export interface GoneText {
+  /** Below `.git` */
+  readonly path: string;
+  /** SHA-256 of what was sent before */
+  readonly before: string;
+}
+
+/** One that is another now. What the guest has made of it is not replaced. */
+export interface ChangedText extends Omit<GoneText, 'before'> {
+  /** Absent when there was none */
+  readonly before?: string;
+  /** Where its new content is */
+  readonly next: string;
+}
+
+export interface ScriptInput {
+  readonly plan: Pick<FilePlan, 'write' | 'remove' | 'permissions'>;
+  /** Permission bits of those in `plan.permissions` */
+  readonly permissionsOf: (path: RawPath) => number;
+  /** Directories that the new tree has */
+  readonly directories: ReadonlySet<RawPath>;
+  readonly baseTree: string;
+  /** Absent unless paths stay the same in tree and index, as `knownPathsName` says; `trailer`: of an index that is sent */
+  readonly knownPaths?: { readonly previousBase: string; readonly trailer?: string };
+  /** References that change; an empty name of an object removes one */
+  readonly references: readonly (readonly [name: string, oid: string])[];
+  /** Content of HEAD, when it changes */
+  readonly head?: string;
+  /** Commits that are to count as having no parents, besides those that do so already */
+  readonly shallowEnds: readonly string[];
+  /** Commits whose parents are there, even if they were not before */
+  readonly deepened: readonly string[];
+  /** All of the history travels: nothing is cut any more */
+  readonly endsShallowness: boolean;
+  readonly index: 'same' | 'sent' | 'none';
+  readonly changedTexts: readonly ChangedText[];
+  readonly goneTexts: readonly GoneText[];
+  readonly token: string;
+}
+
+/**
+ * The program that turns the workspace it is run in from one state into the next, for the toolbox's shell: its first
+ * argument is the workspace, the others are git. It may be ended at any point and run again.
+ */
+export function updateScript(input: ScriptInput): Buffer {
+  const { plan, directories, references, head, token } = input;
+  const removed = [...plan.remove];
+  const emptied = new Set(removed.flatMap(parentsOf).filter((path) => !directories.has(path)));
+  const needed = new Set([...plan.write].flatMap(parentsOf));
+  const lines = [
+    functions,
+    ...calls('gone', removed),
+    // Below others first.
+    ...calls('empty', [...emptied].sort().reverse()),
+    ...calls('directory', [...needed].sort()),
+    ...calls('free', [...plan.write]),
+    `tar -x -m -f ${updateNames.archive} || exit`,
+    ...byPermissions(input).flatMap(([mode, paths]) => calls(`permit ${mode}`, paths)),
+    ...shallowLines(input),
+    ...referenceLines(references),
+    ...(head === undefined ? [] : [headLine(head)]),
+    `base ${input.baseTree}`,
+    pathsLine(input),
+    ...input.goneTexts.map(({ path, before }) => `forget ${shellQuote([`.git/${path}`, before])}`),
+    ...input.changedTexts.map(({ path, before, next }) => {
+      return `replace ${shellQuote([`.git/${path}`, before ?? 'absent', next])}`;
+    }),
+    ...(input.index === 'sent' ? [`mv -f ${updateNames.index} .git/index || exit`] : []),
+    ...(input.index === 'none' ? ['gone .git/index'] : []),
+    `sync -f . 2>/dev/null || sync`,
+    `echo ${token} >${updateNames.sent}.new && mv -f ${updateNames.sent}.new ${updateNames.sent} || exit`,
+    `rm -f ${updateNames.archive} ${updateNames.script}`,
+    '',
+  ];
+  return Buffer.from(lines.join('\n'), 'latin1');
+}
+
+const knownPathsFile = `.git/${knownPathsName}`;
+
+/**
+ * What is already done is passed over: it may have been done by a run that was ended. Programs are started for many
+ * files at once, since under emulation that is what takes time.
+ */
+const functions = `
+trap '' HUP TERM INT PIPE
+umask 022
+unset GIT_DIR GIT_WORK_TREE GIT_COMMON_DIR GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES
+export ${Object.entries(guestGitEnvironment)
+  .map(([name, value]) => `${name}=${value}`)
+  .join(' ')}
+cd "$1" || exit
+shift
+gone() {
+  for path; do
+    shift
+    if [ -L "$path" ] || { [ -e "$path" ] && [ ! -d "$path" ]; }; then set -- "$@" "$path"; fi
+  done
+  [ $# = 0 ] || rm -f -- "$@" || exit
+}
+empty() {
+  for path; do
+    shift
+    if [ -d "$path" ] && [ ! -L "$path" ]; then set -- "$@" "$path"; fi
+  done
+  [ $# = 0 ] || rmdir -- "$@" 2>/dev/null || :
+}
+directory() {
+  for path; do
+    if [ ! -d "$path" ] || [ -L "$path" ]; then rm -f -- "$path" && mkdir -- "$path" || exit; fi
+  done
+}
+free() {
+  for path; do
+    if [ -d "$path" ] && [ ! -L "$path" ]; then rm -rf -- "$path" || exit; fi
+  done
+}
+permit() {
+  mode=$1
+  shift
+  for path; do
+    shift
+    if [ -f "$path" ] && [ ! -L "$path" ]; then set -- "$@" "$path"; fi
+  done
+  [ $# = 0 ] || chmod "$mode" -- "$@" || exit
+}
+base() {
+  [ -d .git/refs/banger ] || mkdir -p .git/refs/banger || exit
+  echo "$1" >.git/refs/banger/base.new && mv -f .git/refs/banger/base.new .git/refs/banger/base || exit
+}
+paths() {
+  [ -f ${knownPathsFile} ] && read -r known mark <${knownPathsFile} || return 0
+  case $known in
+    "$1" | "$2") echo "$2 \${3:-$mark}" >${knownPathsFile}.new && mv -f ${knownPathsFile}.new ${knownPathsFile} || exit ;;
+    *) rm -f ${knownPathsFile} || exit ;;
+  esac
+}
+is() {
+  was=absent
+  if [ -e "$1" ]; then was=$(sha256sum <"$1"); fi
+  [ "\${was%% *}" = "$2" ]
+}
+forget() {
+  if is "$1" "$2"; then rm -f "$1" || exit; fi
+}
+replace() {
+  if is "$1" "$2"; then mkdir -p "\${1%/*}" && mv -f "$3" "$1" || exit
+  else rm -f "$3" || exit
+  fi
+}
+shallow() {
+  { [ ! -f .git/shallow ] || cat .git/shallow; for end; do echo "$end"; done; } | sort -u >.git/shallow.new &&
+    mv -f .git/shallow.new .git/shallow || exit
+}
+deepen() {
+  [ -f .git/shallow ] || return 0
+  while read -r end; do
+    case " $* " in *" $end "*) ;; *) echo "$end" ;; esac
+  done <.git/shallow >.git/shallow.new || exit
+  if [ -s .git/shallow.new ]; then mv -f .git/shallow.new .git/shallow || exit
+  else rm -f .git/shallow .git/shallow.new || exit
+  fi
+}
+`;
+
+/** More than a command line holds would be too many. */
+const batchSize = 200;
+
+function calls(name: string, paths: readonly RawPath[]): string[] {
+  const lines: string[] = [];
+  for (let at = 0; at < paths.length; at += batchSize) {
+    lines.push(`${name} ${shellQuote(paths.slice(at, at + batchSize).map(plainPath))}`);
+  }
+  return lines;
+}
+
+/** A name that begins with a dash would be an option. */
+function plainPath(path: RawPath): string {
+  return path.startsWith('-') ? `./${path}` : path;
+}
+
+function byPermissions({ plan, permissionsOf }: ScriptInput): [mode: string, paths: RawPath[]][] {
+  const groups = Map.groupBy(plan.permissions, (path) => permissionsOf(path).toString(8));
+  return [...groups];
+}
+
+function shallowLines({ shallowEnds, deepened, endsShallowness }: ScriptInput): string[] {
+  if (endsShallowness && shallowEnds.length === 0) return ['rm -f .git/shallow || exit'];
+  return [...calls('deepen', deepened), ...(shallowEnds.length > 0 ? calls('shallow', shallowEnds) : [])];
+}
+
+function pathsLine({ knownPaths: known, baseTree }: ScriptInput): string {
+  return known ? `paths ${known.previousBase} ${baseTree} ${known.trailer ?? ''}` : `rm -f ${knownPathsFile}`;
+}
+
+const reason = shellQuote(['banger: prepare']);
+
+function referenceLines(references: ScriptInput['references']): string[] {
+  if (references.length === 0) return [];
+  const lines = references.map(([name, oid]) => (oid === '' ? `delete ${name}` : `update ${name} ${oid}`));
+  return [`"$@" update-ref -m ${reason} --stdin <<'banger' || exit`, ...lines, 'banger'];
+}
+
+function headLine(head: string): string {
+  const [, reference] = /^ref: (.+)\n$/.exec(head) ?? [];
+  if (reference !== undefined)
+    return `"$@" symbolic-ref -m ${reason} HEAD ${shellQuote([reference])} || exit`;
+  return `"$@" update-ref --no-deref -m ${reason} HEAD ${shellQuote([head.trim()])} || exit`;
+}

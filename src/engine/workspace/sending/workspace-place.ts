@@ -1,0 +1,165 @@
+import { BangerError } from '../../../errors.ts';
+import type { Vm } from '../../../state/vms.ts';
+import { listWorkspaces, type Workspace } from '../../../state/workspaces.ts';
+import type { WorkspaceContext } from '../../context.ts';
+import type { Guest } from '../../guest.ts';
+import type { Operation } from '../../operations.ts';
+import { askForManifest, readGuestHead, type GuestHead } from '../guest-tree/ask-guest.ts';
+import type { ConflictPolicy } from './build-update.ts';
+import { readChanges, type GuestChanges, type GuestWorkspace } from '../guest-tree/guest-changes.ts';
+import { ensureGuestGit } from '../guest-tree/guest-git.ts';
+import { defaultGuestPath } from '../guest-path.ts';
+import { readManifest, type Manifest } from './manifest.ts';
+import { lookAt } from './send-tree.ts';
+import { isSendUnsettled, manifestPlace, settleSend } from './settle-sends.ts';
+
+export interface Place {
+  readonly vm: Vm;
+  readonly guest: Guest;
+  readonly workspace: Pick<Workspace, 'vmId' | 'hostPath' | 'guestPath' | 'isReadOnly'>;
+  readonly policy: ConflictPolicy;
+  readonly fullHistory: boolean;
+}
+
+/** What a guest has of the workspace that can be brought to its new state. */
+export interface There extends GuestHead {
+  readonly known: Workspace;
+  readonly ensureGit: () => Promise<string>;
+  readonly manifest: Manifest;
+  readonly changes: GuestChanges;
+  readonly workspace: GuestWorkspace;
+}
+
+export interface LookOptions {
+  /** The operation's own unless another one ends it as well */
+  readonly signal?: AbortSignal;
+  /** Of what is recorded for the place, when it was read already */
+  readonly manifest?: Manifest;
+}
+
+/**
+ * Looks at the place; undefined when all of the tree has to be sent, since nothing is there or what is there may be
+ * replaced. Refuses a place whose content is not ours to replace.
+ */
+export async function findThere(
+  context: WorkspaceContext,
+  place: Place,
+  operation: Operation,
+  { signal = operation.signal, manifest }: LookOptions = {},
+): Promise<There | undefined> {
+  const { vm, guest } = place;
+  const { hostPath, guestPath } = place.workspace;
+  const isSettled = await settle(context, place, operation);
+  const all = listWorkspaces(context.db, vm.id);
+  const known = all.find((each) => each.guestPath === guestPath);
+  if (known && known.hostPath !== hostPath) {
+    throw new BangerError('already_exists', `"${guestPath}" in VM "${vm.name}" holds "${known.hostPath}"`, {
+      hint: `Choose another place: banger workspace prepare ${hostPath} --vm ${vm.name} --guest-path ${guestPath}-2`,
+    });
+  }
+  if (!known) await refuseMixture(place, all, signal);
+  // Also puts back what an interrupted `prepare` moved away, so it comes first even when all may be replaced.
+  const { isOccupied } = await lookAt({ guest, guestPath, vmName: vm.name }, signal);
+  if (!isOccupied || !isSettled) return undefined;
+  if (!known) {
+    if (place.policy === 'overwrite') return undefined;
+    throw new BangerError(
+      'already_exists',
+      `"${guestPath}" in VM "${vm.name}" is not empty and not a workspace`,
+      {
+        hint: `Choose another place with --guest-path, or replace it: banger workspace prepare ${hostPath} --vm ${vm.name} --guest-path ${guestPath} --overwrite`,
+      },
+    );
+  }
+  operation.enter('Reading changes');
+  try {
+    return await lookInto(context, { ...place, known }, { signal, manifest });
+  } catch (error) {
+    // A repository that git there cannot read any more is replaced when it may be.
+    if (place.policy === 'overwrite' && isGuestTrouble(error)) return undefined;
+    throw error;
+  }
+}
+
+/** A tree in another one would be files of that one, to git and to whoever replaces it. One that is gone is in nobody's way. */
+async function refuseMixture(
+  { vm, guest, workspace: { hostPath, guestPath } }: Place,
+  all: readonly Workspace[],
+  signal: AbortSignal,
+): Promise<void> {
+  const isIn = (inner: string, outer: string): boolean => inner.startsWith(`${outer}/`);
+  for (const other of all) {
+    if (!isIn(guestPath, other.guestPath) && !isIn(other.guestPath, guestPath)) continue;
+    const look = await lookAt({ guest, guestPath: other.guestPath, vmName: vm.name }, signal);
+    if (!look.isOccupied) continue;
+    const where = isIn(guestPath, other.guestPath)
+      ? `is in the workspace "${other.guestPath}"`
+      : `has the workspace "${other.guestPath}" in it`;
+    throw new BangerError('invalid_argument', `"${guestPath}" in VM "${vm.name}" ${where}`, {
+      hint: `Choose a place of its own: banger workspace prepare ${hostPath} --vm ${vm.name} --guest-path ${defaultGuestPath(hostPath)}-2`,
+    });
+  }
+}
+
+/** Finishes what was interrupted. False for what cannot be finished and may be replaced. */
+async function settle(context: WorkspaceContext, place: Place, operation: Operation): Promise<boolean> {
+  const { vm, guest, policy, workspace } = place;
+  const { guestPath } = workspace;
+  if (!isSendUnsettled(context.db, vm.id, guestPath)) return true;
+  operation.enter('Finishing an interrupted prepare');
+  try {
+    await settleSend(context, { vm, guest, guestPath }, operation.signal);
+    return true;
+  } catch (error) {
+    if (policy === 'overwrite' && isGuestTrouble(error)) return false;
+    throw error;
+  }
+}
+
+function isGuestTrouble(error: unknown): boolean {
+  return error instanceof BangerError && error.code === 'command_failed';
+}
+
+async function lookInto(
+  context: WorkspaceContext,
+  { vm, guest, known }: Place & { readonly known: Workspace },
+  { signal, manifest }: LookOptions & { readonly signal: AbortSignal },
+): Promise<There> {
+  let git: Promise<string> | undefined;
+  const ensureGit = (): Promise<string> =>
+    (git ??= ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal }));
+  const workspace = { guest, ensureGit, ...known, vmName: vm.name, signal };
+  const [changes, head, kept] = await Promise.all([
+    readChanges(workspace),
+    readGuestHead(workspace, known.head),
+    manifest ?? readManifest(manifestPlace(context.layout, known), known),
+  ]);
+  return {
+    known,
+    ensureGit,
+    workspace,
+    changes,
+    ...head,
+    manifest: kept ?? (await askForManifest(workspace, known.head)),
+  };
+}
+
+/** What the guest has would be lost; whoever works there can save it. */
+export class WouldBeLostError extends BangerError {}
+
+export function conflictError(
+  { vm, workspace: { hostPath, guestPath } }: Place,
+  paths: readonly string[],
+  what = 'changes',
+): BangerError {
+  const shown = paths.slice(0, 10).map((path) => JSON.stringify(path));
+  const more = paths.length > shown.length ? ` and ${paths.length - shown.length} more` : '';
+  const list = shown.length > 0 ? `: ${shown.join(', ')}${more}` : '';
+  return new WouldBeLostError(
+    'invalid_state',
+    `"${guestPath}" in VM "${vm.name}" has ${what} that would be lost${list}`,
+    {
+      hint: `Give --overwrite, or save them first: banger workspace export ${hostPath} --vm ${vm.name} -o changes.patch`,
+    },
+  );
+}
