@@ -3,7 +3,6 @@ import { appendFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Operation } from '../../../src/engine/operations.ts';
-import { prepareWorkspace } from '../../../src/engine/workspace/prepare-workspace.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
 vi.setConfig({ testTimeout: 600_000, hookTimeout: 120_000 });
@@ -22,7 +21,7 @@ const nameOf = (index: number): string => `dir-${index % 317}/file-${index}`;
 const maxBytes = 192 * 1024 ** 2 + count * 3 * 1024;
 
 test('a tree of many files is sent with progress and bounded memory, and again with what changed', async () => {
-  const { repo, copy, context, guestPath, ensureVm } = fixture;
+  const { repo, copy } = fixture;
   const files = Array.from({ length: count }, (_, index) => {
     const content = `content of file ${index}\n`;
     return `M 644 inline ${nameOf(index)}\ndata ${content.length}\n${content}\n`;
@@ -43,20 +42,7 @@ test('a tree of many files is sent with progress and bounded memory, and again w
       if (told.length % 100 === 0) mostBytes = Math.max(mostBytes, process.memoryUsage.rss() - before);
     },
   };
-  const prepare = () =>
-    prepareWorkspace(
-      context,
-      {
-        path: repo.path,
-        guestPath,
-        includeUntracked: false,
-        include: [],
-        overwrite: false,
-        fullHistory: false,
-      },
-      operation,
-      ensureVm,
-    );
+  const prepare = () => fixture.prepare({}, operation);
   expect(await prepare()).toMatchObject({ files: count, warnings: [] });
   expect(told).toEqual(told.toSorted((one, other) => one - other));
   expect(told.at(-1)).toBe(total);

@@ -44,7 +44,11 @@ export interface Fixture {
   readonly commands: (readonly string[])[];
   /** The guest's copy */
   readonly copy: GitRepo;
-  prepare(params?: Partial<Parameters<typeof prepareWorkspace>[1]>): ReturnType<typeof prepareWorkspace>;
+  /** By the fixture's operation, or another one */
+  prepare(
+    params?: Partial<Parameters<typeof prepareWorkspace>[1]>,
+    operation?: Operation,
+  ): ReturnType<typeof prepareWorkspace>;
   /** What `prepare` would send */
   plan(params?: Partial<Parameters<typeof planWorkspace>[1]>): ReturnType<typeof planWorkspace>;
   /** Of the repository's tree, or another that was sent */
@@ -113,7 +117,7 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
     ensureVm,
     commands,
     copy: openRepo(guestPath),
-    prepare: (params = {}) =>
+    prepare: (params = {}, chosen = operation) =>
       prepareWorkspace(
         context,
         {
@@ -126,7 +130,7 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
           readonly: false,
           ...params,
         },
-        operation,
+        chosen,
         ensureVm,
       ),
     plan: (params = {}) =>
