@@ -207,7 +207,7 @@ test('export -o writes the file when all of it is there, and nothing to stdout',
 });
 
 test.each([
-  ['none/fix.patch', 'ENOENT'],
+  ['none/fix.patch', 'there is no directory for it'],
   ['.', 'it is a directory'],
 ])('export -o %s is refused', async (file, why) => {
   await expect(run(['export', '-o', file], exported, { content: patch })).rejects.toMatchObject({

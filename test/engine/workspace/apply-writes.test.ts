@@ -172,8 +172,8 @@ test('killed while it writes, each file is the old or the new one; what it left 
       '-e',
       `import { lstatSync } from 'node:fs';
        import { withFailpoints } from '${source}/failpoints.ts';
-       import { replaceFiles } from '${source}/workspace/replace-files.ts';
-       import { stampOf } from '${source}/workspace/tree-files.ts';
+       import { replaceFiles } from '${source}/workspace/applying/replace-files.ts';
+       import { stampOf } from '${source}/workspace/host-tree/tree-files.ts';
        const stamp = (path) => stampOf(lstatSync('${repo.path}/' + path, { bigint: true }));
        const replacements = ['becomes-dir', 'edited', 'script'].map((path) => ({
          path, stamp: stamp(path), staged: Buffer.from('${staging}/files/' + path),
