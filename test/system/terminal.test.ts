@@ -39,8 +39,9 @@ test('vm ssh is a terminal: prompt, size, resize, Ctrl-C, and the exit code of t
   type("sh -c 'echo a''sleep; exec sleep 600'");
   await onScreen(/^asleep$/m);
   tmux('send-keys', 'C-c');
+  // The shell asks a terminal where its cursor is, and may get the answer when it listens no more: what follows is that.
   type('echo "still $((6 * 7))"');
-  await onScreen(/^still 42$/m);
+  await onScreen(/^still 42/m);
 
   type('exit 9');
   await onScreen(/^exit code 9$/m);
