@@ -6,6 +6,7 @@ import type { ParsedParams } from '../rpc/method.ts';
 import type { ExportHead, workspaceExport } from '../rpc/workspace-methods.ts';
 import { resolveWorkspace } from './bound-vm.ts';
 import { patchFilterWarnings } from './host-tree/filtered-paths.ts';
+import { findRepository } from './host-tree/repository.ts';
 import { readCommits } from './guest-tree/guest-commits.ts';
 import { readChanges } from './guest-tree/guest-changes.ts';
 import { readSizes } from './guest-tree/guest-sizes.ts';
@@ -60,10 +61,12 @@ export async function exportWorkspace(
       const files = await readSizes(workspace, changes);
       return { ...place, files, warnings: remarksOn(changes, workspace, 'in the patch') };
     }
-    const changes = await readChanges(workspace, { onPatch: onPiece });
     const { signal } = operation;
-    const names = changes.paths.map(({ path }) => path);
-    const filtered = await patchFilterWarnings(context.exec, { hostPath, paths: names, signal });
+    // Meanwhile: the guest is what takes time.
+    const finding = findRepository(context.exec, hostPath, signal).catch(() => undefined);
+    const changes = await readChanges(workspace, { onPatch: onPiece });
+    const paths = changes.paths.map(({ path }) => path);
+    const filtered = await patchFilterWarnings(await finding, { paths, signal });
     return {
       ...place,
       files: [...changes.files],

@@ -1,6 +1,5 @@
-import type { Exec } from '../../../host/exec.ts';
 import { displayPath, splitRaw, type RawPath } from './raw-path.ts';
-import { findRepository, type Repository } from './repository.ts';
+import type { Repository } from './repository.ts';
 import type { GitVariables } from './scratch-objects.ts';
 
 /**
@@ -29,20 +28,16 @@ export async function filteredPaths(
 
 /**
  * Warns of changed files that `git apply` on the host would look at through a filter, so that a patch of the files as
- * they are does not fit. Nothing when the tree is gone, or is no repository any more: patches can go anywhere.
+ * they are does not fit. Nothing without a repository: the tree may be gone, and patches can go anywhere.
  */
 export async function patchFilterWarnings(
-  exec: Exec,
-  {
-    hostPath,
-    paths,
-    signal,
-  }: { readonly hostPath: string; readonly paths: readonly RawPath[]; readonly signal: AbortSignal },
+  repository: Repository | undefined,
+  { paths, signal }: { readonly paths: readonly RawPath[]; readonly signal: AbortSignal },
 ): Promise<string[]> {
-  if (paths.length === 0) return [];
+  if (!repository || paths.length === 0) return [];
   let filtered: RawPath[];
   try {
-    filtered = await filteredPaths(await findRepository(exec, hostPath, signal), paths);
+    filtered = await filteredPaths(repository, paths);
   } catch {
     signal.throwIfAborted();
     return [];
