@@ -35,6 +35,8 @@ export interface LookOptions {
   readonly signal?: AbortSignal;
   /** Of what is recorded for the place, when it was read already */
   readonly manifest?: Manifest;
+  /** Called when what was sent before is there, before it is read */
+  readonly onFound?: () => void;
 }
 
 /**
@@ -45,7 +47,7 @@ export async function findThere(
   context: WorkspaceContext,
   place: Place,
   operation: Operation,
-  { signal = operation.signal, manifest }: LookOptions = {},
+  { signal = operation.signal, manifest, onFound }: LookOptions = {},
 ): Promise<There | undefined> {
   const { vm, guest } = place;
   const { hostPath, guestPath } = place.workspace;
@@ -71,6 +73,7 @@ export async function findThere(
       },
     );
   }
+  onFound?.();
   operation.enter('Reading changes');
   try {
     return await lookInto(context, { ...place, known }, { signal, manifest });
