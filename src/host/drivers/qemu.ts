@@ -13,6 +13,7 @@ import {
 } from '../process.ts';
 import { QmpClient } from '../qmp.ts';
 import type { FoundVmm, VmmDriver, VmmSpec } from './driver.ts';
+import { kernelCommandLine } from './kernel-words.ts';
 import {
   confinementArguments,
   isAtLeast,
@@ -52,24 +53,8 @@ export function qemuDriver(program: string): VmmDriver {
   };
 }
 
-/** Words of the kernel command line that depend on the machine only. */
-function kernelCommandLine(spec: VmmSpec): string {
-  return [
-    'console=ttyS0',
-    'quiet',
-    // With -no-reboot, a panic or a reboot of the guest ends QEMU instead of hanging it.
-    'reboot=t',
-    'panic=-1',
-    'random.trust_cpu=on',
-    // An image's udev must not rename an interface that is up.
-    'net.ifnames=0',
-    // The kernel's self-tests of its ciphers are more than half of an emulated boot.
-    'cryptomgr.notests',
-    // systemd would wait 90 s for a serial port that udev announces, in images without udev, to log in nobody.
-    'systemd.getty_auto=no',
-    ...(spec.kernelWords ?? []),
-  ].join(' ');
-}
+/** With -no-reboot, a panic or a reboot of the guest ends QEMU instead of hanging it. */
+const machineWords = ['reboot=t'];
 
 /**
  * QEMU's command line for a VM.
@@ -112,7 +97,7 @@ export function qemuArguments(spec: VmmSpec, build: QemuBuild, user?: number): s
     '-initrd',
     spec.initrd,
     '-append',
-    kernelCommandLine(spec),
+    kernelCommandLine(machineWords, spec.kernelWords),
     '-chardev',
     // Appending, so that the log can be cut while QEMU writes to it.
     `file,id=${consoleDevice},path=${escapeOption(spec.consoleLog)},append=on`,

@@ -128,7 +128,8 @@ function haltingKernel(): Buffer {
 const qemu = 'qemu-system-x86_64';
 const hasQemu = spawnSync(qemu, ['--version']).status === 0;
 
-test.skipIf(!hasQemu)('a real QEMU takes every word of it, and has what they say', async () => {
+test('a real QEMU takes every word of it, and has what they say', async ({ skip }) => {
+  if (!hasQemu) skip(`"${qemu}" is not installed`);
   const directory = mkdtempSync(join(tmpdir(), 'banger-test-'));
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   const path = (name: string) => join(directory, name);

@@ -1,5 +1,6 @@
 import { BangerError } from '../../../errors.ts';
 import type { VmmSpec } from '../driver.ts';
+import { kernelCommandLine } from '../kernel-words.ts';
 import type { ApiRequest } from './api.ts';
 import { vsockRefusal, type FirecrackerVersion } from './version.ts';
 
@@ -78,7 +79,7 @@ export function planMachine(spec: FirecrackerSpec, version: FirecrackerVersion):
     put('/boot-source', {
       kernel_image_path: spec.kernel,
       initrd_path: spec.initrd,
-      boot_args: kernelCommandLine(spec),
+      boot_args: kernelCommandLine(machineWords, spec.kernelWords),
     }),
     ...(spec.disk ? [put(`/drives/${rootDriveId}`, rootDrive(spec.disk, spec.diskLimit))] : []),
     ...(tap ? [put('/network-interfaces/net', networkInterface(tap))] : []),
@@ -89,25 +90,14 @@ export function planMachine(spec: FirecrackerSpec, version: FirecrackerVersion):
   ];
 }
 
-/** Words of the kernel command line that depend on the machine only. */
-function kernelCommandLine(spec: VmmSpec): string {
-  return [
-    'console=ttyS0',
-    'quiet',
-    // A reset through the keyboard controller is the one end of a guest that Firecracker notices.
-    'reboot=k',
-    'panic=-1',
-    // There is a keyboard for Ctrl-Alt-Del only, and nothing to search for.
-    'i8042.noaux',
-    'i8042.nomux',
-    'i8042.dumbkbd',
-    'random.trust_cpu=on',
-    'net.ifnames=0',
-    'cryptomgr.notests',
-    'systemd.getty_auto=no',
-    ...(spec.kernelWords ?? []),
-  ].join(' ');
-}
+const machineWords = [
+  // A reset through the keyboard controller is the one end of a guest that Firecracker notices.
+  'reboot=k',
+  // There is a keyboard for Ctrl-Alt-Del only, and nothing to search for.
+  'i8042.noaux',
+  'i8042.nomux',
+  'i8042.dumbkbd',
+];
 
 function rootDrive(path: string, limit: RateLimit | undefined): ApiRequest['body'] {
   return {
