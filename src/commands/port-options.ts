@@ -1,5 +1,4 @@
-import { InvalidArgumentError } from 'commander';
-import { parsePortNumber, parsePortText, type PortRequest } from '../engine/rpc/port-text.ts';
+import { parsePortText, type PortRequest } from '../engine/rpc/port-text.ts';
 import { orUsage } from './parse.ts';
 
 export type { PortRequest };
@@ -9,15 +8,13 @@ export function collectPort(text: string, collected: readonly PortRequest[] = []
   return [...collected, orUsage(() => parsePortText(text))];
 }
 
-/** A port of the host, as `--unpublish` names it: `8080` or `53/udp`. */
+/** A port of the host, as `--unpublish` names it: `8080`, `53/udp`, or all that was published: `127.0.0.1:8080:80`. */
 export interface PortName {
   readonly protocol: 'tcp' | 'udp';
   readonly hostPort: number;
 }
 
 export function collectPortName(text: string, collected: readonly PortName[] = []): PortName[] {
-  const [port, protocol = 'tcp'] = text.split('/');
-  if (protocol !== 'tcp' && protocol !== 'udp')
-    throw new InvalidArgumentError(`"${protocol}" is not tcp or udp.`);
-  return [...collected, { protocol, hostPort: orUsage(() => parsePortNumber(port!)) }];
+  const { protocol, hostPort, guestPort } = orUsage(() => parsePortText(text));
+  return [...collected, { protocol, hostPort: hostPort ?? guestPort }];
 }

@@ -41,6 +41,7 @@ const groups: Readonly<Record<string, Group>> = {
       prune: async ({ cli }) => (await import('./vm-prune.ts')).vmPruneCommand(cli),
       stats: async ({ cli }) => (await import('./vm-stats.ts')).vmStatsCommand(cli),
       ports: async ({ cli }) => (await import('./vm-ports.ts')).vmPortsCommand(cli),
+      port: async ({ cli }) => (await import('./vm-port.ts')).vmPortCommand(cli),
       pause: async ({ cli }) => (await import('./vm-pause.ts')).vmPauseCommand(cli),
       resume: async ({ cli }) => (await import('./vm-resume.ts')).vmResumeCommand(cli),
       kill: async ({ cli }) => (await import('./vm-kill.ts')).vmKillCommand(cli),
@@ -183,7 +184,10 @@ async function buildGroup(
 }
 
 async function load(one: Load, input: ProgramInput): Promise<Command> {
-  return (await one(input)).addOption(jsonOption());
+  const command = await one(input);
+  // Words of a second level, such as those of `vm port`, take it as well.
+  for (const below of command.commands) below.addOption(jsonOption());
+  return command.addOption(jsonOption());
 }
 
 function jsonOption(): Option {

@@ -107,6 +107,47 @@ test('create turns labels, ports and limits into the words of the contract', asy
   });
 });
 
+test('ports are added, removed and listed by the words of create', async () => {
+  const ports = [
+    { protocol: 'tcp', bind: '127.0.0.1', hostPort: 8080, guestPort: 80 },
+    { protocol: 'udp', bind: '0.0.0.0', hostPort: 4711, guestPort: 53 },
+    { protocol: 'tcp', bind: '127.0.0.1', hostPort: 9, guestPort: 9 },
+  ];
+  const added = await run(['vm', 'port', 'add', 'web', '8080:80', '0.0.0.0::53/udp'], { ports });
+  expect(added.calls).toEqual([
+    [
+      'vm.set',
+      {
+        vm: 'web',
+        publish: [
+          { protocol: 'tcp', bind: '127.0.0.1', hostPort: 8080, guestPort: 80 },
+          { protocol: 'udp', bind: '0.0.0.0', hostPort: undefined, guestPort: 53 },
+        ],
+      },
+    ],
+  ]);
+  expect(added.printed).toEqual(['127.0.0.1:8080->80/tcp\n0.0.0.0:4711->53/udp']);
+
+  const { params } = await run(['vm', 'port', 'rm', 'web', '8080', '53/udp', '127.0.0.1:8443:443'], {
+    ports,
+  });
+  expect(params).toEqual({
+    vm: 'web',
+    unpublish: [
+      { protocol: 'tcp', hostPort: 8080 },
+      { protocol: 'udp', hostPort: 53 },
+      { protocol: 'tcp', hostPort: 8443 },
+    ],
+  });
+  expect((await run(['vm', 'port', 'list', 'web'], { name: 'web', ports })).calls).toEqual([
+    ['vm.show', { vm: 'web' }],
+  ]);
+  await expect(run(['vm', 'port', 'add', 'web', '99999'])).rejects.toThrow('1 to 65535');
+  await expect(run(['vm', 'port', 'add', 'web'])).rejects.toMatchObject({
+    code: 'commander.missingArgument',
+  });
+});
+
 test('files of the host are named from where the user is, and a VM can do without those of the configuration', async () => {
   const words = ['--file-sync', 'conf:~/.conf', '--file-sync', '~/.npmrc', '--no-config-files'];
   const { params } = await run(['vm', 'create', ...words], created);

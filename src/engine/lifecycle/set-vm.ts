@@ -143,7 +143,7 @@ async function planPublished(vm: Vm, { publish, unpublish }: SetVmParams): Promi
     throw new BangerError(
       'not_found',
       `VM "${vm.name}" has not published port ${one.hostPort}/${one.protocol}`,
-      { hint: `See its ports with: banger vm show ${vm.name}` },
+      { hint: `See its ports with: banger vm port list ${vm.name}` },
     );
   }
   const kept = vm.ports.filter((port) => !unpublish.some((one) => isSame(one, port)));
