@@ -22,7 +22,7 @@ export function vmListCommand(cli: Cli, name = 'list'): Command {
 
 function listText(vms: readonly VmView[]): string {
   return renderTable(
-    ['NAME', 'STATE', 'IMAGE', 'CPUS', 'MEMORY', 'VMM', 'PORTS', 'WORKSPACE', 'CREATED'],
+    ['NAME', 'STATE', 'IMAGE', 'CPUS', 'MEMORY', 'VMM', 'NETWORK', 'PORTS', 'WORKSPACE', 'CREATED'],
     vms.map((vm) => [
       vm.name,
       vm.lastError ? `${vm.state} (!)` : vm.state,
@@ -30,6 +30,7 @@ function listText(vms: readonly VmView[]): string {
       String(vm.cpus),
       formatBytes(vm.memoryMib * mib),
       vm.vmm ?? '',
+      vm.network,
       vm.ports.map(portText).join(', '),
       vm.workspaces[0]?.hostPath ?? '',
       ago(vm.createdAt),

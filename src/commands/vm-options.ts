@@ -20,6 +20,7 @@ export interface VmSpecOptions {
   readonly memory?: number;
   readonly disk?: number;
   readonly label?: Record<string, string>;
+  readonly network?: string;
   readonly publish?: PortRequest[];
   readonly ttl?: number;
   /** 0 means never */
@@ -49,6 +50,10 @@ export function addVmSpecOptions(command: Command, cwd: string): Command {
     .option('--disk <size>', 'size of the root disk (default: 8G; takes space as it is used)', parseSize)
     .option('-l, --label <key=value>', 'a label to find it by (repeatable)', collectLabel)
     .option(
+      '--network <name>',
+      'user: out through this host; none: cut off (default: from the config, else user)',
+    )
+    .option(
       '-p, --publish <port>',
       'lead a port into it: [[ADDRESS:]PORT:]GUESTPORT[/udp]; on 127.0.0.1 unless ADDRESS says otherwise (repeatable)',
       collectPort,
@@ -77,6 +82,7 @@ export function vmSpecParams(options: VmSpecOptions) {
     memoryMib: options.memory,
     diskBytes: options.disk,
     labels: options.label ?? {},
+    network: options.network,
     publish: options.publish ?? [],
     fileSync: options.fileSync ?? [],
     takesConfigFiles: options.configFiles,

@@ -143,7 +143,7 @@ async function bootGuest(
         consoleLog,
         vmmLog: join(directory, 'vmm'),
         controlSocket: join(directory, 'control'),
-        forwards: [],
+        network: {},
         acceleration: 'kvm',
         kernelWords: ['banger.probe=1'],
       },

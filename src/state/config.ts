@@ -47,6 +47,8 @@ const schema = z.strictObject({
       cpus: z.optional(z.int().check(z.minimum(1))),
       memory: z.optional(size),
       disk: z.optional(size),
+      /** `user`, `none`, or the name of a network */
+      network: z.optional(z.string().check(z.minLength(1))),
       /** How long a VM may run without being used before it is stopped, such as "30m" */
       idle_stop: z.optional(duration),
     }),
@@ -122,6 +124,8 @@ export interface Config {
   readonly cpus?: number;
   readonly memoryBytes?: number;
   readonly diskBytes: number;
+  /** Of VMs that name none */
+  readonly network: string;
   /** Absent: VMs run as long as they like */
   readonly idleStopMs?: number;
   readonly vmmDriver: 'auto' | 'firecracker' | 'qemu';
@@ -159,6 +163,7 @@ export function parseConfig(text: string, file: string): Config {
     cpus: vm?.cpus,
     memoryBytes: vm?.memory,
     diskBytes: vm?.disk ?? 8 * gib,
+    network: vm?.network ?? 'user',
     idleStopMs: vm?.idle_stop,
     vmmDriver: vmm?.driver ?? 'auto',
     accel: vmm?.accel ?? 'auto',

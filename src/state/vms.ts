@@ -18,7 +18,8 @@ export interface Vm {
   readonly cpus: number;
   readonly memoryMib: number;
   readonly diskBytes: number;
-  readonly network: 'user';
+  /** `user`, `none`, or the name of a network */
+  readonly network: string;
   /** SSH host key of the guest, one line in OpenSSH's format */
   readonly hostPublicKey: string;
   /** Belongs to one `vm run` and is deleted with it */

@@ -31,7 +31,7 @@ function spec(): VmmSpec & { readonly disk: string } {
     consoleLog: path('console'),
     vmmLog: path('vmm'),
     controlSocket: path('control'),
-    forwards: [],
+    network: {},
     acceleration: 'kvm',
   };
 }

@@ -103,7 +103,11 @@ export function fakeEngine(): FakeEngine {
       const child = spawn('sleep', ['600'], { stdio: 'ignore' });
       const identity = identifyProcess(child.pid!)!;
       vmms.set(spec.id, identity);
-      machines.set(spec.id, { activity: 'running', forwards: [...spec.forwards], listeners: [] });
+      machines.set(spec.id, {
+        activity: 'running',
+        forwards: [...(spec.network.user?.forwards ?? [])],
+        listeners: [],
+      });
       writeFileSync(spec.consoleLog, faults.console ?? readyLine);
       if (faults.console !== undefined) await killProcess(identity);
       return identity;

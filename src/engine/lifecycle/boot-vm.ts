@@ -2,6 +2,7 @@ import { appendFile, chmod, copyFile, mkdir, readFile, rm } from 'node:fs/promis
 import { abortError, BangerError, errorText } from '../../errors.ts';
 import { waitForReady, type GuestReady } from '../../host/console.ts';
 import { cpioArchive } from '../../host/cpio.ts';
+import type { VmmNetwork } from '../../host/drivers/driver.ts';
 import { requireKnownProtocol } from '../../host/guest-protocol.ts';
 import { isAlive, killProcess, type ProcessIdentity } from '../../host/process.ts';
 import { shellQuote } from '../../host/shell-quote.ts';
@@ -106,14 +107,14 @@ async function collectSetup(context: EngineContext, vm: Vm): Promise<Required<Gu
   const isFirst = vm.startedAt === undefined;
   let conf: Record<string, string> = { HOSTNAME: vm.name, VM_ID: vm.id, FIRST_BOOT: isFirst ? '1' : '' };
   let disk = '';
-  const forwards = [];
+  let network: VmmNetwork = {};
   for (const capability of context.capabilities) {
     const setup = await capability.configureGuest?.(context, vm);
     conf = { ...conf, ...setup?.conf };
     disk = setup?.disk ?? disk;
-    forwards.push(...(setup?.forwards ?? []));
+    network = setup?.network ?? network;
   }
-  return { conf, disk, forwards };
+  return { conf, disk, network };
 }
 
 async function spawnVmm(
@@ -140,7 +141,7 @@ async function spawnVmm(
       consoleLog: paths.consoleLog,
       vmmLog: paths.vmmLog,
       controlSocket: vm.controlSocket,
-      forwards: start.setup.forwards,
+      network: start.setup.network,
       acceleration,
       onExit: (signal) => {
         if (signal) context.vmmSignals.set(vm.id, signal);
@@ -149,7 +150,8 @@ async function spawnVmm(
     start.signal,
   );
   await failpoint('VMM started');
-  const sshPort = start.setup.forwards.find((port) => port.guestPort === guestSshPort)?.hostPort ?? 0;
+  const forwards = start.setup.network.user?.forwards ?? [];
+  const sshPort = forwards.find((port) => port.guestPort === guestSshPort)?.hostPort ?? 0;
   await context.handles.set(vm.id, {
     process,
     acceleration,

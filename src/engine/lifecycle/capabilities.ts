@@ -2,25 +2,31 @@ import { join } from 'node:path';
 import { rm, stat } from 'node:fs/promises';
 import { BangerError } from '../../errors.ts';
 import { checkSpace, createOverlayDisk, growOverlayDisk } from '../../host/disks.ts';
-import { loopbackForward, type PortForward } from '../../host/drivers/driver.ts';
-import { findFreePort } from '../../host/ports.ts';
+import type { VmmNetwork } from '../../host/drivers/driver.ts';
 import { getImage } from '../../state/images.ts';
 import { vmPaths } from '../../state/layout.ts';
 import { formatBytes } from '../../state/units.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
-import { guestSshPort } from '../guest-pool.ts';
 import { rootfsFile } from '../images/rootfs-file.ts';
+import { network } from '../network/network.ts';
 import type { Operation } from '../operations.ts';
 import { fileSync } from '../sync/file-sync.ts';
 import { gitIdentity } from '../sync/git-identity.ts';
-import { claimPorts } from './published-ports.ts';
 
 /** What a VM is going to be, before it exists. */
 export type PlannedVm = Pick<
   Vm,
-  'name' | 'imageId' | 'cpus' | 'memoryMib' | 'diskBytes' | 'network' | 'fileSync' | 'takesConfigFiles'
+  | 'name'
+  | 'imageId'
+  | 'cpus'
+  | 'memoryMib'
+  | 'diskBytes'
+  | 'network'
+  | 'ports'
+  | 'fileSync'
+  | 'takesConfigFiles'
 >;
 
 /** What a capability adds to one start of a VM. */
@@ -28,7 +34,7 @@ export interface GuestSetup {
   /** Variables of the guest's vm.conf (see guest/init) */
   readonly conf?: Readonly<Record<string, string>>;
   readonly disk?: string;
-  readonly forwards?: readonly PortForward[];
+  readonly network?: VmmNetwork;
 }
 
 /**
@@ -38,7 +44,10 @@ export interface GuestSetup {
 export interface Capability {
   readonly name: string;
   /** Refuses what cannot work whatever the image is, before one is pulled */
-  checkRequest?(context: EngineContext, vm: Pick<PlannedVm, 'fileSync' | 'takesConfigFiles'>): Promise<void>;
+  checkRequest?(
+    context: EngineContext,
+    vm: Pick<PlannedVm, 'network' | 'ports' | 'fileSync' | 'takesConfigFiles'>,
+  ): Promise<void>;
   /** Refuses what cannot work, before anything is made */
   preflight?(context: EngineContext, vm: PlannedVm): Promise<void>;
   /** Makes what the VM keeps on the host. Once, when it is created. */
@@ -89,19 +98,6 @@ const disk: Capability = {
   },
 };
 
-/** QEMU's own network: the guest reaches out through the host, and only forwarded ports lead in. */
-const userNetwork: Capability = {
-  name: 'network',
-  async configureGuest(context, vm) {
-    const published = await claimPorts(context, vm);
-    return {
-      conf: { ADDRESS: '10.0.2.15/24', GATEWAY: '10.0.2.2', DNS: '10.0.2.3' },
-      // Ours first: a user may publish the same port of the guest.
-      forwards: [loopbackForward(await findFreePort(), guestSshPort), ...published],
-    };
-  },
-};
-
 /** The VM's directory: logs, keys, handles and whatever else lives as long as the VM does. */
 const directory: Capability = {
   name: 'directory',
@@ -114,13 +110,7 @@ const directory: Capability = {
 };
 
 /** In the order in which they are set up. */
-export const builtInCapabilities: readonly Capability[] = [
-  directory,
-  disk,
-  userNetwork,
-  fileSync,
-  gitIdentity,
-];
+export const builtInCapabilities: readonly Capability[] = [directory, disk, network, fileSync, gitIdentity];
 
 /** Runs every capability's clean-up, last made first, whatever the others do; their errors are joined. */
 export async function cleanUpCapabilities(context: EngineContext, vm: Vm): Promise<void> {

@@ -39,6 +39,8 @@ export interface CreateVmParams {
   readonly memoryMib?: number;
   readonly diskBytes?: number;
   readonly labels?: Labels;
+  /** `user`, `none`, or the name of a network; absent: as the configuration says */
+  readonly network?: string;
   readonly publish?: readonly PortRequest[];
   readonly fileSync?: readonly VmFileSync[];
   /** Absent: it does */
@@ -68,11 +70,13 @@ export async function createVm(
   if (params.name !== undefined) refuseTakenName(context, params.name);
   const kernelId = chooseKernel(context.db, params.kernel)?.id;
   const ports = await planPorts(params.publish ?? [], (port) => isOwned(context, port));
-  const files = {
+  const request = {
+    network: params.network ?? config.network,
+    ports,
     fileSync: params.fileSync ?? [],
     takesConfigFiles: params.takesConfigFiles ?? true,
   };
-  for (const capability of context.capabilities) await capability.checkRequest?.(context, files);
+  for (const capability of context.capabilities) await capability.checkRequest?.(context, request);
   operation.enter('Finding image');
   using held = await holdImage(context, imageName, operation);
   const { image } = held;
@@ -86,12 +90,10 @@ export async function createVm(
     imageName,
     kernelId,
     ...size,
-    network: 'user',
     hostPublicKey: key.publicLine,
     ephemeral: params.ephemeral,
     labels: params.labels,
-    ports,
-    ...files,
+    ...request,
     ttlMs: params.ttlMs,
     idleStopMs: params.idleStopMs === undefined ? config.idleStopMs : (params.idleStopMs ?? undefined),
     controlSocket: vmPaths(context.layout, id).controlSocket,

@@ -6,6 +6,7 @@ import { formatBytes } from '../../state/units.ts';
 import { changeVm, getVm, type Vm, type VmChanges } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
+import { refuseUnreachablePorts } from '../network/network.ts';
 import { checkSyncedFiles } from '../sync/file-sync.ts';
 import { vmmControl } from './guest-activity.ts';
 import { growGuestFilesystem, setGuestHostname } from './guest-settings.ts';
@@ -146,6 +147,7 @@ async function planPublished(vm: Vm, { publish, unpublish }: SetVmParams): Promi
       { hint: `See its ports with: banger vm port list ${vm.name}` },
     );
   }
+  refuseUnreachablePorts(vm.network, publish.length);
   const kept = vm.ports.filter((port) => !unpublish.some((one) => isSame(one, port)));
   // One that is published already as asked stays: its port is taken by ourselves.
   const added = publish.filter(

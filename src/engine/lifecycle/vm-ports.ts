@@ -1,4 +1,5 @@
 import { BangerError } from '../../errors.ts';
+import { accessCard, userCard } from '../../host/drivers/driver.ts';
 import { hostPortText } from '../../state/ports.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
@@ -11,8 +12,8 @@ import { requireRunning } from './exec-vm.ts';
 type Listener = ResultOf<typeof vmPorts>['ports'][number];
 
 const guestTimeoutMs = 30_000;
-/** The guest's own address on QEMU's network, where published ports lead. */
-const guestAddress = '10.0.2.15';
+/** The guest's own addresses on QEMU's network, where published ports lead. */
+const guestAddresses = [userCard, accessCard].map(({ address }) => address.split('/')[0]!);
 
 /** Tables of sockets, then which process has which, in what every guest has: /proc and our toolbox. */
 const script = `cd /proc
@@ -64,7 +65,7 @@ function leadsTo(port: Vm['ports'][number], listener: Omit<Listener, 'published'
   return (
     port.protocol === listener.protocol &&
     port.guestPort === listener.port &&
-    ['0.0.0.0', '::', guestAddress].includes(listener.address)
+    ['0.0.0.0', '::', ...guestAddresses].includes(listener.address)
   );
 }
 

@@ -62,6 +62,7 @@ export const vmView = z.object({
   cpus: z.int(),
   memoryMib: z.int(),
   diskBytes: z.number(),
+  /** `user`, `none`, or the name of a network */
   network: z.string(),
   createdAt: z.string(),
   startedAt: z.optional(z.string()),
@@ -110,6 +111,9 @@ export const vmName = z
     ),
   );
 
+/** As a VM's name: it may become part of one. */
+export const networkName = vmName;
+
 export const reference = z.string().check(z.minLength(1));
 const stageTimings = z.array(z.object({ stage: z.string(), seconds: z.number() }));
 
@@ -126,6 +130,8 @@ const vmSpec = {
   memoryMib: z.optional(z.int().check(z.minimum(1))),
   diskBytes: z.optional(z.int().check(z.minimum(1))),
   labels: z._default(labels, {}),
+  /** `user`, `none`, or the name of a network; absent: as the configuration says */
+  network: z.optional(networkName),
   publish: z._default(z.array(portRequest), []),
   fileSync: z._default(z.array(fileSync).check(z.maxLength(maxFileSyncs)), []),
   /** Whether it gets what the configuration names, too */

@@ -6,7 +6,7 @@ import { waitForReady, type GuestReady } from '../console.ts';
 import { guestCommand } from '../guest-protocol.ts';
 import { cpioArchive } from '../cpio.ts';
 import { createOverlayDisk } from '../disks.ts';
-import { loopbackForward, type Acceleration, type VmmSpec } from '../drivers/driver.ts';
+import { loopbackForward, userCard, type Acceleration, type VmmSpec } from '../drivers/driver.ts';
 import { qemuDriver } from '../drivers/qemu.ts';
 import { exec as realExec, type Exec } from '../exec.ts';
 import { ensureClientKey, generateHostKey, type HostKey } from '../keys.ts';
@@ -163,9 +163,9 @@ async function writeInitrd(input: TrialBootInput, hostKey: HostKey, clientKey: s
   const path = join(input.directory, 'initrd.cpio');
   const conf = {
     HOSTNAME: 'doctor',
-    ADDRESS: '10.0.2.15/24',
-    GATEWAY: '10.0.2.2',
-    DNS: '10.0.2.3',
+    ADDRESS: userCard.address,
+    GATEWAY: userCard.gateway,
+    DNS: userCard.dns,
     ROOT_DEVICE: '/dev/vda',
     GROW: "''",
   };
@@ -195,7 +195,7 @@ async function machine(input: TrialBootInput, initrd: string): Promise<VmmSpec> 
     consoleLog: join(input.directory, 'console.log'),
     vmmLog: join(input.directory, 'vmm.log'),
     controlSocket: join(input.directory, 'control'),
-    forwards: [],
+    network: {},
     acceleration: input.acceleration,
   };
 }
@@ -208,7 +208,7 @@ async function startReachable(
     const port = await findFreePort();
     try {
       const forwards = [loopbackForward(port, guestSshPort)];
-      return { vmm: await startVmm(input, { ...spec, forwards }), port };
+      return { vmm: await startVmm(input, { ...spec, network: { user: { forwards, reach: 'all' } } }), port };
     } catch (error) {
       const mayTryAgain = error instanceof BangerError && error.code === 'busy' && attempt < portAttempts;
       if (!mayTryAgain) throw error;

@@ -25,6 +25,40 @@ export function isSameHostPort(one: PortForward, other: PortForward): boolean {
   return one.protocol === other.protocol && one.bind === other.bind && one.hostPort === other.hostPort;
 }
 
+/** A network that the VMM itself is: no rights are needed for it. Forwarded ports lead in. */
+export interface UserNetwork {
+  readonly forwards: readonly PortForward[];
+  /** `all`: the guest reaches out through the host's own sockets; `none`: nothing gets out, only forwards lead in */
+  readonly reach: 'all' | 'none';
+}
+
+/** A tap device of the host that exists, and that we may open. */
+export interface TapNetwork {
+  readonly tap: string;
+  /** Of the guest's card */
+  readonly mac: string;
+}
+
+/**
+ * The guest's network cards: none, either, or both. With both, the tap is its way out, and the user network a way in
+ * beside it, with addresses of its own (`accessCard`).
+ */
+export interface VmmNetwork {
+  readonly user?: UserNetwork;
+  readonly tap?: TapNetwork;
+}
+
+/** The address of the guest on a user network that is its only one. */
+export const userCard = { address: '10.0.2.15/24', gateway: '10.0.2.2', dns: '10.0.2.3' } as const;
+
+/** The guest's card on a user network beside a tap. A link-local network: no destination of a guest's is hidden by it. */
+export const accessCard = {
+  mac: '02:00:00:00:00:01',
+  network: '169.254.77.0/24',
+  host: '169.254.77.2',
+  address: '169.254.77.15/24',
+} as const;
+
 /** Everything a VMM needs to know to run one VM. */
 export interface VmmSpec {
   /** Named on the command line, so that a lost VMM can be found again */
@@ -40,7 +74,7 @@ export interface VmmSpec {
   /** What the VMM itself says */
   readonly vmmLog: string;
   readonly controlSocket: string;
-  readonly forwards: readonly PortForward[];
+  readonly network: VmmNetwork;
   readonly acceleration: Acceleration;
   /** Told when the process ends, if that is while we live; the signal that ended it, such as `SIGKILL` */
   readonly onExit?: (signal: NodeJS.Signals | undefined) => void;

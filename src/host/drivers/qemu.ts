@@ -25,7 +25,8 @@ import {
 } from './qemu-confinement.ts';
 import { isOurs, keepPrevious, memoryError, processName } from './vmm-process.ts';
 import { vmmEnvironment } from './vmm-environment.ts';
-import { forwardRule, openQemuControl, parseForwardRules, rootDrive, userNetwork } from './qemu-control.ts';
+import { openQemuControl, parseForwardRules, rootDrive } from './qemu-control.ts';
+import { networkArguments } from './qemu-network.ts';
 
 const consoleDevice = 'console';
 /** How long QEMU may take from its start to a control socket that answers. */
@@ -68,7 +69,6 @@ export function qemuArguments(spec: VmmSpec, build: QemuBuild, user?: number): s
     ? ['-M', 'microvm,dump-guest-core=off', '-accel', 'kvm', '-cpu', 'host']
     : ['-M', emulatedMachine(build), '-bios', 'qboot.rom', '-accel', 'tcg,thread=multi', '-cpu', 'max'];
   const bus = isKvm ? 'device' : 'pci';
-  const forwards = spec.forwards.map((port) => `,hostfwd=${forwardRule(port)}`).join('');
   const disk = spec.disk
     ? [
         '-drive',
@@ -106,10 +106,8 @@ export function qemuArguments(spec: VmmSpec, build: QemuBuild, user?: number): s
     '-qmp',
     `unix:${escapeOption(spec.controlSocket)},server=on,wait=off`,
     ...disk,
-    '-netdev',
-    `user,id=${userNetwork}${forwards}`,
-    '-device',
-    `virtio-net-${bus},netdev=${userNetwork}${isKvm ? '' : ',romfile='}`,
+    // Their firmware would boot from the network.
+    ...networkArguments(spec.network, { model: `virtio-net-${bus}`, options: isKvm ? '' : ',romfile=' }),
     '-device',
     `virtio-rng-${bus}`,
   ];
@@ -185,6 +183,12 @@ async function answers(socket: string): Promise<boolean> {
 async function startError(program: string, spec: VmmSpec): Promise<BangerError> {
   const words = (await readFile(spec.vmmLog, 'utf8').catch(() => '')).trim();
   const lastLine = words.split('\n').at(-1) ?? '';
+  const lost = /could not configure \/dev\/net\/tun \(([^)]*)\): (.*)/.exec(words);
+  if (lost) {
+    return new BangerError('host_unsupported', `The tap "${lost[1]}" cannot be used: ${lost[2]}`, {
+      hint: 'See what is wrong with the network of this host: banger doctor',
+    });
+  }
   const taken = /Could not set up host forwarding rule '([^']*)'/.exec(words);
   if (taken) return new BangerError('busy', `A port was taken by somebody else meanwhile: ${taken[1]}`);
   if (words.includes('cannot set up guest memory') || words.includes('Cannot allocate memory')) {

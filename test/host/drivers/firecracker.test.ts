@@ -37,7 +37,7 @@ beforeEach(async () => {
     consoleLog: join(root, 'console.log'),
     vmmLog: join(root, 'vmm.log'),
     controlSocket: join(root, 'control'),
-    forwards: [],
+    network: {},
     acceleration: 'kvm',
   };
 });
@@ -100,7 +100,8 @@ describe('a start', () => {
 
   test('adds a tap with its address, a vsock, a balloon, metrics and limits when they are wanted', async () => {
     await start({
-      tap: { name: 'bgr0', mac: '06:00:00:00:00:01', limit: { bytesPerSecond: 1_000_000 } },
+      network: { tap: { tap: 'bgr0', mac: '06:00:00:00:00:01' } },
+      tapLimit: { bytesPerSecond: 1_000_000 },
       vsock: { cid: 3, socket: join(root, 'vsock') },
       diskLimit: { operationsPerSecond: 500 },
       hasBalloon: true,

@@ -102,7 +102,7 @@ require('node:net')
   chmodSync(program, 0o700);
   const path = (name: string) => join(directory, name);
   const machine = {
-    ...{ id, cpus: 1, memoryMib: 64, kernel: '/k', initrd: '/i', acceleration: 'tcg' as const, forwards: [] },
+    ...{ id, cpus: 1, memoryMib: 64, kernel: '/k', initrd: '/i', acceleration: 'tcg' as const, network: {} },
     ...{ consoleLog: path('console'), vmmLog: path('vmm'), controlSocket: path('control') },
   };
   const driver = qemuDriver(program);
@@ -136,7 +136,7 @@ test('a real QEMU takes every word of it, and has what they say', async ({ skip 
   writeFileSync(path('kernel'), haltingKernel());
   writeFileSync(path('initrd'), 'x');
   const machine = {
-    ...{ id, cpus: 1, memoryMib: 64, kernel: path('kernel'), initrd: path('initrd'), forwards: [] },
+    ...{ id, cpus: 1, memoryMib: 64, kernel: path('kernel'), initrd: path('initrd'), network: {} },
     ...{ consoleLog: path('console'), vmmLog: path('vmm'), controlSocket: path('control') },
     acceleration: 'tcg' as const,
   };

@@ -13,7 +13,7 @@ const spec: VmmSpec = {
   consoleLog: '/c',
   vmmLog: '/v',
   controlSocket: '/s',
-  forwards: [loopbackForward(4000, 1022)],
+  network: { user: { forwards: [loopbackForward(4000, 1022)], reach: 'all' } },
   acceleration: 'tcg',
 };
 

@@ -1,5 +1,5 @@
 import { BangerError } from '../../../errors.ts';
-import type { VmmSpec } from '../driver.ts';
+import type { TapNetwork, VmmSpec } from '../driver.ts';
 import { kernelCommandLine } from '../kernel-words.ts';
 import type { ApiRequest } from './api.ts';
 import { vsockRefusal, type FirecrackerVersion } from './version.ts';
@@ -14,8 +14,7 @@ export interface RateLimit {
 /** What Firecracker can do for a VM beyond what every VMM can. */
 export interface FirecrackerSpec extends VmmSpec {
   readonly diskLimit?: RateLimit;
-  /** A tap device that exists, and that we may use. Absent: no network */
-  readonly tap?: { readonly name: string; readonly mac: string; readonly limit?: RateLimit };
+  readonly tapLimit?: RateLimit;
   /** Absent: no way in but the network */
   readonly vsock?: { readonly cid: number; readonly socket: string };
   /** Gives memory that the guest does not use back to the host, if the guest has the driver */
@@ -46,7 +45,7 @@ export function checkMachine(spec: FirecrackerSpec): void {
       { hint: `Ask for less: banger vm set --cpus ${maxCpus} …` },
     );
   }
-  if (spec.forwards.length > 0) {
+  if (spec.network.user) {
     throw new BangerError('host_unsupported', 'Firecracker has no network of its own that forwards ports');
   }
   checkSocket(spec.controlSocket, 0);
@@ -66,7 +65,8 @@ function checkSocket(path: string, suffixBytes: number): void {
 /** Every request that makes the VM, in order, up to its start. Throws `host_unsupported` for what a release gets wrong. */
 export function planMachine(spec: FirecrackerSpec, version: FirecrackerVersion): readonly ApiRequest[] {
   const put = (path: string, body: ApiRequest['body']): ApiRequest => ({ method: 'PUT', path, body });
-  const { tap, vsock } = spec;
+  const { vsock } = spec;
+  const { tap } = spec.network;
   const trouble = vsock && vsockRefusal(version);
   if (trouble) {
     throw new BangerError('host_unsupported', `This VM needs vsock, and ${trouble}`, {
@@ -82,7 +82,7 @@ export function planMachine(spec: FirecrackerSpec, version: FirecrackerVersion):
       boot_args: kernelCommandLine(machineWords, spec.kernelWords),
     }),
     ...(spec.disk ? [put(`/drives/${rootDriveId}`, rootDrive(spec.disk, spec.diskLimit))] : []),
-    ...(tap ? [put('/network-interfaces/net', networkInterface(tap))] : []),
+    ...(tap ? [put('/network-interfaces/net', networkInterface(tap, spec.tapLimit))] : []),
     ...(vsock ? [put('/vsock', { guest_cid: vsock.cid, uds_path: vsock.socket })] : []),
     put('/entropy', {}),
     ...(spec.hasBalloon ? [put('/balloon', { amount_mib: 0, deflate_on_oom: true })] : []),
@@ -112,10 +112,10 @@ function rootDrive(path: string, limit: RateLimit | undefined): ApiRequest['body
   };
 }
 
-function networkInterface({ name, mac, limit }: NonNullable<FirecrackerSpec['tap']>): ApiRequest['body'] {
+function networkInterface({ tap, mac }: TapNetwork, limit: RateLimit | undefined): ApiRequest['body'] {
   return {
     iface_id: 'net',
-    host_dev_name: name,
+    host_dev_name: tap,
     guest_mac: mac,
     ...(limit && { rx_rate_limiter: rateLimiter(limit), tx_rate_limiter: rateLimiter(limit) }),
   };

@@ -1,0 +1,39 @@
+import { accessCard, type VmmNetwork } from './driver.ts';
+import { forwardRule, userNetwork } from './qemu-control.ts';
+
+const tapNetwork = 'tap';
+
+/**
+ * The part of a QEMU's command line that makes the guest's network cards. `model` is the card's device, `options` what
+ * each of them is given. The user network comes first: by the first `-netdev` forwards are found again.
+ */
+export function networkArguments(
+  { user, tap }: VmmNetwork,
+  card: { readonly model: string; readonly options: string },
+): string[] {
+  const device = (network: string, mac?: string): string[] => [
+    '-device',
+    `${card.model},netdev=${network}${mac === undefined ? '' : `,mac=${mac}`}${card.options}`,
+  ];
+  const userOptions = [
+    `user,id=${userNetwork}`,
+    ...(tap ? [accessNetwork] : []),
+    ...(user?.reach === 'none' ? ['restrict=on'] : []),
+    ...(user?.forwards ?? []).map((port) => `hostfwd=${forwardRule(port)}`),
+  ];
+  return [
+    ...(user ? ['-netdev', userOptions.join(',')] : []),
+    // No scripts: whoever made the tap has connected it, and QEMU may start no programs.
+    ...(tap ? ['-netdev', `tap,id=${tapNetwork},ifname=${tap.tap},script=no,downscript=no`] : []),
+    ...(tap ? device(tapNetwork, tap.mac) : []),
+    ...(user ? device(userNetwork, tap && accessCard.mac) : []),
+  ];
+}
+
+const accessNetwork = [
+  `net=${accessCard.network}`,
+  `host=${accessCard.host}`,
+  `dhcpstart=${accessCard.address.split('/')[0]}`,
+  // A router advertisement would give the guest a second way out.
+  'ipv6=off',
+].join(',');

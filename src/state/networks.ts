@@ -1,0 +1,2 @@
+/** Networks that need no row: the VMM's own, and none at all. */
+export const builtInNetworks = ['user', 'none'] as const;
