@@ -49,7 +49,7 @@ test('a VM that Firecracker runs is found, and controlled, whatever the configur
   await control.pause();
   expect(await control.activity()).toBe('paused');
   control.close();
-  expect(findVmm(later, 'f'.repeat(32))).toBeUndefined();
+  expect(findVmm(later, 'd'.repeat(32))).toBeUndefined();
 });
 
 test('a driver is kept for as long as its program is the same', () => {
