@@ -11,6 +11,8 @@ import { ownLayout } from './own-layout.ts';
 const completeWord = '__complete';
 /** First word by which git asks for a connection to a VM; see `commands/git-remote.ts`. */
 const gitRemoteWord = 'git-remote';
+/** First word by which ssh asks for one; see `commands/ssh-proxy.ts`. */
+const sshProxyWord = 'ssh-proxy';
 
 const exitCodes = { usage: 2, failed: 1, runFailed: 125, interrupted: 130 } as const;
 
@@ -73,6 +75,12 @@ export async function runCommand(words: readonly string[], engineWord: string): 
       const { gitRemote } = await import('../src/commands/git-remote.ts');
       checkHome();
       await gitRemote(cli, words.slice(1));
+      return cli.exitCode;
+    }
+    if (words[0] === sshProxyWord) {
+      const { sshProxy } = await import('../src/commands/ssh-proxy.ts');
+      checkHome();
+      await sshProxy(cli, words.slice(1), process.stdout);
       return cli.exitCode;
     }
     const program = await buildProgram(input, words);

@@ -1,8 +1,10 @@
+import { isSea } from 'node:sea';
 import { BangerError, errorText, explainHostError } from '../src/errors.ts';
 import { failpointsFrom } from '../src/engine/failpoints.ts';
 import { runEngine } from '../src/engine/main.ts';
 import { forgetAllocatorEnv } from '../src/engine/rpc/allocator-env.ts';
 import { buildInfo, loadAddon, openAssets } from '../src/host/assets.ts';
+import { layoutVariables } from '../src/state/layout.ts';
 import { ownLayout } from './own-layout.ts';
 
 /** The engine process: everything it needs of the binary, then the engine itself until it is over. */
@@ -17,6 +19,14 @@ export async function startEngine(): Promise<void> {
       assets,
       build: buildInfo(),
       addon: await loadAddon(assets),
+      program: {
+        argv: [process.execPath, ...(isSea() ? [] : [process.argv[1]!])],
+        env: Object.fromEntries(
+          layoutVariables
+            .filter((name) => name === 'BANGER_HOME' || !process.env['BANGER_HOME'])
+            .map((name) => [name, process.env[name]]),
+        ),
+      },
       failpoints: failpointsFrom(process.env),
     });
   } catch (error) {

@@ -38,6 +38,7 @@ strace strace records what is flushed to the disk, and when
 tmux tmux gives commands a terminal
 getfattr attr reads extended attributes
 getfacl acl reads access control lists
+rsync rsync is a program that users run over ssh
 ip iproute2 makes network namespaces, bridges and taps
 nft nftables shows the rules that banger makes
 dig dnsutils asks the name server for VMs

@@ -11,6 +11,8 @@ build_toolbox() {
   chmod 711 "$root/run/banger/tmp"
   cp -r "$recipe/initramfs/." "$root/"
   chmod 700 "$root/etc/banger" "$root/root" "$root/root/.ssh"
+  # The SSH service connects to where ports are forwarded: names are then what they are in the image.
+  for name in hosts resolv.conf; do ln -s "/proc/1/root/etc/$name" "$root/etc/$name"; done
 
   install -m 755 "$(find_file '*bin/busybox')" "$root/run/banger/bin/busybox"
   # The image sees run/banger. What only the SSH service and init use stays outside of it.

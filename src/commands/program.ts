@@ -115,6 +115,7 @@ const groups: Readonly<Record<string, Group>> = {
 
 const topLevel: Readonly<Record<string, Load>> = {
   ps: async ({ cli }) => (await import('./vm-list.ts')).vmListCommand(cli, 'ps'),
+  'ssh-config': async ({ cli }) => (await import('./ssh-config.ts')).sshConfigCommand(cli),
   events: async ({ cli }) => (await import('./events.ts')).eventsCommand(cli),
   doctor: async ({ cli, doctor }) => (await import('./doctor.ts')).doctorCommand(cli, doctor),
   version: async ({ cli, build }) => (await import('./version.ts')).versionCommand(cli, build),

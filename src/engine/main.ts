@@ -1,6 +1,5 @@
 import { chmod, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText, explainHostError } from '../errors.ts';
 import type { Assets } from '../host/assets.ts';
 import { exec } from '../host/exec.ts';
@@ -21,6 +20,7 @@ import {
 import { vmPaths, type Layout } from '../state/layout.ts';
 import { watchRows } from '../state/row-changes.ts';
 import { findVm } from '../state/vms.ts';
+import { cancelOperations } from './cancel-operations.ts';
 import type { EngineContext } from './context.ts';
 import { EventBus } from './events.ts';
 import type { Failpoints } from './failpoints.ts';
@@ -32,6 +32,9 @@ import { createLocks } from './locks.ts';
 import { keepVmLogs, LogKeeper } from './log-keeper.ts';
 import { lastGood, once, oncePer } from './once.ts';
 import { openLog, type Log } from './log.ts';
+import type { OwnProgram } from './names/ssh-config.ts';
+import { SshFiles } from './names/ssh-files.ts';
+import { sshRoutes } from './names/ssh-routes.ts';
 import { operationEvent } from './operation-routes.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
 import { reconcile } from './reconciler.ts';
@@ -51,13 +54,12 @@ export interface EngineInput {
   readonly assets: Assets;
   readonly build: BuildIdentity;
   readonly addon: SqliteAddon;
+  /** How this banger is run again by other programs */
+  readonly program: OwnProgram;
   /** Absent in what is released */
   readonly failpoints?: Failpoints;
 }
 
-/** How long operations have to undo themselves when the engine ends. */
-const undoTimeoutMs = 30_000;
-const undoPollMs = 25;
 const reserveDelayMs = 250;
 
 /**
@@ -93,7 +95,8 @@ export async function runEngine(input: EngineInput): Promise<void> {
   // What may fail comes before the socket is there: a client that has reached an engine takes its end for a farewell.
   const idleTimeoutMs = lastGood(() => context.config().engineIdleTimeoutMs);
   requireSpareDescriptors();
-  const server = await listen(context, input, { stop, idle });
+  const sshFiles = new SshFiles(context, input.program);
+  const server = await listen(context, input, { stop, idle, sshFiles });
   // Whoever started us has asked something: that comes first.
   setTimeout(() => takeRoom(db, log), reserveDelayMs).unref();
   idle.start({
@@ -112,9 +115,10 @@ export async function runEngine(input: EngineInput): Promise<void> {
   idle.close();
   rest.close();
   server.close();
-  await cancelOperations(context, log);
+  await cancelOperations(context.operations, log);
   await server.hangUp();
   context.stopTimers.close();
+  sshFiles.close();
   context.logs.close();
   context.guests.closeAll();
   closeEngineDatabase(db);
@@ -206,7 +210,7 @@ function vmmChooser(
 async function listen(
   context: EngineContext,
   input: EngineInput,
-  control: { readonly stop: AbortController; readonly idle: IdleTimer },
+  control: { readonly stop: AbortController; readonly idle: IdleTimer; readonly sshFiles: SshFiles },
 ): Promise<RpcServer> {
   const { layout, build } = input;
   const startedAt = new Date().toISOString();
@@ -221,6 +225,7 @@ async function listen(
     operations: context.operations,
     routes: [
       ...routes(context),
+      ...sshRoutes(context, control.sshFiles),
       route(engineStatus, () => ({
         pid: process.pid,
         version: build.version,
@@ -282,13 +287,4 @@ function countRunning(context: EngineContext): number {
     .prepare<[], { count: number }>("SELECT count(*) AS count FROM vms WHERE state NOT IN ('stopped')")
     .get();
   return row?.count ?? 0;
-}
-
-/** What is under way is cancelled, and given time to undo itself: the next engine would have to. */
-async function cancelOperations(context: EngineContext, log: Log): Promise<void> {
-  context.operations.endAll();
-  const deadline = performance.now() + undoTimeoutMs;
-  while (context.operations.runningCount > 0 && performance.now() < deadline) await sleep(undoPollMs);
-  if (context.operations.runningCount > 0)
-    log('warn', 'leaving with operations unfinished; the next engine finishes them');
 }

@@ -14,6 +14,9 @@ export interface Layout {
   readonly engineNote: string;
   /** Key pair by which guests know us */
   readonly clientKey: string;
+  /** How OpenSSH reaches VMs, and the host keys by which it knows them */
+  readonly sshConfig: string;
+  readonly knownHosts: string;
   readonly vmsDirectory: string;
   readonly imagesDirectory: string;
   /** Images under construction; whatever an engine finds here at start is left over */
@@ -59,6 +62,15 @@ export interface LayoutInput {
 const maxSocketPath = 107;
 const longestSocketName = '/0123456789ab.control';
 
+/** Variables that decide where everything lives. */
+export const layoutVariables = [
+  'BANGER_HOME',
+  'XDG_CONFIG_HOME',
+  'XDG_STATE_HOME',
+  'XDG_CACHE_HOME',
+  'XDG_RUNTIME_DIR',
+] as const;
+
 /**
  * Decides where everything lives, touching nothing.
  *
@@ -94,6 +106,8 @@ export function resolveLayout({ env, home, uid, temporaryDirectory }: LayoutInpu
     engineLog: join(state, 'engine.log'),
     engineNote: join(state, 'engine.json'),
     clientKey: join(state, 'ssh', 'id_ed25519'),
+    sshConfig: join(state, 'ssh', 'config'),
+    knownHosts: join(state, 'ssh', 'known_hosts'),
     vmsDirectory: join(state, 'vms'),
     imagesDirectory: join(state, 'images'),
     imageStagingDirectory: join(state, 'images', '.staging'),
