@@ -70,12 +70,12 @@ test("the image's own git is used when it has one", async () => {
 test('an image without git gets ours, once', async () => {
   let sent = false;
   const { guest, ran } = scriptedGuest(([program]) => {
-    if (program === 'tar') sent = true;
-    return program === 'tar' || (program === ours && sent) ? 0 : 127;
+    if (program === 'sh') sent = true;
+    return program === 'sh' || (program === ours && sent) ? 0 : 127;
   });
   expect(await ensure(guest)).toBe(ours);
   expect(await ensure(guest)).toBe(ours);
-  expect(ran.filter((line) => line.startsWith('tar'))).toEqual(['tar -x -f - -C /']);
+  expect(ran.filter((line) => line.endsWith('tar -x -f - -C /'))).toHaveLength(1);
 });
 
 test('a guest that cannot hold git is an error with the reason', async () => {

@@ -1,6 +1,8 @@
+import { Readable } from 'node:stream';
 import { BangerError } from '../../../errors.ts';
 import type { Assets } from '../../../host/assets.ts';
 import type { Guest, GuestOutput } from '../../guest.ts';
+import { packedPieces, unpackInto } from '../sending/packed-pieces.ts';
 
 const toolboxGit = '/run/banger/git/bin/git';
 
@@ -15,8 +17,8 @@ export interface EnsureGitInput {
 /** Finds git in a guest and returns its program: the image's own, or ours, which is sent once when there is none. */
 export async function ensureGuestGit({ assets, guest, vmName, signal }: EnsureGitInput): Promise<string> {
   for (const program of ['git', toolboxGit]) if (await answers(guest, program, signal)) return program;
-  const sent = await guest.runToolbox(['tar', '-x', '-f', '-', '-C', '/'], {
-    input: assets.open('git-toolbox.tar.zst'),
+  const sent = await guest.runToolbox(['sh', '-c', `${unpackInto} tar -x -f - -C /`], {
+    input: Readable.from(packedPieces(assets.open('git-toolbox.tar.zst'))),
     signal,
   });
   if (sent.exit.code === 0 && (await answers(guest, toolboxGit, signal))) return toolboxGit;

@@ -4,6 +4,7 @@ import type { Guest } from '../../guest.ts';
 import { failpoint } from '../../failpoints.ts';
 import type { Operation } from '../../operations.ts';
 import { lastLine } from '../guest-tree/guest-git.ts';
+import { packedPieces, unpackInto } from './packed-pieces.ts';
 import type { Shipment } from './shipment.ts';
 import { tarStream, type TarEntry } from './tar-stream.ts';
 import { updateNames } from './update-script.ts';
@@ -28,8 +29,10 @@ else echo present
 fi
 `;
 
+/** All of it becomes the user's who unpacks it, which is whose it says it is: asking for that of each costs a third. */
 const unpackScript = `
-rm -rf "$1.banger-new" && mkdir -p "$1.banger-new" && exec tar -x -f - -C "$1.banger-new"
+rm -rf "$1.banger-new" && mkdir -p "$1.banger-new" || exit
+${unpackInto} tar -x -o -f - -C "$1.banger-new"
 `;
 
 /** Between the two moves there is no tree at the path; `lookScript` ends that state if this is interrupted in it. */
@@ -81,7 +84,7 @@ export async function sendTree(
   }
 }
 
-/** Feeds a shipment to a script as a tar stream. Throws `FileChangedError` when a file changed meanwhile. */
+/** Feeds a shipment to a script as a tar stream, packed by gzip. Throws `FileChangedError` when a file changed meanwhile. */
 export async function stream(
   place: GuestPlace,
   { script, shipment }: { readonly script: string; readonly shipment: Shipment },
@@ -110,7 +113,7 @@ export async function stream(
   try {
     await runScript(place, script, {
       signal: AbortSignal.any([operation.signal, stop.signal]),
-      input: Readable.from(pieces(), { objectMode: false, highWaterMark: 1024 * 1024 }),
+      input: Readable.from(packedPieces(pieces()), { objectMode: false, highWaterMark: 1024 * 1024 }),
     });
   } catch (error) {
     throw failure ? failure.error : error;

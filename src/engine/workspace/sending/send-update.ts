@@ -12,7 +12,7 @@ import { updateNames } from './update-script.ts';
 const gitAtWork = 75;
 
 const uploadScript = `
-cd "$1" && rm -f ${updateNames.part} && exec cat >${updateNames.part}
+cd "$1" && rm -f ${updateNames.part} && exec gunzip -c >${updateNames.part}
 `;
 
 /**
