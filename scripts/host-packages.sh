@@ -26,6 +26,8 @@ test_needs() {
   cat <<'LIST'
 e2fsck e2fsprogs checks the filesystems that banger writes
 debugfs e2fsprogs reads the filesystems that banger writes
+mkfs.xfs xfsprogs makes a filesystem whose files can share blocks
+mkfs.btrfs btrfs-progs makes another one
 mount mount mounts what banger wrote, for the kernel to read
 losetup mount finds loop devices for that
 busybox busybox-static stands for the programs of small guests

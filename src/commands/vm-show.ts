@@ -26,7 +26,7 @@ export function vmShowCommand(cli: Cli): Command {
           const { hostPath, file } = vm.template ?? {};
           const template =
             file === undefined ? '' : `\nTemplate:   ${printable(`${hostPath}/${file}`)}, as it was then`;
-          return `${vmText(vm)}\nKernel:     ${printable(vm.kernel)}\nDisk used:  ${formatBytes(vm.diskUsedBytes)}${template}${boot}\n`;
+          return `${vmText(vm)}\nKernel:     ${printable(vm.kernel)}\nDisk used:  ${formatBytes(vm.diskUsedBytes)} (${printable(vm.diskMethod)})${template}${boot}\n`;
         },
       ),
     );

@@ -1,4 +1,5 @@
 import type { Assets } from '../host/assets.ts';
+import type { DiskProbes } from '../host/disks/probe.ts';
 import type { DriverName, VmmControl, VmmDriver } from '../host/drivers/driver.ts';
 import type { Exec } from '../host/exec.ts';
 import type { ClientKey } from '../host/keys.ts';
@@ -27,6 +28,8 @@ export interface EngineContext {
   /** Logs that are cut when they grow too long, and those who read along */
   readonly logs: LogKeeper;
   readonly exec: Exec;
+  /** Which ways there are to make root disks */
+  readonly diskProbes: Pick<DiskProbes, 'reflink' | 'dmSnapshot'>;
   readonly assets: Assets;
   /** The configuration as the file says now; throws when it is wrong */
   readonly config: () => Config;

@@ -2,6 +2,7 @@ import { chmod, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { BangerError, errorText, explainHostError } from '../errors.ts';
 import type { Assets } from '../host/assets.ts';
+import { DiskProbes } from '../host/disks/probe.ts';
 import { exec } from '../host/exec.ts';
 import { ensureOwnDirectory, ensurePrivateDirectory } from '../host/files.ts';
 import { ensureClientKey } from '../host/keys.ts';
@@ -148,6 +149,7 @@ function createContext(
     log,
     logs: new LogKeeper({ limitBytes: lastGood(() => config().logBytes), log }),
     exec,
+    diskProbes: new DiskProbes(exec),
     assets,
     config,
     handles,

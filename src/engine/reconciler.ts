@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../errors.ts';
 import { cutOffPath } from '../host/bounded-log.ts';
+import { dmSnapshot } from '../host/disks/dm-snapshot.ts';
 import { findReadyLine, readHead } from '../host/console.ts';
 import { isAlive, killProcess } from '../host/process.ts';
 import { vmPaths } from '../state/layout.ts';
@@ -170,6 +171,7 @@ async function removeOrphans(context: EngineContext): Promise<void> {
     const vmm = findVmm(context, id);
     if (vmm) await killProcess(vmm.process);
     await rm(vmPaths(context.layout, id).controlSocket, { force: true });
+    await dmSnapshot(context.exec).detach({ id, path: vmPaths(context.layout, id).disk('dm-snapshot') });
     await rm(join(context.layout.vmsDirectory, id), { recursive: true, force: true });
   }
 }

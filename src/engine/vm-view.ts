@@ -106,7 +106,7 @@ function expiryTime(handles: Handles | undefined): string | undefined {
 
 /** Everything that `vm show` tells. */
 export async function viewVmDetails(context: EngineContext, vm: Vm): Promise<z.output<typeof vmShow.result>> {
-  const disk = await stat(vmPaths(context.layout, vm.id).disk).catch(() => undefined);
+  const disk = await stat(vmPaths(context.layout, vm.id).disk(vm.diskMethod)).catch(() => undefined);
   const blockBytes = 512;
   return {
     ...viewVm(context, vm),
@@ -115,6 +115,7 @@ export async function viewVmDetails(context: EngineContext, vm: Vm): Promise<z.o
     hostPublicKey: vm.hostPublicKey,
     bootPhases: context.handles.get(vm.id)?.phases,
     diskUsedBytes: (disk?.blocks ?? 0) * blockBytes,
+    diskMethod: vm.diskMethod,
     template: viewTemplate(findVmTemplate(context.db, vm.id)),
   };
 }

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import * as z from 'zod/mini';
 import { BangerError, errnoOf, errorText } from '../errors.ts';
 import { parseFileSync, type FileSync } from './file-sync.ts';
+import { diskMethodNames, type DiskMethodName } from './disk-methods.ts';
 import { durationText as duration, parseTomlFile, sizeText as size } from './toml.ts';
 
 /** A boot's console must fit. */
@@ -61,6 +62,12 @@ const schema = z.strictObject({
       /** Program names or absolute paths */
       qemu: z.optional(z.string()),
       firecracker: z.optional(z.string()),
+    }),
+  ),
+  disk: z.optional(
+    z.strictObject({
+      /** How root disks of new VMs are made; `auto`: by the best means that their VMM and the filesystem have */
+      method: z.optional(z.enum(['auto', ...diskMethodNames])),
     }),
   ),
   git: z.optional(
@@ -130,6 +137,8 @@ export interface Config {
   readonly idleStopMs?: number;
   readonly vmmDriver: 'auto' | 'firecracker' | 'qemu';
   readonly accel: 'auto' | 'kvm' | 'tcg';
+  /** How root disks of new VMs are made */
+  readonly diskMethod: 'auto' | DiskMethodName;
   readonly qemuProgram: string;
   readonly firecrackerProgram: string;
   /** Whether guests are told who the user is in git */
@@ -167,6 +176,7 @@ export function parseConfig(text: string, file: string): Config {
     idleStopMs: vm?.idle_stop,
     vmmDriver: vmm?.driver ?? 'auto',
     accel: vmm?.accel ?? 'auto',
+    diskMethod: parsed.disk?.method ?? 'auto',
     qemuProgram: vmm?.qemu ?? 'qemu-system-x86_64',
     firecrackerProgram: vmm?.firecracker ?? 'firecracker',
     gitIdentity: parsed.git?.identity ?? true,

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { DiskMethodName } from './disk-methods.ts';
 
 /** Every path banger uses, named once. Directories are made where they are first needed, with mode 0700. */
 export interface Layout {
@@ -40,7 +41,8 @@ export interface Layout {
 /** Paths of one VM. */
 export interface VmPaths {
   readonly directory: string;
-  readonly disk: string;
+  /** What of its root disk is its own, by how that was made */
+  readonly disk: (method: DiskMethodName) => string;
   readonly initrd: string;
   readonly hostKey: string;
   readonly consoleLog: string;
@@ -124,12 +126,21 @@ export function resolveLayout({ env, home, uid, temporaryDirectory }: LayoutInpu
   };
 }
 
+/** Named after what is in them, for whoever looks. */
+const diskFiles: Readonly<Record<DiskMethodName, string>> = {
+  qcow2: 'disk.qcow2',
+  reflink: 'disk.raw',
+  copy: 'disk.raw',
+  // What differs from the image, as device-mapper writes it.
+  'dm-snapshot': 'disk.cow',
+};
+
 /** Paths of the VM with this id. They hold the id, never the name: names change, and undo must find them untold. */
 export function vmPaths(layout: Layout, id: string): VmPaths {
   const directory = join(layout.vmsDirectory, id);
   return {
     directory,
-    disk: join(directory, 'disk.qcow2'),
+    disk: (method) => join(directory, diskFiles[method]),
     initrd: join(directory, 'initrd.cpio'),
     hostKey: join(directory, 'host_key'),
     consoleLog: join(directory, 'console.log'),

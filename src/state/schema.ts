@@ -125,4 +125,6 @@ export const migrations: readonly string[] = [
    ALTER TABLE vms ADD COLUMN takes_config_files INTEGER NOT NULL DEFAULT 1;  -- 0: nothing that the configuration names`,
   // The sending that made it what it is. NULL: nobody knows.
   `ALTER TABLE workspaces ADD COLUMN token TEXT;`,
+  // How its root disk was made: what the configuration says later is about other VMs.
+  `ALTER TABLE vms ADD COLUMN disk_method TEXT NOT NULL DEFAULT 'qcow2';`,
 ];

@@ -1,5 +1,6 @@
 import { BangerError } from '../errors.ts';
 import type { Database } from './database.ts';
+import type { DiskMethodName } from './disk-methods.ts';
 import type { FileSync } from './file-sync.ts';
 import { parsePorts, portsColumn, replacePorts, type PublishedPort } from './ports.ts';
 import { statesBefore, type VmState } from './vm-states.ts';
@@ -18,6 +19,8 @@ export interface Vm {
   readonly cpus: number;
   readonly memoryMib: number;
   readonly diskBytes: number;
+  /** How its root disk was made */
+  readonly diskMethod: DiskMethodName;
   /** `user`, `none`, or the name of a network */
   readonly network: string;
   /** SSH host key of the guest, one line in OpenSSH's format */
@@ -47,7 +50,7 @@ export type Labels = Readonly<Record<string, string>>;
 
 export type VmFileSync = Pick<FileSync, 'host' | 'guest'>;
 
-type Defaulted = 'labels' | 'ports' | 'fileSync' | 'takesConfigFiles';
+type Defaulted = 'diskMethod' | 'labels' | 'ports' | 'fileSync' | 'takesConfigFiles';
 
 export type NewVm = Omit<Vm, 'state' | 'startedAt' | 'stoppedAt' | 'lastError' | Defaulted> &
   Partial<Pick<Vm, Defaulted>>;
@@ -81,7 +84,7 @@ interface VmRow extends Omit<Vm, Encoded> {
 }
 
 const columns = `id, name, state, image_id AS imageId, image_name AS imageName, kernel_id AS kernelId, cpus, memory_mib AS memoryMib,
-  disk_bytes AS diskBytes, network, host_public_key AS hostPublicKey, ephemeral, control_socket AS controlSocket,
+  disk_bytes AS diskBytes, disk_method AS diskMethod, network, host_public_key AS hostPublicKey, ephemeral, control_socket AS controlSocket,
   created_at AS createdAt, started_at AS startedAt, stopped_at AS stoppedAt, last_error AS lastError, labels,
   ttl_ms AS ttlMs, idle_stop_ms AS idleStopMs, file_sync AS fileSync, takes_config_files AS takesConfigFiles,
   ${portsColumn} AS ports`;
@@ -98,10 +101,10 @@ export function insertVm(db: Database, vm: NewVm): Vm {
     throw new BangerError('busy', 'The kernel was deleted meanwhile', { hint: 'Try again' });
   }
   const insert = db.prepare<[object]>(
-    `INSERT INTO vms (id, name, state, image_id, image_name, kernel_id, cpus, memory_mib, disk_bytes, network,
+    `INSERT INTO vms (id, name, state, image_id, image_name, kernel_id, cpus, memory_mib, disk_bytes, disk_method, network,
                       host_public_key, ephemeral, control_socket, labels, ttl_ms, idle_stop_ms, file_sync,
                       takes_config_files, created_at)
-     VALUES (@id, @name, 'creating', @imageId, @imageName, @kernelId, @cpus, @memoryMib, @diskBytes, @network,
+     VALUES (@id, @name, 'creating', @imageId, @imageName, @kernelId, @cpus, @memoryMib, @diskBytes, @diskMethod, @network,
              @hostPublicKey, @ephemeral, @controlSocket, @labels, @ttlMs, @idleStopMs, @fileSync,
              @takesConfigFiles, @createdAt)
      ON CONFLICT (name) DO NOTHING`,
@@ -111,6 +114,7 @@ export function insertVm(db: Database, vm: NewVm): Vm {
       ...vm,
       ports: undefined,
       kernelId: vm.kernelId ?? null,
+      diskMethod: vm.diskMethod ?? 'qcow2',
       ephemeral: vm.ephemeral ? 1 : 0,
       labels: JSON.stringify(vm.labels ?? {}),
       ttlMs: vm.ttlMs ?? null,

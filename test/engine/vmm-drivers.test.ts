@@ -18,7 +18,7 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 
 const drivers = (toml: string) => ({ driver: vmmDrivers(() => parseConfig(toml, 'config.toml')) });
 
-function spec(): VmmSpec & { readonly disk: string } {
+function spec(): VmmSpec {
   const path = (name: string): string => join(root, name);
   for (const name of ['kernel', 'initrd', 'disk']) writeFileSync(path(name), 'x');
   return {
@@ -27,7 +27,7 @@ function spec(): VmmSpec & { readonly disk: string } {
     memoryMib: 128,
     kernel: path('kernel'),
     initrd: path('initrd'),
-    disk: path('disk'),
+    disk: { path: path('disk'), format: 'raw' },
     consoleLog: path('console'),
     vmmLog: path('vmm'),
     controlSocket: path('control'),
@@ -45,7 +45,9 @@ test('a VM that Firecracker runs is found, and controlled, whatever the configur
   const later = drivers('[vmm]\ndriver = "qemu"\nfirecracker = "/nonexistent"\n');
   const found = findVmm(later, machine.id);
   expect(found).toMatchObject({ driver: 'firecracker', process, acceleration: 'kvm' });
-  const control = await later.driver(found!.driver).control({ ...machine, process });
+  const control = await later
+    .driver(found!.driver)
+    .control({ ...machine, process, disk: machine.disk!.path });
   await control.pause();
   expect(await control.activity()).toBe('paused');
   control.close();

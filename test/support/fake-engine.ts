@@ -203,6 +203,10 @@ export function fakeEngine(): FakeEngine {
       if (argv[0] === 'qemu-img') writeFileSync(argv.at(-2)!, 'qcow2');
       return { exitCode: 0, stdout: Buffer.alloc(0), stderr: '' };
     },
+    diskProbes: {
+      reflink: async () => ({ works: false, reason: 'not in this test' }),
+      dmSnapshot: async () => ({ works: false, reason: 'not in this test' }),
+    },
     assets: {
       buildId: 'test',
       file: async () => asset,

@@ -96,6 +96,19 @@ test('a port is published and taken back while the VM runs, and what listens the
   await expect(fetchText(hostPort)).rejects.toThrow();
 });
 
+test('what is deleted in the guest, or filled with zeros, takes no room of the host', async () => {
+  const used = async (): Promise<number> =>
+    (await banger.json<{ diskUsedBytes: number }>('vm', 'show', 'web')).diskUsedBytes / 1024 ** 2;
+  const before = await used();
+  await banger.guest('web', 'dd if=/dev/urandom of=/big bs=1M count=64 2>/dev/null; sync');
+  expect((await used()) - before).toBeGreaterThan(60);
+  await banger.guest('web', 'rm /big; sync');
+  // The filesystem tells of it with its next commit.
+  await until('the room is given back', async () => (await used()) - before < 8);
+  await banger.guest('web', 'dd if=/dev/zero of=/zeros bs=1M count=64 2>/dev/null; sync');
+  expect((await used()) - before).toBeLessThan(8);
+});
+
 test('a disk grows while its VM runs, a name and labels change, and processors wait for a restart', async () => {
   const args = ['vm', 'set', 'web', '--disk', '11G', '--name', 'shop', '--cpus', '2', '--label', 'tier=1'];
   const set = await banger.json(...args);

@@ -100,13 +100,24 @@ export async function forgetVmm(context: EngineContext, vm: Vm): Promise<void> {
   await rm(vm.controlSocket, { force: true }).catch((error: unknown) =>
     context.log('warn', `control socket was left: ${errorText(error)}`, { vm: vm.id }),
   );
+  for (const capability of [...context.capabilities].reverse()) {
+    // The same holds: the next start, and who deletes the VM, find what is left.
+    await capability
+      .afterStop?.(context, vm)
+      .catch((error: unknown) =>
+        context.log('warn', `${capability.name} was not taken back: ${errorText(error)}`, { vm: vm.id }),
+      );
+  }
   await context.handles.clear(vm.id);
 }
 
-async function collectSetup(context: EngineContext, vm: Vm): Promise<Required<GuestSetup>> {
+/** What all capabilities together say of a start. */
+type WholeSetup = Required<Pick<GuestSetup, 'conf' | 'network'>> & Pick<GuestSetup, 'disk'>;
+
+async function collectSetup(context: EngineContext, vm: Vm): Promise<WholeSetup> {
   const isFirst = vm.startedAt === undefined;
   let conf: Record<string, string> = { HOSTNAME: vm.name, VM_ID: vm.id, FIRST_BOOT: isFirst ? '1' : '' };
-  let disk = '';
+  let disk: GuestSetup['disk'];
   let network: VmmNetwork = {};
   for (const capability of context.capabilities) {
     const setup = await capability.configureGuest?.(context, vm);
@@ -121,7 +132,7 @@ async function spawnVmm(
   context: EngineContext,
   vm: Vm,
   start: {
-    readonly setup: Required<GuestSetup>;
+    readonly setup: WholeSetup;
     readonly choice: VmmChoice;
     readonly signal: AbortSignal;
   },
@@ -167,12 +178,12 @@ async function spawnVmm(
 }
 
 /** The guest's initramfs in three parts: toolbox, modules, and what only this VM has (see guest/init). */
-async function writeInitrd(context: EngineContext, vm: Vm, setup: GuestSetup): Promise<void> {
+async function writeInitrd(context: EngineContext, vm: Vm, setup: WholeSetup): Promise<void> {
   const paths = vmPaths(context.layout, vm.id);
   const key = await context.clientKey();
   const image = getImage(context.db, vm.imageId);
   const mine = cpioArchive([
-    { path: '/etc/banger/vm.conf', content: assignments(setup.conf ?? {}), mode: 0o600 },
+    { path: '/etc/banger/vm.conf', content: assignments(setup.conf), mode: 0o600 },
     { path: '/etc/banger/host_key', content: await readFile(paths.hostKey), mode: 0o600 },
     {
       path: '/etc/banger/env',

@@ -1,19 +1,15 @@
 import { join } from 'node:path';
-import { rm, stat } from 'node:fs/promises';
-import { BangerError } from '../../errors.ts';
-import { checkSpace, createOverlayDisk, growOverlayDisk } from '../../host/disks.ts';
-import type { VmmNetwork } from '../../host/drivers/driver.ts';
-import { getImage } from '../../state/images.ts';
+import { rm } from 'node:fs/promises';
+import type { VmmDisk, VmmNetwork } from '../../host/drivers/driver.ts';
 import { vmPaths } from '../../state/layout.ts';
-import { formatBytes } from '../../state/units.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
-import { rootfsFile } from '../images/rootfs-file.ts';
 import { network } from '../network/network.ts';
 import type { Operation } from '../operations.ts';
 import { fileSync } from '../sync/file-sync.ts';
 import { gitIdentity } from '../sync/git-identity.ts';
+import { rootDisk } from './root-disk.ts';
 
 /** What a VM is going to be, before it exists. */
 export type PlannedVm = Pick<
@@ -23,6 +19,7 @@ export type PlannedVm = Pick<
   | 'cpus'
   | 'memoryMib'
   | 'diskBytes'
+  | 'diskMethod'
   | 'network'
   | 'ports'
   | 'fileSync'
@@ -33,7 +30,8 @@ export type PlannedVm = Pick<
 export interface GuestSetup {
   /** Variables of the guest's vm.conf (see guest/init) */
   readonly conf?: Readonly<Record<string, string>>;
-  readonly disk?: string;
+  /** What the VMM opens as its root disk */
+  readonly disk?: VmmDisk;
   readonly network?: VmmNetwork;
 }
 
@@ -56,47 +54,11 @@ export interface Capability {
   configureGuest?(context: EngineContext, vm: Vm): Promise<GuestSetup>;
   /** Runs when the guest is ready */
   afterStart?(context: EngineContext, vm: Vm, operation: Operation): Promise<void>;
+  /** Takes back what `configureGuest` made for a start. The VMM has gone; one that never came counts, too. */
+  afterStop?(context: EngineContext, vm: Vm): Promise<void>;
   /** Removes what `prepareHost` made, or began to make. What is gone already counts as removed. */
   cleanUp?(context: EngineContext, vm: Vm): Promise<void>;
 }
-
-/** The root disk: a copy-on-write overlay over the image's filesystem. */
-const disk: Capability = {
-  name: 'disk',
-  async preflight(context, vm) {
-    const image = getImage(context.db, vm.imageId);
-    await checkSpace(context.layout.stateDirectory);
-    if (vm.diskBytes >= image.sizeBytes) return;
-    throw new BangerError(
-      'invalid_argument',
-      `A disk of ${formatBytes(vm.diskBytes)} is too small for the image's filesystem of ${formatBytes(image.sizeBytes)}`,
-      {
-        hint: `Ask for at least that (it takes no space until it is used): --disk ${Math.ceil(image.sizeBytes / 1024 ** 3)}G`,
-      },
-    );
-  },
-  async prepareHost(context, vm, operation) {
-    const backing = await rootfsFile(context, getImage(context.db, vm.imageId));
-    const { disk: path } = vmPaths(context.layout, vm.id);
-    await createOverlayDisk(context.exec, {
-      backing,
-      path,
-      sizeBytes: vm.diskBytes,
-      signal: operation.signal,
-    });
-  },
-  async configureGuest(context, vm) {
-    const { disk: path } = vmPaths(context.layout, vm.id);
-    const rootfs = await rootfsFile(context, getImage(context.db, vm.imageId));
-    const { size } = await stat(rootfs);
-    // A `set` that was cut short may have recorded more than it made.
-    await growOverlayDisk(context.exec, path, vm.diskBytes);
-    return { disk: path, conf: { ROOT_DEVICE: '/dev/vda', GROW: vm.diskBytes > size ? '1' : '' } };
-  },
-  async cleanUp(context, vm) {
-    await rm(vmPaths(context.layout, vm.id).disk, { force: true });
-  },
-};
 
 /** The VM's directory: logs, keys, handles and whatever else lives as long as the VM does. */
 const directory: Capability = {
@@ -110,7 +72,13 @@ const directory: Capability = {
 };
 
 /** In the order in which they are set up. */
-export const builtInCapabilities: readonly Capability[] = [directory, disk, network, fileSync, gitIdentity];
+export const builtInCapabilities: readonly Capability[] = [
+  directory,
+  rootDisk,
+  network,
+  fileSync,
+  gitIdentity,
+];
 
 /** Runs every capability's clean-up, last made first, whatever the others do; their errors are joined. */
 export async function cleanUpCapabilities(context: EngineContext, vm: Vm): Promise<void> {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdir } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { BangerError } from '../../errors.ts';
 import { syncDirectory, writeFileAtomic } from '../../host/files.ts';
 import { generateHostKey } from '../../host/keys.ts';
@@ -24,6 +24,7 @@ import type { Operation } from '../operations.ts';
 import { bootVm } from './boot-vm.ts';
 import { cleanUpCapabilities } from './capabilities.ts';
 import { guestVariables, imageEnvironment } from './image-program.ts';
+import { chooseDiskMethod } from './choose-disk.ts';
 import { planPorts, type PortName, type PortRequest } from './published-ports.ts';
 import { withRollback } from './rollback.ts';
 import { generateVmName } from './vm-names.ts';
@@ -90,6 +91,7 @@ export async function createVm(
     imageName,
     kernelId,
     ...size,
+    diskMethod: chooseDiskMethod(context),
     hostPublicKey: key.publicLine,
     ephemeral: params.ephemeral,
     labels: params.labels,
@@ -130,7 +132,6 @@ export async function createVm(
             await capability.prepareHost?.(context, vm, operation);
             if (capability.prepareHost) await failpoint(`${capability.name} prepared`);
           }
-          await chmod(paths.disk, 0o600);
           await syncDirectory(paths.directory);
         },
         undo: () => cleanUpCapabilities(context, vm),

@@ -1,7 +1,5 @@
 import { BangerError, errorText } from '../../errors.ts';
-import { growOverlayDisk } from '../../host/disks.ts';
 import type { PublishedPort } from '../../state/ports.ts';
-import { vmPaths } from '../../state/layout.ts';
 import { formatBytes } from '../../state/units.ts';
 import { changeVm, getVm, type Vm, type VmChanges } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
@@ -12,6 +10,7 @@ import { vmmControl } from './guest-activity.ts';
 import { growGuestFilesystem, setGuestHostname } from './guest-settings.ts';
 import { matchForwards, planPorts, type PortRequest } from './published-ports.ts';
 import { withRollback } from './rollback.ts';
+import { growsLive, growStoppedDisk } from './root-disk.ts';
 import { settleVm } from './settle-vm.ts';
 import { hostSize, planVmSize } from './vm-spec.ts';
 
@@ -177,8 +176,9 @@ function rowOf(vm: Vm): VmChanges {
 }
 
 async function growDisk(context: EngineContext, vm: Vm, isLive: boolean): Promise<void> {
-  if (isLive) return (await vmmControl(context, vm)).growDisk(vm.diskBytes);
-  await growOverlayDisk(context.exec, vmPaths(context.layout, vm.id).disk, vm.diskBytes);
+  if (!isLive) return growStoppedDisk(context, vm);
+  // Otherwise its next start does it.
+  if (growsLive(context, vm)) await (await vmmControl(context, vm)).growDisk(vm.diskBytes);
 }
 
 /** What the guest has to do itself; what it does not do now, its next start does. */
@@ -191,7 +191,7 @@ async function tellGuest(context: EngineContext, vm: Vm, operation: Operation): 
       await setGuestHostname(context, vm, operation.signal);
       told.hostname = vm.name;
     }
-    if (now.diskBytes !== vm.diskBytes) {
+    if (now.diskBytes !== vm.diskBytes && growsLive(context, vm)) {
       await growGuestFilesystem(context, vm, operation.signal);
       told.diskBytes = vm.diskBytes;
     }

@@ -43,7 +43,7 @@ async function measure(context: EngineContext, vm: Vm, signal: AbortSignal): Pro
   const [vmm, guest, disk] = await Promise.all([
     measureVmm(context, vm, signal),
     askGuest(context, vm, signal),
-    stat(vmPaths(context.layout, vm.id).disk).catch(() => undefined),
+    stat(vmPaths(context.layout, vm.id).disk(vm.diskMethod)).catch(() => undefined),
   ]);
   const handles = context.handles.get(vm.id);
   return {

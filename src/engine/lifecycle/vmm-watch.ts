@@ -10,6 +10,7 @@ import { withoutLocks } from '../locks.ts';
 import { forgetVmm } from './boot-vm.ts';
 import { countOomKills, vmmDeathText } from './vmm-death.ts';
 import { matchActivity } from './guest-activity.ts';
+import { diskFile } from './root-disk.ts';
 
 /** After its control connection has closed, a VMM is given this long to end. */
 const exitTimeoutMs = 5_000;
@@ -65,7 +66,8 @@ async function openControl(
   vm: Vm,
   process: ProcessIdentity,
 ): Promise<VmmControl | undefined> {
-  const { consoleLog, vmmLog, disk } = vmPaths(context.layout, vm.id);
+  const { consoleLog, vmmLog } = vmPaths(context.layout, vm.id);
+  const disk = diskFile(context, vm);
   const { controlSocket } = vm;
   const driver = context.driver(context.handles.get(vm.id)?.driver ?? 'qemu');
   const opening = driver.control({ process, controlSocket, consoleLog, vmmLog, disk });

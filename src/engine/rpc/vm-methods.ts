@@ -169,6 +169,8 @@ export const vmShow = question(
     bootPhases: z.optional(z.record(z.string(), z.number())),
     /** Bytes its disk takes on the host */
     diskUsedBytes: z.number(),
+    /** How its root disk was made: `qcow2`, `reflink`, `dm-snapshot` or `copy` */
+    diskMethod: z.string(),
     /** What a tree said about it when it was made */
     template: z.optional(
       z.object({

@@ -5,7 +5,7 @@ import { BangerError } from '../../errors.ts';
 import { waitForReady, type GuestReady } from '../console.ts';
 import { guestCommand } from '../guest-protocol.ts';
 import { cpioArchive } from '../cpio.ts';
-import { createOverlayDisk } from '../disks.ts';
+import { qcow2Overlay } from '../disks/qcow2.ts';
 import { loopbackForward, userCard, type Acceleration, type VmmSpec } from '../drivers/driver.ts';
 import { qemuDriver } from '../drivers/qemu.ts';
 import { exec as realExec, type Exec } from '../exec.ts';
@@ -99,7 +99,7 @@ async function bootFully(
   const key = await ensureClientKey(join(input.directory, 'client_key'));
   const disk = await measure('prepare', 'Unpacking kernel and root disk', () => makeDisk(input, rootfs));
   const initrd = await writeInitrd(input, hostKey, key.publicLine);
-  const spec = { ...(await machine(input, initrd)), disk };
+  const spec = { ...(await machine(input, initrd)), disk: { path: disk, format: 'qcow2' } as const };
 
   const { vmm, port } = await measure('vmm', 'Starting QEMU', () => startReachable(input, spec));
   try {
@@ -154,7 +154,10 @@ async function makeDisk(
   await input.modules();
   const backing = await rootfs(work);
   const { size: sizeBytes } = await stat(backing);
-  await createOverlayDisk(input.exec ?? realExec, { backing, path, sizeBytes, signal: unaborted() });
+  await qcow2Overlay(input.exec ?? realExec).create(
+    { id: 'doctor', backing, path, sizeBytes },
+    { signal: unaborted() },
+  );
   return path;
 }
 

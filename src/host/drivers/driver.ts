@@ -1,3 +1,4 @@
+import type { DiskFormat } from '../disks/disk-method.ts';
 import type { ProcessIdentity } from '../process.ts';
 
 /** How a guest's CPU runs: by the processor (KVM), or emulated (TCG). */
@@ -59,6 +60,12 @@ export const accessCard = {
   address: '169.254.77.15/24',
 } as const;
 
+/** What a VMM opens as a VM's root disk. */
+export interface VmmDisk {
+  readonly path: string;
+  readonly format: DiskFormat;
+}
+
 /** Everything a VMM needs to know to run one VM. */
 export interface VmmSpec {
   /** Named on the command line, so that a lost VMM can be found again */
@@ -68,7 +75,7 @@ export interface VmmSpec {
   readonly kernel: string;
   readonly initrd: string;
   /** Absent for a machine without a root disk, as the boot probe uses */
-  readonly disk?: string;
+  readonly disk?: VmmDisk;
   /** Guest console output; replaced at each start */
   readonly consoleLog: string;
   /** What the VMM itself says */

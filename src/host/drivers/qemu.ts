@@ -72,7 +72,7 @@ export function qemuArguments(spec: VmmSpec, build: QemuBuild, user?: number): s
   const disk = spec.disk
     ? [
         '-drive',
-        `if=none,id=${rootDrive},format=qcow2,cache=writeback,discard=unmap,file=${escapeOption(spec.disk)}`,
+        `if=none,id=${rootDrive},format=${spec.disk.format},cache=writeback,discard=unmap,detect-zeroes=unmap,file=${escapeOption(spec.disk.path)}`,
         '-device',
         // A guest that was told of a failed write would give up on its disk: it waits instead, until there is room.
         `virtio-blk-${bus},drive=${rootDrive},werror=stop,rerror=report`,

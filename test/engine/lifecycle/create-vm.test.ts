@@ -41,7 +41,7 @@ test('a created VM runs, with its handles on disk and its files private', async 
     guestBootId: 'b00t',
     driver: 'qemu',
   });
-  for (const path of [paths.handles, paths.hostKey, paths.initrd, paths.disk]) {
+  for (const path of [paths.handles, paths.hostKey, paths.initrd, paths.disk('qcow2')]) {
     expect(statSync(path).mode & 0o077, path).toBe(0);
   }
 });

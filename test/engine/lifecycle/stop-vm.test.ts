@@ -118,7 +118,7 @@ test('when something of it cannot be removed, the row stays for the reconciler, 
   mkdirSync(join(vm.controlSocket, 'kept'), { recursive: true });
   await expect(deleteVm(engine.context, vm.id, operation())).rejects.toThrow();
   expect(findVm(engine.context.db, vm.id)?.state).toBe('deleting');
-  expect(existsSync(vmPaths(engine.context.layout, vm.id).disk)).toBe(false);
+  expect(existsSync(vmPaths(engine.context.layout, vm.id).disk('qcow2'))).toBe(false);
   rmSync(vm.controlSocket, { recursive: true });
   await deleteVm(engine.context, vm.id, operation());
   expect(findVm(engine.context.db, vm.id)).toBeUndefined();

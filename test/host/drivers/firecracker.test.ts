@@ -33,7 +33,7 @@ beforeEach(async () => {
     memoryMib: 512,
     kernel: join(root, 'kernel'),
     initrd: join(root, 'initrd'),
-    disk: join(root, 'disk'),
+    disk: { path: join(root, 'disk'), format: 'raw' },
     consoleLog: join(root, 'console.log'),
     vmmLog: join(root, 'vmm.log'),
     controlSocket: join(root, 'control'),
@@ -49,10 +49,10 @@ afterEach(async () => {
 const driver = () => firecrackerDriver(fake.program, answerMs);
 
 async function start(changes: Partial<FirecrackerSpec> = {}): Promise<RunningVmm> {
-  const { controlSocket, consoleLog, vmmLog, disk } = spec;
+  const { controlSocket, consoleLog, vmmLog } = spec;
   const process = await driver().start({ ...spec, ...changes }, new AbortController().signal);
   started.push(process);
-  return { process, controlSocket, consoleLog, vmmLog, disk: disk! };
+  return { process, controlSocket, consoleLog, vmmLog, disk: spec.disk!.path };
 }
 
 async function open(vmm: RunningVmm): Promise<VmmControl> {
@@ -305,7 +305,7 @@ describe('one that runs', () => {
     expect(fake.sizes).toEqual([1024 * 1024]);
     // Never smaller, whatever is asked: what is at its end would be lost.
     await control.growDisk(4096);
-    expect(statSync(spec.disk!).size).toBe(1024 * 1024);
+    expect(statSync(spec.disk!.path).size).toBe(1024 * 1024);
   });
 
   test('serves several clients at once, and says to each of them that it has ended', async () => {

@@ -9,7 +9,7 @@ const spec: VmmSpec = {
   memoryMib: 512,
   kernel: '/k',
   initrd: '/i',
-  disk: '/vms/a,b/disk.qcow2',
+  disk: { path: '/vms/a,b/disk.qcow2', format: 'qcow2' },
   consoleLog: '/c',
   vmmLog: '/v',
   controlSocket: '/s',
@@ -41,6 +41,17 @@ test('published ports listen on the loopback only', () => {
 
 test('a comma in a path does not start a new option', () => {
   expect(valueOf(qemuArguments(spec), '-drive')).toContain('file=/vms/a,,b/disk.qcow2');
+});
+
+test('a disk is read as what it is, never by guessing from what a guest has written', () => {
+  const drive = (format: 'raw' | 'qcow2') =>
+    valueOf(qemuArguments({ ...spec, disk: { path: '/dev/mapper/d', format } }), '-drive');
+  expect(drive('raw')).toMatch(/(^|,)format=raw,/);
+  expect(drive('qcow2')).toMatch(/(^|,)format=qcow2,/);
+});
+
+test('what a guest discards, or fills with zeros, is given back to the host', () => {
+  expect(valueOf(qemuArguments(spec), '-drive')).toContain('discard=unmap,detect-zeroes=unmap');
 });
 
 test('the disk is written back through the host cache, never carelessly', () => {

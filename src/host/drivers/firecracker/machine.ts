@@ -48,6 +48,13 @@ export function checkMachine(spec: FirecrackerSpec): void {
   if (spec.network.user) {
     throw new BangerError('host_unsupported', 'Firecracker has no network of its own that forwards ports');
   }
+  if (spec.disk && spec.disk.format !== 'raw') {
+    throw new BangerError(
+      'host_unsupported',
+      `Firecracker cannot read a disk in the format "${spec.disk.format}", which this VM was made with`,
+      { hint: 'Make a new VM for it, or let QEMU run this one: set driver = "auto" under [vmm]' },
+    );
+  }
   checkSocket(spec.controlSocket, 0);
   if (spec.vsock) checkSocket(spec.vsock.socket, portSuffixBytes);
 }
@@ -81,7 +88,7 @@ export function planMachine(spec: FirecrackerSpec, version: FirecrackerVersion):
       initrd_path: spec.initrd,
       boot_args: kernelCommandLine(machineWords, spec.kernelWords),
     }),
-    ...(spec.disk ? [put(`/drives/${rootDriveId}`, rootDrive(spec.disk, spec.diskLimit))] : []),
+    ...(spec.disk ? [put(`/drives/${rootDriveId}`, rootDrive(spec.disk.path, spec.diskLimit))] : []),
     ...(tap ? [put('/network-interfaces/net', networkInterface(tap, spec.tapLimit))] : []),
     ...(vsock ? [put('/vsock', { guest_cid: vsock.cid, uds_path: vsock.socket })] : []),
     put('/entropy', {}),

@@ -1,0 +1,113 @@
+import { chmod, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { BangerError } from '../../errors.ts';
+import type { DiskMethod, RootDisk } from '../../host/disks/disk-method.ts';
+import { diskMethod } from '../../host/disks/methods.ts';
+import { checkSpace } from '../../host/disks/space.ts';
+import { getImage } from '../../state/images.ts';
+import { vmPaths } from '../../state/layout.ts';
+import { formatBytes } from '../../state/units.ts';
+import type { Vm } from '../../state/vms.ts';
+import type { EngineContext } from '../context.ts';
+import { rootfsFile } from '../images/rootfs-file.ts';
+import type { Capability } from './capabilities.ts';
+
+type WithDisk = Pick<Vm, 'id' | 'imageId' | 'diskBytes' | 'diskMethod'>;
+
+/** The root disk: the image's filesystem, of which a VM sees a copy of its own. */
+export const rootDisk: Capability = {
+  name: 'disk',
+  async preflight(context, vm) {
+    const image = getImage(context.db, vm.imageId);
+    await checkSpace(context.layout.stateDirectory);
+    if (vm.diskBytes < image.sizeBytes) {
+      throw new BangerError(
+        'invalid_argument',
+        `A disk of ${formatBytes(vm.diskBytes)} is too small for the image's filesystem of ${formatBytes(image.sizeBytes)}`,
+        {
+          hint: `Ask for at least that (it takes no space until it is used): --disk ${Math.ceil(image.sizeBytes / 1024 ** 3)}G`,
+        },
+      );
+    }
+    await requireMethod(context, vm);
+  },
+  async prepareHost(context, vm, operation) {
+    const disk = await describeDisk(context, vm);
+    await methodOf(context, vm).create(disk, {
+      signal: operation.signal,
+      onProgress: (done, total) => operation.progress({ done, total, unit: 'bytes' }),
+    });
+    await chmod(disk.path, 0o600);
+  },
+  async configureGuest(context, vm) {
+    const method = methodOf(context, vm);
+    const disk = await describeDisk(context, vm);
+    const { size } = await stat(disk.backing);
+    // A `set` that was cut short may have recorded more than it made.
+    await method.grow(disk);
+    const path = await method.attach(disk);
+    return {
+      disk: { path, format: method.format },
+      conf: { ROOT_DEVICE: '/dev/vda', GROW: vm.diskBytes > size ? '1' : '' },
+    };
+  },
+  async afterStop(context, vm) {
+    await methodOf(context, vm).detach({ id: vm.id, path: diskFile(context, vm) });
+  },
+  async cleanUp(context, vm) {
+    const path = diskFile(context, vm);
+    await methodOf(context, vm).detach({ id: vm.id, path });
+    await rm(path, { force: true });
+  },
+};
+
+/** What of a VM's root disk is its own. */
+export function diskFile(context: Pick<EngineContext, 'layout'>, vm: Pick<Vm, 'id' | 'diskMethod'>): string {
+  return vmPaths(context.layout, vm.id).disk(vm.diskMethod);
+}
+
+/** Whether a guest that runs sees its disk grow, or at its next start. */
+export function growsLive(context: EngineContext, vm: Pick<Vm, 'diskMethod'>): boolean {
+  return methodOf(context, vm).growsLive;
+}
+
+/** Makes the disk of a VM that does not run as large as its row says. */
+export async function growStoppedDisk(context: EngineContext, vm: WithDisk): Promise<void> {
+  await methodOf(context, vm).grow(await describeDisk(context, vm));
+}
+
+function methodOf(
+  context: Pick<EngineContext, 'exec'>,
+  { diskMethod: name }: Pick<Vm, 'diskMethod'>,
+): DiskMethod {
+  return diskMethod(context.exec, name);
+}
+
+async function describeDisk(context: EngineContext, vm: WithDisk): Promise<RootDisk> {
+  return {
+    id: vm.id,
+    path: diskFile(context, vm),
+    backing: await rootfsFile(context, getImage(context.db, vm.imageId)),
+    sizeBytes: vm.diskBytes,
+  };
+}
+
+/** What the configuration insists on is tried before anything is made. */
+async function requireMethod(
+  context: EngineContext,
+  { diskMethod: name }: Pick<Vm, 'diskMethod'>,
+): Promise<void> {
+  const directory = dirname(context.layout.vmsDirectory);
+  const verdict =
+    name === 'reflink'
+      ? await context.diskProbes.reflink(directory)
+      : name === 'dm-snapshot'
+        ? await context.diskProbes.dmSnapshot(directory)
+        : undefined;
+  if (!verdict || verdict.works) return;
+  throw new BangerError(
+    'host_unsupported',
+    `Disks cannot be made by ${name} at "${directory}": ${verdict.reason}`,
+    { hint: 'Let banger choose: set method = "auto" under [disk] in the configuration' },
+  );
+}

@@ -1,0 +1,103 @@
+import { randomBytes } from 'node:crypto';
+import { constants, copyFile, mkdtemp, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BangerError, errorText } from '../../errors.ts';
+import type { Exec } from '../exec.ts';
+import { dmSnapshot } from './dm-snapshot.ts';
+import { isNoReflink } from './raw-files.ts';
+
+/** Whether a way to make disks works at a place, found out by doing it. */
+export interface MethodVerdict {
+  readonly works: boolean;
+  /** One phrase */
+  readonly reason: string;
+}
+
+const works: MethodVerdict = { works: true, reason: 'works' };
+const probeBytes = 1024 * 1024;
+
+/** What was found out, remembered for each filesystem as long as we live. */
+export class DiskProbes {
+  readonly #exec: Exec;
+  readonly #known = new Map<string, Promise<MethodVerdict>>();
+
+  constructor(exec: Exec) {
+    this.#exec = exec;
+  }
+
+  /** Whether files in a directory can share their blocks */
+  reflink(directory: string): Promise<MethodVerdict> {
+    return this.#ask('reflink', directory, () => probeReflink(directory));
+  }
+
+  dmSnapshot(directory: string): Promise<MethodVerdict> {
+    return this.#ask('dm-snapshot', directory, () => probeDmSnapshot(this.#exec, directory));
+  }
+
+  async #ask(name: string, directory: string, probe: () => Promise<MethodVerdict>): Promise<MethodVerdict> {
+    const key = `${name} ${(await stat(directory)).dev}`;
+    const verdict = this.#known.get(key) ?? probe();
+    this.#known.set(key, verdict);
+    // What kept it from being found out, such as a full disk, may be gone the next time.
+    verdict.catch(() => this.#known.delete(key));
+    return verdict;
+  }
+}
+
+/** Shares a block in a directory of its own, which it removes. */
+export async function probeReflink(directory: string): Promise<MethodVerdict> {
+  return inOwnDirectory(directory, async (own) => {
+    const from = join(own, 'from');
+    await writeFile(from, Buffer.alloc(4096, 1));
+    try {
+      await copyFile(from, join(own, 'to'), constants.COPYFILE_FICLONE_FORCE);
+      return works;
+    } catch (error) {
+      if (!isNoReflink(error)) throw error;
+      return { works: false, reason: 'this filesystem has no reflinks' };
+    }
+  });
+}
+
+/** Makes a snapshot of a megabyte and takes it down again. */
+export async function probeDmSnapshot(exec: Exec, directory: string): Promise<MethodVerdict> {
+  if (process.getuid!() !== 0) return { works: false, reason: 'needs root' };
+  return inOwnDirectory(directory, async (own) => {
+    const disk = {
+      id: `probe-${randomBytes(4).toString('hex')}`,
+      path: join(own, 'changes'),
+      backing: join(own, 'origin'),
+      sizeBytes: 2 * probeBytes,
+    };
+    const method = dmSnapshot(exec);
+    try {
+      await writeFile(disk.backing, '');
+      await truncate(disk.backing, probeBytes);
+      await method.create(disk, { signal: new AbortController().signal });
+      await method.attach(disk);
+      return works;
+    } catch (error) {
+      if (!(error instanceof BangerError)) throw error;
+      return { works: false, reason: dmReason(error) };
+    } finally {
+      await method.detach(disk);
+    }
+  });
+}
+
+function dmReason(error: BangerError): string {
+  const words = errorText(error);
+  if (error.code === 'host_unsupported') return words;
+  if (/device-mapper driver|\/dev\/mapper\/control/.test(words)) return 'this kernel has no device-mapper';
+  if (/unknown target type/i.test(words)) return 'this kernel has no dm-snapshot';
+  return words.split('\n')[0]!;
+}
+
+async function inOwnDirectory<T>(parent: string, work: (directory: string) => Promise<T>): Promise<T> {
+  const own = await mkdtemp(join(parent, '.disk-probe-'));
+  try {
+    return await work(own);
+  } finally {
+    await rm(own, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,173 @@
+import { execFileSync } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readdirSync, rmSync, statSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { DiskMethodName, RootDisk } from '../../../src/host/disks/disk-method.ts';
+import { diskMethod } from '../../../src/host/disks/methods.ts';
+import { probeReflink } from '../../../src/host/disks/probe.ts';
+import { exec } from '../../../src/host/exec.ts';
+import { withLoopFilesystem } from '../../support/loop-filesystem.ts';
+import { withSmallDisk } from '../../support/small-disk.ts';
+
+const mib = 1024 * 1024;
+const work = () => ({ signal: new AbortController().signal });
+
+let root: string;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'banger-disks-'));
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+/** A filesystem's stand-in: some data, a hole of gigabytes if wanted, some data at the end. */
+function makeImage(directory: string, sizeBytes = 32 * mib, dataBytes = mib): string {
+  const path = join(directory, 'rootfs.ext4');
+  const file = openSync(path, 'w');
+  writeSync(file, Buffer.alloc(dataBytes, 'begin'), 0, dataBytes, 0);
+  writeSync(file, Buffer.alloc(4096, 'end'), 0, 4096, sizeBytes - 4096);
+  closeSync(file);
+  return path;
+}
+
+function diskIn(directory: string, sizeBytes: number, backing = makeImage(directory)): RootDisk {
+  return { id: 'a'.repeat(32), path: join(directory, 'disk'), backing, sizeBytes };
+}
+
+const allocated = (path: string): number => statSync(path).blocks * 512;
+
+/** By QEMU's own eyes. What one has more must be zeros. */
+function compare({ backing, path }: RootDisk, format: string): string {
+  const argv = ['compare', '-f', 'raw', '-F', format, backing, path];
+  return execFileSync('qemu-img', argv, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+}
+
+describe.each<DiskMethodName>(['qcow2', 'copy', 'reflink'])('a disk by %s', (name) => {
+  const method = diskMethod(exec, name);
+  const on = (context: { skip(note: string): void }, check: (directory: string) => Promise<void>) =>
+    name === 'reflink' ? withLoopFilesystem(context, 'xfs', check) : check(root);
+
+  test('has what the image has, and zeros beyond, however often it grows', async (context) => {
+    await on(context, async (directory) => {
+      const disk = diskIn(directory, 48 * mib);
+      await method.create(disk, work());
+      expect(compare(disk, method.format)).toContain('Images are identical');
+      for (const sizeBytes of [64 * mib, 56 * mib]) await method.grow({ ...disk, sizeBytes });
+      expect(compare(disk, method.format)).toContain('Images are identical');
+      const info = execFileSync('qemu-img', ['info', '--output=json', '-f', method.format, disk.path]);
+      expect((JSON.parse(info.toString()) as { 'virtual-size': number })['virtual-size']).toBe(64 * mib);
+    });
+  });
+
+  test('is a file of its own: the image is not written', async (context) => {
+    await on(context, async (directory) => {
+      const disk = diskIn(directory, 48 * mib);
+      const before = execFileSync('sha256sum', [disk.backing]).toString();
+      await method.create(disk, work());
+      execFileSync('qemu-io', ['-f', method.format, '-c', 'write -P 7 0 1M', disk.path], { stdio: 'ignore' });
+      expect(execFileSync('sha256sum', [disk.backing]).toString()).toBe(before);
+    });
+  });
+
+  test('is refused on a filesystem without room, which is told with its place', async (context) => {
+    await withSmallDisk(context, '70m', async (small) => {
+      const backing = makeImage(root, 32 * mib, 16 * mib);
+      small.fill();
+      const disk = { ...diskIn(small.path, 48 * mib, backing) };
+      await expect(method.create(disk, work())).rejects.toMatchObject({
+        code: 'host_unsupported',
+        message: expect.stringContaining(small.path) as string,
+      });
+    });
+  });
+});
+
+test('a copy of 10 GB of holes has none of them filled, and takes no time for them', async () => {
+  const backing = makeImage(root, 10 * 1024 * mib);
+  const disk = diskIn(root, 12 * 1024 * mib, backing);
+  await diskMethod(exec, 'copy').create(disk, work());
+  expect(statSync(disk.path).size).toBe(12 * 1024 * mib);
+  expect(allocated(disk.path)).toBeLessThanOrEqual(allocated(backing) + 64 * 1024);
+  expect(allocated(disk.path)).toBeLessThan(2 * mib);
+});
+
+test('a copy makes a hole of zeros that the image has written', async () => {
+  const backing = makeImage(root, 32 * mib);
+  const file = openSync(backing, 'r+');
+  writeSync(file, Buffer.alloc(8 * mib), 0, 8 * mib, 4 * mib);
+  closeSync(file);
+  const disk = diskIn(root, 32 * mib, backing);
+  await diskMethod(exec, 'copy').create(disk, work());
+  expect(allocated(backing)).toBeGreaterThan(8 * mib);
+  expect(allocated(disk.path)).toBeLessThan(2 * mib);
+  expect(compare(disk, 'raw')).toContain('Images are identical');
+});
+
+test('a copy that fills the disk half way says so, with the path', async (context) => {
+  await withSmallDisk(context, '200m', async (small) => {
+    // Its room is there when it is looked for, and gone when it is needed.
+    const backing = makeImage(root, 32 * mib, 16 * mib);
+    const disk = diskIn(small.path, 48 * mib, backing);
+    const filling: typeof exec = (argv, options) => {
+      small.fill();
+      return exec(argv, options);
+    };
+    await expect(diskMethod(filling, 'copy').create(disk, work())).rejects.toMatchObject({
+      code: 'host_unsupported',
+      message: `The disk is full: no space left to write "${disk.path}"`,
+      hint: expect.stringContaining('banger') as string,
+    });
+  });
+});
+
+test('a copy that is cancelled ends at once', async () => {
+  const disk = diskIn(root, 32 * mib);
+  const controller = new AbortController();
+  const cancelling: typeof exec = (_argv, options) => {
+    const running = exec(['sleep', '60'], options);
+    controller.abort();
+    return running;
+  };
+  const copying = diskMethod(cancelling, 'copy').create(disk, { signal: controller.signal });
+  await expect(copying).rejects.toMatchObject({ code: 'cancelled' });
+});
+
+for (const kind of ['xfs', 'btrfs'] as const) {
+  test(`reflinks work on ${kind}: a disk of an image takes no blocks of its own`, async (context) => {
+    await withLoopFilesystem(context, kind, async (directory) => {
+      expect(await probeReflink(directory)).toEqual({ works: true, reason: 'works' });
+      const backing = makeImage(directory, 64 * mib, 48 * mib);
+      execFileSync('sync', ['-f', directory]);
+      const free = (): number => Number(execFileSync('stat', ['-f', '-c', '%f', directory])) * 4096;
+      const before = free();
+      const disk = diskIn(directory, 96 * mib, backing);
+      await diskMethod(exec, 'reflink').create(disk, work());
+      execFileSync('sync', ['-f', directory]);
+      expect(before - free()).toBeLessThan(4 * mib);
+      expect(compare(disk, 'raw')).toContain('Images are identical');
+      expect(readdirSync(directory).filter((name) => name.includes('probe'))).toEqual([]);
+    });
+  });
+}
+
+test('where there are no reflinks, that is found out, told, and nothing is left', async (context) => {
+  await withLoopFilesystem(context, 'ext4', async (directory) => {
+    expect(await probeReflink(directory)).toEqual({
+      works: false,
+      reason: 'this filesystem has no reflinks',
+    });
+    const disk = diskIn(directory, 48 * mib);
+    await expect(diskMethod(exec, 'reflink').create(disk, work())).rejects.toMatchObject({
+      code: 'host_unsupported',
+      message: expect.stringContaining('cannot share the blocks') as string,
+      hint: expect.stringContaining('method = "auto"') as string,
+    });
+    expect(readdirSync(directory).toSorted()).toEqual(['lost+found', 'rootfs.ext4']);
+  });
+});
+
+test('an image on another filesystem cannot be shared, and that is told', async (context) => {
+  await withLoopFilesystem(context, 'xfs', async (directory) => {
+    const disk = diskIn(directory, 48 * mib, makeImage(root));
+    await expect(diskMethod(exec, 'reflink').create(disk, work())).rejects.toThrow(/EXDEV/);
+  });
+});

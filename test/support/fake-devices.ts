@@ -1,0 +1,108 @@
+import type { Exec } from '../../src/host/exec.ts';
+import { BangerError } from '../../src/errors.ts';
+
+export interface FakeDevices {
+  readonly exec: Exec;
+  readonly commands: string[];
+  /** Files of loop devices, by device */
+  readonly loops: ReadonlyMap<string, string>;
+  /** Tables of device-mapper's devices, by name */
+  readonly mappings: ReadonlyMap<string, string>;
+  /** Somebody else makes a loop device of a file */
+  addForeignLoop(file: string): string;
+  /** The nth command from now on fails before or after it has done its work, and with it all that follow, if asked */
+  failAt(count: number, how: { readonly isDone: boolean; readonly isLast: boolean }): void;
+  /** A device that is busy for as many attempts to remove it */
+  keepBusy(name: string, attempts: number): void;
+}
+
+/**
+ * Loop devices and device-mapper as losetup and dmsetup show them: what is in use cannot be removed, a table names
+ * devices that are there, and a command line that is not one of ours is an error.
+ */
+export function fakeDevices(): FakeDevices {
+  const loops = new Map<string, string>();
+  const mappings = new Map<string, string>();
+  const commands: string[] = [];
+  const busy = new Map<string, number>();
+  let failing: { left: number; isDone: boolean; isLast: boolean } | undefined;
+
+  const addLoop = (file: string): string => {
+    const number = [...Array(64).keys()].find((one) => !loops.has(`/dev/loop${one}`))!;
+    loops.set(`/dev/loop${number}`, file);
+    return `/dev/loop${number}`;
+  };
+  const isHeld = (device: string): boolean =>
+    [...mappings.values()].some((table) => table.split(/\s+/).includes(device));
+  const isBusy = (name: string): boolean => {
+    const left = busy.get(name) ?? 0;
+    busy.set(name, left - 1);
+    return left > 0;
+  };
+  const refuse = (words: string): never => {
+    throw new BangerError('command_failed', words);
+  };
+
+  const run = (
+    argv: readonly string[],
+    input: string,
+  ): { stdout?: string; stderr?: string; exitCode?: number } => {
+    const [program, verb, ...rest] = argv;
+    const line = argv.join(' ');
+    if (program === 'losetup' && verb === '--list') {
+      if (!line.startsWith('losetup --list --noheadings --raw --output NAME --associated /'))
+        refuse(`? ${line}`);
+      const mine = [...loops].filter(([, file]) => file === rest.at(-1));
+      return { stdout: mine.map(([device]) => `${device}\n`).join('') };
+    }
+    if (program === 'losetup' && verb === '--find') return { stdout: `${addLoop(rest.at(-1)!)}\n` };
+    if (program === 'losetup' && verb === '--detach') {
+      if (isHeld(rest[0]!)) refuse(`losetup: ${rest[0]}: detach failed: Device or resource busy`);
+      if (!loops.delete(rest[0]!)) refuse(`losetup: ${rest[0]}: No such device`);
+      return {};
+    }
+    if (program === 'dmsetup' && verb === 'create') {
+      if (mappings.has(rest[0]!))
+        refuse(`device-mapper: create ioctl on ${rest[0]} failed: Device or resource busy`);
+      for (const device of input.match(/\/dev\/\S+/g) ?? []) {
+        const isThere = loops.has(device) || mappings.has(device.replace('/dev/mapper/', ''));
+        if (!isThere) refuse(`device-mapper: reload ioctl on ${rest[0]} failed: No such file or directory`);
+      }
+      mappings.set(rest[0]!, input);
+      return {};
+    }
+    if (program === 'dmsetup' && verb === 'info')
+      return mappings.has(rest[0]!) ? {} : { exitCode: 1, stderr: 'Device does not exist.' };
+    if (program === 'dmsetup' && verb === 'remove') {
+      if (isBusy(rest[0]!) || isHeld(`/dev/mapper/${rest[0]}`))
+        refuse(`device-mapper: remove ioctl on ${rest[0]} failed: Device or resource busy`);
+      mappings.delete(rest[0]!);
+      return {};
+    }
+    return refuse(`Unknown command: ${line}`);
+  };
+
+  const exec: Exec = async (argv, options) => {
+    commands.push(argv.join(' '));
+    const fails = failing !== undefined && --failing.left < 0;
+    const dies = (): never => {
+      if (!failing!.isLast) failing = undefined;
+      return refuse('told to fail');
+    };
+    if (fails && !failing!.isDone) return dies();
+    const { stdout = '', stderr = '', exitCode = 0 } = run(argv, String(options?.input ?? ''));
+    if (fails) return dies();
+    return { exitCode, stdout: Buffer.from(stdout), stderr };
+  };
+  return {
+    exec,
+    commands,
+    loops,
+    mappings,
+    addForeignLoop: addLoop,
+    failAt: (left, how) => {
+      failing = { left, ...how };
+    },
+    keepBusy: (name, attempts) => void busy.set(name, attempts),
+  };
+}
