@@ -29,6 +29,8 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
       'directory in the guest (default: the workspace, else what the image says)',
     )
     .option('-u, --user <user>', "user in the guest (default: the image's; root when the VM has a workspace)")
+    .option('-i, --interactive', 'as for docker; input always reaches the command')
+    .option('-t, --tty', 'as for docker; the command has a terminal whenever you have')
     .addHelpText('after', help);
   addLendOptions(addEnvOptions(command));
   return addLabelFilter(command).action(

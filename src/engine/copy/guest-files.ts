@@ -8,6 +8,7 @@ import type { Operation } from '../operations.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import { guestPathKinds, type vmCopyIn, type vmCopyOut, type vmPath } from '../rpc/vm-copy-methods.ts';
+import { packedPieces, unpackInto } from '../packed-pieces.ts';
 import { counted, standardInput } from '../standard-input.ts';
 
 type Context = Pick<EngineContext, 'guest'>;
@@ -52,7 +53,7 @@ parent=\${1%/*}
 [ "$2" != follow ] || set -- "$1" -h
 exec tar -c $2 -f - -C "\${parent:-/}" "./\${1##*/}"`;
 
-const unpackDirectoryScript = 'exec tar -x -f - -C "$1"';
+const unpackDirectoryScript = `${unpackInto} tar -x -f - -C "$1"`;
 /** Unpacked beside its place and moved there, so that nobody ever sees half of it. */
 const unpackFileScript = `${followFunction}
 path=$1
@@ -60,7 +61,7 @@ path=$1
 beside=$(mktemp -d "\${path%/*}/.banger-cp-XXXXXX") || exit
 trap 'rm -rf "$beside"' EXIT
 trap 'exit 1' HUP INT TERM
-tar -x -f - -C "$beside" && mv -f -T "$beside/file" "$path"`;
+${unpackInto} tar -x -f - -C "$beside" && mv -f -T "$beside/file" "$path"`;
 
 /** Tells what is at a path of a running VM. Throws `invalid_state` when it is not running. */
 export async function lookAtPath(
@@ -118,7 +119,9 @@ export async function copyIn(
   operation.enter(`Copying to ${vm.name}`);
   const guest = await runningGuest(context, vm, signal);
   const tell = progressOf(operation, totalBytes);
-  const input = Readable.from(counted(await standardInput(stream, signal), tell), { objectMode: false });
+  const input = Readable.from(packedPieces(counted(await standardInput(stream, signal), tell)), {
+    objectMode: false,
+  });
   const unpack = as === 'directory' ? unpackDirectoryScript : unpackFileScript;
   let output: GuestOutput;
   try {

@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import { BangerError } from '../../../errors.ts';
 import type { Assets } from '../../../host/assets.ts';
 import type { Guest, GuestOutput } from '../../guest.ts';
-import { packedPieces, unpackInto } from '../sending/packed-pieces.ts';
+import { packedPieces, unpackInto } from '../../packed-pieces.ts';
 
 const toolboxGit = '/run/banger/git/bin/git';
 

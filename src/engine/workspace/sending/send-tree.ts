@@ -4,7 +4,7 @@ import type { Guest } from '../../guest.ts';
 import { failpoint } from '../../failpoints.ts';
 import type { Operation } from '../../operations.ts';
 import { lastLine } from '../guest-tree/guest-git.ts';
-import { packedPieces, unpackInto } from './packed-pieces.ts';
+import { packedPieces, unpackInto } from '../../packed-pieces.ts';
 import type { Shipment } from './shipment.ts';
 import { tarStream, type TarEntry } from './tar-stream.ts';
 import { updateNames } from './update-script.ts';

@@ -9,7 +9,7 @@ import {
   stretchBytes,
   type Packing,
   type Stretch,
-} from '../../../src/engine/workspace/sending/packed-pieces.ts';
+} from '../../src/engine/packed-pieces.ts';
 
 const text = Buffer.from('export const value = compute(1_000_003);\n'.repeat(6400));
 
@@ -21,7 +21,7 @@ test.for([
   ['gzip', ['-d', '-c']],
   ['busybox', ['gunzip', '-c']],
 ] as const)('what %s unpacks is what was packed, however each piece was', async ([program, args]) => {
-  const pieces = [text, randomBytes(70_000), Buffer.alloc(1_000_000), Buffer.from('x'), text];
+  const pieces = [text, randomBytes(300_000), Buffer.alloc(1_000_000), text, Buffer.from('x')];
   const packings: Packing[] = ['packed', 'stored', 'packed', 'stored', 'packed'];
   const choice = {
     note: () => undefined,

@@ -10,6 +10,8 @@ const gzip = promisify(gzipCallback);
  */
 export const unpackInto = `sh -c 'renice -n 5 -p $$ >/dev/null 2>&1; exec gunzip -c' |`;
 
+/** Smaller pieces are gathered: each has a beginning and an end of its own. */
+const memberBytes = 256 * 1024;
 /** Of content, after which it is looked at how things go. */
 export const stretchBytes = 4 * 1024 * 1024;
 /** Stretches for which a choice stands before the other way is tried again: a link may change. */
@@ -74,15 +76,15 @@ export class PackingChoice {
 }
 
 /**
- * Packs a stream as gzip (RFC 1952), each piece as a member of its own, which every gunzip reads as one. Pieces that
- * are not worth it are stored.
+ * Packs a stream as gzip (RFC 1952), a member for each large piece, which every gunzip reads as one. Pieces that are
+ * not worth it are stored.
  */
 export async function* packedPieces(
   pieces: AsyncIterable<Buffer>,
   { choice = new PackingChoice(), now = () => performance.now() } = {},
 ): AsyncGenerator<Buffer> {
   let stretch = { bytes: 0, packedBytes: 0, waitedMs: 0, beganMs: now() };
-  for await (const piece of pieces) {
+  for await (const piece of gathered(pieces)) {
     const { packing } = choice;
     const packed = await gzip(piece, {
       level: packing === 'packed' ? constants.Z_BEST_SPEED : constants.Z_NO_COMPRESSION,
@@ -101,4 +103,18 @@ export async function* packedPieces(
     choice.note({ ...counted, packing, totalMs: takenMs - beganMs });
     stretch = { bytes: 0, packedBytes: 0, waitedMs: 0, beganMs: takenMs };
   }
+}
+
+async function* gathered(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let small: Buffer[] = [];
+  let smallBytes = 0;
+  for await (const piece of pieces) {
+    small.push(piece);
+    smallBytes += piece.length;
+    if (smallBytes < memberBytes) continue;
+    yield small.length === 1 ? piece : Buffer.concat(small);
+    small = [];
+    smallBytes = 0;
+  }
+  if (smallBytes > 0) yield Buffer.concat(small);
 }
