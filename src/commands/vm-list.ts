@@ -30,7 +30,7 @@ function listText(vms: readonly VmView[]): string {
       String(vm.cpus),
       formatBytes(vm.memoryMib * mib),
       vm.vmm ?? '',
-      vm.network,
+      vm.address === undefined ? vm.network : `${vm.network} (${vm.address})`,
       vm.ports.map(portText).join(', '),
       vm.workspaces[0]?.hostPath ?? '',
       ago(vm.createdAt),

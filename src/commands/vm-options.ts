@@ -51,7 +51,7 @@ export function addVmSpecOptions(command: Command, cwd: string): Command {
     .option('-l, --label <key=value>', 'a label to find it by (repeatable)', collectLabel)
     .option(
       '--network <name>',
-      'user: out through this host; none: cut off (default: from the config, else user)',
+      'user: out through this host; bridge: an address of its own; none: cut off (default: from the config, else user)',
     )
     .option(
       '-p, --publish <port>',

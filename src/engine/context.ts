@@ -2,6 +2,7 @@ import type { Assets } from '../host/assets.ts';
 import type { DiskProbes } from '../host/disks/probe.ts';
 import type { DriverName, VmmControl, VmmDriver } from '../host/drivers/driver.ts';
 import type { Exec } from '../host/exec.ts';
+import type { Forwarding } from '../host/network/forwarding.ts';
 import type { ClientKey } from '../host/keys.ts';
 import type { VmmChoice } from '../host/vmm-choice.ts';
 import type { Config } from '../state/config.ts';
@@ -36,6 +37,12 @@ export interface EngineContext {
   readonly handles: HandleCache;
   /** Features that touch host and guest, in the order in which they are set up */
   readonly capabilities: readonly Capability[];
+  /** What bridges are made with; tests have switches of their own */
+  readonly hostNetwork: {
+    /** False: only those that were made for our user can be used */
+    readonly mayAdminister: () => boolean;
+    readonly forwarding: Forwarding;
+  };
   /** Connections to guests; `guest` below is the way to use them */
   readonly guests: Pick<GuestPool, 'drop' | 'closeAll' | 'activity'>;
   /** Stops VMs whose time is over */

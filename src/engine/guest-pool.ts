@@ -6,11 +6,14 @@ import { SshConnection } from '../host/ssh.ts';
 import type { Vm } from '../state/vms.ts';
 import { ConnectionPool, type Lease } from './connection-pool.ts';
 import type { Guest } from './guest.ts';
-import type { HandleCache } from './handles.ts';
+import type { HandleCache, Handles } from './handles.ts';
 import { askProtocol, sshGuest, withWayOut } from './ssh-guest.ts';
 
 /** The port of the guest's SSH service: not 22, which belongs to the image's own. See guest/init. */
 export const guestSshPort = 1022;
+
+/** Where a guest's SSH service is. */
+type SshWay = Pick<Handles, 'sshHost' | 'sshPort'>;
 
 /** Open SSH connections to running VMs, made when first needed and again after they were lost. */
 export class GuestPool {
@@ -48,7 +51,7 @@ export class GuestPool {
     }
     let pool = this.#pools.get(vm.id);
     if (!pool) {
-      pool = new ConnectionPool(() => this.#dial(vm, handles.sshPort));
+      pool = new ConnectionPool(() => this.#dial(vm, handles));
       this.#pools.set(vm.id, pool);
     }
     await orAborted(pool.warm(), signal).catch((error: unknown) => {
@@ -57,8 +60,7 @@ export class GuestPool {
     const lease = pool;
     return sshGuest({
       name: vm.name,
-      takeWithAgent: async (agentSocket) =>
-        this.#inUse(vm.id, await this.#apart(vm, handles.sshPort, agentSocket)),
+      takeWithAgent: async (agentSocket) => this.#inUse(vm.id, await this.#apart(vm, handles, agentSocket)),
       take: options.isWatching ? () => lease.take() : async () => this.#inUse(vm.id, await lease.take()),
       protocol: async () => {
         const protocol = handles.guestProtocol ?? (await this.#askedProtocol(vm.id, lease));
@@ -111,8 +113,8 @@ export class GuestPool {
     for (const id of [...this.#pools.keys()]) this.drop(id);
   }
 
-  async #apart(vm: Vm, port: number, agentSocket: string): Promise<Lease> {
-    const connection = await this.#dial(vm, port, agentSocket);
+  async #apart(vm: Vm, way: SshWay, agentSocket: string): Promise<Lease> {
+    const connection = await this.#dial(vm, way, agentSocket);
     const open = this.#withAgent.get(vm.id) ?? new Set();
     this.#withAgent.set(vm.id, open.add(connection));
     return {
@@ -124,10 +126,10 @@ export class GuestPool {
     };
   }
 
-  async #dial(vm: Vm, port: number, agentSocket?: string): Promise<SshConnection> {
+  async #dial(vm: Vm, way: SshWay, agentSocket?: string): Promise<SshConnection> {
     const target = {
-      host: '127.0.0.1',
-      port,
+      host: way.sshHost ?? '127.0.0.1',
+      port: way.sshPort,
       user: 'root',
       key: await this.#key(),
       hostKey: vm.hostPublicKey,

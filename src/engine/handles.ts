@@ -20,7 +20,9 @@ const schema = z.object({
   gitIdentity: z.optional(z.string()),
   /** When the VM's time to live is over, in milliseconds of the host's monotonic clock; see stop-timers.ts */
   expiresAtMs: z.optional(z.number()),
-  /** Port of the host's loopback that leads to the guest's SSH service */
+  /** Address that the guest's SSH service is reached at; absent: the host's loopback, which leads there */
+  sshHost: z.optional(z.string()),
+  /** Port of the host's loopback that leads to the guest's SSH service, or the guest's own */
   sshPort: z.int(),
   /** What the guest's part of banger speaks; absent until the guest was ready, and when that cannot be known */
   guestProtocol: z.optional(z.int()),

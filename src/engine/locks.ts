@@ -71,6 +71,8 @@ export interface EngineLocks {
   readonly workspace: KeyedLock;
   readonly reservation: KeyedLock;
   readonly publish: KeyedLock;
+  /** Bridges, taps and rules of the host */
+  readonly taps: KeyedLock;
 }
 
 export function createLocks(): EngineLocks {
@@ -79,6 +81,7 @@ export function createLocks(): EngineLocks {
     workspace: new KeyedLock('workspace'),
     reservation: new KeyedLock('reservation'),
     publish: new KeyedLock('publish'),
+    taps: new KeyedLock('leaf'),
   };
 }
 

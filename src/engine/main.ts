@@ -7,6 +7,7 @@ import { exec } from '../host/exec.ts';
 import { ensureOwnDirectory, ensurePrivateDirectory } from '../host/files.ts';
 import { ensureClientKey } from '../host/keys.ts';
 import { cachedKvmProbe, probedFirecracker, probedQemu } from '../host/kvm-probe.ts';
+import { mayAdministerNetwork } from '../host/network/rights.ts';
 import { closeInheritedDescriptors } from '../host/process.ts';
 import { requireSpareDescriptors } from '../host/spare-descriptors.ts';
 import { chooseVmm, firecrackerVerdict, type VmmChoice } from '../host/vmm-choice.ts';
@@ -18,7 +19,7 @@ import {
   type Database,
   type SqliteAddon,
 } from '../state/database.ts';
-import { vmPaths, type Layout } from '../state/layout.ts';
+import { hostMarkersDirectory, vmPaths, type Layout } from '../state/layout.ts';
 import { watchRows } from '../state/row-changes.ts';
 import { findVm } from '../state/vms.ts';
 import { cancelOperations } from './cancel-operations.ts';
@@ -154,6 +155,7 @@ function createContext(
     config,
     handles,
     capabilities: builtInCapabilities,
+    hostNetwork: { mayAdminister: mayAdministerNetwork, forwarding: { markers: hostMarkersDirectory } },
     guests,
     clientKey,
     driver: vmmDrivers(config),

@@ -22,6 +22,7 @@ import { matchActivity } from './lifecycle/guest-activity.ts';
 import { matchForwards } from './lifecycle/published-ports.ts';
 import { stopVm } from './lifecycle/stop-vm.ts';
 import { watchVmm } from './lifecycle/vmm-watch.ts';
+import { reconcileBridges } from './network/bridges.ts';
 import { findVmm } from './vmm-drivers.ts';
 import { cleanScratch } from './workspace/scratch.ts';
 
@@ -38,6 +39,7 @@ export async function reconcile(context: EngineContext): Promise<void> {
     }
   }
   await matchActivities(context);
+  await matchBridges(context);
   await removeOrphans(context);
   await cleanStaging(context.layout);
   await cleanScratch(context.layout);
@@ -90,6 +92,15 @@ async function matchActivities(context: EngineContext): Promise<void> {
   await Promise.race([Promise.all(asked), sleep(activityTimeoutMs, undefined, { ref: false })]);
 }
 
+/** Rules and taps may have gone since, or have been left. VMs that have none of them do not wait for this to work. */
+async function matchBridges(context: EngineContext): Promise<void> {
+  try {
+    await reconcileBridges(context);
+  } catch (error) {
+    context.log('error', `bridges could not be set right: ${errorText(error)}`);
+  }
+}
+
 async function matchPorts(context: EngineContext, id: string): Promise<void> {
   try {
     await context.locks.vm.run(id, new AbortController().signal, async () => {
@@ -113,13 +124,15 @@ async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | un
   const { consoleLog } = vmPaths(context.layout, vm.id);
   const heads = [cutOffPath(consoleLog), consoleLog].map((path) => readHead(path, readyLineWithinBytes));
   const ready = findReadyLine((await Promise.all(heads)).join('\n'));
+  const way = found.forwards.find((port) => port.guestPort === guestSshPort);
   const handles: Handles = {
     process: found.process,
     acceleration: found.acceleration,
     driver: found.driver,
     cpus: found.cpus,
     memoryMib: found.memoryMib,
-    sshPort: found.forwards.find((port) => port.guestPort === guestSshPort)?.hostPort ?? 0,
+    sshHost: way ? undefined : vm.address,
+    sshPort: way?.hostPort ?? guestSshPort,
     guestProtocol: ready?.protocol,
     guestBootId: ready?.bootId,
     phases: ready && { ...ready.phases },

@@ -62,6 +62,9 @@ export interface LayoutInput {
 
 /** Longest address of a Unix socket on Linux, without its terminating zero. */
 const maxSocketPath = 107;
+/** The host's, for all of its users: what was changed of it for as long as it runs. */
+export const hostMarkersDirectory = '/run/banger';
+
 const longestSocketName = '/0123456789ab.control';
 
 /** Variables that decide where everything lives. */

@@ -127,4 +127,17 @@ export const migrations: readonly string[] = [
   `ALTER TABLE workspaces ADD COLUMN token TEXT;`,
   // How its root disk was made: what the configuration says later is about other VMs.
   `ALTER TABLE vms ADD COLUMN disk_method TEXT NOT NULL DEFAULT 'qcow2';`,
+  // Networks behind bridges of the host, and which VM has which address of them.
+  `CREATE TABLE networks (
+     number INTEGER PRIMARY KEY,      -- 1 to 254: bridge and subnet are named after it
+     name TEXT NOT NULL UNIQUE,
+     subnet TEXT NOT NULL UNIQUE,     -- CIDR
+     is_shared INTEGER NOT NULL,      -- 1: its guests reach each other
+     created_at TEXT NOT NULL
+   ) STRICT;
+   CREATE TABLE vm_addresses (
+     vm_id TEXT PRIMARY KEY REFERENCES vms (id) ON DELETE CASCADE,
+     network INTEGER NOT NULL REFERENCES networks (number),
+     address TEXT NOT NULL UNIQUE
+   ) STRICT;`,
 ];

@@ -23,6 +23,8 @@ export interface Vm {
   readonly diskMethod: DiskMethodName;
   /** `user`, `none`, or the name of a network */
   readonly network: string;
+  /** IPv4 address on a network behind a bridge; absent on others */
+  readonly address?: string;
   /** SSH host key of the guest, one line in OpenSSH's format */
   readonly hostPublicKey: string;
   /** Belongs to one `vm run` and is deleted with it */
@@ -52,11 +54,12 @@ export type VmFileSync = Pick<FileSync, 'host' | 'guest'>;
 
 type Defaulted = 'diskMethod' | 'labels' | 'ports' | 'fileSync' | 'takesConfigFiles';
 
-export type NewVm = Omit<Vm, 'state' | 'startedAt' | 'stoppedAt' | 'lastError' | Defaulted> &
+export type NewVm = Omit<Vm, 'state' | 'address' | 'startedAt' | 'stoppedAt' | 'lastError' | Defaulted> &
   Partial<Pick<Vm, Defaulted>>;
 
 /** What SQLite has no type for, or `null` where we have nothing. */
 type Encoded =
+  | 'address'
   | 'ephemeral'
   | 'kernelId'
   | 'labels'
@@ -70,6 +73,7 @@ type Encoded =
   | 'lastError';
 
 interface VmRow extends Omit<Vm, Encoded> {
+  readonly address: string | null;
   readonly ephemeral: number;
   readonly kernelId: string | null;
   readonly labels: string;
@@ -87,7 +91,7 @@ const columns = `id, name, state, image_id AS imageId, image_name AS imageName, 
   disk_bytes AS diskBytes, disk_method AS diskMethod, network, host_public_key AS hostPublicKey, ephemeral, control_socket AS controlSocket,
   created_at AS createdAt, started_at AS startedAt, stopped_at AS stoppedAt, last_error AS lastError, labels,
   ttl_ms AS ttlMs, idle_stop_ms AS idleStopMs, file_sync AS fileSync, takes_config_files AS takesConfigFiles,
-  ${portsColumn} AS ports`;
+  ${portsColumn} AS ports, (SELECT address FROM vm_addresses WHERE vm_id = vms.id) AS address`;
 
 /**
  * Reserves name and id for a VM that is about to be made. The database decides who gets a name
@@ -284,6 +288,7 @@ function isOneEditAway(left: string, right: string): boolean {
 function toVm(row: VmRow): Vm {
   return {
     ...row,
+    address: row.address ?? undefined,
     kernelId: row.kernelId ?? undefined,
     ephemeral: row.ephemeral === 1,
     labels: JSON.parse(row.labels) as Labels,

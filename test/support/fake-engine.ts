@@ -51,6 +51,8 @@ export interface Faults {
   onPowerButton?: (machine: FakeMachine, vmm: ProcessIdentity) => Promise<void>;
   /** What toolbox programs print */
   toolboxOutput?: string;
+  /** There are no rights to make bridges */
+  isUnprivileged?: boolean;
   /** Somebody runs a program in every guest */
   isBusy?: boolean;
 }
@@ -190,6 +192,7 @@ export function fakeEngine(): FakeEngine {
   watchRows(db, (change) => events.publish(change));
   const asset = join(root, 'asset');
   writeFileSync(asset, 'asset!!!');
+  writeFileSync(join(root, 'ip_forward'), '0\n');
   const context: EngineContext = {
     layout,
     db,
@@ -216,6 +219,10 @@ export function fakeEngine(): FakeEngine {
     },
     config: () => parseConfig('[vm]\nimage = "test"\nmemory = "128M"\n', 'config.toml'),
     capabilities: builtInCapabilities,
+    hostNetwork: {
+      mayAdminister: () => !faults.isUnprivileged,
+      forwarding: { file: join(root, 'ip_forward'), markers: join(root, 'markers') },
+    },
     handles: new HandleCache((id) => vmPaths(layout, id).handles),
     clientKey: () => ensureClientKey(layout.clientKey),
     guests: {

@@ -43,7 +43,7 @@ export async function bootVm(
     apply: async () => {
       await mkdir(paths.directory, { recursive: true, mode: 0o700 });
       for (let attempt = 1; ; attempt++) {
-        const setup = await collectSetup(context, vm);
+        const setup = await collectSetup(context, vm, choice);
         await writeInitrd(context, vm, setup);
         await failpoint('initrd written');
         try {
@@ -114,13 +114,13 @@ export async function forgetVmm(context: EngineContext, vm: Vm): Promise<void> {
 /** What all capabilities together say of a start. */
 type WholeSetup = Required<Pick<GuestSetup, 'conf' | 'network'>> & Pick<GuestSetup, 'disk'>;
 
-async function collectSetup(context: EngineContext, vm: Vm): Promise<WholeSetup> {
+async function collectSetup(context: EngineContext, vm: Vm, choice: VmmChoice): Promise<WholeSetup> {
   const isFirst = vm.startedAt === undefined;
   let conf: Record<string, string> = { HOSTNAME: vm.name, VM_ID: vm.id, FIRST_BOOT: isFirst ? '1' : '' };
   let disk: GuestSetup['disk'];
   let network: VmmNetwork = {};
   for (const capability of context.capabilities) {
-    const setup = await capability.configureGuest?.(context, vm);
+    const setup = await capability.configureGuest?.(context, vm, choice);
     conf = { ...conf, ...setup?.conf };
     disk = setup?.disk ?? disk;
     network = setup?.network ?? network;
@@ -162,7 +162,7 @@ async function spawnVmm(
   );
   await failpoint('VMM started');
   const forwards = start.setup.network.user?.forwards ?? [];
-  const sshPort = forwards.find((port) => port.guestPort === guestSshPort)?.hostPort ?? 0;
+  const way = forwards.find((port) => port.guestPort === guestSshPort);
   await context.handles.set(vm.id, {
     process,
     acceleration,
@@ -172,7 +172,8 @@ async function spawnVmm(
     memoryMib: vm.memoryMib,
     diskBytes: vm.diskBytes,
     hostname: vm.name,
-    sshPort,
+    sshHost: way ? undefined : vm.address,
+    sshPort: way?.hostPort ?? guestSshPort,
   });
   return process;
 }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { rm } from 'node:fs/promises';
 import type { VmmDisk, VmmNetwork } from '../../host/drivers/driver.ts';
+import type { VmmChoice } from '../../host/vmm-choice.ts';
 import { vmPaths } from '../../state/layout.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
@@ -48,10 +49,12 @@ export interface Capability {
   ): Promise<void>;
   /** Refuses what cannot work, before anything is made */
   preflight?(context: EngineContext, vm: PlannedVm): Promise<void>;
+  /** Takes what only one VM can have, while its row is made: milliseconds, under the reservation lock */
+  reserve?(context: EngineContext, vm: Vm): Promise<void>;
   /** Makes what the VM keeps on the host. Once, when it is created. */
   prepareHost?(context: EngineContext, vm: Vm, operation: Operation): Promise<void>;
   /** Says what this start needs. Asked again when a start is tried again. */
-  configureGuest?(context: EngineContext, vm: Vm): Promise<GuestSetup>;
+  configureGuest?(context: EngineContext, vm: Vm, choice: VmmChoice): Promise<GuestSetup>;
   /** Runs when the guest is ready */
   afterStart?(context: EngineContext, vm: Vm, operation: Operation): Promise<void>;
   /** Takes back what `configureGuest` made for a start. The VMM has gone; one that never came counts, too. */

@@ -7,6 +7,7 @@ import { vmPaths } from '../../state/layout.ts';
 import { saveVmTemplate, type RecordedTemplate } from '../../state/templates.ts';
 import {
   deleteVmRow,
+  getVm,
   insertVm,
   listVms,
   moveVm,
@@ -114,8 +115,9 @@ export async function createVm(
         apply: () =>
           context.locks.reservation.run('name', operation.signal, async () => {
             const reserved = reserve(context, planned, params.name);
+            for (const capability of context.capabilities) await capability.reserve?.(context, reserved);
             if (params.recordedTemplate) saveVmTemplate(context.db, id, params.recordedTemplate);
-            return reserved;
+            return getVm(context.db, id);
           }),
         undo: () => deleteVmRow(context.db, id),
       });

@@ -1,45 +1,48 @@
 import { BangerError } from '../../errors.ts';
-import { loopbackForward, userCard } from '../../host/drivers/driver.ts';
+import { accessCard, loopbackForward, userCard } from '../../host/drivers/driver.ts';
+import { macOf } from '../../host/network/addresses.ts';
+import { gatewayOf, tapName } from '../../host/network/plan.ts';
+import { guestNameServers } from '../../host/network/routes.ts';
 import { findFreePort } from '../../host/ports.ts';
-import { builtInNetworks } from '../../state/networks.ts';
+import { getNetwork, isBridged } from '../../state/networks.ts';
+import type { Vm } from '../../state/vms.ts';
+import type { EngineContext } from '../context.ts';
 import { guestSshPort } from '../guest-pool.ts';
-import type { Capability } from '../lifecycle/capabilities.ts';
+import type { Capability, GuestSetup } from '../lifecycle/capabilities.ts';
 import { claimPorts } from '../lifecycle/published-ports.ts';
+import { applyBridges, ensureNetwork, requireBridgeMeans, reserveAddress } from './bridges.ts';
 
 /**
  * A VM's network. `user`: the VMM's own, which reaches out through the host and lets in what is published. `none`: the
- * same, cut off but for our own way in.
+ * same, cut off but for our own way in. Any other: a bridge, and the cut-off one beside it, as our way in and that of
+ * published ports, which so outlive the engine and need no rights.
  */
 export const network: Capability = {
   name: 'network',
-  checkRequest(_context, { network: name, ports }) {
-    requireNetwork(name);
+  async checkRequest(context, { network: name, ports }) {
     refuseUnreachablePorts(name, ports.length);
+    if (!isBridged(name)) return;
+    const { signal } = new AbortController();
+    await context.locks.reservation.run('name', signal, () => ensureNetwork(context, name));
+  },
+  reserve(context, vm) {
+    if (isBridged(vm.network)) reserveAddress(context, vm);
     return Promise.resolve();
   },
-  async configureGuest(context, vm) {
+  async configureGuest(context, vm, { driver }) {
+    const isTapOnly = driver === 'firecracker';
+    const setup = isBridged(vm.network) ? await configureBridged(context, vm) : configureUser(vm.network);
+    if (isTapOnly) return tapOnly(vm, setup);
     const published = await claimPorts(context, vm);
     // Ours first: a user may publish the same port of the guest.
     const forwards = [loopbackForward(await findFreePort(), guestSshPort), ...published];
-    const isCutOff = vm.network === 'none';
-    return {
-      conf: {
-        ADDRESS: userCard.address,
-        GATEWAY: isCutOff ? '' : userCard.gateway,
-        DNS: isCutOff ? '' : userCard.dns,
-      },
-      network: { user: { forwards, reach: isCutOff ? 'none' : 'all' } },
-    };
+    const reach = vm.network === 'user' ? 'all' : 'none';
+    return { ...setup, network: { ...setup.network, user: { forwards, reach } } };
+  },
+  async cleanUp(context, vm) {
+    if (vm.address !== undefined) await applyBridges(context, vm.id);
   },
 };
-
-/** Throws `not_found` for a network that is not there. */
-function requireNetwork(name: string): void {
-  if (builtInNetworks.some((one) => one === name)) return;
-  throw new BangerError('not_found', `There is no network named "${name}"`, {
-    hint: 'Use one that is always there: --network user, or --network none',
-  });
-}
 
 /** Throws when ports are to lead into a VM that is to have no network. */
 export function refuseUnreachablePorts(network: string, count: number): void {
@@ -47,4 +50,53 @@ export function refuseUnreachablePorts(network: string, count: number): void {
   throw new BangerError('invalid_argument', 'A VM without a network has no ports to publish', {
     hint: 'Leave out --publish, or --network none',
   });
+}
+
+function configureUser(name: string): GuestSetup {
+  const isCutOff = name === 'none';
+  return {
+    conf: {
+      ADDRESS: userCard.address,
+      GATEWAY: isCutOff ? '' : userCard.gateway,
+      DNS: isCutOff ? '' : userCard.dns,
+    },
+  };
+}
+
+async function configureBridged(context: EngineContext, vm: Vm): Promise<GuestSetup> {
+  const { owner } = requireBridgeMeans(context);
+  const { number, subnet } = getNetwork(context.db, vm.network);
+  const address = vm.address ?? '';
+  await applyBridges(context);
+  const mac = macOf(address);
+  return {
+    conf: {
+      ADDRESS: `${address}/24`,
+      MAC: mac,
+      GATEWAY: gatewayOf(subnet),
+      DNS: (await guestNameServers()).join(' '),
+      ACCESS_ADDRESS: accessCard.address,
+      ACCESS_MAC: accessCard.mac,
+    },
+    network: { tap: { tap: tapName(owner, number, address), mac } },
+  };
+}
+
+/** For a VMM without a network of its own: the guest is reached by its address. */
+function tapOnly(vm: Vm, setup: GuestSetup): GuestSetup {
+  if (!isBridged(vm.network)) {
+    throw new BangerError(
+      'host_unsupported',
+      `Firecracker has no network "${vm.network}": it needs a bridge`,
+      {
+        hint: 'Make the VM with --network bridge, or let QEMU run it: set driver = "qemu" under [vmm] in the configuration',
+      },
+    );
+  }
+  if (vm.ports.length > 0) {
+    throw new BangerError('host_unsupported', 'Ports of VMs that Firecracker runs cannot be published', {
+      hint: `Reach it at ${vm.address}, or let QEMU run it: set driver = "qemu" under [vmm] in the configuration`,
+    });
+  }
+  return { ...setup, conf: { ...setup.conf, ACCESS_ADDRESS: '', ACCESS_MAC: '' } };
 }

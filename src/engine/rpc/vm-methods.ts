@@ -64,6 +64,8 @@ export const vmView = z.object({
   diskBytes: z.number(),
   /** `user`, `none`, or the name of a network */
   network: z.string(),
+  /** Its IPv4 address, on a network behind a bridge */
+  address: z.optional(z.string()),
   createdAt: z.string(),
   startedAt: z.optional(z.string()),
   stoppedAt: z.optional(z.string()),
@@ -73,7 +75,9 @@ export const vmView = z.object({
   vmm: z.optional(z.string()),
   /** Why that one was chosen, as one phrase, while it runs */
   vmmReason: z.optional(z.string()),
-  /** Port of the host's loopback that leads to the guest's SSH service, while it runs */
+  /** Address of the guest's SSH service; absent: the host's loopback, which leads there */
+  sshHost: z.optional(z.string()),
+  /** Its port, while it runs */
   sshPort: z.optional(z.int()),
   /** The guest kernel's boot id, while it runs: the same as long as it was not rebooted */
   bootId: z.optional(z.string()),

@@ -1,0 +1,225 @@
+import { BangerError } from '../../errors.ts';
+import { parseAddress, subnetText } from '../../host/network/addresses.ts';
+import { applyHostNetwork, hasLinks } from '../../host/network/apply.ts';
+import { readHostSetup, type HostSetup } from '../../host/network/host-setup.ts';
+import {
+  bridgePrefix,
+  guestNumbers,
+  hostAddress,
+  networkOwner,
+  type BridgePlan,
+  type NetworkOwner,
+} from '../../host/network/plan.ts';
+import { findClash, readRoutes, type Route } from '../../host/network/routes.ts';
+import {
+  defaultBridgeNetwork,
+  findNetwork,
+  getNetwork,
+  insertNetwork,
+  listAddresses,
+  listNetworks,
+  noNetwork,
+  releaseAddress,
+  takeAddress,
+  type Network,
+} from '../../state/networks.ts';
+import type { Vm } from '../../state/vms.ts';
+import type { EngineContext } from '../context.ts';
+import { failpoint } from '../failpoints.ts';
+
+/** By what right this engine has bridges: it makes them, or an administrator has made them for its user. */
+export type BridgeMeans =
+  | { readonly kind: 'made'; readonly owner: NetworkOwner }
+  | { readonly kind: 'prepared'; readonly owner: NetworkOwner; readonly setup: HostSetup };
+
+type MeansContext = Pick<EngineContext, 'layout' | 'hostNetwork'>;
+
+/** Undefined where there can be no bridges. */
+export function bridgeMeans({ layout, hostNetwork }: MeansContext): BridgeMeans | undefined {
+  const uid = process.getuid!();
+  if (hostNetwork.mayAdminister()) return { kind: 'made', owner: networkOwner(layout.stateDirectory, uid) };
+  const setup = readHostSetup(uid);
+  return setup && { kind: 'prepared', owner: setup.owner, setup };
+}
+
+/** Throws `host_unsupported` where there can be no bridges. */
+export function requireBridgeMeans(context: MeansContext): BridgeMeans {
+  const means = bridgeMeans(context);
+  if (means) return means;
+  throw new BangerError(
+    'host_unsupported',
+    'A network behind a bridge needs rights that this engine does not have (CAP_NET_ADMIN)',
+    { hint: 'Set up the host for your user once: sudo banger host setup' },
+  );
+}
+
+/**
+ * Finds a network by name, and makes `bridge` when it is needed. Throws `not_found` for any other that is not there.
+ * The caller holds the reservation lock.
+ */
+export async function ensureNetwork(context: EngineContext, name: string): Promise<Network> {
+  const means = requireBridgeMeans(context);
+  if (means.kind === 'prepared') return preparedNetwork(context, means.setup, name);
+  const found = findNetwork(context.db, name);
+  if (found) return found;
+  if (name !== defaultBridgeNetwork) throw noNetwork(name);
+  return makeNetwork(context, { name, isShared: false });
+}
+
+/** What was set up is what there is; the row follows it. */
+function preparedNetwork(context: EngineContext, setup: HostSetup, name: string): Network {
+  const prepared = setup.networks.find((one) => one.name === name);
+  if (!prepared) {
+    const names = setup.networks.map((one) => `"${one.name}"`).join(', ');
+    throw new BangerError(
+      'not_found',
+      `There is no network named "${name}": this host was set up with ${names}`,
+      {
+        hint: `Have it set up with one more: sudo banger host setup --network ${name}`,
+      },
+    );
+  }
+  const found = findNetwork(context.db, name);
+  if (found?.number === prepared.number && found.subnet === prepared.subnet) return found;
+  const { number, subnet, isShared } = prepared;
+  if (found) context.db.prepare('DELETE FROM networks WHERE name = ?').run(name);
+  return insertNetwork(context.db, { number, name, subnet, isShared, createdAt: new Date().toISOString() });
+}
+
+/** The addresses that networks are taken from, a /24 each. */
+const poolFirst = parseAddress('10.213.0.0')!;
+const largestNumber = 254;
+
+/**
+ * Makes the row of a network, with addresses that nobody on this host uses. Throws `already_exists` when the name is
+ * taken. The caller holds the reservation lock.
+ */
+export async function makeNetwork(
+  context: EngineContext,
+  { name, isShared }: Pick<Network, 'name' | 'isShared'>,
+): Promise<Network> {
+  const { owner } = requireBridgeMeans(context);
+  const routes = await readRoutes(context.exec);
+  const taken = new Set(listNetworks(context.db).map(({ number }) => number));
+  const number = chooseNumber(owner, (candidate) => taken.has(candidate), routes);
+  if (number === undefined) {
+    throw new BangerError(
+      'host_unsupported',
+      'This host has routes to all of 10.213.0.0/16, where networks of VMs are',
+      {
+        hint: 'See which with: ip route; or use the network that needs no addresses of the host: --network user',
+      },
+    );
+  }
+  return insertNetwork(context.db, {
+    number,
+    name,
+    subnet: subnetOf(number),
+    isShared,
+    createdAt: new Date().toISOString(),
+  });
+}
+
+function subnetOf(number: number): string {
+  return subnetText({ first: poolFirst + number * 256, prefix: 24 });
+}
+
+/** Engines begin at different places, so that two that never see each other's routes rarely meet. */
+export function chooseNumber(
+  { tag }: Pick<NetworkOwner, 'tag'>,
+  isTaken: (number: number) => boolean,
+  routes: readonly Route[],
+): number | undefined {
+  const start = Number.parseInt(tag, 16) % largestNumber;
+  for (let step = 0; step < largestNumber; step++) {
+    const number = ((start + step) % largestNumber) + 1;
+    if (!isTaken(number) && !findClash(subnetOf(number), routes)) return number;
+  }
+  return undefined;
+}
+
+/** Gives a VM its address, for as long as its row is there. The caller holds the reservation lock. */
+export function reserveAddress(context: EngineContext, vm: Vm): void {
+  const network = getNetwork(context.db, vm.network);
+  const means = requireBridgeMeans(context);
+  const addresses =
+    means.kind === 'prepared'
+      ? means.setup.networks.find((one) => one.name === network.name)!.addresses
+      : allAddresses(network);
+  takeAddress(context.db, vm.id, { network, addresses });
+}
+
+function allAddresses({ subnet }: Pick<Network, 'subnet'>): string[] {
+  const count = guestNumbers.last - guestNumbers.first + 1;
+  return Array.from({ length: count }, (_, index) => hostAddress(subnet, guestNumbers.first + index));
+}
+
+/** Taps that wait for the next VMs of a network that has some. */
+const spareTaps = 2;
+
+/** The bridges that there have to be; `without` is a VM that is going. */
+export function planBridges(context: Pick<EngineContext, 'db'>, without?: string): BridgePlan[] {
+  const taken = listAddresses(context.db);
+  return listNetworks(context.db).flatMap((network) => {
+    const all = taken.filter((one) => one.network === network.number);
+    const guests = all.filter(({ vmId }) => vmId !== without).map(({ address }) => address);
+    if (guests.length === 0) return [];
+    const isTaken = new Set(all.map(({ address }) => address));
+    const spare = allAddresses(network).filter((address) => !isTaken.has(address));
+    const { number, subnet, isShared } = network;
+    return [{ number, subnet, isShared, guests, spare: spare.slice(0, spareTaps) }];
+  });
+}
+
+/**
+ * Makes the host's bridges, taps and rules what the database says; those that an administrator made are as they are.
+ * Others of this engine wait meanwhile. The VM `without`, which is going, loses its tap, and then its address.
+ */
+export async function applyBridges(context: EngineContext, without?: string): Promise<void> {
+  const means = bridgeMeans(context);
+  await context.locks.taps.run('host', new AbortController().signal, async () => {
+    if (means?.kind === 'made') await apply(context, means.owner, planBridges(context, without));
+    // Not before its tap is gone: whoever gets the address next must not meet it.
+    if (without !== undefined) releaseAddress(context.db, without);
+  });
+}
+
+async function apply(
+  context: EngineContext,
+  owner: NetworkOwner,
+  bridges: readonly BridgePlan[],
+): Promise<void> {
+  if (bridges.length > 0) await refuseClashes(context, bridges);
+  await applyHostNetwork(
+    { owner, bridges },
+    {
+      exec: context.exec,
+      forwarding: context.hostNetwork.forwarding,
+      onStage: (stage) => failpoint(`network ${stage}`),
+    },
+  );
+}
+
+/** Somebody may have come to use our addresses since they were chosen: a VPN, docker, another banger. */
+async function refuseClashes(context: EngineContext, bridges: readonly BridgePlan[]): Promise<void> {
+  const routes = await readRoutes(context.exec);
+  const { owner } = requireBridgeMeans(context);
+  const others = routes.filter(({ device }) => !device.startsWith(`${bridgePrefix}${owner.tag}-`));
+  for (const { subnet } of bridges) {
+    const clash = findClash(subnet, others);
+    if (!clash) continue;
+    throw new BangerError(
+      'host_unsupported',
+      `The addresses ${subnet} of a network of VMs are used by "${clash.device}" (${clash.subnet})`,
+      { hint: `Take that down, or delete the VMs of the network: banger network list` },
+    );
+  }
+}
+
+/** Makes it so when an engine starts, if there is anything to do: no program is started where there is not. */
+export async function reconcileBridges(context: EngineContext): Promise<void> {
+  const means = bridgeMeans(context);
+  if (means?.kind !== 'made') return;
+  const isUsed = listAddresses(context.db).some(({ vmId }) => context.handles.get(vmId));
+  if (isUsed || (await hasLinks(means.owner))) await applyBridges(context);
+}

@@ -1,0 +1,62 @@
+import { mkdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { errnoOf } from '../../errors.ts';
+import { bridgePrefix } from './plan.ts';
+import type { Link } from './links.ts';
+
+const defaultSwitch = '/proc/sys/net/ipv4/ip_forward';
+
+/** Where the kernel's switch is, and where we remember that it was us who turned it. Tests have their own. */
+export interface Forwarding {
+  readonly file?: string;
+  /** Gone after a reboot, as the switch is off then */
+  readonly markers: string;
+}
+
+/**
+ * Makes the kernel forward packets. That it did not is written down first: whoever removes the last bridge turns it off
+ * again, whichever banger that is.
+ */
+export async function ensureForwarding(forwarding: Forwarding): Promise<void> {
+  const file = forwarding.file ?? defaultSwitch;
+  if ((await readFile(file, 'utf8')).trim() === '1') return;
+  await mkdir(forwarding.markers, { recursive: true, mode: 0o755 });
+  await writeFile(await markerOf(forwarding), 'on\n', { mode: 0o644 });
+  await writeFile(file, '1\n');
+}
+
+/** Turns forwarding off if we turned it on, and nobody needs it any more; `links` are those that are left. */
+export async function releaseForwarding(forwarding: Forwarding, links: readonly Link[]): Promise<void> {
+  if (links.some(({ name }) => name.startsWith(bridgePrefix))) return;
+  const marker = await markerOf(forwarding);
+  if (!(await isThere(marker))) return;
+  // Who came after us found it on, and relies on that: it is theirs now.
+  if (!links.some(isForwarder)) await writeFile(forwarding.file ?? defaultSwitch, '0\n');
+  await rm(marker, { force: true });
+}
+
+/** True when we turned it on and it was not turned off again. */
+export async function hasTurnedOnForwarding(forwarding: Forwarding): Promise<boolean> {
+  return isThere(await markerOf(forwarding));
+}
+
+/** Bridges and taps of those who route packets for others: docker, podman, libvirt, LXC and the like. */
+function isForwarder({ name, kind }: Link): boolean {
+  return kind === 'bridge' || kind === 'wireguard' || /^(?:docker|br-|virbr|lxcbr|cni|podman|wg)/.test(name);
+}
+
+/** One for each network namespace: each has a switch of its own. */
+async function markerOf({ markers }: Forwarding): Promise<string> {
+  const namespace = /\d+/.exec(basename(await readlink('/proc/self/ns/net')))?.[0] ?? '0';
+  return join(markers, `forwarding-${namespace}`);
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await readFile(path);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false;
+    throw error;
+  }
+}

@@ -1,0 +1,35 @@
+import { readFileSync } from 'node:fs';
+import { errnoOf } from '../../errors.ts';
+import type { NetworkOwner } from './plan.ts';
+
+/** A network that `banger host setup` has made for a user. */
+export interface PreparedNetwork {
+  readonly name: string;
+  readonly number: number;
+  readonly subnet: string;
+  readonly isShared: boolean;
+  /** Those that there are taps for */
+  readonly addresses: readonly string[];
+}
+
+/** What `banger host setup` has made for a user, as the file says that it wrote. Only root writes it. */
+export interface HostSetup {
+  readonly version: 1;
+  readonly user: string;
+  readonly owner: NetworkOwner;
+  readonly networks: readonly PreparedNetwork[];
+}
+
+export function hostSetupFile(uid: number, directory = '/etc/banger'): string {
+  return `${directory}/network-${uid}.json`;
+}
+
+/** Undefined when the host was not set up for this user. */
+export function readHostSetup(uid: number, directory?: string): HostSetup | undefined {
+  try {
+    return JSON.parse(readFileSync(hostSetupFile(uid, directory), 'utf8')) as HostSetup;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+    throw error;
+  }
+}

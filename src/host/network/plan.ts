@@ -1,0 +1,105 @@
+import { createHash } from 'node:crypto';
+import { BangerError } from '../../errors.ts';
+import { addressText, macOf, parseAddress, parseSubnet } from './addresses.ts';
+
+/** Everything that the host is to have for the networks of one owner's VMs; it is made so, whatever it was before. */
+export interface HostNetwork {
+  readonly owner: NetworkOwner;
+  readonly bridges: readonly BridgePlan[];
+}
+
+/** Who bridges, taps and rules belong to: one state directory, or one user for whom the host was set up. */
+export interface NetworkOwner {
+  /** Four hex digits in every name, since those of interfaces are short */
+  readonly tag: string;
+  /** What interfaces of ours say about themselves: a name alone may be somebody else's */
+  readonly alias: string;
+  /** Who may open the taps, besides root */
+  readonly uid: number;
+}
+
+/** One network: a bridge with the host as its gateway. */
+export interface BridgePlan {
+  /** 1 to 254 */
+  readonly number: number;
+  /** A /24 */
+  readonly subnet: string;
+  /** Whether its guests reach each other */
+  readonly isShared: boolean;
+  /** Addresses of guests that there are: their taps let them through */
+  readonly guests: readonly string[];
+  /** Addresses whose taps are there for the guests to come, and let nobody through */
+  readonly spare: readonly string[];
+}
+
+/** Every bridge of ours, whoever's it is, begins so; guests of one never reach those of another. */
+export const bridgePrefix = 'bgb';
+export const tapPrefix = 'bgt';
+
+export function networkOwner(key: string, uid: number): NetworkOwner {
+  const digest = createHash('sha256').update(key).digest('hex');
+  return { tag: digest.slice(0, 4), alias: `banger-${digest.slice(0, 16)}`, uid };
+}
+
+export function bridgeName({ tag }: Pick<NetworkOwner, 'tag'>, number: number): string {
+  return `${bridgePrefix}${checkTag(tag)}-${checkNumber(number)}`;
+}
+
+/** The tap of an address: known without being told, so that it can be found by whoever cleans up. */
+export function tapName({ tag }: Pick<NetworkOwner, 'tag'>, number: number, address: string): string {
+  const parsed = parseAddress(address);
+  if (parsed === undefined) throw unfit(`"${address}" is no address`);
+  return `${tapPrefix}${checkTag(tag)}-${checkNumber(number)}-${parsed % 256}`;
+}
+
+export function tableName({ tag }: Pick<NetworkOwner, 'tag'>): string {
+  return `banger_${checkTag(tag)}`;
+}
+
+/** The host's own address on a network. */
+export function gatewayOf(subnet: string): string {
+  return hostAddress(subnet, 1);
+}
+
+/** First and last of the numbers that guests' addresses end in. */
+export const guestNumbers = { first: 2, last: 253 } as const;
+
+export function hostAddress(subnet: string, number: number): string {
+  const parsed = parseSubnet(subnet);
+  if (parsed?.prefix !== 24) throw unfit(`"${subnet}" is no network of 256 addresses`);
+  return addressText(parsed.first + number);
+}
+
+/** What the tap of a guest lets through: these words go into rules as they are. */
+export function guestCard(
+  owner: NetworkOwner,
+  number: number,
+  address: string,
+): { readonly tap: string; readonly mac: string; readonly address: string } {
+  return { tap: tapName(owner, number, address), mac: macOf(address), address };
+}
+
+/** What goes into commands and rules is checked where it is put into words: a mistake elsewhere must not become one of root's. */
+function checkTag(tag: string): string {
+  if (/^[0-9a-f]{4}$/.test(tag)) return tag;
+  throw unfit(`"${tag}" is no tag`);
+}
+
+function checkNumber(number: number): number {
+  if (Number.isInteger(number) && number >= 1 && number <= 254) return number;
+  throw unfit(`${number} is no network's number`);
+}
+
+export function checkAlias(alias: string): string {
+  if (/^banger-[0-9a-f]{16}$/.test(alias)) return alias;
+  throw unfit(`"${alias}" is no owner's mark`);
+}
+
+export function checkUid(uid: number): number {
+  if (Number.isInteger(uid) && uid >= 0 && uid < 2 ** 32 - 1) return uid;
+  throw unfit(`${uid} is no user id`);
+}
+
+function unfit(what: string): BangerError {
+  return new BangerError('internal', `The network cannot be planned: ${what}`);
+}

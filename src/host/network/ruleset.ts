@@ -1,0 +1,116 @@
+import {
+  bridgeName,
+  bridgePrefix,
+  guestCard,
+  tableName,
+  tapPrefix,
+  type BridgePlan,
+  type HostNetwork,
+  type NetworkOwner,
+} from './plan.ts';
+
+/**
+ * The rules for a host's networks, for `nft -f -`: two tables of our own, replaced as a whole in one transaction, so
+ * that there is no moment without them. No table of anybody else's is named.
+ *
+ * A rule of ours can refuse what another firewall allows, never the other way round.
+ */
+export function ruleset({ owner, bridges }: HostNetwork): string {
+  const cards = bridges.flatMap(({ number, guests }) =>
+    guests.map((address) => guestCard(owner, number, address)),
+  );
+  const table = tableName(owner);
+  const bridge = `${bridgePrefix}${owner.tag}-*`;
+  return `${clear(owner)}
+table bridge ${table} {
+  set guests {
+    type ifname . ether_addr . ipv4_addr
+${elements(cards.map(({ tap, mac, address }) => `"${tap}" . ${mac} . ${address}`))}  }
+
+  chain ingress {
+    type filter hook prerouting priority -300; policy accept;
+    iifname "${tapPrefix}${owner.tag}-*" jump from_guest
+  }
+
+  # A guest speaks for itself only: by its own MAC and address, IPv4 and ARP, and gives nobody addresses.
+  chain from_guest {
+    ether type ip udp sport 67 drop
+    ether type ip iifname . ether saddr . ip saddr @guests accept
+    ether type arp iifname . ether saddr . arp saddr ip @guests iifname . arp saddr ether . arp saddr ip @guests accept
+    drop
+  }
+}
+
+table inet ${table} {
+  set guests {
+    type ipv4_addr
+${elements(cards.map(({ address }) => address))}  }
+
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    iifname "${bridge}" jump from_guests
+    oifname "${bridge}" jump to_guests
+  }
+
+  chain from_guests {
+    meta nfproto ipv6 drop
+${sharedRules(owner, bridges)}    oifname "${bridgePrefix}*" drop
+    ip saddr != @guests drop
+    ct state invalid drop
+  }
+
+  # From beyond the host, guests get answers only: what is published comes through their VMM.
+  chain to_guests {
+${sharedRules(owner, bridges)}    ct state established,related accept
+    drop
+  }
+
+  chain input {
+    type filter hook input priority filter; policy accept;
+    iifname "${bridge}" jump to_host
+  }
+
+  # Services of the host are none of its guests' business.
+  chain to_host {
+    meta nfproto ipv6 drop
+    ct state established,related accept
+    icmp type echo-request limit rate 20/second accept
+    reject with icmpx type admin-prohibited
+  }
+
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr @guests oifname != "${bridgePrefix}*" masquerade
+  }
+}
+`;
+}
+
+/** What removes our tables, whether they are there or not. */
+export function clearRuleset(owner: NetworkOwner): string {
+  return `${clear(owner)}`;
+}
+
+/** To delete a table that is not there is an error: it is made first. */
+function clear(owner: NetworkOwner): string {
+  return ['bridge', 'inet']
+    .flatMap((family) => [
+      `table ${family} ${tableName(owner)}`,
+      `delete table ${family} ${tableName(owner)}`,
+    ])
+    .map((line) => `${line}\n`)
+    .join('');
+}
+
+function elements(words: readonly string[]): string {
+  return words.length === 0 ? '' : `    elements = { ${words.join(',\n                 ')} }\n`;
+}
+
+/** Where bridged frames pass through here (br_netfilter), those within a shared network are no traffic between networks. */
+function sharedRules(owner: NetworkOwner, bridges: readonly BridgePlan[]): string {
+  return bridges
+    .filter(({ isShared }) => isShared)
+    .map(({ number }) => bridgeName(owner, number))
+    .map((name) => `    iifname "${name}" oifname "${name}" accept\n`)
+    .join('');
+}
