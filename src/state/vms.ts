@@ -2,6 +2,7 @@ import { BangerError } from '../errors.ts';
 import type { Database } from './database.ts';
 import type { DiskMethodName } from './disk-methods.ts';
 import type { FileSync } from './file-sync.ts';
+import { isOneEditAway } from './one-edit-away.ts';
 import { parsePorts, portsColumn, replacePorts, type PublishedPort } from './ports.ts';
 import { statesBefore, type VmState } from './vm-states.ts';
 
@@ -272,17 +273,6 @@ function didYouMean(db: Database, reference: string): string | undefined {
     (name) => name.startsWith(reference) || reference.startsWith(name) || isOneEditAway(name, reference),
   );
   return close && `Did you mean "${close}"? List VMs with: banger vm list`;
-}
-
-/** True when one character inserted, removed or replaced, or two that changed places, turn one word into the other. */
-function isOneEditAway(left: string, right: string): boolean {
-  const [short, long] = left.length <= right.length ? [left, right] : [right, left];
-  if (long.length - short.length > 1) return false;
-  let at = 0;
-  while (at < short.length && short[at] === long[at]) at++;
-  const swapped = `${short.slice(at + 1, at + 2)}${short.slice(at, at + 1)}${short.slice(at + 2)}`;
-  if (short.length === long.length && swapped === long.slice(at)) return true;
-  return short.slice(short.length === long.length ? at + 1 : at) === long.slice(at + 1);
 }
 
 function toVm(row: VmRow): Vm {
