@@ -28,6 +28,7 @@ export function engineStatusCommand(cli: Cli): Command {
           `State:       ${status.stateDirectory}`,
           `Socket:      ${status.socket}`,
           `Log:         ${status.log}`,
+          ...(status.names === undefined ? [] : [`Names:       ${status.names} answers for NAME.vm`]),
         ].join('\n'),
       );
     });

@@ -2,8 +2,9 @@ import { constants, type Stats } from 'node:fs';
 import { access, chown, lstat, mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BangerError, errnoOf, whyNotWritten } from '../errors.ts';
+import { sshIncludeMark } from '../host/doctor/names.ts';
 
-const firstLine = '# >>> banger: VMs as NAME.vm (removed by: banger ssh-config --uninstall)';
+const firstLine = `${sshIncludeMark} (removed by: banger ssh-config --uninstall)`;
 const madeWord = ', in a file that banger made';
 const lastLine = '# <<< banger';
 

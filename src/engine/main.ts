@@ -34,9 +34,8 @@ import { createLocks } from './locks.ts';
 import { keepVmLogs, LogKeeper } from './log-keeper.ts';
 import { lastGood, once, oncePer } from './once.ts';
 import { openLog, type Log } from './log.ts';
+import { openNames, type Names } from './names/open-names.ts';
 import type { OwnProgram } from './names/ssh-config.ts';
-import { SshFiles } from './names/ssh-files.ts';
-import { sshRoutes } from './names/ssh-routes.ts';
 import { operationEvent } from './operation-routes.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
 import { reconcile } from './reconciler.ts';
@@ -97,8 +96,8 @@ export async function runEngine(input: EngineInput): Promise<void> {
   // What may fail comes before the socket is there: a client that has reached an engine takes its end for a farewell.
   const idleTimeoutMs = lastGood(() => context.config().engineIdleTimeoutMs);
   requireSpareDescriptors();
-  const sshFiles = new SshFiles(context, input.program);
-  const server = await listen(context, input, { stop, idle, sshFiles });
+  const names = openNames(context, input.program);
+  const server = await listen(context, input, { stop, idle, names });
   // Whoever started us has asked something: that comes first.
   setTimeout(() => takeRoom(db, log), reserveDelayMs).unref();
   idle.start({
@@ -120,7 +119,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   await cancelOperations(context.operations, log);
   await server.hangUp();
   context.stopTimers.close();
-  sshFiles.close();
+  await names.close();
   context.logs.close();
   context.guests.closeAll();
   closeEngineDatabase(db);
@@ -214,7 +213,7 @@ function vmmChooser(
 async function listen(
   context: EngineContext,
   input: EngineInput,
-  control: { readonly stop: AbortController; readonly idle: IdleTimer; readonly sshFiles: SshFiles },
+  control: { readonly stop: AbortController; readonly idle: IdleTimer; readonly names: Names },
 ): Promise<RpcServer> {
   const { layout, build } = input;
   const startedAt = new Date().toISOString();
@@ -229,7 +228,7 @@ async function listen(
     operations: context.operations,
     routes: [
       ...routes(context),
-      ...sshRoutes(context, control.sshFiles),
+      ...control.names.routes,
       route(engineStatus, () => ({
         pid: process.pid,
         version: build.version,
@@ -238,6 +237,7 @@ async function listen(
         stateDirectory: layout.stateDirectory,
         socket: layout.engineSocket,
         log: layout.engineLog,
+        names: control.names.place(),
         runningVms: countRunning(context),
         operations: work(context).map(({ id, kind, subject }) => ({ id, kind, subject })),
         memoryBytes: process.memoryUsage.rss(),

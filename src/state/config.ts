@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import * as z from 'zod/mini';
 import { BangerError, errnoOf, errorText } from '../errors.ts';
+import { defaultDnsListen, dnsListenText, type DnsListen } from './dns-listen.ts';
 import { parseFileSync, type FileSync } from './file-sync.ts';
 import { diskMethodNames, type DiskMethodName } from './disk-methods.ts';
 import { durationText as duration, parseTomlFile, sizeText as size } from './toml.ts';
@@ -68,6 +69,12 @@ const schema = z.strictObject({
     z.strictObject({
       /** How root disks of new VMs are made; `auto`: by the best means that their VMM and the filesystem have */
       method: z.optional(z.enum(['auto', ...diskMethodNames])),
+    }),
+  ),
+  dns: z.optional(
+    z.strictObject({
+      /** Where names of VMs are answered for: "auto", "off", or a place on the loopback such as "127.0.0.1:10053" */
+      listen: z.optional(dnsListenText),
     }),
   ),
   git: z.optional(
@@ -141,6 +148,7 @@ export interface Config {
   readonly diskMethod: 'auto' | DiskMethodName;
   readonly qemuProgram: string;
   readonly firecrackerProgram: string;
+  readonly dnsListen: DnsListen;
   /** Whether guests are told who the user is in git */
   readonly gitIdentity: boolean;
   readonly fileSync: readonly FileSync[];
@@ -179,6 +187,7 @@ export function parseConfig(text: string, file: string): Config {
     diskMethod: parsed.disk?.method ?? 'auto',
     qemuProgram: vmm?.qemu ?? 'qemu-system-x86_64',
     firecrackerProgram: vmm?.firecracker ?? 'firecracker',
+    dnsListen: parsed.dns?.listen ?? defaultDnsListen,
     gitIdentity: parsed.git?.identity ?? true,
     fileSync: parsed.file_sync ?? [],
     miseInstaller: mise?.installer ?? 'https://mise.run',

@@ -4,7 +4,7 @@ import { BangerError, errorText } from '../errors.ts';
 import { parseDurationMs, parseSizeBytes } from './units.ts';
 
 /** A string with a parser of its own, whose complaint becomes the schema's, so that it is told with its key. */
-function parsedText<T>(parseText: (text: string) => T) {
+export function parsedText<T>(parseText: (text: string) => T) {
   return z.pipe(
     z.string(),
     z.transform((text, context) => {

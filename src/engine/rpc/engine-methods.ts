@@ -12,6 +12,8 @@ export const engineStatus = question(
     stateDirectory: z.string(),
     socket: z.string(),
     log: z.string(),
+    /** Where names of VMs are answered for, such as 127.0.0.1:10053; absent when nowhere */
+    names: z.optional(z.string()),
     runningVms: z.int(),
     operations: z.array(z.object({ id: z.string(), kind: z.string(), subject: z.optional(z.string()) })),
     memoryBytes: z.int(),

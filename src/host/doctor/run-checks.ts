@@ -1,4 +1,5 @@
-import { release } from 'node:os';
+import { release, userInfo } from 'node:os';
+import { join } from 'node:path';
 import { errorText } from '../../errors.ts';
 import type { Acceleration } from '../drivers/driver.ts';
 import { exec as realExec, type Exec } from '../exec.ts';
@@ -9,6 +10,7 @@ import { checkDirectory, checkSocketPath } from './directories.ts';
 import type { VmmWish } from '../vmm-choice.ts';
 import { checkFirecracker } from './firecracker.ts';
 import { checkArchitecture, checkKernel, checkMemory, checkOpenFiles } from './platform.ts';
+import { checkNames } from './names.ts';
 import { checkPrograms } from './programs.ts';
 import type { Scratch } from './scratch.ts';
 import { checkConfig, checkEngine, checkLoopback } from './services.ts';
@@ -115,7 +117,7 @@ async function checkPlatform(): Promise<CheckResult[]> {
   ];
 }
 
-async function checkSurroundings({ paths, readConfig }: CheckInput): Promise<CheckResult[]> {
+async function checkSurroundings({ paths, readConfig, exec = realExec }: CheckInput): Promise<CheckResult[]> {
   const directory = (subject: Subject, path: string, isStrict: boolean): Promise<CheckResult[]> =>
     guard(subject, () => checkDirectory(subject, { path, isStrict, uid: process.getuid!() }));
   const state = { id: 'state-directory', title: 'State directory' };
@@ -127,6 +129,7 @@ async function checkSurroundings({ paths, readConfig }: CheckInput): Promise<Che
   const runtime = { id: 'runtime-directory', title: 'Runtime directory' };
   const loopback = { id: 'loopback', title: 'Loopback' };
   const engine = { id: 'engine', title: 'Engine' };
+  const names = { id: 'names', title: 'Names' };
   const groups = await Promise.all([
     directory(state, paths.stateDirectory, false),
     guard(stateSpace, () => checkSpace(stateSpace, paths.stateDirectory)),
@@ -140,6 +143,7 @@ async function checkSurroundings({ paths, readConfig }: CheckInput): Promise<Che
     checkTemporaryDirectory(paths.temporaryDirectory),
     guard(loopback, () => checkLoopback()),
     guard(engine, () => checkEngine(paths.engineSocket)),
+    guard(names, () => checkNames({ exec, sshConfig: join(userInfo().homedir, '.ssh/config') })),
   ]);
   return [checkConfig(paths.configFile, readConfig), ...groups.flat(), checkSocketPath(paths.longestSocket)];
 }

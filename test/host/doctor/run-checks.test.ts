@@ -80,6 +80,7 @@ test('every check reports once, under a name of its own', async () => {
     'temporary-directory',
     'loopback',
     'engine',
+    'names',
     'socket-path',
   ]);
 });

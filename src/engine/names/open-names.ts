@@ -1,0 +1,29 @@
+import type { EngineContext } from '../context.ts';
+import type { Route } from '../rpc/server.ts';
+import { NameService } from './name-service.ts';
+import type { OwnProgram } from './ssh-config.ts';
+import { SshFiles } from './ssh-files.ts';
+import { sshRoutes } from './ssh-routes.ts';
+
+/** That other programs of this host know VMs by name. */
+export interface Names {
+  readonly routes: readonly Route[];
+  /** Where DNS is answered for; undefined when nowhere */
+  readonly place: () => string | undefined;
+  readonly close: () => Promise<void>;
+}
+
+/** Begins to keep what others know of VMs up to date. `program` is how this banger is run by them. */
+export function openNames(context: EngineContext, program: OwnProgram): Names {
+  const files = new SshFiles(context, program);
+  const service = new NameService(context);
+  void service.look();
+  return {
+    routes: sshRoutes(context, files),
+    place: () => service.place,
+    close: async () => {
+      files.close();
+      await service.close();
+    },
+  };
+}
