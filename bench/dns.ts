@@ -44,7 +44,7 @@ async function main(): Promise<void> {
     print('a VM that there is', median(times.known), base);
     print('a VM that there is not', median(times.unknown), base);
     const isGood = median(times.known) <= targetMs;
-    console.log(`target: a median of at most ${targetMs} ms: ${isGood ? 'met' : 'missed'}`);
+    process.stdout.write(`target: a median of at most ${targetMs} ms: ${isGood ? 'met' : 'missed'}\n`);
     if (!isGood) process.exitCode = 1;
   } finally {
     plain.kill();
@@ -86,5 +86,5 @@ function median(numbers: readonly number[]): number {
 }
 
 function print(title: string, ms: number, base: number): void {
-  console.log(`${title.padEnd(26)} ${ms.toFixed(3)} ms  ${(ms / base).toFixed(2)} x`);
+  process.stdout.write(`${title.padEnd(26)} ${ms.toFixed(3)} ms  ${(ms / base).toFixed(2)} x\n`);
 }

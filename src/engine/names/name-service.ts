@@ -10,8 +10,8 @@ import { Zone, type NamedVm } from './dns/zone.ts';
 type NamesContext = Pick<EngineContext, 'db' | 'events' | 'log' | 'config'>;
 
 /** Addresses that are a VM's own while it runs. One in `user` mode has none: it is behind the host's. */
-export function addressesOf(_: Vm): readonly string[] {
-  return [];
+export function addressesOf({ address }: Vm): readonly string[] {
+  return address === undefined ? [] : [address];
 }
 
 /**
@@ -35,7 +35,8 @@ export class NameService {
     this.#addresses = addresses;
     this.#listenWanted = lastGood(() => context.config().dnsListen);
     this.#unsubscribe = context.events.subscribe(({ type }) => {
-      if (type === 'vm') this.look();
+      // It tells of its problems itself.
+      if (type === 'vm') void this.look();
     });
   }
 

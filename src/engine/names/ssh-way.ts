@@ -16,7 +16,7 @@ export async function findSshWay(
   const handles = context.handles.get(vm.id);
   if (vm.state !== 'running' || !handles) throw notRunning(vm);
   await files.writeKnownHosts();
-  return { vm: vm.name, address: '127.0.0.1', port: handles.sshPort };
+  return { vm: vm.name, address: handles.sshHost ?? '127.0.0.1', port: handles.sshPort };
 }
 
 /** Somebody who has just asked for a VM to be started does not mean to be turned away. */
