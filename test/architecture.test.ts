@@ -25,6 +25,8 @@ const importRules: readonly { readonly files: string; readonly mayImport: readon
       'src/state/units.ts',
       'src/state/vm-states.ts',
       'src/host/doctor/',
+      // What is done as root, and for a user, is no engine's work.
+      'src/host/setup/',
       'src/host/assets.ts',
     ],
   },

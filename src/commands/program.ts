@@ -95,6 +95,23 @@ const groups: Readonly<Record<string, Group>> = {
         (await import('./workspace-remote.ts')).workspaceRemoteCommand(cli, env, program),
     },
   },
+  network: {
+    description: 'Make networks whose VMs reach each other',
+    commands: {
+      create: async ({ cli }) => (await import('./network-create.ts')).networkCreateCommand(cli),
+      list: async ({ cli }) => (await import('./network-list.ts')).networkListCommand(cli),
+      show: async ({ cli }) => (await import('./network-show.ts')).networkShowCommand(cli),
+      delete: async ({ cli }) => (await import('./network-delete.ts')).networkDeleteCommand(cli),
+    },
+  },
+  host: {
+    description: 'Prepare this host, as root and once, for bridges without root',
+    commands: {
+      setup: async ({ cli, env }) => (await import('./host-setup.ts')).hostSetupCommand(cli, env),
+      status: async ({ cli, env }) => (await import('./host-status.ts')).hostStatusCommand(cli, env),
+      teardown: async ({ cli, env }) => (await import('./host-teardown.ts')).hostTeardownCommand(cli, env),
+    },
+  },
   operation: {
     description: 'Look at what the engine is doing, follow it, or cancel it',
     commands: {

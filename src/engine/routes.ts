@@ -12,6 +12,7 @@ import { execVm } from './lifecycle/exec-vm.ts';
 import { runVm } from './lifecycle/run-vm.ts';
 import { startVm } from './lifecycle/start-vm.ts';
 import { stopVm } from './lifecycle/stop-vm.ts';
+import { networkRoutes } from './network/network-routes.ts';
 import { route, streamRoute, type Route } from './rpc/server.ts';
 import {
   vmCreate,
@@ -87,6 +88,7 @@ export function routes(context: EngineContext): Route[] {
     ...copyRoutes(context),
     ...imageRoutes(context),
     ...kernelRoutes(context),
+    ...networkRoutes(context),
     route(workspacePrepare, (params, operation) => prepareWorkspaceRoute(context, params, operation)),
     route(workspacePlan, (params, operation) => planWorkspace(context, params, operation)),
     streamRoute(workspaceExport, (params, operation, stream) =>

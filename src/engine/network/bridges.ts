@@ -1,16 +1,9 @@
 import { BangerError } from '../../errors.ts';
-import { parseAddress, subnetText } from '../../host/network/addresses.ts';
 import { applyHostNetwork, hasLinks } from '../../host/network/apply.ts';
-import { readHostSetup, type HostSetup } from '../../host/network/host-setup.ts';
-import {
-  bridgePrefix,
-  guestNumbers,
-  hostAddress,
-  networkOwner,
-  type BridgePlan,
-  type NetworkOwner,
-} from '../../host/network/plan.ts';
-import { findClash, readRoutes, type Route } from '../../host/network/routes.ts';
+import { readHostSetup, type HostSetup } from '../../host/setup/host-setup.ts';
+import { bridgePrefix, networkOwner, type BridgePlan, type NetworkOwner } from '../../host/network/plan.ts';
+import { findClash, readRoutes } from '../../host/network/routes.ts';
+import { chooseNumber, guestAddresses, subnetOf } from '../../host/network/subnets.ts';
 import {
   defaultBridgeNetwork,
   findNetwork,
@@ -86,10 +79,6 @@ function preparedNetwork(context: EngineContext, setup: HostSetup, name: string)
   return insertNetwork(context.db, { number, name, subnet, isShared, createdAt: new Date().toISOString() });
 }
 
-/** The addresses that networks are taken from, a /24 each. */
-const poolFirst = parseAddress('10.213.0.0')!;
-const largestNumber = 254;
-
 /**
  * Makes the row of a network, with addresses that nobody on this host uses. Throws `already_exists` when the name is
  * taken. The caller holds the reservation lock.
@@ -120,24 +109,6 @@ export async function makeNetwork(
   });
 }
 
-function subnetOf(number: number): string {
-  return subnetText({ first: poolFirst + number * 256, prefix: 24 });
-}
-
-/** Engines begin at different places, so that two that never see each other's routes rarely meet. */
-export function chooseNumber(
-  { tag }: Pick<NetworkOwner, 'tag'>,
-  isTaken: (number: number) => boolean,
-  routes: readonly Route[],
-): number | undefined {
-  const start = Number.parseInt(tag, 16) % largestNumber;
-  for (let step = 0; step < largestNumber; step++) {
-    const number = ((start + step) % largestNumber) + 1;
-    if (!isTaken(number) && !findClash(subnetOf(number), routes)) return number;
-  }
-  return undefined;
-}
-
 /** Gives a VM its address, for as long as its row is there. The caller holds the reservation lock. */
 export function reserveAddress(context: EngineContext, vm: Vm): void {
   const network = getNetwork(context.db, vm.network);
@@ -145,13 +116,8 @@ export function reserveAddress(context: EngineContext, vm: Vm): void {
   const addresses =
     means.kind === 'prepared'
       ? means.setup.networks.find((one) => one.name === network.name)!.addresses
-      : allAddresses(network);
+      : guestAddresses(network.subnet);
   takeAddress(context.db, vm.id, { network, addresses });
-}
-
-function allAddresses({ subnet }: Pick<Network, 'subnet'>): string[] {
-  const count = guestNumbers.last - guestNumbers.first + 1;
-  return Array.from({ length: count }, (_, index) => hostAddress(subnet, guestNumbers.first + index));
 }
 
 /** Taps that wait for the next VMs of a network that has some. */
@@ -165,7 +131,7 @@ export function planBridges(context: Pick<EngineContext, 'db'>, without?: string
     const guests = all.filter(({ vmId }) => vmId !== without).map(({ address }) => address);
     if (guests.length === 0) return [];
     const isTaken = new Set(all.map(({ address }) => address));
-    const spare = allAddresses(network).filter((address) => !isTaken.has(address));
+    const spare = guestAddresses(network.subnet).filter((address) => !isTaken.has(address));
     const { number, subnet, isShared } = network;
     return [{ number, subnet, isShared, guests, spare: spare.slice(0, spareTaps) }];
   });

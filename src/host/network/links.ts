@@ -22,6 +22,8 @@ export interface Link {
   readonly kind?: string;
   readonly master?: string;
   readonly isUp: boolean;
+  /** Of a tap: a VMM has opened it */
+  readonly hasCarrier?: boolean;
   readonly isIsolated: boolean;
   /** With their prefix */
   readonly addresses: readonly string[];
@@ -48,6 +50,7 @@ export async function readLinks(exec: Exec): Promise<Link[]> {
     kind: link.linkinfo?.info_kind,
     master: link.master,
     isUp: link.flags?.includes('UP') ?? false,
+    hasCarrier: link.flags?.includes('LOWER_UP') ?? false,
     isIsolated: link.linkinfo?.info_slave_data?.isolated ?? false,
     addresses: (link.addr_info ?? []).map(({ local, prefixlen }) => `${local}/${prefixlen}`),
   }));

@@ -61,9 +61,6 @@ export function gatewayOf(subnet: string): string {
   return hostAddress(subnet, 1);
 }
 
-/** First and last of the numbers that guests' addresses end in. */
-export const guestNumbers = { first: 2, last: 253 } as const;
-
 export function hostAddress(subnet: string, number: number): string {
   const parsed = parseSubnet(subnet);
   if (parsed?.prefix !== 24) throw unfit(`"${subnet}" is no network of 256 addresses`);

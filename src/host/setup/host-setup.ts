@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { errnoOf } from '../../errors.ts';
-import type { NetworkOwner } from './plan.ts';
+import type { NetworkOwner } from '../network/plan.ts';
 
 /** A network that `banger host setup` has made for a user. */
 export interface PreparedNetwork {

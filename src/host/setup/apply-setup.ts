@@ -1,0 +1,123 @@
+import { mkdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { BangerError, errnoOf } from '../../errors.ts';
+import type { Exec } from '../exec.ts';
+import { writeFileAtomic } from '../files.ts';
+import { applyHostNetwork, removeHostNetwork } from '../network/apply.ts';
+import { readLinks, type Link } from '../network/links.ts';
+import { tapName } from '../network/plan.ts';
+import { readHostSetup, type HostSetup } from './host-setup.ts';
+import type { SetupPlaces } from './places.ts';
+import { setupFiles, unitName, type SetupPlan } from './plan-setup.ts';
+
+export interface SetupTools {
+  readonly exec: Exec;
+  readonly places: SetupPlaces;
+}
+
+/** Does what was planned. Doing it again changes nothing. */
+export async function applySetup(plan: SetupPlan, { exec, places }: SetupTools): Promise<void> {
+  await requireRootsOwn(places.configDirectory);
+  // Before files: a network that cannot be made is not to come back at boot.
+  await applyHostNetwork(plan.network, { exec, forwarding: places.forwarding });
+  for (const { path, content } of plan.files) {
+    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+    await writeFileAtomic(path, content, 0o644);
+  }
+  for (const argv of enableCommands(plan.unit, places)) await exec(argv);
+}
+
+/** Commands by which systemd comes to know a unit, and brings it up at boot. */
+export function enableCommands(unit: string, { hasSystemd }: SetupPlaces): [string, ...string[]][] {
+  if (!hasSystemd) return [];
+  return [
+    ['systemctl', 'daemon-reload'],
+    ['systemctl', 'enable', unit],
+  ];
+}
+
+/** Others' files there would be read as ours. */
+async function requireRootsOwn(directory: string): Promise<void> {
+  const found = await stat(directory).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (!found || (found.uid === process.getuid!() && (found.mode & 0o022) === 0)) return;
+  throw new BangerError('host_unsupported', `"${directory}" can be written to by others than root`, {
+    hint: `Give it to root: sudo chown root: ${directory} && sudo chmod go-w ${directory}`,
+  });
+}
+
+/** What of a setup there is now. */
+export interface SetupState {
+  readonly setup: HostSetup;
+  /** Names of taps that are there, and of those that a VMM has opened */
+  readonly taps: readonly string[];
+  readonly missingTaps: readonly string[];
+  readonly usedTaps: readonly string[];
+  readonly isForwarding: boolean;
+  /** Files that are missing */
+  readonly missingFiles: readonly string[];
+}
+
+/** Undefined when the host was not set up for this user. */
+export async function readSetupState(
+  uid: number,
+  { exec, places }: SetupTools,
+): Promise<SetupState | undefined> {
+  const setup = readHostSetup(uid, places.configDirectory);
+  if (!setup) return undefined;
+  const links = new Map((await readLinks(exec)).map((link): [string, Link] => [link.name, link]));
+  const taps = setup.networks.flatMap(({ number, addresses }) =>
+    addresses.map((address) => tapName(setup.owner, number, address)),
+  );
+  const { unit, ...files } = setupFiles(uid, places);
+  const wanted = [...Object.values(files), ...(places.hasSystemd ? [unit] : [])];
+  const isMissing = await Promise.all(wanted.map(async (path) => !(await isThere(path))));
+  return {
+    setup,
+    taps: taps.filter((name) => links.has(name)),
+    missingTaps: taps.filter((name) => !links.has(name)),
+    usedTaps: taps.filter((name) => links.get(name)?.hasCarrier),
+    isForwarding:
+      (await readFile(places.forwarding.file ?? '/proc/sys/net/ipv4/ip_forward', 'utf8')).trim() === '1',
+    missingFiles: wanted.filter((_, index) => isMissing[index]),
+  };
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/**
+ * Takes away all that a setup for a user has made, also one that was cut short. Nothing there counts as taken away.
+ * Returns the files that it removed.
+ */
+export async function removeSetup(
+  owner: HostSetup['owner'],
+  { exec, places }: SetupTools,
+): Promise<readonly string[]> {
+  const files = setupFiles(owner.uid, places);
+  const removed: string[] = [];
+  const remove = async (path: string): Promise<void> => {
+    if (!(await isThere(path))) return;
+    await rm(path);
+    removed.push(path);
+  };
+  // First: engines are not to use what goes.
+  await remove(files.setup);
+  if (places.hasSystemd && (await isThere(files.unit)))
+    await exec(['systemctl', 'disable', unitName(owner.uid)]);
+  await remove(files.unit);
+  if (places.hasSystemd && removed.some((path) => basename(path) === unitName(owner.uid)))
+    await exec(['systemctl', 'daemon-reload']);
+  await removeHostNetwork(owner, { exec, forwarding: places.forwarding });
+  await remove(files.rules);
+  await remove(files.links);
+  // Others may have things there.
+  await rmdir(places.configDirectory).catch(() => undefined);
+  return removed;
+}

@@ -1,0 +1,64 @@
+import { BangerError } from '../../errors.ts';
+import type { Exec } from '../exec.ts';
+import type { Forwarding } from '../network/forwarding.ts';
+
+/** Where a host's setup is written. Tests have places of their own. */
+export interface SetupPlaces {
+  readonly configDirectory: string;
+  readonly unitDirectory: string;
+  readonly forwarding: Forwarding;
+  /** Whether systemd runs this host */
+  readonly hasSystemd: boolean;
+}
+
+/** A user for whom a host is set up. */
+export interface SetupUser {
+  readonly uid: number;
+  readonly name: string;
+}
+
+/**
+ * The user by this name, or, without one, who ran sudo. Throws `invalid_argument` when there is none, and for root, who
+ * needs no setup.
+ */
+export async function findSetupUser(
+  exec: Exec,
+  name: string | undefined,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<SetupUser> {
+  const wanted = name ?? env['SUDO_UID'];
+  if (wanted === undefined || wanted === '') {
+    throw new BangerError('invalid_argument', 'It is not known for whom', {
+      hint: 'Run it by sudo as the user who will make VMs, or name them: sudo banger host setup --user NAME',
+    });
+  }
+  // What begins with a hyphen would be an option of getent's.
+  if (!/^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?$/.test(wanted)) throw noUser(wanted);
+  const { exitCode, stdout } = await exec(['getent', 'passwd', wanted], { okExitCodes: [2] });
+  const [found, , uid] = stdout.toString('utf8').split('\n')[0]!.split(':');
+  if (exitCode !== 0 || !found || !/^\d+$/.test(uid ?? '')) throw noUser(wanted);
+  if (Number(uid) === 0) {
+    throw new BangerError(
+      'invalid_argument',
+      'Root needs no setup: its engine makes what it needs by itself',
+      {
+        hint: 'Name who does: sudo banger host setup --user NAME',
+      },
+    );
+  }
+  return { uid: Number(uid), name: found };
+}
+
+function noUser(name: string): BangerError {
+  return new BangerError('not_found', `There is no user "${name}" on this host`, {
+    hint: 'List users with: getent passwd',
+  });
+}
+
+/** Throws `host_unsupported` for anybody but root. */
+export function requireRoot(verb: string, uid = process.getuid!()): void {
+  if (uid === 0) return;
+  throw new BangerError('host_unsupported', 'Only root may change the network of this host', {
+    hint: `Run it as root: sudo banger host ${verb}`,
+  });
+}

@@ -1,0 +1,142 @@
+import { join } from 'node:path';
+import { BangerError } from '../../errors.ts';
+import { planBridges, planTaps } from '../network/links.ts';
+import { networkOwner, type HostNetwork } from '../network/plan.ts';
+import type { Route } from '../network/routes.ts';
+import { ruleset } from '../network/ruleset.ts';
+import { chooseNumber, guestAddresses, subnetOf } from '../network/subnets.ts';
+import { hostSetupFile, type HostSetup, type PreparedNetwork } from './host-setup.ts';
+import type { SetupPlaces, SetupUser } from './places.ts';
+
+/** What is asked for, beyond the network "bridge", which there always is. */
+export interface SetupRequest {
+  readonly user: SetupUser;
+  /** Of each network: as many VMs can be on it */
+  readonly taps: number;
+  /** Names of networks whose VMs reach each other */
+  readonly shared: readonly string[];
+}
+
+export interface PlannedFile {
+  readonly path: string;
+  readonly content: string;
+}
+
+/** What a setup does, before it does anything. */
+export interface SetupPlan {
+  readonly setup: HostSetup;
+  readonly network: HostNetwork;
+  /** In the order in which they are written */
+  readonly files: readonly PlannedFile[];
+  readonly unit: string;
+}
+
+export const maxTaps = 252;
+
+/** Networks keep their addresses when a host is set up again: VMs have them. */
+export function planSetup(
+  request: SetupRequest,
+  host: {
+    readonly before: HostSetup | undefined;
+    readonly routes: readonly Route[];
+    readonly places: SetupPlaces;
+  },
+): SetupPlan {
+  const { user, taps } = request;
+  const owner = networkOwner(`setup for user ${user.uid}`, user.uid);
+  const networks: PreparedNetwork[] = [];
+  for (const [name, isShared] of wantedNetworks(request, host.before)) {
+    const known = host.before?.networks.find((one) => one.name === name);
+    const isTaken = (number: number): boolean =>
+      [...networks, ...(host.before?.networks ?? [])].some((one) => one.number === number);
+    const number = known?.number ?? chooseNumber(owner, isTaken, host.routes);
+    if (number === undefined) {
+      throw new BangerError(
+        'host_unsupported',
+        'This host has routes to all of 10.213.0.0/16, where networks of VMs are',
+        {
+          hint: 'See which with: ip route',
+        },
+      );
+    }
+    const subnet = subnetOf(number);
+    networks.push({ name, number, subnet, isShared, addresses: guestAddresses(subnet).slice(0, taps) });
+  }
+  const setup: HostSetup = { version: 1, user: user.name, owner, networks };
+  const network = hostNetworkOf(setup);
+  const unit = unitName(user.uid);
+  return { setup, network, files: planFiles(setup, network, host.places), unit };
+}
+
+/** Those that there are already stay, unless the whole setup is taken down. */
+function wantedNetworks(
+  { shared }: SetupRequest,
+  before: HostSetup | undefined,
+): ReadonlyMap<string, boolean> {
+  return new Map([
+    ['bridge', false],
+    ...(before?.networks ?? []).map(({ name, isShared }): [string, boolean] => [name, isShared]),
+    ...shared.map((name): [string, boolean] => [name, true]),
+  ]);
+}
+
+export function hostNetworkOf({ owner, networks }: HostSetup): HostNetwork {
+  return {
+    owner,
+    bridges: networks.map(({ number, subnet, isShared, addresses }) => ({
+      number,
+      subnet,
+      isShared,
+      guests: addresses,
+      spare: [],
+    })),
+  };
+}
+
+export function unitName(uid: number): string {
+  return `banger-network-${uid}.service`;
+}
+
+/** Paths of the files that a setup consists of. */
+export function setupFiles(uid: number, { configDirectory, unitDirectory }: SetupPlaces) {
+  return {
+    setup: hostSetupFile(uid, configDirectory),
+    rules: join(configDirectory, `network-${uid}.nft`),
+    links: join(configDirectory, `network-${uid}.ip`),
+    unit: join(unitDirectory, unitName(uid)),
+  };
+}
+
+function planFiles(setup: HostSetup, network: HostNetwork, places: SetupPlaces): PlannedFile[] {
+  const paths = setupFiles(setup.owner.uid, places);
+  const links = [...planBridges(network, []), ...planTaps(network, [])];
+  return [
+    { path: paths.rules, content: ruleset(network) },
+    { path: paths.links, content: links.map((line) => `${line}\n`).join('') },
+    ...(places.hasSystemd ? [{ path: paths.unit, content: unitText(setup, paths) }] : []),
+    // Last: an engine takes it for a sign that all is there.
+    { path: paths.setup, content: `${JSON.stringify(setup, undefined, 2)}\n` },
+  ];
+}
+
+/**
+ * Runs programs of the system only: what root runs at boot must not be a file that a user can write to, as their banger
+ * may be. systemd finds the programs in its own PATH, whatever the distribution.
+ */
+function unitText({ user }: HostSetup, paths: ReturnType<typeof setupFiles>): string {
+  return `[Unit]
+Description=Network for the VMs of ${user} (banger)
+After=network-pre.target nftables.service ufw.service firewalld.service
+Wants=network-pre.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=nft -f ${paths.rules}
+ExecStart=-ip -force -batch ${paths.links}
+ExecStart=sysctl -q -w net.ipv4.ip_forward=1
+
+[Install]
+WantedBy=multi-user.target
+`;
+}

@@ -1,0 +1,100 @@
+import { existsSync } from 'node:fs';
+import { exec as realExec, type Exec } from '../exec.ts';
+import { readRoutes } from '../network/routes.ts';
+import { bridgePrefix, networkOwner } from '../network/plan.ts';
+import { applySetup, enableCommands, readSetupState, removeSetup, type SetupState } from './apply-setup.ts';
+import { readHostSetup } from './host-setup.ts';
+import { findSetupUser, requireRoot, type SetupPlaces } from './places.ts';
+import { planSetup, type PlannedFile, type SetupRequest } from './plan-setup.ts';
+
+/** What the verbs of `host` work with. */
+export interface HostInput {
+  /** Where we remember what was switched on, see `Forwarding` */
+  readonly markers: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly exec?: Exec;
+  readonly places?: SetupPlaces;
+}
+
+export interface SetupReport {
+  readonly user: string;
+  readonly networks: readonly { readonly name: string; readonly subnet: string; readonly taps: number }[];
+  readonly files: readonly PlannedFile[];
+  /** Command lines, in the order in which they are run; `nft` reads the file of rules, `ip` that of links */
+  readonly commands: readonly string[];
+  /** False when it was only planned */
+  readonly done: boolean;
+  /** False: nothing brings it back after a reboot */
+  readonly survivesReboot: boolean;
+}
+
+/** Sets up the host for a user, or says what that would be. */
+export async function setupHost(
+  request: Omit<SetupRequest, 'user'> & { readonly user?: string; readonly dryRun: boolean },
+  input: HostInput,
+): Promise<SetupReport> {
+  const { exec, places } = toolsOf(input);
+  if (!request.dryRun) requireRoot('setup');
+  const user = await findSetupUser(exec, request.user, input.env);
+  const before = readHostSetup(user.uid, places.configDirectory);
+  const own = networkOwner(`setup for user ${user.uid}`, user.uid);
+  const routes = (await readRoutes(exec)).filter(
+    ({ device }) => !device.startsWith(`${bridgePrefix}${own.tag}-`),
+  );
+  const plan = planSetup({ ...request, user }, { before, routes, places });
+  if (!request.dryRun) await applySetup(plan, { exec, places });
+  const [rules, links] = plan.files;
+  return {
+    user: user.name,
+    networks: plan.setup.networks.map(({ name, subnet, addresses }) => ({
+      name,
+      subnet,
+      taps: addresses.length,
+    })),
+    files: plan.files,
+    commands: [
+      ['nft', '-f', rules!.path],
+      ['ip', '-batch', links!.path],
+      ['sysctl', '-q', '-w', 'net.ipv4.ip_forward=1'],
+      ...enableCommands(plan.unit, places),
+    ].map((argv) => argv.join(' ')),
+    done: !request.dryRun,
+    survivesReboot: places.hasSystemd,
+  };
+}
+
+/** What of a user's setup there is; undefined when there is none. */
+export async function hostStatus(
+  request: { readonly user?: string },
+  input: HostInput,
+): Promise<SetupState | undefined> {
+  const tools = toolsOf(input);
+  const wanted = request.user ?? input.env['SUDO_UID'];
+  const uid =
+    wanted === undefined ? process.getuid!() : (await findSetupUser(tools.exec, wanted, input.env)).uid;
+  return readSetupState(uid, tools);
+}
+
+/** Removes a user's setup, and returns the files that went. */
+export async function teardownHost(
+  request: { readonly user?: string },
+  input: HostInput,
+): Promise<{ readonly user: string; readonly removed: readonly string[] }> {
+  requireRoot('teardown');
+  const tools = toolsOf(input);
+  const user = await findSetupUser(tools.exec, request.user, input.env);
+  const owner = networkOwner(`setup for user ${user.uid}`, user.uid);
+  return { user: user.name, removed: await removeSetup(owner, tools) };
+}
+
+function toolsOf({ exec = realExec, places, markers }: HostInput) {
+  return {
+    exec,
+    places: places ?? {
+      configDirectory: '/etc/banger',
+      unitDirectory: '/etc/systemd/system',
+      forwarding: { markers },
+      hasSystemd: existsSync('/run/systemd/system'),
+    },
+  };
+}
