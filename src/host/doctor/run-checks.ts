@@ -6,6 +6,7 @@ import { exec as realExec, type Exec } from '../exec.ts';
 import { readOwnRights } from '../drivers/qemu-confinement.ts';
 import { checkAcceleration } from './acceleration.ts';
 import { fail, type CheckResult, type Subject } from './check.ts';
+import { checkDisks, type DiskMethodReport, type DisksInput } from './disks.ts';
 import { checkDirectory, checkSocketPath } from './directories.ts';
 import type { VmmWish } from '../vmm-choice.ts';
 import { checkFirecracker } from './firecracker.ts';
@@ -22,6 +23,7 @@ export interface VmmConfig {
   readonly vmmDriver: VmmWish['driver'];
   readonly qemuProgram: string;
   readonly firecrackerProgram: string;
+  readonly diskMethod: DisksInput['wanted'];
 }
 
 export interface CheckInput {
@@ -57,6 +59,7 @@ export interface CheckFindings {
   readonly checks: readonly CheckResult[];
   readonly acceleration: Acceleration;
   readonly qemuProgram: string;
+  readonly diskMethods: readonly DiskMethodReport[];
 }
 
 /** Runs every check. Changes nothing on the host, and never throws: a check that breaks is a result as well. */
@@ -75,6 +78,11 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
     ),
     checkSurroundings(input),
   ]);
+  const { check: disks, methods } = await checkDisks({
+    exec,
+    stateDirectory: input.paths.stateDirectory,
+    wanted: config.diskMethod,
+  });
   // Afterwards, for it has a time limit: the others must not take its CPU away.
   let acceleration: Acceleration = 'tcg';
   const kvm = await guard({ id: 'kvm', title: 'KVM' }, async () => {
@@ -102,9 +110,10 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
     return findings.checks;
   });
   return {
-    checks: [...platform, ...programs, ...firecracker, ...kvm, ...rest],
+    checks: [...platform, ...programs, ...firecracker, ...kvm, disks, ...rest],
     acceleration,
     qemuProgram: config.qemuProgram,
+    diskMethods: methods,
   };
 }
 

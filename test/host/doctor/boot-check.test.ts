@@ -26,7 +26,7 @@ afterEach(async () => {
 function input(given: Partial<BootCheckInput> & { readonly qemuProgram: string }): BootCheckInput {
   const checks = [pass({ id: 'qemu', title: 'QEMU' }, '8.1')];
   return {
-    findings: { checks, acceleration: 'tcg', qemuProgram: given.qemuProgram },
+    findings: { checks, acceleration: 'tcg', diskMethods: [], qemuProgram: given.qemuProgram },
     kernel: async () => '/kernel',
     toolbox: async () => '/toolbox',
     modules: async () => '/modules',
@@ -64,7 +64,7 @@ test('a VMM that does not start is a failure with its own words', async () => {
 
 test('nothing is booted on a host that failed a check', async () => {
   const checks = [fail({ id: 'qemu', title: 'QEMU' }, 'missing')];
-  const findings = { checks, acceleration: 'tcg', qemuProgram: '/nonexistent' } as const;
+  const findings = { checks, acceleration: 'tcg', diskMethods: [], qemuProgram: '/nonexistent' } as const;
   const { check } = await runTrialBoot(input({ qemuProgram: '/nonexistent', findings }));
   expect(check).toMatchObject({ status: 'skip', evidence: 'not tried: a check failed' });
   expect(stages).toEqual([]);

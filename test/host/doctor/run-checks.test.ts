@@ -26,6 +26,7 @@ function input(given: Partial<CheckInput> = {}): CheckInput {
     vmmDriver: 'auto',
     qemuProgram: writeFakeQemu(root, 'works'),
     firecrackerProgram: '/nonexistent/firecracker',
+    diskMethod: 'auto',
   } as const;
   return {
     paths: {
@@ -69,6 +70,7 @@ test('every check reports once, under a name of its own', async () => {
     'kvm',
     'firecracker-kvm',
     'acceleration',
+    'disks',
     'config',
     'state-directory',
     'state-space',
