@@ -59,10 +59,12 @@ async function measureAt(place: string, methods: readonly DiskMethodName[]): Pro
     makeImage(backing, dataMib);
     const path = join(place, 'disk');
     for (const method of usable) {
-      const plain = await time(() => exec(['cp', '--reflink=never', '--sparse=never', backing, path], {}));
+      const plain = await time(place, () =>
+        exec(['cp', '--reflink=never', '--sparse=never', backing, path], {}),
+      );
       rmSync(path);
       const disk = { id: 'bench', path, backing, sizeBytes: statSync(backing).size };
-      const ours = await time(() => diskMethod(exec, method).create(disk, { signal }));
+      const ours = await time(place, () => diskMethod(exec, method).create(disk, { signal }));
       rmSync(path);
       report(`${name} by ${method}`, { ours, plain, bound: method === 'copy' ? maxCopyRatio : maxRatio });
     }
@@ -86,11 +88,11 @@ async function usableAt(place: string, methods: readonly DiskMethodName[]): Prom
 }
 
 /** Until it is on the disk. */
-async function time(task: () => Promise<unknown>): Promise<number> {
-  execFileSync('sync', ['-f', work]);
+async function time(place: string, task: () => Promise<unknown>): Promise<number> {
+  execFileSync('sync', ['-f', place]);
   const began = performance.now();
   await task();
-  execFileSync('sync', ['-f', work]);
+  execFileSync('sync', ['-f', place]);
   return (performance.now() - began) / 1000;
 }
 
@@ -112,7 +114,7 @@ async function measureHoles(): Promise<void> {
   closeSync(file);
   const path = join(work, 'disk');
   const disk = { id: 'bench', path, backing, sizeBytes: 10 * 1024 * mib };
-  const seconds = await time(() => diskMethod(exec, 'copy').create(disk, { signal }));
+  const seconds = await time(work, () => diskMethod(exec, 'copy').create(disk, { signal }));
   const allocated = (statSync(path).blocks * 512) / mib;
   process.stdout.write(
     `${'10 GB of holes by copy'.padEnd(24)}${seconds.toFixed(3).padStart(8)} s   takes ${allocated.toFixed(1)} MiB  (wanted: <= ${maxSparseMib})\n`,

@@ -41,6 +41,7 @@ tmux tmux gives commands a terminal
 getfattr attr reads extended attributes
 getfacl acl reads access control lists
 rsync rsync is a program that users run over ssh
+slirp4netns slirp4netns is a network for VMMs without root
 ip iproute2 makes network namespaces, bridges and taps
 nft nftables shows the rules that banger makes
 dig dnsutils asks the name server for VMs

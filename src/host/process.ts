@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, existsSync, fstatSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errnoOf, explainHostError } from '../errors.ts';
 import { Deadline } from './patience.ts';
@@ -101,11 +102,17 @@ export function commandLine(pid: number): string[] | undefined {
  * Starts a long-lived program in a session of its own, so that it outlives us. What it says goes to the end of
  * `logFile`; its standard output to that of `outputFile`, if there is one.
  *
- * Resolves once the program was executed; throws `host_unsupported` when it is not installed.
+ * Resolves once the program was executed; throws `host_unsupported` when it is not installed. With `pulse` it has a
+ * descriptor 3 whose other end closes when it ends: a new one, or the other end of somebody's.
  */
 export async function spawnDetached(
   argv: readonly [string, ...string[]],
-  options: { readonly logFile: string; readonly outputFile?: string; readonly env?: NodeJS.ProcessEnv },
+  options: {
+    readonly logFile: string;
+    readonly outputFile?: string;
+    readonly env?: NodeJS.ProcessEnv;
+    readonly pulse?: 'new' | Socket;
+  },
 ): Promise<ChildProcess> {
   const [program, ...args] = argv;
   const log = openSync(options.logFile, 'a', 0o600);
@@ -115,7 +122,7 @@ export async function spawnDetached(
       cwd: '/',
       detached: true,
       env: options.env,
-      stdio: ['ignore', output, log],
+      stdio: ['ignore', output, log, ...pulseOf(options.pulse)],
     });
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve);
@@ -137,6 +144,11 @@ export async function spawnDetached(
     closeSync(log);
     if (output !== log) closeSync(output);
   }
+}
+
+function pulseOf(pulse: 'new' | Socket | undefined): ('pipe' | Socket)[] {
+  if (pulse === undefined) return [];
+  return [pulse === 'new' ? 'pipe' : pulse];
 }
 
 /**

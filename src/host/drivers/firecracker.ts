@@ -1,6 +1,8 @@
 import { readFile, rm } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError } from '../../errors.ts';
+import { exec } from '../exec.ts';
 import { Deadline } from '../patience.ts';
 import {
   identifyProcess,
@@ -11,10 +13,12 @@ import {
   type ProcessIdentity,
 } from '../process.ts';
 import type { VmmDriver } from './driver.ts';
-import { endedWords, FirecrackerApi } from './firecracker/api.ts';
-import { isNobodyThere, openFirecrackerControl } from './firecracker/control.ts';
+import { endedWords, FirecrackerApi, isNobodyThere } from './firecracker/api.ts';
+import { openFirecrackerControl } from './firecracker/control.ts';
 import { findFirecracker } from './firecracker/find.ts';
 import { checkMachine, planMachine, type FirecrackerSpec } from './firecracker/machine.ts';
+import { namespaceWords, networkSocket } from './firecracker/namespace.ts';
+import { joinNetwork, rootlessCard } from './firecracker/rootless-network.ts';
 import { parseFirecrackerVersion, versionRefusal, type FirecrackerVersion } from './firecracker/version.ts';
 import { vmmEnvironment } from './vmm-environment.ts';
 import { keepPrevious, memoryError, processName } from './vmm-process.ts';
@@ -65,12 +69,17 @@ async function startFirecracker(
   if (spec.vsock) await rm(spec.vsock.socket, { force: true });
   if (signal.aborted) throw abortError(signal);
 
-  const child = await spawnDetached([program, ...firecrackerArguments(spec)], {
+  const { user } = spec.network;
+  const argv = [program, ...firecrackerArguments(spec)] as const;
+  const child = await spawnDetached(user ? [...namespaceWords, ...argv] : argv, {
     // Its log has to exist, and its guest's console is its standard output.
     logFile: spec.vmmLog,
     outputFile: spec.consoleLog,
     env: vmmEnvironment(),
+    pulse: user && 'new',
   });
+  // Inherited by what is to end with it.
+  const pulse = child.stdio[3] as Socket | null | undefined;
   child.once('exit', (_code, how) => spec.onExit?.(how ?? undefined));
   child.unref();
   const identity = identifyProcess(child.pid!);
@@ -78,7 +87,17 @@ async function startFirecracker(
     const api = new FirecrackerApi(spec.controlSocket, answerTimeoutMs);
     const hasExited = (): boolean => !identity || !isAlive(identity);
     const version = await waitForApi(api, spec, { signal, hasExited });
-    for (const request of planMachine(spec, version)) {
+    if (user && pulse && identity) {
+      const vmm = {
+        process: identity,
+        pulse,
+        socket: networkSocket(spec.controlSocket),
+        logFile: spec.vmmLog,
+      };
+      await joinNetwork(exec, vmm, { network: user, signal });
+    }
+    const tap = user ? rootlessCard(spec.id) : spec.network.tap;
+    for (const request of planMachine({ ...spec, network: { tap } }, version)) {
       await api.send(request, signal);
     }
     const { state } = await api.instance();
@@ -91,6 +110,8 @@ async function startFirecracker(
       !identity || (isAskedInVain ? await waitForExit(identity, exitTimeoutMs) : !isAlive(identity));
     if (identity) await killProcess(identity);
     throw hasEnded ? await startError(program, spec, error) : explainStart(error, spec);
+  } finally {
+    pulse?.destroy();
   }
 }
 

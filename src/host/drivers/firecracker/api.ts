@@ -131,3 +131,9 @@ function parseObject(text: string): Readonly<Record<string, unknown>> | undefine
     return undefined;
   }
 }
+
+/** True when nobody listens on a socket, or not yet. */
+export function isNobodyThere(error: unknown): boolean {
+  const errno = errnoOf(error);
+  return errno === 'ENOENT' || errno === 'ECONNREFUSED';
+}

@@ -1,11 +1,14 @@
+import { existsSync } from 'node:fs';
 import { stat, truncate } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { BangerError, errnoOf } from '../../../errors.ts';
+import { BangerError } from '../../../errors.ts';
 import { BoundedLog } from '../../bounded-log.ts';
 import { killProcess } from '../../process.ts';
 import { watchOnce } from '../../watch-file.ts';
 import type { GuestActivity, GuestEnd, RunningVmm, VmmControl } from '../driver.ts';
 import { FirecrackerApi, type InstanceInfo } from './api.ts';
+import { networkSocket } from './namespace.ts';
+import { addForward, listForwards, removeForward } from './rootless-network.ts';
 import { rootDriveId } from './machine.ts';
 
 const activities: Readonly<Record<InstanceInfo['state'], GuestActivity>> = {
@@ -24,6 +27,8 @@ export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: 
   const api = new FirecrackerApi(vmm.controlSocket, answerTimeoutMs);
   const pulse = await holdConnection(vmm.controlSocket);
   const stopWatching = endHaltedGuest(vmm);
+  const network = networkSocket(vmm.controlSocket);
+  const hasNetwork = (): boolean => existsSync(network);
   const activityListeners = new Set<() => void>();
   const setState = async (state: 'Paused' | 'Resumed'): Promise<void> => {
     const wanted = state === 'Paused' ? 'Paused' : 'Running';
@@ -48,15 +53,17 @@ export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: 
       const body = { drive_id: rootDriveId, path_on_host: vmm.disk };
       await api.send({ method: 'PATCH', path: `/drives/${rootDriveId}`, body });
     },
-    forwards: () => Promise.resolve([]),
-    addForward: ({ hostPort, protocol }) =>
-      Promise.reject(
-        new BangerError(
-          'host_unsupported',
-          `Port ${hostPort}/${protocol} cannot be published: Firecracker has no network of its own that forwards ports`,
-        ),
-      ),
-    removeForward: () => Promise.resolve(),
+    forwards: async () => (hasNetwork() ? (await listForwards(network)).map(({ port }) => port) : []),
+    addForward: async (port) => {
+      if (hasNetwork()) return addForward(network, port);
+      throw new BangerError(
+        'host_unsupported',
+        `Port ${port.hostPort}/${port.protocol} cannot be published: this VM has no network that forwards ports`,
+      );
+    },
+    removeForward: async (port) => {
+      if (hasNetwork()) await removeForward(network, port);
+    },
     closed: pulse.closed.then(() => {
       stopWatching();
       return guestEnd(vmm);
@@ -126,10 +133,4 @@ function guestEnd(vmm: RunningVmm): GuestEnd | undefined {
   if (hasHalted(vmm)) return 'power-off';
   const words = new BoundedLog(vmm.vmmLog).tail(vmmTailBytes).toString('latin1');
   return words.includes('exiting successfully') ? 'reset' : undefined;
-}
-
-/** True when nobody listens on a socket, or not yet. */
-export function isNobodyThere(error: unknown): boolean {
-  const errno = errnoOf(error);
-  return errno === 'ENOENT' || errno === 'ECONNREFUSED';
 }

@@ -1,0 +1,34 @@
+import { BangerError, errorText } from '../../../errors.ts';
+import type { Exec } from '../../exec.ts';
+
+/** The program that is a network for a namespace, as QEMU has one inside. */
+export const networkProgram = 'slirp4netns';
+
+/** Words to start a program with, so that it has namespaces of its own, and no rights in them. */
+export const namespaceWords = [
+  ...['unshare', '--user', '--map-root-user', '--net', '--'],
+  ...['setpriv', '--no-new-privs', '--bounding-set=-all', '--inh-caps=-all', '--'],
+] as const;
+
+/** Where slirp4netns of a VM is spoken to. No longer than the VMM's own socket. */
+export function networkSocket(controlSocket: string): string {
+  return `${controlSocket.replace(/\.control$/, '')}.slirp`;
+}
+
+/** Why a VM cannot have this network here, in one phrase; undefined when it can. */
+export async function rootlessRefusal(exec: Exec): Promise<string | undefined> {
+  try {
+    await exec([networkProgram, '--version']);
+    await exec(['ip', '-Version']);
+  } catch (error) {
+    if (!(error instanceof BangerError)) throw error;
+    return `its network needs the programs slirp4netns and ip: ${errorText(error)}`;
+  }
+  try {
+    await exec([...namespaceWords, 'true']);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof BangerError)) throw error;
+    return `its network needs a namespace, and this host lets us have none: ${errorText(error)}`;
+  }
+}

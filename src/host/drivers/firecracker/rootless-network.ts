@@ -1,0 +1,182 @@
+import type { ChildProcess } from 'node:child_process';
+import { rm } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { abortError, BangerError } from '../../../errors.ts';
+import type { Exec } from '../../exec.ts';
+import { Deadline, giveUpAfter } from '../../patience.ts';
+import { spawnDetached, type ProcessIdentity } from '../../process.ts';
+import { isSameHostPort, userCard, type PortForward, type TapNetwork, type UserNetwork } from '../driver.ts';
+import { vmmEnvironment } from '../vmm-environment.ts';
+import { isNobodyThere } from './api.ts';
+import { networkProgram } from './namespace.ts';
+
+/**
+ * A network for a VMM that needs a tap, without root: the VMM runs in a user and a network namespace of its own, in
+ * which its tap and slirp4netns's are ports of one bridge. slirp4netns is what QEMU has inside, as a program: the
+ * same addresses, the same way out, ports of the host forwarded to the guest.
+ */
+const devices = { tap: 'vm', uplink: 'up', bridge: 'br' };
+const guestAddress = userCard.address.split('/')[0]!;
+/** The descriptor of the VMM that slirp4netns watches, and slirp4netns's own end of it. */
+const pulseDescriptor = 3;
+const startTimeoutMs = 10_000;
+const startPollMs = 5;
+const answerTimeoutMs = 5_000;
+const maxAnswerBytes = 1024 * 1024;
+
+/** The guest's card, as its VMM is told of it. The same for one VM at every start. */
+export function rootlessCard(id: string): TapNetwork {
+  const bytes = id.padEnd(10, '0').slice(0, 10).match(/../g)!;
+  return { tap: devices.tap, mac: ['02', ...bytes].join(':') };
+}
+
+/**
+ * Gives a VMM that runs in namespaces of its own its tap, and makes the forwards lead into its guest. What is started
+ * for that ends when the VMM does. Throws `busy` when a port was taken meanwhile.
+ */
+export async function joinNetwork(
+  exec: Exec,
+  vmm: {
+    readonly process: ProcessIdentity;
+    readonly pulse: Socket;
+    readonly socket: string;
+    readonly logFile: string;
+  },
+  { network, signal }: { readonly network: UserNetwork; readonly signal: AbortSignal },
+): Promise<void> {
+  await rm(vmm.socket, { force: true });
+  const pid = String(vmm.process.pid);
+  const child = await spawnDetached(
+    [networkProgram, '--exit-fd', String(pulseDescriptor), '--api-socket', vmm.socket, pid, devices.uplink],
+    { logFile: vmm.logFile, env: vmmEnvironment(), pulse: vmm.pulse },
+  );
+  child.unref();
+  try {
+    await waitForAnswer(vmm.socket, child, signal);
+    const inside = ['nsenter', '--target', pid, '--user', '--net', '--preserve-credentials', '--'] as const;
+    await exec([...inside, 'ip', '-batch', '-'], { input: deviceCommands.join('\n'), signal });
+    for (const port of network.forwards) await addForward(vmm.socket, port);
+  } catch (error) {
+    child.kill('SIGKILL');
+    throw error;
+  }
+}
+
+/** The tap is its owner's to open, with no rights: the VMM is root in its namespace by name only. */
+const deviceCommands = [
+  `tuntap add dev ${devices.tap} mode tap user 0`,
+  `link add name ${devices.bridge} type bridge`,
+  `link set dev ${devices.uplink} master ${devices.bridge} up`,
+  `link set dev ${devices.tap} master ${devices.bridge} up`,
+  `link set dev ${devices.bridge} up`,
+  '',
+];
+
+async function waitForAnswer(socket: string, child: ChildProcess, signal: AbortSignal): Promise<void> {
+  const deadline = new Deadline(startTimeoutMs);
+  for (;;) {
+    if (signal.aborted) throw abortError(signal);
+    if (child.exitCode !== null || child.signalCode !== null) {
+      throw new BangerError('command_failed', 'slirp4netns, the network of the VM, ended at once', {
+        hint: 'See what it says with: banger vm logs --source vmm NAME',
+      });
+    }
+    try {
+      await listForwards(socket);
+      return;
+    } catch (error) {
+      if (!isNobodyThere(error)) throw error;
+    }
+    if (deadline.isOver()) throw new BangerError('timeout', 'slirp4netns did not answer in time');
+    await sleep(startPollMs);
+  }
+}
+
+interface Entry {
+  readonly id: number;
+  readonly port: PortForward;
+}
+
+/** Ports that lead into the guest now. */
+export async function listForwards(socket: string): Promise<readonly Entry[]> {
+  const { entries = [] } = (await ask(socket, 'list_hostfwd')) as { readonly entries?: readonly ApiEntry[] };
+  return entries.map(({ id, proto, host_addr: bind, host_port: hostPort, guest_port: guestPort }) => ({
+    id,
+    port: { protocol: proto === 'udp' ? 'udp' : 'tcp', bind, hostPort, guestPort },
+  }));
+}
+
+/** As its API writes a forwarding (slirp4netns(1)). */
+interface ApiEntry {
+  readonly id: number;
+  readonly proto: string;
+  readonly host_addr: string;
+  readonly host_port: number;
+  readonly guest_port: number;
+}
+
+/** Throws `busy` when the port is taken. */
+export async function addForward(socket: string, port: PortForward): Promise<void> {
+  const { protocol: proto, bind, hostPort, guestPort } = port;
+  try {
+    await ask(socket, 'add_hostfwd', {
+      proto,
+      host_addr: bind,
+      host_port: hostPort,
+      guest_addr: guestAddress,
+      guest_port: guestPort,
+    });
+  } catch (error) {
+    if (!(error instanceof BangerError) || error.code !== 'command_failed') throw error;
+    throw new BangerError(
+      'busy',
+      `Port ${hostPort}/${proto} of ${bind} cannot be published: it is taken, or not yours to have (${error.message})`,
+      { hint: `See who listens there with: ss -tulpn 'sport = :${hostPort}'`, cause: error },
+    );
+  }
+}
+
+/** One that is not there counts as removed. */
+export async function removeForward(socket: string, port: PortForward): Promise<void> {
+  for (const entry of await listForwards(socket)) {
+    if (isSameHostPort(entry.port, port)) await ask(socket, 'remove_hostfwd', { id: entry.id });
+  }
+}
+
+/** One question per connection. Errors of the socket itself pass as they are. */
+async function ask(socket: string, execute: string, args?: object): Promise<unknown> {
+  const connection = connect(socket);
+  const takeBack = giveUpAfter(answerTimeoutMs, () =>
+    connection.destroy(new BangerError('timeout', 'slirp4netns does not answer')),
+  );
+  try {
+    let text = '';
+    connection.end(JSON.stringify({ execute, ...(args && { arguments: args }) }));
+    for await (const chunk of connection) {
+      text += String(chunk);
+      if (text.length > maxAnswerBytes) throw new BangerError('command_failed', 'slirp4netns says too much');
+    }
+    const answer = parseAnswer(text);
+    if (answer.error) throw new BangerError('command_failed', `slirp4netns: ${answer.error.desc ?? execute}`);
+    return answer.return ?? answer;
+  } finally {
+    takeBack();
+    connection.destroy();
+  }
+}
+
+interface Answer {
+  readonly return?: unknown;
+  readonly error?: { readonly desc?: string };
+}
+
+function parseAnswer(text: string): Answer {
+  try {
+    const answer: unknown = JSON.parse(text);
+    if (typeof answer === 'object' && answer !== null) return answer;
+  } catch {
+    // Told below.
+  }
+  throw new BangerError('command_failed', `slirp4netns answers "${text.slice(0, 100)}"`);
+}

@@ -1,0 +1,174 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { loopbackForward, type PortForward, type RunningVmm } from '../../../src/host/drivers/driver.ts';
+import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
+import type { FirecrackerSpec } from '../../../src/host/drivers/firecracker/machine.ts';
+import { networkSocket, rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
+import { exec } from '../../../src/host/exec.ts';
+import { findFreePort } from '../../../src/host/ports.ts';
+import {
+  findProcessesByArguments,
+  isAlive,
+  killProcess,
+  type ProcessIdentity,
+} from '../../../src/host/process.ts';
+import { until } from '../../support/banger.ts';
+import { makeFakeFirecracker, type FakeFirecracker } from '../../support/firecracker-program.ts';
+
+const refusal = await rootlessRefusal(exec);
+if (refusal !== undefined) process.stderr.write(`Note: no VMM gets a rootless network here: ${refusal}\n`);
+
+let root: string;
+let fake: FakeFirecracker;
+const started: ProcessIdentity[] = [];
+const children: ChildProcess[] = [];
+
+beforeEach(async () => {
+  root = mkdtempSync(join(tmpdir(), 'banger-net-'));
+  fake = await makeFakeFirecracker(root);
+  for (const name of ['kernel', 'initrd']) writeFileSync(join(root, name), 'x');
+});
+afterEach(async () => {
+  for (const child of children.splice(0)) child.kill('SIGKILL');
+  for (const process of started.splice(0)) await killProcess(process);
+  rmSync(root, { recursive: true, force: true });
+});
+
+const driver = () => firecrackerDriver(fake.program);
+const controlSocket = (): string => join(root, 'vm.control');
+const slirps = (): number[] => findProcessesByArguments(['--api-socket', networkSocket(controlSocket())]);
+
+async function start(forwards: readonly PortForward[] = []): Promise<RunningVmm> {
+  const spec: FirecrackerSpec = {
+    id: '0123456789abcdef'.repeat(2),
+    cpus: 1,
+    memoryMib: 128,
+    kernel: join(root, 'kernel'),
+    initrd: join(root, 'initrd'),
+    consoleLog: join(root, 'console.log'),
+    vmmLog: join(root, 'vmm.log'),
+    controlSocket: controlSocket(),
+    network: { user: { forwards, reach: 'all' } },
+    acceleration: 'kvm',
+  };
+  const process = await driver().start(spec, new AbortController().signal);
+  started.push(process);
+  const { consoleLog, vmmLog } = spec;
+  return { process, controlSocket: controlSocket(), consoleLog, vmmLog, disk: '' };
+}
+
+/** Runs something where the VMM is. */
+const inside = ({ process }: RunningVmm, ...argv: string[]): [string, string[]] => [
+  'nsenter',
+  ['--target', String(process.pid), '--user', '--net', '--preserve-credentials', '--', ...argv],
+];
+
+/** Puts a machine on the bridge where the guest's tap is, with the guest's address. */
+function connectGuest(vmm: RunningVmm): void {
+  const commands = [
+    'link add name wire type veth peer name guest',
+    'link set dev wire master br up',
+    'link set dev guest up',
+    'addr add 10.0.2.15/24 dev guest',
+    'route add default via 10.0.2.2 dev guest',
+    '',
+  ];
+  const [program, argv] = inside(vmm, 'ip', '-batch', '-');
+  execFileSync(program, argv, { input: commands.join('\n') });
+}
+
+const greeter = `require('net').createServer((socket) => socket.end('from the guest\\n')).listen(1022)`;
+
+function answerOf(port: number): Promise<string> {
+  return new Promise((resolve) => {
+    let text = '';
+    const socket = connect(port, '127.0.0.1');
+    socket.on('data', (chunk) => void (text += String(chunk)));
+    socket.once('error', () => resolve(''));
+    socket.once('close', () => resolve(text));
+  });
+}
+
+test.skipIf(refusal)('a VMM without root has a tap on a network that leads in and out', async () => {
+  const [first, second] = [await findFreePort(), await findFreePort()];
+  const vmm = await start([loopbackForward(first, 1022)]);
+  expect(fake.changes.find(({ path }) => path === '/network-interfaces/net')?.body).toEqual({
+    iface_id: 'net',
+    host_dev_name: 'vm',
+    guest_mac: '02:01:23:45:67:89',
+  });
+  connectGuest(vmm);
+  const [program, argv] = inside(vmm, process.execPath, '-e', greeter);
+  children.push(spawn(program, argv, { stdio: 'ignore' }));
+  let said = '';
+  await until('the guest answers', async () => (said = await answerOf(first)) !== '');
+  expect(said).toBe('from the guest\n');
+
+  const control = await driver().control(vmm);
+  await control.addForward(loopbackForward(second, 1022));
+  expect(await control.forwards()).toEqual([loopbackForward(first, 1022), loopbackForward(second, 1022)]);
+  expect(await answerOf(second)).toBe('from the guest\n');
+  await control.removeForward(loopbackForward(second, 1022));
+  await control.removeForward(loopbackForward(second, 1022));
+  expect(await answerOf(second)).toBe('');
+  control.close();
+
+  const host = createServer((_, response) => response.end('from the host')).listen(0, '127.0.0.1');
+  await new Promise((resolve) => host.once('listening', resolve));
+  const { port } = host.address() as { port: number };
+  const [get, words] = inside(vmm, 'busybox', 'wget', '-q', '-O', '-', `http://10.0.2.2:${port}/`);
+  const { stdout } = await exec([get, ...words]);
+  host.close();
+  expect(stdout.toString()).toBe('from the host');
+});
+
+test.skipIf(refusal)('it has no rights there, can gain none, and sees no other network', async () => {
+  const vmm = await start();
+  const status = readFileSync(`/proc/${vmm.process.pid}/status`, 'utf8');
+  expect(status).toMatch(/^CapEff:\s+0+$/m);
+  expect(status).toMatch(/^CapBnd:\s+0+$/m);
+  expect(status).toMatch(/^NoNewPrivs:\s+1$/m);
+  const [program, argv] = inside(vmm, 'ip', '-brief', 'link');
+  const links = execFileSync(program, argv, { encoding: 'utf8' });
+  expect(
+    links
+      .trim()
+      .split('\n')
+      .map((line) => line.split(/\s/)[0])
+      .toSorted(),
+  ).toEqual(['br', 'lo', 'up', 'vm']);
+  expect(driver().find('0123456789abcdef'.repeat(2))?.process.pid).toBe(vmm.process.pid);
+});
+
+test.skipIf(refusal)(
+  'its network ends with it, even by kill -9, with nobody there to see to it',
+  async () => {
+    const vmm = await start();
+    expect(slirps()).toHaveLength(1);
+    process.kill(vmm.process.pid, 'SIGKILL');
+    await until('slirp4netns has ended', () => slirps().length === 0);
+  },
+);
+
+test.skipIf(refusal)('a port that is taken is told as that, and nothing of the start is left', async () => {
+  const host = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => host.once('listening', resolve));
+  const { port } = host.address() as { port: number };
+  await expect(start([loopbackForward(port, 1022)])).rejects.toMatchObject({ code: 'busy' });
+  host.close();
+  expect(driver().find('0123456789abcdef'.repeat(2))).toBeUndefined();
+  await until('slirp4netns has ended', () => slirps().length === 0);
+});
+
+test.skipIf(refusal)('a VMM that refuses its guest takes its network with it', async () => {
+  fake.behave({ refusesStart: 'Start microvm error: told to fail' });
+  await expect(start()).rejects.toThrow(/told to fail/);
+  await until('slirp4netns has ended', () => slirps().length === 0);
+  expect(started.some(isAlive)).toBe(false);
+  expect(existsSync(controlSocket()) && driver().find('0123456789abcdef'.repeat(2))).toBeFalsy();
+});
