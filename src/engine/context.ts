@@ -4,7 +4,7 @@ import type { DriverName, VmmControl, VmmDriver } from '../host/drivers/driver.t
 import type { Exec } from '../host/exec.ts';
 import type { Forwarding } from '../host/network/forwarding.ts';
 import type { ClientKey } from '../host/keys.ts';
-import type { VmmChoice } from '../host/vmm-choice.ts';
+import type { VmmChoice, VmmNeeds } from '../host/vmm-choice.ts';
 import type { Config } from '../state/config.ts';
 import type { Database } from '../state/database.ts';
 import type { Layout } from '../state/layout.ts';
@@ -58,7 +58,9 @@ export interface EngineContext {
   /** How VMMs that this engine started have ended, until somebody has told of it; by VM id */
   readonly vmmSignals: Map<string, NodeJS.Signals>;
   /** By what the next VM is run; throws `host_unsupported` when the configuration insists on what does not work */
-  readonly chooseVmm: () => Promise<VmmChoice>;
+  readonly chooseVmm: (needs: VmmNeeds) => Promise<VmmChoice>;
+  /** Whether a new VM on a network will be run by a VMM that reads plain disks only */
+  readonly wantsRawDisk: (network: string) => Promise<boolean>;
   /** Told when the number of running VMs may have changed: the engine's idle timer looks again */
   readonly onVmsChanged: () => void;
   /** The way into a running VM; throws `invalid_state` when it is not running, `guest_unreachable` when it does not answer */

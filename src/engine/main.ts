@@ -10,7 +10,7 @@ import { cachedKvmProbe, probedFirecracker, probedQemu } from '../host/kvm-probe
 import { mayAdministerNetwork } from '../host/network/rights.ts';
 import { closeInheritedDescriptors } from '../host/process.ts';
 import { requireSpareDescriptors } from '../host/spare-descriptors.ts';
-import { chooseVmm, firecrackerVerdict, type VmmChoice } from '../host/vmm-choice.ts';
+import { chooseVmm, firecrackerVerdict, type FirecrackerVerdict, type VmmNeeds } from '../host/vmm-choice.ts';
 import { loadConfig, type Config } from '../state/config.ts';
 import {
   closeEngineDatabase,
@@ -160,7 +160,7 @@ function createContext(
     driver: vmmDrivers(config),
     controls: new Map(),
     vmmSignals: new Map(),
-    chooseVmm: vmmChooser(input, config),
+    ...vmmChooser(input, config),
     onVmsChanged: input.onVmsChanged,
     guest: async (vm, signal, options) => {
       const guest = await guests.guest(vm, signal, options);
@@ -184,7 +184,7 @@ function takeRoom(db: Database, log: Log): void {
 function vmmChooser(
   { layout, assets, log }: EngineInput & { log: Log },
   config: () => Config,
-): () => Promise<VmmChoice> {
+): Pick<EngineContext, 'chooseVmm' | 'wantsRawDisk'> {
   const guest = {
     exec,
     guestId: assets.buildId,
@@ -197,16 +197,24 @@ function vmmChooser(
     log('info', `KVM: ${verdict.reason}`, { works: verdict.works });
     return verdict;
   });
-  return () => {
-    const { vmmDriver, accel, qemuProgram, firecrackerProgram } = config();
-    const firecracker = () =>
-      firecrackerVerdict({
-        ...guest,
-        vmm: probedFirecracker(firecrackerProgram),
-        verdictFile: layout.firecrackerProbeFile,
-        hasTap: false,
-      });
-    return chooseVmm({ driver: vmmDriver, accel }, { firecracker, qemu: () => qemu(qemuProgram) });
+  const firecracker = (needs: VmmNeeds): Promise<FirecrackerVerdict> =>
+    firecrackerVerdict({
+      ...guest,
+      vmm: probedFirecracker(config().firecrackerProgram),
+      verdictFile: layout.firecrackerProbeFile,
+      needs,
+    });
+  return {
+    chooseVmm: (needs) => {
+      const { vmmDriver, accel, qemuProgram } = config();
+      const verdicts = { firecracker: () => firecracker(needs), qemu: () => qemu(qemuProgram) };
+      return chooseVmm({ driver: vmmDriver, accel }, verdicts);
+    },
+    wantsRawDisk: async (network) => {
+      const { vmmDriver, accel } = config();
+      if (vmmDriver !== 'auto') return vmmDriver === 'firecracker';
+      return accel !== 'tcg' && (await firecracker({ network, disk: 'raw' })).works;
+    },
   };
 }
 

@@ -1,8 +1,10 @@
 import type { DriverName, FoundVmm, VmmDriver } from '../host/drivers/driver.ts';
 import { driverNames } from '../host/drivers/driver.ts';
 import { findFirecracker } from '../host/drivers/firecracker/find.ts';
+import { networkSocket } from '../host/drivers/firecracker/namespace.ts';
 import { qemuDriver } from '../host/drivers/qemu.ts';
 import type { Config } from '../state/config.ts';
+import type { Vm } from '../state/vms.ts';
 import type { EngineContext } from './context.ts';
 
 /**
@@ -42,4 +44,9 @@ export function findVmm({ driver }: Pick<EngineContext, 'driver'>, id: string): 
     if (found) return found;
   }
   return undefined;
+}
+
+/** Every socket that a VM's VMM, or what it has beside it, may leave behind. */
+export function vmmSockets({ controlSocket }: Pick<Vm, 'controlSocket'>): readonly string[] {
+  return [controlSocket, networkSocket(controlSocket)];
 }

@@ -1,5 +1,7 @@
 import { BangerError, errorText } from '../errors.ts';
+import type { DiskFormat } from './disks/disk-method.ts';
 import type { Acceleration, DriverName } from './drivers/driver.ts';
+import { rootlessRefusal } from './drivers/firecracker/namespace.ts';
 import { parseFirecrackerVersion, versionRefusal } from './drivers/firecracker/version.ts';
 import type { Exec } from './exec.ts';
 import { cachedKvmProbe, type KvmProbeInput, type KvmVerdict } from './kvm-probe.ts';
@@ -16,6 +18,13 @@ export interface VmmChoice {
   readonly acceleration: Acceleration;
   /** One phrase, such as `KVM opens, but a guest did not boot on it within 3 s` */
   readonly reason: string;
+}
+
+/** What a VM needs of whoever runs it. */
+export interface VmmNeeds {
+  /** Name of its network */
+  readonly network: string;
+  readonly disk: DiskFormat;
 }
 
 export interface FirecrackerVerdict extends KvmVerdict {
@@ -63,15 +72,15 @@ async function insistOnFirecracker(wish: VmmWish, verdicts: VmmVerdicts): Promis
 }
 
 export interface FirecrackerInput extends KvmProbeInput {
-  /** Whether there is a tap for a VM's network: Firecracker has no other way to give it one */
-  readonly hasTap: boolean;
+  /** What a VM needs that not every VMM has */
+  readonly needs: VmmNeeds;
   readonly verdictFile: string;
 }
 
 /** Whether Firecracker can run VMs here. What costs nothing to find out comes first. */
 export async function firecrackerVerdict(input: FirecrackerInput): Promise<FirecrackerVerdict> {
   const release = await readRelease(input.exec, input.vmm.program);
-  const refusal = release.refusal ?? tapRefusal(input);
+  const refusal = release.refusal ?? (await needsRefusal(input));
   if (refusal !== undefined) return { works: false, reason: refusal, isInstalled: release.isInstalled };
   return { ...(await cachedKvmProbe(input, input.verdictFile)), isInstalled: true };
 }
@@ -92,6 +101,13 @@ async function readRelease(
   }
 }
 
-function tapRefusal({ hasTap }: FirecrackerInput): string | undefined {
-  return hasTap ? undefined : 'it needs a tap for a VM to have a network, and there is none';
+/** Why it cannot be what a VM needs, in one phrase. */
+async function needsRefusal({ exec, needs }: FirecrackerInput): Promise<string | undefined> {
+  if (needs.disk !== 'raw')
+    return `it cannot read this VM's disk, which is a file in the format ${needs.disk}`;
+  if (!rootlessNetworks.has(needs.network)) return `it gives VMs no network named "${needs.network}" yet`;
+  return rootlessRefusal(exec);
 }
+
+/** Networks that a VMM has in a namespace of its own. */
+const rootlessNetworks = new Set(['user', 'none']);

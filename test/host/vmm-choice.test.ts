@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { exec } from '../../src/host/exec.ts';
+import { BangerError } from '../../src/errors.ts';
+import { exec, type Exec } from '../../src/host/exec.ts';
 import { probedFirecracker, type KvmVerdict } from '../../src/host/kvm-probe.ts';
 import {
   chooseVmm,
@@ -108,7 +109,7 @@ describe('Firecracker', () => {
       temporaryDirectory: root,
       device: join(root, 'kvm'),
       verdictFile: join(root, 'verdict.json'),
-      hasTap: true,
+      needs: { network: 'user', disk: 'raw' },
       // A busy host takes its time to start even a fake.
       timeoutMs: 60_000,
       ...given,
@@ -150,12 +151,30 @@ describe('Firecracker', () => {
     });
   });
 
-  test('does not where a VM would have no network, when it is too old, and when it is not there', async () => {
-    fake.behave({ console: boots });
-    expect(await verdict({ hasTap: false })).toMatchObject({
+  test('does not for a VM whose disk or network it does not know', async () => {
+    expect(await verdict({ needs: { network: 'user', disk: 'qcow2' } })).toEqual({
       works: false,
       isInstalled: true,
-      reason: 'it needs a tap for a VM to have a network, and there is none',
+      reason: "it cannot read this VM's disk, which is a file in the format qcow2",
+    });
+    expect(await verdict({ needs: { network: 'lan', disk: 'raw' } })).toMatchObject({
+      works: false,
+      reason: 'it gives VMs no network named "lan" yet',
+    });
+    expect(fake.changes).toEqual([]);
+  });
+
+  test('does not where a VM would have no network, when it is too old, and when it is not there', async () => {
+    fake.behave({ console: boots });
+    const without: Exec = (argv, options) =>
+      argv[0] === 'slirp4netns'
+        ? Promise.reject(new BangerError('host_unsupported', '"slirp4netns" is not installed or not in PATH'))
+        : exec(argv, options);
+    expect(await verdict({ exec: without })).toMatchObject({
+      works: false,
+      isInstalled: true,
+      reason:
+        'its network needs the programs slirp4netns, ip and nft: "slirp4netns" is not installed or not in PATH',
     });
     fake.behave({ version: '1.5.0' });
     expect(await verdict()).toMatchObject({ works: false, reason: 'Firecracker 1.5.0 is older than 1.7' });

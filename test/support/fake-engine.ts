@@ -234,6 +234,7 @@ export function fakeEngine(): FakeEngine {
     driver: () => driver,
     controls: new Map(),
     vmmSignals: new Map(),
+    wantsRawDisk: async () => false,
     chooseVmm: async () => {
       if (faults.choice) throw faults.choice;
       return { driver: 'qemu', acceleration: 'tcg', reason: 'for tests' };

@@ -15,8 +15,9 @@ import { failpoint } from '../failpoints.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import { kernelFiles } from '../images/kernels/find-kernel.ts';
 import type { Operation } from '../operations.ts';
-import { findVmm } from '../vmm-drivers.ts';
+import { findVmm, vmmSockets } from '../vmm-drivers.ts';
 import type { GuestSetup } from './capabilities.ts';
+import { diskFormat } from './root-disk.ts';
 import { guestVariables, imageEnvironment } from './image-program.ts';
 import type { RunStep } from './rollback.ts';
 
@@ -36,7 +37,10 @@ export async function bootVm(
   run: RunStep,
 ): Promise<void> {
   const paths = vmPaths(context.layout, vm.id);
-  const choice = await run({ stage: 'Choosing acceleration', apply: () => context.chooseVmm() });
+  const choice = await run({
+    stage: 'Choosing acceleration',
+    apply: () => context.chooseVmm({ network: vm.network, disk: diskFormat(context, vm) }),
+  });
 
   const process = await run({
     stage: 'Starting VMM',
@@ -97,9 +101,11 @@ export async function endVmm(context: EngineContext, vm: Vm): Promise<void> {
 /** Removes what a VMM that is gone has left: its socket, when it could not do so itself, and its handles. */
 export async function forgetVmm(context: EngineContext, vm: Vm): Promise<void> {
   // One that cannot be removed harms nobody but who deletes the VM, and is told of it then.
-  await rm(vm.controlSocket, { force: true }).catch((error: unknown) =>
-    context.log('warn', `control socket was left: ${errorText(error)}`, { vm: vm.id }),
-  );
+  for (const socket of vmmSockets(vm)) {
+    await rm(socket, { force: true }).catch((error: unknown) =>
+      context.log('warn', `control socket was left: ${errorText(error)}`, { vm: vm.id }),
+    );
+  }
   for (const capability of [...context.capabilities].reverse()) {
     // The same holds: the next start, and who deletes the VM, find what is left.
     await capability

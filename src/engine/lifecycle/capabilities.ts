@@ -6,6 +6,7 @@ import { vmPaths } from '../../state/layout.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
+import { vmmSockets } from '../vmm-drivers.ts';
 import { network } from '../network/network.ts';
 import type { Operation } from '../operations.ts';
 import { fileSync } from '../sync/file-sync.ts';
@@ -68,7 +69,7 @@ const directory: Capability = {
   name: 'directory',
   async cleanUp(context, vm) {
     const paths = vmPaths(context.layout, vm.id);
-    await rm(vm.controlSocket, { force: true });
+    for (const socket of vmmSockets(vm)) await rm(socket, { force: true });
     // Named after the VM's id and made by us: nobody keeps anything of their own here.
     await rm(join(paths.directory), { recursive: true, force: true });
   },

@@ -1,8 +1,37 @@
+import { stat } from 'node:fs/promises';
+import { BangerError } from '../../errors.ts';
 import type { DiskMethodName } from '../../state/disk-methods.ts';
+import { getImage } from '../../state/images.ts';
+import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
+import { rootfsFile } from '../images/rootfs-file.ts';
 
-/** How the root disk of a new VM is made. */
-export function chooseDiskMethod(context: EngineContext): DiskMethodName {
-  const { diskMethod } = context.config();
-  return diskMethod === 'auto' ? 'qcow2' : diskMethod;
+/**
+ * How the root disk of a new VM is made: as the configuration says, else by the best means that the VMM which will run
+ * it, and the filesystem, have.
+ */
+export async function chooseDiskMethod(
+  context: EngineContext,
+  vm: Pick<Vm, 'imageId' | 'network'>,
+): Promise<DiskMethodName> {
+  const { diskMethod, vmmDriver } = context.config();
+  if (diskMethod === 'qcow2' && vmmDriver === 'firecracker') {
+    throw new BangerError(
+      'invalid_argument',
+      'Firecracker, on which the configuration insists, cannot read qcow2 disks',
+      {
+        hint: 'Let banger choose: set method = "auto" under [disk] in the configuration',
+      },
+    );
+  }
+  if (diskMethod !== 'auto') return diskMethod;
+  if (!(await context.wantsRawDisk(vm.network))) return 'qcow2';
+  const { stateDirectory } = context.layout;
+  const [ours, image] = await Promise.all([
+    stat(stateDirectory),
+    stat(await rootfsFile(context, getImage(context.db, vm.imageId))),
+  ]);
+  // An image of the user's may be on another filesystem.
+  const canShare = ours.dev === image.dev && (await context.diskProbes.reflink(stateDirectory)).works;
+  return canShare ? 'reflink' : 'copy';
 }

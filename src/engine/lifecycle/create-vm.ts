@@ -92,7 +92,7 @@ export async function createVm(
     imageName,
     kernelId,
     ...size,
-    diskMethod: chooseDiskMethod(context),
+    diskMethod: await chooseDiskMethod(context, { imageId: image.id, network: request.network }),
     hostPublicKey: key.publicLine,
     ephemeral: params.ephemeral,
     labels: params.labels,

@@ -1,7 +1,7 @@
 import { chmod, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BangerError } from '../../errors.ts';
-import type { DiskMethod, RootDisk } from '../../host/disks/disk-method.ts';
+import type { DiskFormat, DiskMethod, RootDisk } from '../../host/disks/disk-method.ts';
 import { diskMethod } from '../../host/disks/methods.ts';
 import { checkSpace } from '../../host/disks/space.ts';
 import { getImage } from '../../state/images.ts';
@@ -64,6 +64,11 @@ export const rootDisk: Capability = {
 /** What of a VM's root disk is its own. */
 export function diskFile(context: Pick<EngineContext, 'layout'>, vm: Pick<Vm, 'id' | 'diskMethod'>): string {
   return vmPaths(context.layout, vm.id).disk(vm.diskMethod);
+}
+
+/** How a VMM has to read a VM's root disk. */
+export function diskFormat(context: EngineContext, vm: Pick<Vm, 'diskMethod'>): DiskFormat {
+  return methodOf(context, vm).format;
 }
 
 /** Whether a guest that runs sees its disk grow, or at its next start. */

@@ -124,7 +124,13 @@ async function decide(
   const wish = { driver: input.driver, accel: input.wanted };
   try {
     const vmm = probedFirecracker(input.firecrackerProgram);
-    const probe = { ...input, vmm, guestId: '', temporaryDirectory: '', hasTap: false };
+    const probe = {
+      ...input,
+      vmm,
+      guestId: '',
+      temporaryDirectory: '',
+      needs: { network: 'user', disk: 'raw' } as const,
+    };
     const firecracker = () => firecrackerVerdict(probe);
     const choice = await chooseVmm(wish, { firecracker, qemu: () => Promise.resolve(verdict) });
     if (choice.acceleration === 'kvm' && !verdict.works) {

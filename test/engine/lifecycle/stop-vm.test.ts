@@ -156,6 +156,6 @@ test('whoever waits for a VM can be cancelled, and the verb under way goes on', 
   const second = deleteVm(engine.context, vm.id, waiting);
   cancel();
   await expect(second).rejects.toMatchObject({ code: 'cancelled' });
-  gate.resolve(await engine.context.chooseVmm());
+  gate.resolve(await engine.context.chooseVmm({ network: 'user', disk: 'qcow2' }));
   expect((await first).state).toBe('running');
 });

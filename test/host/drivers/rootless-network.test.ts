@@ -5,7 +5,12 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { loopbackForward, type PortForward, type RunningVmm } from '../../../src/host/drivers/driver.ts';
+import {
+  loopbackForward,
+  type PortForward,
+  type RunningVmm,
+  type UserNetwork,
+} from '../../../src/host/drivers/driver.ts';
 import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
 import type { FirecrackerSpec } from '../../../src/host/drivers/firecracker/machine.ts';
 import { networkSocket, rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
@@ -43,7 +48,10 @@ const driver = () => firecrackerDriver(fake.program);
 const controlSocket = (): string => join(root, 'vm.control');
 const slirps = (): number[] => findProcessesByArguments(['--api-socket', networkSocket(controlSocket())]);
 
-async function start(forwards: readonly PortForward[] = []): Promise<RunningVmm> {
+async function start(
+  forwards: readonly PortForward[] = [],
+  reach: UserNetwork['reach'] = 'all',
+): Promise<RunningVmm> {
   const spec: FirecrackerSpec = {
     id: '0123456789abcdef'.repeat(2),
     cpus: 1,
@@ -53,7 +61,7 @@ async function start(forwards: readonly PortForward[] = []): Promise<RunningVmm>
     consoleLog: join(root, 'console.log'),
     vmmLog: join(root, 'vmm.log'),
     controlSocket: controlSocket(),
-    network: { user: { forwards, reach: 'all' } },
+    network: { user: { forwards, reach } },
     acceleration: 'kvm',
   };
   const process = await driver().start(spec, new AbortController().signal);
@@ -83,6 +91,13 @@ function connectGuest(vmm: RunningVmm): void {
 }
 
 const greeter = `require('net').createServer((socket) => socket.end('from the guest\\n')).listen(1022)`;
+
+/** Says whether somebody answers at a port of the host. */
+const knock = `
+  const socket = require('net').connect(port, '10.0.2.2');
+  const say = (what) => () => { console.log(what); process.exit(); };
+  socket.once('connect', say('connected')).once('error', say('nothing')).setTimeout(1500, say('nothing'));
+`;
 
 function answerOf(port: number): Promise<string> {
   return new Promise((resolve) => {
@@ -125,6 +140,23 @@ test.skipIf(refusal)('a VMM without root has a tap on a network that leads in an
   const { stdout } = await exec([get, ...words]);
   host.close();
   expect(stdout.toString()).toBe('from the host');
+});
+
+test.skipIf(refusal)('one that is cut off answers what comes in, and reaches nothing itself', async () => {
+  const port = await findFreePort();
+  const vmm = await start([loopbackForward(port, 1022)], 'none');
+  connectGuest(vmm);
+  const [program, argv] = inside(vmm, process.execPath, '-e', greeter);
+  children.push(spawn(program, argv, { stdio: 'ignore' }));
+  let said = '';
+  await until('the guest answers', async () => (said = await answerOf(port)) !== '');
+  expect(said).toBe('from the guest\n');
+  const host = createServer((_, response) => response.end('from the host')).listen(0, '127.0.0.1');
+  await new Promise((resolve) => host.once('listening', resolve));
+  const { port: hostPort } = host.address() as { port: number };
+  const [node, words] = inside(vmm, process.execPath, '-e', `const [port] = [${hostPort}];${knock}`);
+  expect((await exec([node, ...words])).stdout.toString()).toBe('nothing\n');
+  host.close();
 });
 
 test.skipIf(refusal)('it has no rights there, can gain none, and sees no other network', async () => {

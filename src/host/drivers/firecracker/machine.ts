@@ -48,11 +48,6 @@ export function checkMachine(spec: FirecrackerSpec): void {
   if (spec.network.user && spec.network.tap) {
     throw new BangerError('host_unsupported', 'Firecracker gives a VM one network, not a way in beside it');
   }
-  if (spec.network.user?.reach === 'none') {
-    throw new BangerError('host_unsupported', 'Firecracker cannot cut a VM off from the network', {
-      hint: 'Let another VMM do it: set driver = "auto" under [vmm] in the configuration',
-    });
-  }
   if (spec.disk && spec.disk.format !== 'raw') {
     throw new BangerError(
       'host_unsupported',

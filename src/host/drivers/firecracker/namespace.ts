@@ -20,9 +20,10 @@ export async function rootlessRefusal(exec: Exec): Promise<string | undefined> {
   try {
     await exec([networkProgram, '--version']);
     await exec(['ip', '-Version']);
+    await exec(['nft', '--version']);
   } catch (error) {
     if (!(error instanceof BangerError)) throw error;
-    return `its network needs the programs slirp4netns and ip: ${errorText(error)}`;
+    return `its network needs the programs slirp4netns, ip and nft: ${errorText(error)}`;
   }
   try {
     await exec([...namespaceWords, 'true']);

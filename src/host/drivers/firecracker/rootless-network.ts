@@ -56,6 +56,7 @@ export async function joinNetwork(
     await waitForAnswer(vmm.socket, child, signal);
     const inside = ['nsenter', '--target', pid, '--user', '--net', '--preserve-credentials', '--'] as const;
     await exec([...inside, 'ip', '-batch', '-'], { input: deviceCommands.join('\n'), signal });
+    if (network.reach === 'none') await exec([...inside, 'nft', '-f', '-'], { input: cutOffRules, signal });
     for (const port of network.forwards) await addForward(vmm.socket, port);
   } catch (error) {
     child.kill('SIGKILL');
@@ -72,6 +73,20 @@ const deviceCommands = [
   `link set dev ${devices.bridge} up`,
   '',
 ];
+
+/**
+ * Nothing of the guest's passes but answers to what came in, which slirp4netns hands on from its own address. By their
+ * flags: a bridge follows connections on some kernels only, and no connection begins without a SYN.
+ */
+const cutOffRules = `table bridge guest {
+  chain forward {
+    type filter hook forward priority 0; policy drop;
+    iifname "${devices.uplink}" accept
+    ether type arp accept
+    ip daddr ${userCard.gateway} tcp flags & (syn | ack) != syn accept
+  }
+}
+`;
 
 async function waitForAnswer(socket: string, child: ChildProcess, signal: AbortSignal): Promise<void> {
   const deadline = new Deadline(startTimeoutMs);
