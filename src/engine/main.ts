@@ -1,17 +1,14 @@
 import { chmod, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { BangerError, errorText, explainHostError } from '../errors.ts';
 import type { Assets } from '../host/assets.ts';
 import { DiskProbes } from '../host/disks/probe.ts';
 import { exec } from '../host/exec.ts';
 import { ensureOwnDirectory, ensurePrivateDirectory } from '../host/files.ts';
 import { ensureClientKey } from '../host/keys.ts';
-import { cachedKvmProbe, probedFirecracker, probedQemu } from '../host/kvm-probe.ts';
 import { mayAdministerNetwork } from '../host/network/rights.ts';
 import { closeInheritedDescriptors } from '../host/process.ts';
 import { requireSpareDescriptors } from '../host/spare-descriptors.ts';
-import { chooseVmm, firecrackerVerdict, type FirecrackerVerdict, type VmmNeeds } from '../host/vmm-choice.ts';
-import { loadConfig, type Config } from '../state/config.ts';
+import { loadConfig } from '../state/config.ts';
 import {
   closeEngineDatabase,
   openEngineDatabase,
@@ -32,7 +29,7 @@ import { IdleTimer } from './idle-timer.ts';
 import { builtInCapabilities } from './lifecycle/capabilities.ts';
 import { createLocks } from './locks.ts';
 import { keepVmLogs, LogKeeper } from './log-keeper.ts';
-import { lastGood, once, oncePer } from './once.ts';
+import { lastGood, once } from './once.ts';
 import { openLog, type Log } from './log.ts';
 import { openNames, type Names } from './names/open-names.ts';
 import type { OwnProgram } from './names/ssh-config.ts';
@@ -48,6 +45,7 @@ import { route, serveRpc, type RpcServer } from './rpc/server.ts';
 import { takeStateDirectory } from './state-directory.ts';
 import { settleBeforeUse } from './workspace/sending/settle-sends.ts';
 import { StopTimers } from './stop-timers.ts';
+import { vmmChooser } from './vmm-chooser.ts';
 import { vmmDrivers } from './vmm-drivers.ts';
 
 export interface EngineInput {
@@ -178,44 +176,6 @@ function takeRoom(db: Database, log: Log): void {
   } catch (error) {
     log('warn', `no room could be reserved for the database: ${errorText(error)}`);
   }
-}
-
-/** Chooses by the configuration as it is now, and asks each boot probe once per engine and program. */
-function vmmChooser(
-  { layout, assets, log }: EngineInput & { log: Log },
-  config: () => Config,
-): Pick<EngineContext, 'chooseVmm' | 'wantsRawDisk'> {
-  const guest = {
-    exec,
-    guestId: assets.buildId,
-    kernel: () => assets.file('vmlinux.zst'),
-    initrd: () => assets.file('toolbox.cpio.zst'),
-    temporaryDirectory: tmpdir(),
-  };
-  const qemu = oncePer(async (program: string) => {
-    const verdict = await cachedKvmProbe({ ...guest, vmm: probedQemu(program) }, layout.kvmProbeFile);
-    log('info', `KVM: ${verdict.reason}`, { works: verdict.works });
-    return verdict;
-  });
-  const firecracker = (needs: VmmNeeds): Promise<FirecrackerVerdict> =>
-    firecrackerVerdict({
-      ...guest,
-      vmm: probedFirecracker(config().firecrackerProgram),
-      verdictFile: layout.firecrackerProbeFile,
-      needs,
-    });
-  return {
-    chooseVmm: (needs) => {
-      const { vmmDriver, accel, qemuProgram } = config();
-      const verdicts = { firecracker: () => firecracker(needs), qemu: () => qemu(qemuProgram) };
-      return chooseVmm({ driver: vmmDriver, accel }, verdicts);
-    },
-    wantsRawDisk: async (network) => {
-      const { vmmDriver, accel } = config();
-      if (vmmDriver !== 'auto') return vmmDriver === 'firecracker';
-      return accel !== 'tcg' && (await firecracker({ network, disk: 'raw' })).works;
-    },
-  };
 }
 
 async function listen(
