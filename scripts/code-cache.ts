@@ -1,6 +1,6 @@
 /**
  * Runs the parts of the executable, and writes down for each what V8 has compiled until then. Called by
- * build-sea.ts, in a process of its own, with the directory that holds `cli.cjs`, `engine.cjs` and `build.json`.
+ * build-sea.ts, in a process of its own, with the directory that holds the parts and `build.json`.
  */
 import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,6 +8,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Script } from 'node:vm';
 import { assetNames } from '../src/host/assets.ts';
+import type * as UndiciSlices from '../src/engine/images/registry/undici-slices.ts';
 import { attachFiles, ownExecutable } from '../src/host/attachments.ts';
 import { resolveLayout } from '../src/state/layout.ts';
 
@@ -44,7 +45,10 @@ async function main(directory: string, assets: string): Promise<void> {
     for (const words of commands) await run(cli, words);
     await run(cli, ['engine', 'stop']);
     await running;
-    for (const [name, { script }] of Object.entries({ engine, cli })) {
+    const undici = load('undici', directory);
+    const { slices, importWhole } = undici.exports as unknown as typeof UndiciSlices;
+    for (const slice of [...slices, importWhole]) await slice();
+    for (const [name, { script }] of Object.entries({ engine, cli, undici })) {
       writeFileSync(join(directory, `${name}.cache`), script.createCachedData());
     }
   } finally {

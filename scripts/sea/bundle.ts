@@ -1,15 +1,20 @@
 /** Makes the scripts of the executable: one that decides, parts that it loads, and those of threads. */
-import { basename, join, resolve } from 'node:path';
+import { basename, join, relative, resolve } from 'node:path';
 import { build, type BuildOptions, type Plugin } from 'esbuild';
 
 const root = resolve(import.meta.dirname, '../..');
 
 /**
- * Scripts that the main one loads when it needs them (`bin/load-part.ts`): each starts faster for having nothing of
- * the other, and has a code cache that running it has made.
+ * Scripts that others load when they need them (`bin/load-part.ts`): each starts faster, and stays smaller, for having
+ * nothing of the other, and has a code cache that running it has made.
  */
-export const partNames = ['cli', 'engine'] as const;
-type PartName = (typeof partNames)[number];
+const partEntries = {
+  cli: 'bin/cli.ts',
+  engine: 'bin/engine.ts',
+  undici: 'src/engine/images/registry/undici-slices.ts',
+} as const;
+type PartName = keyof typeof partEntries;
+export const partNames = Object.keys(partEntries) as PartName[];
 
 /** Scripts that run in threads of their own (`threadScript` in `src/host/assets.ts`). */
 export const threadNames = ['conversion'] as const;
@@ -24,12 +29,12 @@ export interface Program {
 /** Bundles all of it; nothing is written. */
 export async function bundleProgram(): Promise<Program> {
   const parts = partNames.map(async (name) => {
-    const text = await bundle(`bin/${name}.ts`, []);
+    const text = await bundle(partEntries[name]);
     return [name, `(function (exports, require, module, __dirname) {${text}})`] as const;
   });
-  const threads = threadNames.map(async (name) => [name, await bundle(`bin/${name}.ts`, [])] as const);
+  const threads = threadNames.map(async (name) => [name, await bundle(`bin/${name}.ts`)] as const);
   return {
-    main: await bundle('bin/banger.ts', [partsApart()]),
+    main: await bundle('bin/banger.ts'),
     parts: Object.fromEntries(await Promise.all(parts)) as Program['parts'],
     threads: Object.fromEntries(await Promise.all(threads)) as Program['threads'],
   };
@@ -62,7 +67,7 @@ const common = {
 } satisfies BuildOptions;
 
 /** One CommonJS script, in which errors still have their functions' names. */
-async function bundle(entry: string, plugins: readonly Plugin[]): Promise<string> {
+async function bundle(entry: string): Promise<string> {
   const result = await build({
     ...common,
     entryPoints: [entry],
@@ -73,18 +78,24 @@ async function bundle(entry: string, plugins: readonly Plugin[]): Promise<string
     define: { 'import.meta.url': '"file:///"', isRelease: 'true' },
     // The parts are plain scripts, in which `import()` does not work and `require` does.
     supported: { 'dynamic-import': false },
-    plugins: [withoutAddons(), withoutSubprocesses(), ...plugins],
+    plugins: [withoutAddons(), withoutSubprocesses(), partsApart()],
   });
   return result.outputFiles[0]!.text;
 }
 
-/** In the main script, importing a part loads it from the assets. */
+/** Importing a part loads it from what is attached to the executable. */
 function partsApart(): Plugin {
+  const byEntry = new Map<string, string>(Object.entries(partEntries).map(([name, entry]) => [entry, name]));
+  const filter = new RegExp(
+    `/(${[...byEntry.keys()].map((entry) => basename(entry, '.ts')).join('|')})\\.ts$`,
+  );
   return {
     name: 'parts-apart',
     setup(context) {
-      const part = new RegExp(`^\\./(${partNames.join('|')})\\.ts$`);
-      context.onResolve({ filter: part }, ({ path }) => ({ path: basename(path, '.ts'), namespace: 'part' }));
+      context.onResolve({ filter }, ({ path, resolveDir, kind }) => {
+        const name = byEntry.get(relative(root, resolve(resolveDir, path)));
+        return name === undefined || kind === 'entry-point' ? undefined : { path: name, namespace: 'part' };
+      });
       context.onLoad({ filter: /.*/, namespace: 'part' }, ({ path }) => ({
         contents: `module.exports = require('./load-part.ts').loadPart('${path}');`,
         resolveDir: join(root, 'bin'),

@@ -278,6 +278,7 @@ test('exec passes everything after the VM on as it is, with or without --', asyn
     argv: ['ls', '-l'],
   });
   expect((await run(['vm', 'exec', 'web', 'ls', '--help'])).params).toMatchObject({ argv: ['ls', '--help'] });
+  expect((await run(['vm', 'exec', '-it', 'web', 'ls', '-t'])).params).toMatchObject({ argv: ['ls', '-t'] });
 });
 
 test('several VMs are stopped, and one that had to be killed is told', async () => {

@@ -1,37 +1,24 @@
 import { setImmediate } from 'node:timers/promises';
+import type { importWhole as ImportWhole } from './undici-slices.ts';
 
-/**
- * The parts of undici that take longest to load, and what of Node they are built on. All at once they would keep the
- * engine from answering anybody for 100 ms.
- */
-const parts: readonly (() => unknown)[] = [
-  () => process.getBuiltinModule('node:http'),
-  () => process.getBuiltinModule('node:http2'),
-  // @ts-expect-error: it has no types, and is not used by itself
-  () => import('undici/lib/core/util.js'),
-  // @ts-expect-error: it has no types, and is not used by itself
-  () => import('undici/lib/dispatcher/client.js'),
-  // @ts-expect-error: it has no types, and is not used by itself
-  () => import('undici/lib/dispatcher/proxy-agent.js'),
-  // @ts-expect-error: it has no types, and is not used by itself
-  () => import('undici/lib/web/fetch/index.js'),
-];
-
-const importUndici = () => import('undici');
-type Undici = Awaited<ReturnType<typeof importUndici>>;
+type Undici = Awaited<ReturnType<typeof ImportWhole>>;
 
 let loading: Promise<Undici> | undefined;
 
-/** Loads undici a part at a time; others get their turn in between. */
+/**
+ * Loads undici a slice at a time; others get their turn in between. All at once it would keep the engine from
+ * answering anybody for 100 ms.
+ */
 export function loadUndici(): Promise<Undici> {
-  loading ??= loadInParts();
+  loading ??= loadInSlices();
   return loading;
 }
 
-async function loadInParts(): Promise<Undici> {
-  for (const load of parts) {
+async function loadInSlices(): Promise<Undici> {
+  const { slices, importWhole } = await import('./undici-slices.ts');
+  for (const load of slices) {
     await load();
     await setImmediate();
   }
-  return importUndici();
+  return importWhole();
 }
