@@ -21,6 +21,7 @@ const importRules: readonly { readonly files: string; readonly mayImport: readon
       'src/engine/rpc/',
       'src/state/layout.ts',
       'src/state/config.ts',
+      'src/state/egress.ts',
       'src/state/file-sync.ts',
       'src/state/units.ts',
       'src/state/vm-states.ts',

@@ -41,6 +41,7 @@ const groups: Readonly<Record<string, Group>> = {
       prune: async ({ cli }) => (await import('./vm-prune.ts')).vmPruneCommand(cli),
       stats: async ({ cli }) => (await import('./vm-stats.ts')).vmStatsCommand(cli),
       ports: async ({ cli }) => (await import('./vm-ports.ts')).vmPortsCommand(cli),
+      egress: async ({ cli }) => (await import('./vm-egress.ts')).vmEgressCommand(cli),
       port: async ({ cli }) => (await import('./vm-port.ts')).vmPortCommand(cli),
       pause: async ({ cli }) => (await import('./vm-pause.ts')).vmPauseCommand(cli),
       resume: async ({ cli }) => (await import('./vm-resume.ts')).vmResumeCommand(cli),

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { collectEgress, egressHelp } from './egress-options.ts';
 import { fileSyncCollector, type AskedFile } from './file-sync-options.ts';
 import { collectLabel } from './label-options.ts';
 import {
@@ -22,6 +23,7 @@ export interface VmSpecOptions {
   readonly label?: Record<string, string>;
   readonly network?: string;
   readonly publish?: PortRequest[];
+  readonly egress?: string[];
   readonly ttl?: number;
   /** 0 means never */
   readonly idleStop?: number;
@@ -58,6 +60,11 @@ export function addVmSpecOptions(command: Command, cwd: string): Command {
       'lead a port into it: [[ADDRESS:]PORT:]GUESTPORT[/udp]; on 127.0.0.1 unless ADDRESS says otherwise (repeatable)',
       collectPort,
     )
+    .option(
+      '--egress <rules>',
+      `${egressHelp} (default: from the config, else all; repeatable)`,
+      collectEgress,
+    )
     .option('--ttl <duration>', 'stop it this long after each start, such as 2h', parseStopAfter)
     .option(
       '--idle-stop <duration>',
@@ -84,6 +91,7 @@ export function vmSpecParams(options: VmSpecOptions) {
     labels: options.label ?? {},
     network: options.network,
     publish: options.publish ?? [],
+    egress: options.egress,
     fileSync: options.fileSync ?? [],
     takesConfigFiles: options.configFiles,
     ttlMs: options.ttl,

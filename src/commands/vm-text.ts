@@ -1,6 +1,7 @@
 import type { VmView } from '../engine/rpc/vm-methods.ts';
 import { formatBytes, formatDuration } from '../state/units.ts';
 import { printable } from '../printable.ts';
+import { egressText } from './egress-options.ts';
 
 const mib = 1024 ** 2;
 
@@ -33,6 +34,7 @@ export function vmText(vm: VmView): string {
     ['At restart', pendingText(vm)],
     ...Object.entries(vm.labels).map(([key, value]): [string, string] => ['Label', `${key}=${value}`]),
     ['Network', vm.address === undefined ? vm.network : `${vm.network}, as ${vm.address}`],
+    ['Egress', egressText(vm.egress, vm.network)],
     ['VMM', vm.vmmReason === undefined ? vm.vmm : `${vm.vmm}, ${vm.vmmReason}`],
     ['SSH', vm.sshPort === undefined ? undefined : `root@${vm.sshHost ?? '127.0.0.1'} port ${vm.sshPort}`],
     ...vm.ports.map((port): [string, string] => ['Port', portText(port)]),

@@ -8,6 +8,7 @@ import type { VmmChoice, VmmNeeds } from '../host/vmm-choice.ts';
 import type { Config } from '../state/config.ts';
 import type { Database } from '../state/database.ts';
 import type { Layout } from '../state/layout.ts';
+import type { EgressKeeper } from './egress/egress-keeper.ts';
 import type { EventBus } from './events.ts';
 import type { GuestPool } from './guest-pool.ts';
 import type { HandleCache } from './handles.ts';
@@ -44,7 +45,9 @@ export interface EngineContext {
     readonly forwarding: Forwarding;
   };
   /** Connections to guests; `guest` below is the way to use them */
-  readonly guests: Pick<GuestPool, 'drop' | 'closeAll' | 'activity'>;
+  readonly guests: Pick<GuestPool, 'connect' | 'drop' | 'closeAll' | 'activity'>;
+  /** Proxies by which guests with rules reach the outside */
+  readonly egress: EgressKeeper;
   /** Stops VMs whose time is over */
   readonly stopTimers: StopTimers;
   /** The key pair by which guests know us, made on first use */

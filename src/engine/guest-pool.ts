@@ -20,8 +20,8 @@ export class GuestPool {
   readonly #pools = new Map<string, ConnectionPool>();
   readonly #uses = new Map<string, { running: number; lastUsedMs: number }>();
   readonly #protocols = new Map<string, number>();
-  /** Connections that lead to somebody's SSH agent; each ends with its program */
-  readonly #withAgent = new Map<string, Set<SshConnection>>();
+  /** Connections beside the pools: they lead to somebody's SSH agent and end with its program, or run none */
+  readonly #apartOnes = new Map<string, Set<SshConnection>>();
   readonly #handles: HandleCache;
   readonly #key: () => Promise<ClientKey>;
   readonly #isPaused: (id: string) => boolean;
@@ -44,11 +44,7 @@ export class GuestPool {
     options: { readonly isWatching?: boolean } = {},
   ): Promise<Guest> {
     const handles = this.#handles.get(vm.id);
-    if (!handles) {
-      throw new BangerError('invalid_state', `VM "${vm.name}" is not running`, {
-        hint: `Start it with: banger vm start ${vm.name}`,
-      });
-    }
+    if (!handles) throw notRunning(vm);
     let pool = this.#pools.get(vm.id);
     if (!pool) {
       pool = new ConnectionPool(() => this.#dial(vm, handles));
@@ -103,8 +99,8 @@ export class GuestPool {
   drop(id: string): void {
     this.#pools.get(id)?.close();
     this.#pools.delete(id);
-    for (const connection of this.#withAgent.get(id) ?? []) connection.close();
-    this.#withAgent.delete(id);
+    for (const connection of this.#apartOnes.get(id) ?? []) connection.close();
+    this.#apartOnes.delete(id);
     this.#uses.delete(id);
     this.#protocols.delete(id);
   }
@@ -113,17 +109,19 @@ export class GuestPool {
     for (const id of [...this.#pools.keys()]) this.drop(id);
   }
 
-  async #apart(vm: Vm, way: SshWay, agentSocket: string): Promise<Lease> {
+  /** A connection of one's own to a running VM, for what is no program. It is closed with all others. */
+  async connect(vm: Vm): Promise<SshConnection> {
+    const handles = this.#handles.get(vm.id);
+    if (!handles) throw notRunning(vm);
+    return (await this.#apart(vm, handles)).connection;
+  }
+
+  async #apart(vm: Vm, way: SshWay, agentSocket?: string): Promise<Lease> {
     const connection = await this.#dial(vm, way, agentSocket);
-    const open = this.#withAgent.get(vm.id) ?? new Set();
-    this.#withAgent.set(vm.id, open.add(connection));
-    return {
-      connection,
-      release: () => {
-        open.delete(connection);
-        connection.close();
-      },
-    };
+    const open = this.#apartOnes.get(vm.id) ?? new Set();
+    this.#apartOnes.set(vm.id, open.add(connection));
+    void connection.closed.then(() => open.delete(connection));
+    return { connection, release: () => connection.close() };
   }
 
   async #dial(vm: Vm, way: SshWay, agentSocket?: string): Promise<SshConnection> {
@@ -139,6 +137,12 @@ export class GuestPool {
     // Under its own time limit only: whoever asked first may give up, and others wait for the same connection.
     return SshConnection.connect(target, new AbortController().signal);
   }
+}
+
+function notRunning({ name }: Vm): BangerError {
+  return new BangerError('invalid_state', `VM "${name}" is not running`, {
+    hint: `Start it with: banger vm start ${name}`,
+  });
 }
 
 async function orAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {

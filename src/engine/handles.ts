@@ -22,6 +22,8 @@ const schema = z.object({
   expiresAtMs: z.optional(z.number()),
   /** Address that the guest's SSH service is reached at; absent: the host's loopback, which leads there */
   sshHost: z.optional(z.string()),
+  /** How far its VMM was told to let it reach when it started; see `Reach` */
+  reach: z.optional(z.enum(['all', 'none'])),
   /** Port of the host's loopback that leads to the guest's SSH service, or the guest's own */
   sshPort: z.int(),
   /** What the guest's part of banger speaks; absent until the guest was ready, and when that cannot be known */

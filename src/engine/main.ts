@@ -21,6 +21,7 @@ import { watchRows } from '../state/row-changes.ts';
 import { findVm } from '../state/vms.ts';
 import { cancelOperations } from './cancel-operations.ts';
 import type { EngineContext } from './context.ts';
+import { EgressKeeper } from './egress/egress-keeper.ts';
 import { EventBus } from './events.ts';
 import type { Failpoints } from './failpoints.ts';
 import { GuestPool } from './guest-pool.ts';
@@ -119,6 +120,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   context.stopTimers.close();
   await names.close();
   context.logs.close();
+  context.egress.close();
   context.guests.closeAll();
   closeEngineDatabase(db);
   lock.close();
@@ -154,6 +156,7 @@ function createContext(
     capabilities: builtInCapabilities,
     hostNetwork: { mayAdminister: mayAdministerNetwork, forwarding: { markers: hostMarkersDirectory } },
     guests,
+    egress: new EgressKeeper(() => context),
     clientKey,
     driver: vmmDrivers(config),
     controls: new Map(),

@@ -11,6 +11,7 @@ import { isFurnishing } from '../state/furnishing.ts';
 import { findVm, listVms, moveVm, setEphemeral, type Vm } from '../state/vms.ts';
 import { listWorkspaces } from '../state/workspaces.ts';
 import type { EngineContext } from './context.ts';
+import { adoptEgress } from './egress/match-egress.ts';
 import { guestSshPort } from './guest-pool.ts';
 import type { Handles } from './handles.ts';
 import { removeUnownedKernels } from './images/kernels/publish-kernel.ts';
@@ -105,10 +106,14 @@ async function matchPorts(context: EngineContext, id: string): Promise<void> {
   try {
     await context.locks.vm.run(id, new AbortController().signal, async () => {
       const vm = findVm(context.db, id);
-      if (vm?.state === 'running' || vm?.state === 'paused') await matchForwards(context, vm);
+      if (vm?.state !== 'running' && vm?.state !== 'paused') return;
+      await matchForwards(context, vm);
+      await adoptEgress(context, vm);
     });
   } catch (error) {
-    context.log('error', `published ports could not be set right: ${errorText(error)}`, { vm: id });
+    context.log('error', `published ports and egress could not be set right: ${errorText(error)}`, {
+      vm: id,
+    });
   }
 }
 

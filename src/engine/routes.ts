@@ -4,6 +4,7 @@ import { listVms, resolveVm } from '../state/vms.ts';
 import type { EngineContext } from './context.ts';
 import { controlRoutes } from './control-routes.ts';
 import { copyRoutes } from './copy-routes.ts';
+import { egressRoutes } from './egress/routes.ts';
 import { imageRoutes } from './image-routes.ts';
 import { kernelRoutes } from './kernel-routes.ts';
 import { createVm } from './lifecycle/create-vm.ts';
@@ -86,6 +87,7 @@ export function routes(context: EngineContext): Route[] {
     streamRoute(vmRun, (params, operation, stream) => runVm(context, params, { operation, stream })),
     ...controlRoutes(context),
     ...copyRoutes(context),
+    ...egressRoutes(context),
     ...imageRoutes(context),
     ...kernelRoutes(context),
     ...networkRoutes(context),

@@ -4,6 +4,7 @@ import { getKernel } from '../state/kernels.ts';
 import { monotonicMs } from '../host/clock.ts';
 import { vmPaths } from '../state/layout.ts';
 import { findVmTemplate, type RecordedTemplate } from '../state/templates.ts';
+import { egressWords } from '../state/egress.ts';
 import type { FileSync } from '../state/file-sync.ts';
 import type { Vm } from '../state/vms.ts';
 import { listWorkspaces, workspacesByVm, type Workspace } from '../state/workspaces.ts';
@@ -69,6 +70,7 @@ function view(context: EngineContext, vm: Vm, { workspaces, configured }: ViewIn
       hostPort,
       guestPort,
     })),
+    egress: egressWords(vm.egress),
     ttlMs: vm.ttlMs,
     idleStopMs: vm.idleStopMs,
     expiresAt: expiryTime(handles),

@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import ssh2, { type ClientChannel, type PseudoTtyOptions } from 'ssh2';
 import { abortError, BangerError, errorText } from '../errors.ts';
@@ -38,6 +39,7 @@ const defaultPatience: SshPatience = {
   pulseAnswerMs: 30_000,
 };
 const maxMissedPulses = 2;
+const stopListeningMs = 2_000;
 
 /**
  * An open SSH connection to a guest. Channels are opened on it without another handshake, which under
@@ -172,6 +174,48 @@ export class SshConnection {
         );
       }
     });
+  }
+
+  /**
+   * Has the server listen on a port of its loopback, and calls back with each connection to it, for as long as this
+   * connection lasts. One that is used for this runs no programs. Throws `guest_unreachable` when it does not.
+   */
+  async listenInGuest(port: number, onConnection: (stream: Duplex) => void): Promise<void> {
+    const address = '127.0.0.1';
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const lost = (): void => reject(this.lostError());
+    const takeBack = giveUpAfter(this.#patience.startMs, lost);
+    this.#client.once('close', lost);
+    this.#client.on('tcp connection', ({ destPort }, accept, refuse) => {
+      if (destPort === port) onConnection(accept());
+      else refuse();
+    });
+    try {
+      this.#client.forwardIn(address, port, (error) => (error ? reject(error) : resolve()));
+      await promise;
+    } catch (error) {
+      if (error instanceof BangerError) throw error;
+      throw new BangerError('guest_unreachable', `Port ${port} of the guest's loopback is taken`, {
+        cause: error,
+      });
+    } finally {
+      takeBack();
+      this.#client.off('close', lost);
+    }
+  }
+
+  /** Ends that, so that the port is free at once whatever becomes of this connection. One that is lost has ended it. */
+  async stopListening(port: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const takeBack = giveUpAfter(stopListeningMs, resolve);
+    void this.closed.then(resolve);
+    try {
+      if (this.#isOpen) this.#client.unforwardIn('127.0.0.1', port, () => resolve());
+      else resolve();
+      await promise;
+    } finally {
+      takeBack();
+    }
   }
 
   /**

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import * as z from 'zod/mini';
 import { BangerError, errnoOf, errorText } from '../errors.ts';
 import { defaultDnsListen, dnsListenText, type DnsListen } from './dns-listen.ts';
+import { egressAll, parseEgress, type EgressPolicy } from './egress.ts';
 import { parseFileSync, type FileSync } from './file-sync.ts';
 import { diskMethodNames, type DiskMethodName } from './disk-methods.ts';
 import { durationText as duration, parseTomlFile, sizeText as size } from './toml.ts';
@@ -31,6 +32,18 @@ const fileSync = z.pipe(
   }),
 );
 
+const egress = z.pipe(
+  z.union([z.string(), z.array(z.string())]),
+  z.transform((value, context): EgressPolicy => {
+    try {
+      return parseEgress(typeof value === 'string' ? [value] : value);
+    } catch (error) {
+      context.issues.push({ code: 'custom', message: errorText(error), input: value });
+      return z.NEVER;
+    }
+  }),
+);
+
 /** `config.toml`. Every key is optional; a key that is not listed here is an error. */
 const schema = z.strictObject({
   engine: z.optional(
@@ -51,6 +64,8 @@ const schema = z.strictObject({
       disk: z.optional(size),
       /** `user`, `none`, or the name of a network */
       network: z.optional(z.string().check(z.minLength(1))),
+      /** What VMs may reach outside: "all", "none", or rules */
+      egress: z.optional(egress),
       /** How long a VM may run without being used before it is stopped, such as "30m" */
       idle_stop: z.optional(duration),
     }),
@@ -140,6 +155,8 @@ export interface Config {
   readonly diskBytes: number;
   /** Of VMs that name none */
   readonly network: string;
+  /** Of VMs that say nothing of it */
+  readonly egress: EgressPolicy;
   /** Absent: VMs run as long as they like */
   readonly idleStopMs?: number;
   readonly vmmDriver: 'auto' | 'firecracker' | 'qemu';
@@ -181,6 +198,7 @@ export function parseConfig(text: string, file: string): Config {
     memoryBytes: vm?.memory,
     diskBytes: vm?.disk ?? 8 * gib,
     network: vm?.network ?? 'user',
+    egress: vm?.egress ?? egressAll,
     idleStopMs: vm?.idle_stop,
     vmmDriver: vmm?.driver ?? 'auto',
     accel: vmm?.accel ?? 'auto',

@@ -58,6 +58,23 @@ export function parseEgress(texts: readonly string[]): EgressPolicy {
   return { kind: 'rules', rules: [...rules.values()] };
 }
 
+/** What becomes of rules that are there when others are given. */
+export type EgressChange = 'replace' | 'add' | 'remove';
+
+/** Throws `invalid_argument` when that makes no sense: rules beside `all`, or one to be removed that is not there. */
+export function changedEgress(before: EgressPolicy, given: EgressPolicy, change: EgressChange): EgressPolicy {
+  if (change === 'replace') return given;
+  if (given.kind === 'all' || given.rules.length === 0)
+    throw refusal('"all" and "none" are not rules that can be added or removed');
+  if (before.kind === 'all')
+    throw refusal('Everything may be reached: there are no rules to add to or remove from');
+  if (change === 'add') return parseEgress([...before.rules, ...given.rules].map(({ text }) => text));
+  const missing = given.rules.find(({ text }) => !before.rules.some((rule) => rule.text === text));
+  if (missing) throw refusal(`There is no rule "${missing.text}"`);
+  const removed = new Set(given.rules.map(({ text }) => text));
+  return { kind: 'rules', rules: before.rules.filter(({ text }) => !removed.has(text)) };
+}
+
 /** The words of a policy, for people and for `parseEgress`. */
 export function egressWords(policy: EgressPolicy): string[] {
   if (policy.kind === 'all') return ['all'];
@@ -67,6 +84,11 @@ export function egressWords(policy: EgressPolicy): string[] {
 /** A place with a port or without, or IPv6 without brackets, of which no port can be told apart; then a protocol. */
 const rulePattern =
   /^(?:(\[[^\]]*\](?:\/\d+)?|[^:[\]]*?)(?::([\d-]+))?|([^[\]]*:[^[\]]*:[^[\]]*?))(?:\/([a-z]+))?$/i;
+
+/** The same in one text. */
+export function formatEgress(policy: EgressPolicy): string {
+  return egressWords(policy).join(',');
+}
 
 /** Parses `git.example.org`, `*.example.org:443`, `10.0.0.0/8`, `1.2.3.4:22/tcp` or `[2001:db8::/32]:443`. */
 export function parseEgressRule(text: string): EgressRule {

@@ -25,7 +25,7 @@ const tagged = `json_object('type', 'image', 'action', 'tagged', 'id', NEW.image
 const prepared = `json_object('type', 'workspace', 'action', 'prepared', 'id', NEW.vm_id,
   'name', (SELECT name FROM main.vms WHERE id = NEW.vm_id), 'hostPath', NEW.host_path, 'guestPath', NEW.guest_path)`;
 
-const settings = 'cpus, memory_mib, disk_bytes, labels, ttl_ms, idle_stop_ms, file_sync';
+const settings = 'cpus, memory_mib, disk_bytes, labels, ttl_ms, idle_stop_ms, file_sync, egress';
 const rowOf = (row: 'NEW' | 'OLD'): string =>
   settings
     .split(', ')

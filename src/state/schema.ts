@@ -140,4 +140,6 @@ export const migrations: readonly string[] = [
      network INTEGER NOT NULL REFERENCES networks (number),
      address TEXT NOT NULL UNIQUE
    ) STRICT;`,
+  // What guests may reach outside.
+  `ALTER TABLE vms ADD COLUMN egress TEXT NOT NULL DEFAULT 'all';  -- all, none, or rules with commas, see EgressPolicy`,
 ];

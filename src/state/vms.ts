@@ -1,10 +1,11 @@
 import { BangerError } from '../errors.ts';
 import type { Database } from './database.ts';
 import type { DiskMethodName } from './disk-methods.ts';
+import { egressAll, formatEgress, parseEgress, type EgressPolicy } from './egress.ts';
 import type { FileSync } from './file-sync.ts';
-import { isOneEditAway } from './one-edit-away.ts';
 import { parsePorts, portsColumn, replacePorts, type PublishedPort } from './ports.ts';
 import { statesBefore, type VmState } from './vm-states.ts';
+import { didYouMean } from './vm-suggestion.ts';
 
 /** What is known of a VM for good. Pids, ports and the like are handles, kept elsewhere. */
 export interface Vm {
@@ -42,6 +43,8 @@ export interface Vm {
   readonly fileSync: readonly VmFileSync[];
   /** Whether it gets what the configuration names, too */
   readonly takesConfigFiles: boolean;
+  /** What its guest may reach outside */
+  readonly egress: EgressPolicy;
   readonly createdAt: string;
   readonly startedAt?: string;
   readonly stoppedAt?: string;
@@ -53,7 +56,7 @@ export type Labels = Readonly<Record<string, string>>;
 
 export type VmFileSync = Pick<FileSync, 'host' | 'guest'>;
 
-type Defaulted = 'diskMethod' | 'labels' | 'ports' | 'fileSync' | 'takesConfigFiles';
+type Defaulted = 'diskMethod' | 'labels' | 'ports' | 'fileSync' | 'takesConfigFiles' | 'egress';
 
 export type NewVm = Omit<Vm, 'state' | 'address' | 'startedAt' | 'stoppedAt' | 'lastError' | Defaulted> &
   Partial<Pick<Vm, Defaulted>>;
@@ -67,6 +70,7 @@ type Encoded =
   | 'ports'
   | 'fileSync'
   | 'takesConfigFiles'
+  | 'egress'
   | 'ttlMs'
   | 'idleStopMs'
   | 'startedAt'
@@ -81,6 +85,7 @@ interface VmRow extends Omit<Vm, Encoded> {
   readonly ports: string;
   readonly fileSync: string;
   readonly takesConfigFiles: number;
+  readonly egress: string;
   readonly ttlMs: number | null;
   readonly idleStopMs: number | null;
   readonly startedAt: string | null;
@@ -91,7 +96,7 @@ interface VmRow extends Omit<Vm, Encoded> {
 const columns = `id, name, state, image_id AS imageId, image_name AS imageName, kernel_id AS kernelId, cpus, memory_mib AS memoryMib,
   disk_bytes AS diskBytes, disk_method AS diskMethod, network, host_public_key AS hostPublicKey, ephemeral, control_socket AS controlSocket,
   created_at AS createdAt, started_at AS startedAt, stopped_at AS stoppedAt, last_error AS lastError, labels,
-  ttl_ms AS ttlMs, idle_stop_ms AS idleStopMs, file_sync AS fileSync, takes_config_files AS takesConfigFiles,
+  ttl_ms AS ttlMs, idle_stop_ms AS idleStopMs, file_sync AS fileSync, takes_config_files AS takesConfigFiles, egress,
   ${portsColumn} AS ports, (SELECT address FROM vm_addresses WHERE vm_id = vms.id) AS address`;
 
 /**
@@ -108,10 +113,10 @@ export function insertVm(db: Database, vm: NewVm): Vm {
   const insert = db.prepare<[object]>(
     `INSERT INTO vms (id, name, state, image_id, image_name, kernel_id, cpus, memory_mib, disk_bytes, disk_method, network,
                       host_public_key, ephemeral, control_socket, labels, ttl_ms, idle_stop_ms, file_sync,
-                      takes_config_files, created_at)
+                      takes_config_files, egress, created_at)
      VALUES (@id, @name, 'creating', @imageId, @imageName, @kernelId, @cpus, @memoryMib, @diskBytes, @diskMethod, @network,
              @hostPublicKey, @ephemeral, @controlSocket, @labels, @ttlMs, @idleStopMs, @fileSync,
-             @takesConfigFiles, @createdAt)
+             @takesConfigFiles, @egress, @createdAt)
      ON CONFLICT (name) DO NOTHING`,
   );
   db.transaction(() => {
@@ -126,6 +131,7 @@ export function insertVm(db: Database, vm: NewVm): Vm {
       idleStopMs: vm.idleStopMs ?? null,
       fileSync: JSON.stringify(vm.fileSync ?? []),
       takesConfigFiles: (vm.takesConfigFiles ?? true) ? 1 : 0,
+      egress: formatEgress(vm.egress ?? egressAll),
     });
     if (changes === 0) throw nameTaken(vm.name);
     replacePorts(db, vm.id, vm.ports ?? []);
@@ -150,6 +156,7 @@ export interface VmChanges {
   readonly idleStopMs?: number | null;
   readonly ports?: readonly PublishedPort[];
   readonly fileSync?: readonly VmFileSync[];
+  readonly egress?: EgressPolicy;
 }
 
 /** Changes all of it or, when name or a port belongs to somebody else (`already_exists`), nothing. */
@@ -163,6 +170,7 @@ export function changeVm(db: Database, id: string, changes: VmChanges): Vm {
     ['ttl_ms', changes.ttlMs],
     ['idle_stop_ms', changes.idleStopMs],
     ['file_sync', changes.fileSync && JSON.stringify(changes.fileSync)],
+    ['egress', changes.egress && formatEgress(changes.egress)],
   ];
   db.transaction(() => {
     for (const [column, value] of assignments) {
@@ -264,17 +272,6 @@ export function resolveVm(db: Database, reference: string): Vm {
   });
 }
 
-function didYouMean(db: Database, reference: string): string | undefined {
-  const names = db
-    .prepare<[], { name: string }>('SELECT name FROM vms')
-    .all()
-    .map((row) => row.name);
-  const close = names.find(
-    (name) => name.startsWith(reference) || reference.startsWith(name) || isOneEditAway(name, reference),
-  );
-  return close && `Did you mean "${close}"? List VMs with: banger vm list`;
-}
-
 function toVm(row: VmRow): Vm {
   return {
     ...row,
@@ -285,6 +282,7 @@ function toVm(row: VmRow): Vm {
     ports: parsePorts(row.ports),
     fileSync: JSON.parse(row.fileSync) as VmFileSync[],
     takesConfigFiles: row.takesConfigFiles === 1,
+    egress: parseEgress([row.egress]),
     ttlMs: row.ttlMs ?? undefined,
     idleStopMs: row.idleStopMs ?? undefined,
     startedAt: row.startedAt ?? undefined,

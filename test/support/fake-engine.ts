@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { BangerError } from '../../src/errors.ts';
 import type { EngineContext } from '../../src/engine/context.ts';
+import { EgressKeeper } from '../../src/engine/egress/egress-keeper.ts';
 import { EventBus } from '../../src/engine/events.ts';
 import type { Guest } from '../../src/engine/guest.ts';
 import { HandleCache } from '../../src/engine/handles.ts';
@@ -17,6 +18,7 @@ import {
   type GuestActivity,
   type GuestEnd,
   type PortForward,
+  type Reach,
   type VmmControl,
   type VmmDriver,
   type VmmSpec,
@@ -61,6 +63,7 @@ export interface Faults {
 export interface FakeMachine {
   activity: GuestActivity;
   forwards: PortForward[];
+  reach: Reach;
   diskBytes?: number;
   /** What its VMM tells when it ends */
   end?: GuestEnd;
@@ -108,6 +111,7 @@ export function fakeEngine(): FakeEngine {
       machines.set(spec.id, {
         activity: 'running',
         forwards: [...(spec.network.user?.forwards ?? [])],
+        reach: spec.network.user?.reach ?? 'none',
         listeners: [],
       });
       writeFileSync(spec.consoleLog, faults.console ?? readyLine);
@@ -164,6 +168,11 @@ export function fakeEngine(): FakeEngine {
       },
       removeForward: async (port) => {
         machine.forwards = machine.forwards.filter((one) => !isSameHostPort(one, port));
+      },
+      reach: async () => ({ reach: machine.reach, canChange: true }),
+      setReach: async (reach) => {
+        if (faults.control) throw faults.control;
+        machine.reach = reach;
       },
       closed,
       close: () => undefined,
@@ -226,10 +235,12 @@ export function fakeEngine(): FakeEngine {
     handles: new HandleCache((id) => vmPaths(layout, id).handles),
     clientKey: () => ensureClientKey(layout.clientKey),
     guests: {
+      connect: () => Promise.reject(new Error('not in this test')),
       drop: () => undefined,
       closeAll: () => undefined,
       activity: () => ({ isBusy: faults.isBusy ?? false, lastUsedMs: 0 }),
     },
+    egress: new EgressKeeper(() => context),
     stopTimers: new StopTimers(() => context),
     driver: () => driver,
     controls: new Map(),
@@ -265,6 +276,7 @@ export function fakeEngine(): FakeEngine {
     toolboxRuns,
     close: async () => {
       context.stopTimers.close();
+      context.egress.close();
       for (const process of vmms.values()) if (isAlive(process)) await killProcess(process);
       db.close();
       rmSync(root, { recursive: true, force: true });

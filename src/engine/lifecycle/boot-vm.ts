@@ -178,6 +178,7 @@ async function spawnVmm(
     memoryMib: vm.memoryMib,
     diskBytes: vm.diskBytes,
     hostname: vm.name,
+    reach: start.setup.network.user?.reach,
     sshHost: way ? undefined : vm.address,
     sshPort: way?.hostPort ?? guestSshPort,
   });

@@ -7,6 +7,7 @@ import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { vmmSockets } from '../vmm-drivers.ts';
+import { egress } from '../egress/match-egress.ts';
 import { network } from '../network/network.ts';
 import type { Operation } from '../operations.ts';
 import { fileSync } from '../sync/file-sync.ts';
@@ -26,6 +27,7 @@ export type PlannedVm = Pick<
   | 'ports'
   | 'fileSync'
   | 'takesConfigFiles'
+  | 'egress'
 >;
 
 /** What a capability adds to one start of a VM. */
@@ -46,7 +48,7 @@ export interface Capability {
   /** Refuses what cannot work whatever the image is, before one is pulled */
   checkRequest?(
     context: EngineContext,
-    vm: Pick<PlannedVm, 'network' | 'ports' | 'fileSync' | 'takesConfigFiles'>,
+    vm: Pick<PlannedVm, 'network' | 'ports' | 'egress' | 'fileSync' | 'takesConfigFiles'>,
   ): Promise<void>;
   /** Refuses what cannot work, before anything is made */
   preflight?(context: EngineContext, vm: PlannedVm): Promise<void>;
@@ -80,6 +82,7 @@ export const builtInCapabilities: readonly Capability[] = [
   directory,
   rootDisk,
   network,
+  egress,
   fileSync,
   gitIdentity,
 ];

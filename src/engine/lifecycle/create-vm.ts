@@ -4,6 +4,7 @@ import { BangerError } from '../../errors.ts';
 import { syncDirectory, writeFileAtomic } from '../../host/files.ts';
 import { generateHostKey } from '../../host/keys.ts';
 import { vmPaths } from '../../state/layout.ts';
+import { egressAll, parseEgress } from '../../state/egress.ts';
 import { saveVmTemplate, type RecordedTemplate } from '../../state/templates.ts';
 import {
   deleteVmRow,
@@ -47,6 +48,8 @@ export interface CreateVmParams {
   readonly fileSync?: readonly VmFileSync[];
   /** Absent: it does */
   readonly takesConfigFiles?: boolean;
+  /** What it may reach: `all`, `none` or rules; absent: as the configuration says */
+  readonly egress?: readonly string[];
   readonly ttlMs?: number;
   /** Absent: as the configuration says; null: never */
   readonly idleStopMs?: number | null;
@@ -72,11 +75,15 @@ export async function createVm(
   if (params.name !== undefined) refuseTakenName(context, params.name);
   const kernelId = chooseKernel(context.db, params.kernel)?.id;
   const ports = await planPorts(params.publish ?? [], (port) => isOwned(context, port));
+  const network = params.network ?? config.network;
+  // A VM without a network reaches nothing anyway.
+  const defaultEgress = network === 'none' ? egressAll : config.egress;
   const request = {
-    network: params.network ?? config.network,
+    network,
     ports,
     fileSync: params.fileSync ?? [],
     takesConfigFiles: params.takesConfigFiles ?? true,
+    egress: params.egress === undefined ? defaultEgress : parseEgress(params.egress),
   };
   for (const capability of context.capabilities) await capability.checkRequest?.(context, request);
   operation.enter('Finding image');

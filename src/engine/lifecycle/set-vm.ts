@@ -1,8 +1,10 @@
 import { BangerError, errorText } from '../../errors.ts';
 import type { PublishedPort } from '../../state/ports.ts';
+import { changedEgress, parseEgress, type EgressChange, type EgressPolicy } from '../../state/egress.ts';
 import { formatBytes } from '../../state/units.ts';
 import { changeVm, getVm, type Vm, type VmChanges } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
+import { checkEgress, cutsConnections, matchEgress, refuseCutting } from '../egress/match-egress.ts';
 import type { Operation } from '../operations.ts';
 import { refuseUnreachablePorts } from '../network/network.ts';
 import { checkSyncedFiles } from '../sync/file-sync.ts';
@@ -14,12 +16,18 @@ import { growsLive, growStoppedDisk } from './root-disk.ts';
 import { settleVm } from './settle-vm.ts';
 import { hostSize, planVmSize } from './vm-spec.ts';
 
-export interface SetVmParams extends Omit<VmChanges, 'ports'> {
+export interface SetVmParams extends Omit<VmChanges, 'ports' | 'egress'> {
   /** Guest paths of files of the host that it is sent no more */
   readonly removeFileSync?: readonly string[];
   readonly removeLabels: readonly string[];
   readonly publish: readonly PortRequest[];
   readonly unpublish: readonly Pick<PublishedPort, 'protocol' | 'hostPort'>[];
+  /** What it may reach, or rules that are added or taken away */
+  readonly egress?: readonly string[];
+  /** Absent: it is replaced */
+  readonly egressChange?: EgressChange;
+  /** Also when it ends connections to the VM */
+  readonly force?: boolean;
 }
 
 export interface SetVm {
@@ -43,6 +51,11 @@ export async function setVm(
     const before = await settleVm(context, getVm(context.db, id), operation);
     if (before.state === 'creating' || before.state === 'deleting') throw notNow(before);
     const changes = await planChanges(context, before, params);
+    const isLive = before.state !== 'stopped';
+    if (changes.egress && isLive && !params.force) {
+      const planned = { ...before, egress: changes.egress };
+      if (await cutsConnections(context, planned)) refuseCutting(context, before);
+    }
     return withRollback(operation, context.log, async (run) => {
       let hasGrown = false;
       await run({
@@ -56,12 +69,19 @@ export async function setVm(
           }),
       });
       const vm = getVm(context.db, id);
-      const live = before.state === 'stopped' ? undefined : before.state;
+      const live = isLive ? before.state : undefined;
       if (changes.ports && live) {
         await run({
           stage: 'Publishing ports',
           apply: () => matchForwards(context, vm),
           undo: () => matchForwards(context, before),
+        });
+      }
+      if (changes.egress && live) {
+        await run({
+          stage: 'Changing what it may reach',
+          apply: () => matchEgress(context, vm, operation),
+          undo: () => matchEgress(context, before, operation),
         });
       }
       if (changes.diskBytes !== undefined) {
@@ -109,6 +129,7 @@ async function planChanges(context: EngineContext, vm: Vm, params: SetVmParams):
     idleStopMs: params.idleStopMs,
     fileSync: await planFileSync(context, vm, params),
     ports: isRepublished ? await planPublished(vm, params) : undefined,
+    egress: planEgress(vm, params),
   };
 }
 
@@ -133,6 +154,13 @@ async function planFileSync(
   const fileSync = [...vm.fileSync.filter(({ guest }) => !gone.has(guest)), ...added];
   if (added.length > 0) await checkSyncedFiles(context, { ...vm, fileSync });
   return fileSync;
+}
+
+function planEgress(vm: Vm, { egress, egressChange = 'replace' }: SetVmParams): EgressPolicy | undefined {
+  if (egress === undefined) return undefined;
+  const planned = changedEgress(vm.egress, parseEgress(egress), egressChange);
+  checkEgress(vm.network, planned);
+  return planned;
 }
 
 async function planPublished(vm: Vm, { publish, unpublish }: SetVmParams): Promise<readonly PublishedPort[]> {
@@ -161,7 +189,7 @@ async function planPublished(vm: Vm, { publish, unpublish }: SetVmParams): Promi
 
 /** A row's changeable part, to go back to. */
 function rowOf(vm: Vm): VmChanges {
-  const { name, cpus, memoryMib, diskBytes, labels, ports, fileSync } = vm;
+  const { name, cpus, memoryMib, diskBytes, labels, ports, fileSync, egress } = vm;
   return {
     name,
     cpus,
@@ -170,6 +198,7 @@ function rowOf(vm: Vm): VmChanges {
     labels,
     ports,
     fileSync,
+    egress,
     ttlMs: vm.ttlMs ?? null,
     idleStopMs: vm.idleStopMs ?? null,
   };

@@ -7,6 +7,7 @@ import { findFreePort } from '../../host/ports.ts';
 import { getNetwork, isBridged } from '../../state/networks.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
+import { reachOf } from '../egress/match-egress.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import type { Capability, GuestSetup } from '../lifecycle/capabilities.ts';
 import { claimPorts } from '../lifecycle/published-ports.ts';
@@ -31,12 +32,12 @@ export const network: Capability = {
   },
   async configureGuest(context, vm, { driver }) {
     const isTapOnly = driver === 'firecracker';
-    const setup = isBridged(vm.network) ? await configureBridged(context, vm) : configureUser(vm.network);
+    const setup = isBridged(vm.network) ? await configureBridged(context, vm) : configureUser(vm);
     if (isTapOnly) return tapOnly(vm, setup);
     const published = await claimPorts(context, vm);
     // Ours first: a user may publish the same port of the guest.
     const forwards = [loopbackForward(await findFreePort(), guestSshPort), ...published];
-    const reach = vm.network === 'user' ? 'all' : 'none';
+    const reach = reachOf(vm);
     return { ...setup, network: { ...setup.network, user: { forwards, reach } } };
   },
   async cleanUp(context, vm) {
@@ -52,13 +53,13 @@ export function refuseUnreachablePorts(network: string, count: number): void {
   });
 }
 
-function configureUser(name: string): GuestSetup {
-  const isCutOff = name === 'none';
+function configureUser(vm: Vm): GuestSetup {
   return {
     conf: {
       ADDRESS: userCard.address,
-      GATEWAY: isCutOff ? '' : userCard.gateway,
-      DNS: isCutOff ? '' : userCard.dns,
+      // Without a route, what cannot get out is told so at once. Name servers are for when that changes.
+      GATEWAY: reachOf(vm) === 'none' ? '' : userCard.gateway,
+      DNS: vm.network === 'none' ? '' : userCard.dns,
     },
   };
 }

@@ -69,6 +69,11 @@ export const vmSet = method(
       z.array(z.object({ protocol: z._default(protocol, 'tcp'), hostPort: z.int() })),
       [],
     ),
+    /** What it may reach outside, or rules that are added or taken away */
+    egress: z.optional(z.array(z.string())),
+    egressChange: z._default(z.enum(['replace', 'add', 'remove']), 'replace'),
+    /** Also when it ends connections to the VM, and what runs over them */
+    force: z._default(z.boolean(), false),
     fileSync: z._default(z.array(fileSync).check(z.maxLength(maxFileSyncs)), []),
     /** Guest paths of what it gets no copies of any more; what is there stays */
     removeFileSync: z._default(z.array(z.string()), []),

@@ -83,6 +83,8 @@ export const vmView = z.object({
   bootId: z.optional(z.string()),
   labels,
   ports: z.array(publishedPort),
+  /** What it may reach outside: `all`, `none`, or rules */
+  egress: z.array(z.string()),
   /** How long it may run after a start, and being unused */
   ttlMs: z.optional(z.int()),
   idleStopMs: z.optional(z.int()),
@@ -137,6 +139,8 @@ const vmSpec = {
   /** `user`, `none`, or the name of a network; absent: as the configuration says */
   network: z.optional(networkName),
   publish: z._default(z.array(portRequest), []),
+  /** What it may reach outside: `all`, `none`, or rules; absent: as the configuration says */
+  egress: z.optional(z.array(z.string())),
   fileSync: z._default(z.array(fileSync).check(z.maxLength(maxFileSyncs)), []),
   /** Whether it gets what the configuration names, too */
   takesConfigFiles: z._default(z.boolean(), true),

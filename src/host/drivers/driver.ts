@@ -29,8 +29,17 @@ export function isSameHostPort(one: PortForward, other: PortForward): boolean {
 /** A network that the VMM itself is: no rights are needed for it. Forwarded ports lead in. */
 export interface UserNetwork {
   readonly forwards: readonly PortForward[];
-  /** `all`: the guest reaches out through the host's own sockets; `none`: nothing gets out, only forwards lead in */
-  readonly reach: 'all' | 'none';
+  readonly reach: Reach;
+}
+
+/** `all`: a guest reaches out through the host's own sockets; `none`: nothing gets out, only forwards lead in */
+export type Reach = 'all' | 'none';
+
+/** What a VMM says of how far its guest reaches. */
+export interface FoundReach {
+  readonly reach: Reach;
+  /** False when it was started in a way in which that is for good */
+  readonly canChange: boolean;
 }
 
 /** A tap device of the host that exists, and that we may open. */
@@ -138,6 +147,13 @@ export interface VmmControl {
   addForward(port: PortForward): Promise<void>;
   /** One that is not there counts as removed */
   removeForward(port: PortForward): Promise<void>;
+  /** How far the guest reaches over the user network; undefined when it has none */
+  reach(): Promise<FoundReach | undefined>;
+  /**
+   * Changes that. Every connection over the network ends, those by which ports lead in too. Throws `invalid_state`
+   * when a port could not be had again; when it fails halfway, the guest reaches nothing.
+   */
+  setReach(reach: Reach): Promise<void>;
   /** Settles when the VMM has closed the connection, which it does when it ends; says why the guest ended, if it did */
   readonly closed: Promise<GuestEnd | undefined>;
   close(): void;

@@ -1,11 +1,14 @@
 import { readFile } from 'node:fs/promises';
 import { BangerError } from '../../errors.ts';
 import { QmpClient } from '../qmp.ts';
-import type { GuestActivity, GuestEnd, PortForward, VmmControl } from './driver.ts';
+import type { FoundReach, GuestActivity, GuestEnd, PortForward, VmmControl } from './driver.ts';
 
 /** How the root disk and the network are named on QEMU's command line, for commands to name them. */
 export const rootDrive = 'root';
 export const userNetwork = 'net';
+/** Between the network and the card: the ends of the hub that lead to the one and to the other. */
+export const hubPort = 'out';
+export const cardPort = 'card';
 
 /** Opens a QEMU's control socket. QEMU serves one client at a time: a second one waits until the first has gone. */
 export async function openQemuControl(socket: string): Promise<VmmControl> {
@@ -35,14 +38,7 @@ export async function openQemuControl(socket: string): Promise<VmmControl> {
       // It says nothing when all went well.
       const words = await monitor(`hostfwd_add ${userNetwork} ${forwardRule(port)}`);
       if (words === '') return;
-      if (port.hostPort < (await firstFreePort()) && process.getuid!() === 0) {
-        // Ours was root's while it started, and gave that up.
-        throw new BangerError(
-          'host_unsupported',
-          `Port ${port.hostPort}/${port.protocol} cannot be published while the VM runs: its VMM has not the rights for ports below ${await firstFreePort()} any more`,
-          { hint: 'Stop the VM, publish the port, and start it again: banger vm stop NAME' },
-        );
-      }
+      await requireRights(port);
       throw new BangerError(
         'busy',
         `Port ${port.hostPort}/${port.protocol} of ${port.bind} cannot be published: it is taken (QEMU: ${words})`,
@@ -56,9 +52,42 @@ export async function openQemuControl(socket: string): Promise<VmmControl> {
       if (/ (?:removed|not found)$/.test(words)) return;
       throw new BangerError('command_failed', `QEMU does not give up port ${port.hostPort}: ${words}`);
     },
+    reach: async () => parseReach(await monitor('info network')),
+    setReach: async (reach) => {
+      const forwards = parseForwardTable(await monitor('info usernet'));
+      for (const port of forwards) await requireRights(port);
+      for (const id of [hubPort, userNetwork]) await qmp.execute('netdev_del', { id });
+      const isCutOff = reach === 'none';
+      await qmp.execute('netdev_add', {
+        type: 'user',
+        id: userNetwork,
+        ...(isCutOff && { restrict: true, ipv6: false }),
+      });
+      await qmp.execute('netdev_add', { type: 'hubport', id: hubPort, hubid: 0, netdev: userNetwork });
+      for (const port of forwards) {
+        const words = await monitor(`hostfwd_add ${userNetwork} ${forwardRule(port)}`);
+        if (words !== '')
+          throw new BangerError(
+            'invalid_state',
+            `Port ${port.hostPort}/${port.protocol} of ${port.bind} was taken by another program at that moment`,
+            { hint: 'Restart the VM, which gives it ports that are free: banger vm restart NAME' },
+          );
+      }
+    },
     closed: qmp.closed.then(() => end),
     close: () => qmp.close(),
   };
+}
+
+/** Throws `host_unsupported` for a port that a VMM of root's could have when it started, and not any more. */
+async function requireRights({ hostPort, protocol }: PortForward): Promise<void> {
+  const first = await firstFreePort();
+  if (hostPort >= first || process.getuid!() !== 0) return;
+  throw new BangerError(
+    'host_unsupported',
+    `Port ${hostPort}/${protocol} cannot be published while the VM runs: its VMM has not the rights for ports below ${first} any more`,
+    { hint: 'Stop the VM, change it, and start it again: banger vm stop NAME' },
+  );
 }
 
 /** The first port that everybody may listen on. */
@@ -92,6 +121,17 @@ function lacksRoom(reply: unknown): boolean {
   return (reply as readonly { readonly 'io-status'?: string }[]).some(
     (drive) => drive['io-status'] === 'nospace',
   );
+}
+
+/** Reads `info network`. Without a hub, as earlier builds started it, a network is for good. */
+export function parseReach(text: string): FoundReach | undefined {
+  const line = text.split('\n').find((one) => one.includes(`${userNetwork}: `) && one.includes('type=user'));
+  if (line === undefined) return undefined;
+  return {
+    // A network that is gone, and one that does not say, are not to be taken for open ones.
+    reach: line.includes('restrict=off') ? 'all' : 'none',
+    canChange: line.includes(`${hubPort}: ${userNetwork}: `),
+  };
 }
 
 /** A forwarding as QEMU's options and monitor write it. */

@@ -1,5 +1,5 @@
 import { accessCard, type VmmNetwork } from './driver.ts';
-import { forwardRule, userNetwork } from './qemu-control.ts';
+import { cardPort, forwardRule, hubPort, userNetwork } from './qemu-control.ts';
 
 const tapNetwork = 'tap';
 
@@ -18,7 +18,8 @@ export function networkArguments(
   const userOptions = [
     `user,id=${userNetwork}`,
     ...(tap ? [accessNetwork] : []),
-    ...(user?.reach === 'none' ? ['restrict=on'] : []),
+    // One protocol less that it has to be sure of.
+    ...(user?.reach === 'none' ? [...(tap ? [] : ['ipv6=off']), 'restrict=on'] : []),
     ...(user?.forwards ?? []).map((port) => `hostfwd=${forwardRule(port)}`),
   ];
   return [
@@ -26,9 +27,21 @@ export function networkArguments(
     // No scripts: whoever made the tap has connected it, and QEMU may start no programs.
     ...(tap ? ['-netdev', `tap,id=${tapNetwork},ifname=${tap.tap},script=no,downscript=no`] : []),
     ...(tap ? device(tapNetwork, tap.mac) : []),
-    ...(user ? device(userNetwork, tap && accessCard.mac) : []),
+    ...(user && tap ? device(userNetwork, accessCard.mac) : []),
+    ...(user && !tap ? [...hub, ...device(cardPort)] : []),
   ];
 }
+
+/**
+ * Between the only card and the user network, so that the network can be replaced by another one while the guest
+ * runs (`setReach`): a card that loses what it was made for gets nothing else. It carries as much as without.
+ */
+const hub = [
+  '-netdev',
+  `hubport,id=${hubPort},hubid=0,netdev=${userNetwork}`,
+  '-netdev',
+  `hubport,id=${cardPort},hubid=0`,
+];
 
 const accessNetwork = [
   `net=${accessCard.network}`,

@@ -32,7 +32,7 @@ test('a guest on KVM gets a microvm with MMIO devices', () => {
   const argv = qemuArguments({ ...spec, acceleration: 'kvm' });
   expect(valueOf(argv, '-M')).toBe('microvm,dump-guest-core=off');
   expect(argv).toContain('virtio-blk-device,drive=root,werror=stop,rerror=report');
-  expect(argv).toContain('virtio-net-device,netdev=net');
+  expect(argv).toContain('virtio-net-device,netdev=card');
 });
 
 test('published ports listen on the loopback only', () => {

@@ -64,6 +64,11 @@ export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: 
     removeForward: async (port) => {
       if (hasNetwork()) await removeForward(network, port);
     },
+    reach: () => Promise.resolve(undefined),
+    setReach: () =>
+      Promise.reject(
+        new BangerError('host_unsupported', 'Firecracker keeps the network that it was started with'),
+      ),
     closed: pulse.closed.then(() => {
       stopWatching();
       return guestEnd(vmm);
