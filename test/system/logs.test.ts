@@ -17,7 +17,7 @@ test('a guest that floods its console leaves a bounded log; readers, VM and engi
   const size = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 
   const following = collect(banger.start(['vm', 'logs', 'web', '-f', '--tail', '0']));
-  const flood = "yes 'a flood of words' | head -c 4200000 > /dev/ttyS0; printf '\\nthe end\\n' > /dev/ttyS0";
+  const flood = "yes 'a flood of words' | head -c 1700000 > /dev/ttyS0; printf '\\nthe end\\n' > /dev/ttyS0";
   let isOver = false;
   const flooding = banger.guest('web', flood).finally(() => (isOver = true));
   let largest = 0;
@@ -33,15 +33,15 @@ test('a guest that floods its console leaves a bounded log; readers, VM and engi
   expect(await banger.guest('web', 'echo up')).toBe('up');
   await until('the log is cut', () => size(log) <= limit);
   expect(size(`${log}.1`)).toBeGreaterThan(0);
-  expect(size(`${log}.1`)).toBeLessThan(3 * mib);
-  expect(largest).toBeLessThan(3 * mib);
+  expect(size(`${log}.1`)).toBeLessThan(mib);
+  expect(largest).toBeLessThan(mib);
   expect((await banger.ok(['vm', 'logs', 'web', '--tail', '3'])).split('\n')).toContain('the end\r');
 
   await banger.ok(['vm', 'stop', 'web']);
   const { code, stdout } = await following;
   expect(code).toBe(0);
   expect(stdout).toContain('the end');
-  expect(stdout.length).toBeGreaterThan(4_000_000);
+  expect(stdout.length).toBeGreaterThan(1_600_000);
 }, 150_000);
 
 test('an engine that was killed finds the VM, and cuts what grew meanwhile', async () => {
