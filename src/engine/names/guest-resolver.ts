@@ -1,0 +1,49 @@
+import { readFile } from 'node:fs/promises';
+import { isIP } from 'node:net';
+import { listVms } from '../../state/vms.ts';
+import type { EngineContext } from '../context.ts';
+import { Forwarder } from './dns/forwarder.ts';
+import { NameServer } from './dns/name-server.ts';
+import { Zone } from './dns/zone.ts';
+import { addressesOf } from './name-service.ts';
+
+const dnsPort = 53;
+
+export interface GuestResolverInput {
+  /** The network whose guests ask: they are told of VMs of it, and of no others */
+  readonly network: string;
+  /** Where they reach the host */
+  readonly address: string;
+  readonly port?: number;
+  /** Addresses of the name servers that the host asks, which answer for all other names */
+  readonly upstreams?: () => Promise<readonly string[]>;
+}
+
+/**
+ * A name server for the guests of one network. Throws what the system says when it cannot listen there; the caller
+ * closes it with the network.
+ */
+export function openGuestResolver(
+  { db }: Pick<EngineContext, 'db'>,
+  { network, address, port = dnsPort, upstreams = hostNameServers }: GuestResolverInput,
+): Promise<NameServer> {
+  let serial = 0;
+  const zone = (): Zone => {
+    const vms = db.open ? listVms(db).filter((vm) => vm.network === network && vm.state === 'running') : [];
+    return new Zone(
+      vms.map((vm) => ({ name: vm.name, addresses: addressesOf(vm) })),
+      ++serial,
+    );
+  };
+  const forwarder = new Forwarder({
+    upstreams: async () => (await upstreams()).map((server) => ({ address: server, port: dnsPort })),
+  });
+  return NameServer.listen({ address, port, zone, forwarder });
+}
+
+/** Those that the host itself asks: one on its loopback, too, which guests could not reach. */
+async function hostNameServers(): Promise<string[]> {
+  const text = await readFile('/etc/resolv.conf', 'utf8');
+  const servers = [...text.matchAll(/^\s*nameserver\s+(\S+)/gm)].map(([, server]) => server!);
+  return servers.filter((server) => isIP(server) !== 0);
+}

@@ -1,0 +1,51 @@
+import { Resolver } from 'node:dns/promises';
+import { expect, test } from 'vitest';
+import { openGuestResolver } from '../../../src/engine/names/guest-resolver.ts';
+import { insertNetwork, takeAddress, type Network } from '../../../src/state/networks.ts';
+import { insertVm, moveVm } from '../../../src/state/vms.ts';
+import { addVm } from '../../support/add-vm.ts';
+import { fakeEngine, testImageId } from '../../support/fake-engine.ts';
+
+test('guests are told of running VMs of their own network, and of others nothing, here or anywhere', async () => {
+  const engine = fakeEngine();
+  const { db } = engine.context;
+  const add = (number: number, name: string): Network =>
+    insertNetwork(db, {
+      number,
+      name,
+      subnet: `10.77.${number}.0/24`,
+      isShared: true,
+      createdAt: '2026-01-01T00:00:00Z',
+    });
+  const [lab, other] = [add(1, 'lab'), add(2, 'other')];
+  const run = (name: string, network: Network, host: number): void => {
+    const template = addVm(engine.context, `t-${name}`, testImageId);
+    const { id } = insertVm(db, { ...template, id: name.padEnd(32, '1'), name, network: network.name });
+    takeAddress(db, id, { network, addresses: [`10.77.${network.number}.${host}`] });
+    for (const state of ['stopped', 'starting', 'running'] as const) moveVm(db, id, state);
+  };
+  run('web', lab, 2);
+  run('db', other, 2);
+  const asked: string[] = [];
+  const server = await openGuestResolver(engine.context, {
+    network: 'lab',
+    address: '127.0.0.1',
+    port: 0,
+    upstreams: async () => {
+      asked.push('upstream');
+      return [];
+    },
+  });
+  const resolver = new Resolver({ timeout: 2000, tries: 1 });
+  resolver.setServers([`127.0.0.1:${server.port}`]);
+  const ask = (name: string): Promise<string[] | string> =>
+    resolver.resolve4(name).catch((error: unknown) => (error as { code: string }).code);
+  expect(await ask('web.vm')).toEqual(['10.77.1.2']);
+  expect(await resolver.reverse('10.77.1.2')).toEqual(['web.vm']);
+  expect(await ask('db.vm')).toBe('ENOTFOUND');
+  expect(asked).toEqual([]);
+  expect(await ask('example.org')).toBe('ESERVFAIL');
+  expect(asked).toEqual(['upstream']);
+  server.close();
+  await engine.close();
+});
