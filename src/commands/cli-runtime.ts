@@ -1,13 +1,13 @@
 import type { Readable } from 'node:stream';
-import { BangerError, errorText, explainHostError } from '../errors.ts';
 import type { ClientStream, RpcClient } from '../engine/rpc/client.ts';
 import type { ConnectOptions } from '../engine/rpc/connect.ts';
 import type { ProgressEvent } from '../engine/rpc/messages.ts';
 import { noteStage } from '../engine/rpc/note-stage.ts';
 import type { Method, ParamsOf, ResultOf, StreamMethod } from '../engine/rpc/method.ts';
 import { printable, printableJson, printableLines } from '../printable.ts';
+import { errorLines } from './error-lines.ts';
 import { attachStream, type GuestExit, type LocalStreams, type ProgramTerminal } from './attach.ts';
-import type { Cli } from './cli.ts';
+import type { Cli, ListOptions } from './cli.ts';
 import { askEngine, dialIfRunning, dialOrStart, type Dial } from './dial-engine.ts';
 import type { TransferEnds } from './transfer.ts';
 import { chooseProgress, type ProgressView } from './progress.ts';
@@ -34,8 +34,8 @@ export class CliRuntime implements Cli {
     this.cwd = input.cwd;
   }
 
-  async call<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M>> {
-    return (await this.#request(dialOrStart(this.#input.connect), method, params))!;
+  async call<M extends Method>(method: M, params: ParamsOf<M>, subject?: string): Promise<ResultOf<M>> {
+    return (await this.#request(dialOrStart(this.#input.connect), method, params, { subject }))!;
   }
 
   async detach<M extends Method>(method: M, params: ParamsOf<M>): Promise<string> {
@@ -81,12 +81,12 @@ export class CliRuntime implements Cli {
   }
 
   async callIfRunning<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined> {
-    return this.#request(dialIfRunning(this.#input.connect), method, params);
+    return this.#request(dialIfRunning(this.#input.connect), method, params, {});
   }
 
   async callLast<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M> | undefined> {
     const dial = dialIfRunning(this.#input.connect);
-    return this.#request(dial, method, params, (client) => client.closed);
+    return this.#request(dial, method, params, { afterwards: (client) => client.closed });
   }
 
   async attach<M extends StreamMethod>(method: M, params: ParamsOf<M>): Promise<GuestExit> {
@@ -191,26 +191,29 @@ export class CliRuntime implements Cli {
     }
   }
 
-  showProgress(event: ProgressEvent | undefined): void {
-    if (event?.stage === noteStage && !this.json) this.say(printable(event.detail ?? ''));
-    else if (event) this.#progressView().show(event);
-    else this.#view?.clear();
+  showProgress(event: ProgressEvent | undefined, subject?: string): void {
+    const ofSubject = subject === undefined ? '' : `${subject}: `;
+    if (event?.stage === noteStage && !this.json) this.say(printable(`${ofSubject}${event.detail ?? ''}`));
+    else if (!event) this.#view?.clear();
+    else if (this.json) this.#progressView().show({ ...event, subject });
+    else this.#progressView().show({ ...event, stage: `${ofSubject}${event.stage}` });
   }
 
   async forEach<T>(
     names: readonly string[],
     action: (name: string) => Promise<T>,
     text: (value: T) => string,
-    options = { alwaysList: false },
+    { alwaysList = false, allText }: ListOptions<T> = {},
   ): Promise<void> {
     const unique = [...new Set(names)];
     const settled = await Promise.allSettled(unique.map(action));
     const done = settled.filter((one) => one.status === 'fulfilled').map((one) => one.value);
     const failures = settled.filter((one) => one.status === 'rejected').map((one) => one.reason as unknown);
     this.#view?.clear();
-    const isOne = unique.length === 1 && !options.alwaysList;
+    const isOne = unique.length === 1 && !alwaysList;
     if (this.json && done.length > 0) this.print(isOne ? done[0] : done, () => '');
-    if (!this.json) for (const value of done) this.print(value, text);
+    if (!this.json && allText) this.print(done, allText);
+    else if (!this.json) for (const value of done) this.print(value, text);
     if (failures.length === 0) return;
     for (const failure of failures.slice(0, -1)) this.reportError(failure);
     throw failures.at(-1);
@@ -230,18 +233,7 @@ export class CliRuntime implements Cli {
   reportError(error: unknown): void {
     this.#view?.clear();
     const { stderr } = this.#input.streams;
-    const known =
-      error instanceof BangerError
-        ? error
-        : (explainHostError(error) ?? new BangerError('internal', errorText(error)));
-    if (this.json) {
-      const { code, message, hint } = known;
-      stderr.write(`${printableJson({ error: { code, message, hint } })}\n`);
-      return;
-    }
-    // Some of it may be a guest's or a registry's words.
-    stderr.write(`banger: ${printable(known.message)}\n`);
-    if (known.hint) stderr.write(`  ${printable(known.hint)}\n`);
+    stderr.write(errorLines(error, this.json));
   }
 
   async #open<M extends StreamMethod>(
@@ -261,14 +253,14 @@ export class CliRuntime implements Cli {
     dial: Dial,
     method: M,
     params: ParamsOf<M>,
-    afterwards: (client: RpcClient) => Promise<void> = () => Promise.resolve(),
+    { subject, afterwards }: { subject?: string; afterwards?: (client: RpcClient) => Promise<void> },
   ): Promise<ResultOf<M> | undefined> {
     return askEngine(dial, method, async (client) => {
-      client.onProgress((event) => this.showProgress(event));
+      client.onProgress((event) => this.showProgress(event, subject));
       const restore = this.#cancelOnInterrupt(client, () => undefined);
       try {
         const answer = await client.call(method, params);
-        await afterwards(client);
+        await afterwards?.(client);
         return answer;
       } finally {
         restore();

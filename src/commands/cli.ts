@@ -4,12 +4,22 @@ import type { TransferEnds } from './transfer.ts';
 import type { ProgressEvent } from '../engine/rpc/messages.ts';
 import type { Method, ParamsOf, ResultOf, StreamMethod } from '../engine/rpc/method.ts';
 
+export interface ListOptions<T> {
+  /** A list under `--json`, even of one */
+  readonly alwaysList?: boolean;
+  /** All results as one text, instead of a text for each */
+  readonly allText?: (values: readonly T[]) => string;
+}
+
 /** What a command works with: the engine on one side, the user's terminal on the other. */
 export interface Cli {
   /** True under `--json`: results are JSON on stdout, progress is JSON lines on stderr */
   readonly json: boolean;
-  /** Calls the engine, starting it when needed, and shows progress until the answer is there */
-  call<M extends Method>(method: M, params: ParamsOf<M>): Promise<ResultOf<M>>;
+  /**
+   * Calls the engine, starting it when needed, and shows progress until the answer is there; `subject` says whose it is
+   * when several are waited for
+   */
+  call<M extends Method>(method: M, params: ParamsOf<M>, subject?: string): Promise<ResultOf<M>>;
   /** Starts something that goes on without us, and returns its operation's id once it has begun */
   detach<M extends Method>(method: M, params: ParamsOf<M>): Promise<string>;
   /** Hands on what a stream tells, piece by piece, until it ends or the user has had enough (exit code 130) */
@@ -53,7 +63,7 @@ export interface Cli {
     names: readonly string[],
     action: (name: string) => Promise<T>,
     text: (value: T) => string,
-    options?: { readonly alwaysList: boolean },
+    options?: ListOptions<T>,
   ): Promise<void>;
   /** Sets the exit code of a command that otherwise went well */
   exitWith(code: number): void;

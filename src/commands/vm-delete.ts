@@ -10,13 +10,15 @@ export function vmDeleteCommand(cli: Cli): Command {
       .description('Delete VMs with their disks; running ones are ended first'),
   );
   return command
-    .addHelpText('after', '\nExample:\n  banger vm delete web')
-    .action((vms: string[], options: VmSelection) =>
+    .option('-f, --force', 'do not fail because of VMs that there are not')
+    .addHelpText('after', '\nExamples:\n  banger vm delete web\n  banger vm delete --force web db')
+    .action((vms: string[], options: VmSelection & { readonly force?: boolean }) =>
       forEachVm(
         cli,
         { vms, options, command },
-        (vm) => cli.call(vmDelete, { vm }),
+        (vm, subject) => cli.call(vmDelete, { vm }, subject),
         (vm) => vm.name,
+        { isMissingFine: options.force },
       ),
     );
 }

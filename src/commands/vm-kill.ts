@@ -23,7 +23,7 @@ export function vmKillCommand(cli: Cli): Command {
       forEachVm(
         cli,
         { vms, options, command },
-        (vm) => cli.call(vmKill, { vm, signal: options.signal }),
+        (vm, subject) => cli.call(vmKill, { vm, signal: options.signal }, subject),
         (vm) => vm.name,
       ),
     );

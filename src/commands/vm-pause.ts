@@ -13,7 +13,7 @@ export function vmPauseCommand(cli: Cli): Command {
       forEachVm(
         cli,
         { vms, options, command },
-        (vm) => cli.call(vmPause, { vm }),
+        (vm, subject) => cli.call(vmPause, { vm }, subject),
         (vm) => vm.name,
       ),
     );

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { vmSet } from '../engine/rpc/vm-control-methods.ts';
-import { vmShow } from '../engine/rpc/vm-methods.ts';
+import { vmShow, type VmView } from '../engine/rpc/vm-methods.ts';
 import type { Cli } from './cli.ts';
 import { collectPort, collectPortName, type PortName, type PortRequest } from './port-options.ts';
 import { renderTable } from './table.ts';
@@ -82,15 +82,19 @@ function listCommand(cli: Cli): Command {
           const { id, name, state, ports } = await cli.call(vmShow, { vm });
           return { id, name, state, ports };
         },
-        ({ name, ports }) =>
-          renderTable(
-            ['VM', 'HOST', 'GUEST'],
-            ports.map(({ bind, hostPort, guestPort, protocol }) => [
-              name,
-              `${bind}:${hostPort}/${protocol}`,
-              `${guestPort}/${protocol}`,
-            ]),
-          ),
+        (one) => publishedText([one]),
+        { allText: publishedText },
       ),
     );
+}
+
+function publishedText(vms: readonly Pick<VmView, 'name' | 'ports'>[]): string {
+  const rows = vms.flatMap(({ name, ports }) =>
+    ports.map(({ bind, hostPort, guestPort, protocol }) => [
+      name,
+      `${bind}:${hostPort}/${protocol}`,
+      `${guestPort}/${protocol}`,
+    ]),
+  );
+  return renderTable(['VM', 'HOST', 'GUEST'], rows);
 }

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import type { ResultOf } from '../engine/rpc/method.ts';
 import { vmPorts } from '../engine/rpc/vm-stats-methods.ts';
 import type { Cli } from './cli.ts';
 import { renderTable } from './table.ts';
@@ -17,16 +18,20 @@ export function vmPortsCommand(cli: Cli): Command {
         cli,
         { vms, options, command },
         (vm) => cli.call(vmPorts, { vm }),
-        ({ name, ports }) =>
-          renderTable(
-            ['VM', 'LISTENS ON', 'PROCESS', 'REACHED AT'],
-            ports.map((port) => [
-              name,
-              `${port.address.includes(':') ? `[${port.address}]` : port.address}:${port.port}/${port.protocol}`,
-              port.process ? `${port.process} (${port.pid})` : '',
-              port.published.join(', '),
-            ]),
-          ),
+        (one) => portsText([one]),
+        { allText: portsText },
       ),
     );
+}
+
+function portsText(vms: readonly ResultOf<typeof vmPorts>[]): string {
+  const rows = vms.flatMap(({ name, ports }) =>
+    ports.map((port) => [
+      name,
+      `${port.address.includes(':') ? `[${port.address}]` : port.address}:${port.port}/${port.protocol}`,
+      port.process ? `${port.process} (${port.pid})` : '',
+      port.published.join(', '),
+    ]),
+  );
+  return renderTable(['VM', 'LISTENS ON', 'PROCESS', 'REACHED AT'], rows);
 }

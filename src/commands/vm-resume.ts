@@ -13,7 +13,7 @@ export function vmResumeCommand(cli: Cli): Command {
       forEachVm(
         cli,
         { vms, options, command },
-        (vm) => cli.call(vmResume, { vm }),
+        (vm, subject) => cli.call(vmResume, { vm }, subject),
         (vm) => vm.name,
       ),
     );

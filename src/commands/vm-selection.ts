@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { BangerError } from '../errors.ts';
 import { vmSelect } from '../engine/rpc/vm-control-methods.ts';
-import type { Cli } from './cli.ts';
+import type { Cli, ListOptions } from './cli.ts';
 import { collectFilter, collectSelector, type LabelSelector } from './label-options.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -39,36 +39,46 @@ export function labelsOf({ label = [], filter = [] }: VmSelection): LabelSelecto
   return [...label, ...filter];
 }
 
+export interface ForEachVmOptions<T> extends Pick<ListOptions<T>, 'allText'> {
+  /** A VM that there is not is told, and no failure */
+  readonly isMissingFine?: boolean;
+}
+
 /**
  * Does the same to all VMs that are meant: found at one moment, each once, in order, side by side. Those that are
- * missing or fail are told, and do not keep the others from it. Results chosen by label are always a list.
+ * missing or fail are told, and do not keep the others from it. Results chosen by label are always a list. `action` gets
+ * the name to show beside its progress, where there are several.
  */
 export async function forEachVm<T>(
   cli: Cli,
   chosen: { readonly vms: readonly string[]; readonly options: VmSelection; readonly command: Command },
-  action: (vm: string) => Promise<T>,
+  action: (vm: string, subject: string | undefined) => Promise<T>,
   text: (value: T) => string,
+  { allText, isMissingFine = false }: ForEachVmOptions<T> = {},
 ): Promise<void> {
   const labels = requireChoice(chosen);
+  const isOne = chosen.vms.length === 1;
   // Nothing to agree on about one: its verb finds it.
-  if (chosen.vms.length === 1) return cli.forEach(chosen.vms, action, text);
+  if (isOne && !isMissingFine)
+    return cli.forEach(chosen.vms, (vm) => action(vm, undefined), text, { allText });
   const found = await cli.call(vmSelect, { references: [...chosen.vms], labels });
+  const names = new Map<string, string>();
   const missing = new Map<string, BangerError>();
-  const ids = found.map((one, index) => {
-    if ('id' in one) return one.id;
-    const { code, message, hint } = one.error;
-    missing.set(`missing ${index}`, new BangerError(code, message, { hint }));
-    return `missing ${index}`;
-  });
+  for (const [index, one] of found.entries()) {
+    if ('id' in one) names.set(one.id, one.name);
+    else if (isMissingFine && one.error.code === 'not_found') cli.say(one.error.message);
+    else missing.set(`missing ${index}`, new BangerError(one.error.code, one.error.message, one.error));
+  }
+  const ids = found.map((one, index) => ('id' in one ? one.id : `missing ${index}`));
   await cli.forEach(
-    ids,
+    ids.filter((id) => names.has(id) || missing.has(id)),
     async (id) => {
       const error = missing.get(id);
       if (error) throw error;
-      return action(id);
+      return action(id, names.size > 1 ? names.get(id) : undefined);
     },
     text,
-    { alwaysList: true },
+    { alwaysList: !isOne, allText },
   );
 }
 

@@ -81,7 +81,7 @@ export function vmSetCommand(cli: Cli): Command {
       await forEachVm(
         cli,
         { vms, options: { filter }, command },
-        (vm) => cli.call(vmSet, { vm, ...setParams(options) }),
+        (vm, subject) => cli.call(vmSet, { vm, ...setParams(options) }, subject),
         setText,
       );
     });

@@ -11,7 +11,7 @@ export function vmStartCommand(cli: Cli): Command {
       forEachVm(
         cli,
         { vms, options, command },
-        (vm) => cli.call(vmStart, { vm }),
+        (vm, subject) => cli.call(vmStart, { vm }, subject),
         (vm) => vm.name,
       ),
     );

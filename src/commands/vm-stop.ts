@@ -30,8 +30,8 @@ export function stoppingCommand(
       forEachVm(
         cli,
         { vms, options, command },
-        async (vm) => {
-          const stopped = await cli.call(method, { vm, timeoutMs: options.timeout });
+        async (vm, subject) => {
+          const stopped = await cli.call(method, { vm, timeoutMs: options.timeout }, subject);
           if (!stopped.flushed) cli.say(unflushedText(stopped));
           return stopped;
         },

@@ -26,7 +26,7 @@ export function vmWaitCommand(cli: Cli): Command {
       forEachVm(
         cli,
         { vms, options, command },
-        (vm) => cli.call(vmWait, { vm, for: options.for, timeoutMs: options.timeout }),
+        (vm, subject) => cli.call(vmWait, { vm, for: options.for, timeoutMs: options.timeout }, subject),
         ({ name, state, reason }) => `${name}: ${state}${reason ? ` (${printable(reason)})` : ''}`,
       ),
     );

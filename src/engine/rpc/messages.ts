@@ -64,7 +64,8 @@ export const progressEvent = z.object({
     ),
   ),
 });
-export type ProgressEvent = z.output<typeof progressEvent>;
+/** `subject`: whose progress it is, which the client adds when it waits for several. */
+export type ProgressEvent = z.output<typeof progressEvent> & { readonly subject?: string };
 
 /**
  * Parameters of an `accepted` notification: the request with this id is being worked on. An engine that hangs up
