@@ -29,6 +29,7 @@ export function vmmChooser(
       vmm: probedFirecracker(config().firecrackerProgram),
       verdictFile: layout.firecrackerProbeFile,
       needs,
+      isInsistedOn: config().vmmDriver === 'firecracker',
     });
   return {
     chooseVmm: (needs) => {

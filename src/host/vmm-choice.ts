@@ -75,6 +75,8 @@ export interface FirecrackerInput extends KvmProbeInput {
   /** What a VM needs that not every VMM has */
   readonly needs: VmmNeeds;
   readonly verdictFile: string;
+  /** Whether it was asked for although it would be run by root */
+  readonly isInsistedOn: boolean;
 }
 
 /** Whether Firecracker can run VMs here. What costs nothing to find out comes first. */
@@ -102,7 +104,10 @@ async function readRelease(
 }
 
 /** Why it cannot be what a VM needs, in one phrase. */
-async function needsRefusal({ exec, needs }: FirecrackerInput): Promise<string | undefined> {
+async function needsRefusal({ exec, needs, isInsistedOn }: FirecrackerInput): Promise<string | undefined> {
+  // QEMU of root's has a user of its own for each VM.
+  if (process.getuid!() === 0 && !isInsistedOn)
+    return 'it would run as root, if without rights, and is used so only when the configuration insists';
   if (needs.disk !== 'raw')
     return `it cannot read this VM's disk, which is a file in the format ${needs.disk}`;
   if (!rootlessNetworks.has(needs.network)) return `it gives VMs no network named "${needs.network}" yet`;

@@ -110,6 +110,7 @@ describe('Firecracker', () => {
       device: join(root, 'kvm'),
       verdictFile: join(root, 'verdict.json'),
       needs: { network: 'user', disk: 'raw' },
+      isInsistedOn: true,
       // A busy host takes its time to start even a fake.
       timeoutMs: 60_000,
       ...given,
@@ -149,6 +150,14 @@ describe('Firecracker', () => {
       reason:
         'opens, but Firecracker cannot use it: Firecracker refuses PUT /actions: Start microvm error: Cannot create VM: Invalid argument (os error 22)',
     });
+  });
+
+  test.runIf(process.getuid!() === 0)('is not taken by itself where it would be root', async () => {
+    expect(await verdict({ isInsistedOn: false })).toMatchObject({
+      works: false,
+      reason: expect.stringMatching(/would run as root/) as string,
+    });
+    expect(fake.changes).toEqual([]);
   });
 
   test('does not for a VM whose disk or network it does not know', async () => {

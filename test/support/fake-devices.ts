@@ -23,6 +23,7 @@ export interface FakeDevices {
 export function fakeDevices(): FakeDevices {
   const loops = new Map<string, string>();
   const mappings = new Map<string, string>();
+  const minors = new Map<string, number>();
   const commands: string[] = [];
   const busy = new Map<string, number>();
   let failing: { left: number; isDone: boolean; isLast: boolean } | undefined;
@@ -32,6 +33,7 @@ export function fakeDevices(): FakeDevices {
     loops.set(`/dev/loop${number}`, file);
     return `/dev/loop${number}`;
   };
+  const minorOf = (name: string): number => minors.get(name) ?? -1;
   const isHeld = (device: string): boolean =>
     [...mappings.values()].some((table) => table.split(/\s+/).includes(device));
   const isBusy = (name: string): boolean => {
@@ -65,16 +67,20 @@ export function fakeDevices(): FakeDevices {
       if (mappings.has(rest[0]!))
         refuse(`device-mapper: create ioctl on ${rest[0]} failed: Device or resource busy`);
       for (const device of input.match(/\/dev\/\S+/g) ?? []) {
-        const isThere = loops.has(device) || mappings.has(device.replace('/dev/mapper/', ''));
+        const isThere =
+          loops.has(device) || [...mappings.keys()].some((name) => device === `/dev/dm-${minorOf(name)}`);
         if (!isThere) refuse(`device-mapper: reload ioctl on ${rest[0]} failed: No such file or directory`);
       }
       mappings.set(rest[0]!, input);
+      minors.set(rest[0]!, minors.size);
       return {};
     }
+    if (line.startsWith('dmsetup info --columns --noheadings --options minor '))
+      return { stdout: `${minorOf(rest.at(-1)!)}\n` };
     if (program === 'dmsetup' && verb === 'info')
       return mappings.has(rest[0]!) ? {} : { exitCode: 1, stderr: 'Device does not exist.' };
     if (program === 'dmsetup' && verb === 'remove') {
-      if (isBusy(rest[0]!) || isHeld(`/dev/mapper/${rest[0]}`))
+      if (isBusy(rest[0]!) || isHeld(`/dev/dm-${minorOf(rest[0]!)}`))
         refuse(`device-mapper: remove ioctl on ${rest[0]} failed: Device or resource busy`);
       mappings.delete(rest[0]!);
       return {};

@@ -25,7 +25,7 @@ export const rootDisk: Capability = {
         'invalid_argument',
         `A disk of ${formatBytes(vm.diskBytes)} is too small for the image's filesystem of ${formatBytes(image.sizeBytes)}`,
         {
-          hint: `Ask for at least that (it takes no space until it is used): --disk ${Math.ceil(image.sizeBytes / 1024 ** 3)}G`,
+          hint: `Ask for at least that${vm.diskMethod === 'dm-snapshot' ? '' : ' (it takes no space until it is used)'}: --disk ${Math.ceil(image.sizeBytes / 1024 ** 3)}G`,
         },
       );
     }

@@ -68,7 +68,10 @@ export class DeviceStack {
     await this.#write([...this.#steps, { kind: 'mapping', name }]);
     const options = isReadOnly ? ['--readonly'] : [];
     await this.#exec(['dmsetup', 'create', name, ...options], { input: `${table.join('\n')}\n` });
-    return `/dev/mapper/${name}`;
+    // The kernel's own name for it, by its minor number: one with the device's name is there only where udev runs.
+    const ask = ['--columns', '--noheadings', '--options', 'minor'] as const;
+    const { stdout } = await this.#exec(['dmsetup', 'info', ...ask, name]);
+    return `/dev/dm-${stdout.toString('utf8').trim()}`;
   }
 
   /**

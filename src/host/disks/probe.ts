@@ -16,7 +16,7 @@ export interface MethodVerdict {
 const works: MethodVerdict = { works: true, reason: 'works' };
 const probeBytes = 1024 * 1024;
 
-/** What was found out, remembered for each filesystem as long as we live. */
+/** What was found to work, remembered for each filesystem as long as we live. */
 export class DiskProbes {
   readonly #exec: Exec;
   readonly #known = new Map<string, Promise<MethodVerdict>>();
@@ -38,8 +38,9 @@ export class DiskProbes {
     const key = `${name} ${(await stat(directory)).dev}`;
     const verdict = this.#known.get(key) ?? probe();
     this.#known.set(key, verdict);
-    // What kept it from being found out, such as a full disk, may be gone the next time.
-    verdict.catch(() => this.#known.delete(key));
+    const forget = (): void => void this.#known.delete(key);
+    // What is missing, a module of the kernel or room, may be there the next time.
+    verdict.then(({ works: doesWork }) => doesWork || forget(), forget);
     return verdict;
   }
 }

@@ -130,6 +130,7 @@ async function decide(
       guestId: '',
       temporaryDirectory: '',
       needs: { network: 'user', disk: 'raw' } as const,
+      isInsistedOn: input.driver === 'firecracker',
     };
     const firecracker = () => firecrackerVerdict(probe);
     const choice = await chooseVmm(wish, { firecracker, qemu: () => Promise.resolve(verdict) });

@@ -10,7 +10,7 @@ import { fakeExec } from '../../support/fakes.ts';
 const mib = 1024 * 1024;
 const id = 'a'.repeat(32);
 /** Commands that an attach runs when nothing goes wrong. */
-const attachCommands = 6;
+const attachCommands = 8;
 
 let root: string;
 let disk: RootDisk;
@@ -36,21 +36,22 @@ function expectNothing(): void {
 }
 
 test('a disk is the image with zeros behind it, and a file for what changes', async () => {
-  expect(await method().attach(disk)).toBe(`/dev/mapper/banger-${id}`);
+  expect(await method().attach(disk)).toBe('/dev/dm-1');
+  const minor = 'dmsetup info --columns --noheadings --options minor';
   const list = 'losetup --list --noheadings --raw --output NAME --associated';
   expect(devices.commands).toEqual([
     `${list} ${disk.backing}`,
     `losetup --find --show --read-only ${disk.backing}`,
     `dmsetup create banger-${id}-base --readonly`,
+    `${minor} banger-${id}-base`,
     `${list} ${disk.path}`,
     `losetup --find --show ${disk.path}`,
     `dmsetup create banger-${id}`,
+    `${minor} banger-${id}`,
   ]);
   expect(devices.commands).toHaveLength(attachCommands);
   expect(devices.mappings.get(`banger-${id}-base`)).toBe('0 65536 linear /dev/loop0 0\n65536 65536 zero\n');
-  expect(devices.mappings.get(`banger-${id}`)).toBe(
-    `0 131072 snapshot /dev/mapper/banger-${id}-base /dev/loop1 P 32\n`,
-  );
+  expect(devices.mappings.get(`banger-${id}`)).toBe(`0 131072 snapshot /dev/dm-0 /dev/loop1 P 32\n`);
 });
 
 test('it is taken down in reverse, and once more does no harm', async () => {

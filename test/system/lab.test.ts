@@ -1,0 +1,81 @@
+import { beforeAll, afterAll, describe, expect, test } from 'vitest';
+import { openBanger, type Banger } from '../support/banger.ts';
+import { labImage, labModules, labQemu } from '../support/lab.ts';
+
+/**
+ * banger on a host with a KVM that works and with device-mapper, which is a VM of banger's. Everything in it is emulated
+ * twice, so that it takes minutes.
+ */
+const isWanted = process.env['BANGER_TEST_LAB'] === '1';
+if (!isWanted)
+  process.stderr.write('Note: QEMU on KVM and dm-snapshot in a VM are tested with BANGER_TEST_LAB=1 only\n');
+
+describe.runIf(isWanted)('in a lab VM', () => {
+  let host: Banger;
+
+  /** Runs banger in the lab */
+  const inner = (command: string): Promise<string> =>
+    host.guest('lab', `BANGER_HOME=/root/b; export BANGER_HOME; ${command}`);
+
+  beforeAll(async () => {
+    host = openBanger();
+    host.configure(`[vmm]\ndriver = "qemu"\naccel = "tcg"\nqemu = "${labQemu(host.home)}"\n`);
+    await host.ok(['image', 'import', labImage(), '--name', 'lab']);
+    await host.ok([
+      'vm',
+      'create',
+      '--name',
+      'lab',
+      '--image',
+      'lab',
+      '--cpus',
+      '2',
+      '--memory',
+      '3G',
+      '--disk',
+      '24G',
+    ]);
+    await host.guest('lab', `modprobe -a ${labModules.join(' ')}`);
+    await host.ok(['vm', 'cp', host.argv[0], 'lab:/usr/local/bin/banger']);
+    // A boot probe's three seconds are not enough where everything is emulated twice.
+    const config = '[vmm]\naccel = "kvm"\ndriver = "qemu"\n[disk]\nmethod = "dm-snapshot"\n';
+    await host.guest('lab', `mkdir -p /root/b && printf '%s' '${config}' > /root/b/config.toml`);
+  }, 900_000);
+  afterAll(() => host?.[Symbol.asyncDispose](), 120_000);
+
+  test('a guest boots on KVM, on a disk that is a snapshot by device-mapper', async () => {
+    await inner('banger vm create --name inner --memory 256M --cpus 1');
+    const shown = JSON.parse(await inner('banger vm show inner --json')) as Record<string, string>;
+    expect([shown['vmm'], shown['diskMethod']]).toEqual(['qemu (kvm)', 'dm-snapshot']);
+    expect(await inner('dmsetup ls | wc -l; losetup -l --noheadings | wc -l')).toBe('2\n2');
+    expect(await inner('banger vm exec inner -- sh -c "echo kept > /kept; sync; cat /kept"')).toBe('kept');
+  }, 600_000);
+
+  test('the engine is killed, and the next one finds the VM', async () => {
+    await inner('kill -9 $(banger engine status --json | sed "s/.*\\"pid\\":\\([0-9]*\\).*/\\1/")');
+    expect(await inner('banger vm exec inner -- cat /kept')).toBe('kept');
+    await inner('banger vm pause inner; banger vm resume inner');
+    expect(await inner('banger vm exec inner -- echo goes on')).toBe('goes on');
+  }, 600_000);
+
+  test('stopped, nothing of its devices is left; started again, the disk is larger and has what it had', async () => {
+    expect(await inner('banger vm set --disk 9G inner 2>&1')).toContain('disk');
+    await inner('banger vm stop --timeout 60s inner');
+    expect(await inner('dmsetup ls; losetup -l --noheadings')).toBe('No devices found');
+    await inner('banger vm start inner');
+    expect(await inner('banger vm exec inner -- cat /kept')).toBe('kept');
+    expect(
+      Number(await inner('banger vm exec inner -- df -m / | tail -1 | tr -s " " | cut -d " " -f 2')),
+    ).toBeGreaterThan(8500);
+  }, 600_000);
+
+  test('a VMM that is killed leaves no device either, and a VM that is deleted no file', async () => {
+    await inner('pkill -9 qemu-system; sleep 3');
+    expect(await inner('banger vm list --json | grep -o "\\"state\\":\\"[a-z]*\\""')).toBe(
+      '"state":"stopped"',
+    );
+    expect(await inner('dmsetup ls; losetup -l --noheadings')).toBe('No devices found');
+    await inner('banger vm delete inner');
+    expect(await inner('ls /root/b/state/vms')).toBe('');
+  }, 600_000);
+});
