@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { findVmTemplate } from '../../state/templates.ts';
+import { formatBytes } from '../../state/units.ts';
 import { resolveVm, type Vm } from '../../state/vms.ts';
 import { listWorkspaces } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
@@ -51,7 +52,7 @@ export async function prepareWorkspace(
   const named = params.vm === undefined ? undefined : resolveVm(context.db, params.vm);
   return withScratch(context.layout, async (scratch) => {
     operation.enter('Reading working tree');
-    const inspect = inspector(context, params, scratch);
+    const inspect = inspector(context, params, { scratch, operation });
     const again = findKnownPlace(context, params, { named, chosenPath });
     if (again) {
       const sent = await prepareAgain(context, params, { ...again, inspect, operation });
@@ -193,7 +194,7 @@ type Inspect = (signal: AbortSignal) => Promise<Inspected>;
 function inspector(
   { exec }: WorkspaceContext,
   { path, includeUntracked, include, guestBranch: branch }: PrepareParams,
-  scratch: string,
+  { scratch, operation }: { readonly scratch: string; readonly operation: Operation },
 ): Inspect {
   let count = 0;
   return async (signal) => {
@@ -201,8 +202,17 @@ function inspector(
     await mkdir(own, { mode: 0o700 });
     const input = { path, scratch: own, includeUntracked, include, branch, signal };
     const tree = await inspectTree(exec, input);
+    tellMuchToRead(tree, operation);
     return { ...tree, scratch: own, snapshot: await takeSnapshot(tree, own) };
   };
+}
+
+const muchBytes = 64 * 1024 * 1024;
+
+/** Git reads and packs all that is new to it, which of a large file takes minutes and looks like nothing. */
+function tellMuchToRead({ files, unsure }: WorkingTree, operation: Operation): void {
+  const bytes = files.reduce((sum, { path, sizeBytes }) => sum + (unsure.has(path) ? sizeBytes : 0), 0);
+  if (bytes >= muchBytes) operation.progress({ detail: `${formatBytes(bytes)} that git does not have yet` });
 }
 
 function withoutWriting<T extends WorkingTree>(tree: T): T {

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, rmSync } from 'node:fs';
+import { appendFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Operation } from '../../../src/engine/operations.ts';
@@ -56,4 +56,19 @@ test('a tree of many files is sent with progress and bounded memory, and again w
   rmSync(join(repo.path, nameOf(1)));
   expect(await prepare()).toMatchObject({ files: 10, update: { removed: 1, conflicts: [] } });
   expect(copy.git(...status)).toBe(repo.git(...status));
+});
+
+test('much that git has to read first is told, before anything is sent', async () => {
+  const { repo } = fixture;
+  repo.write('small', 'x\n');
+  repo.commit('begin');
+  repo.write('large', '');
+  truncateSync(join(repo.path, 'large'), 70 * 1024 ** 2);
+  const details: string[] = [];
+  const operation: Operation = {
+    ...fixture.operation,
+    progress: ({ detail, done }) => void (detail && done === undefined && details.push(detail)),
+  };
+  await fixture.prepare({ includeUntracked: true }, operation);
+  expect(details).toContain('70 MiB that git does not have yet');
 });
