@@ -8,6 +8,8 @@ const windowBytes = 1024 * 1024;
 /** A client's standard input as a stream. It ends only when the client says so, not when the client is gone. */
 export async function standardInput(stream: EngineStream, signal: AbortSignal): Promise<Readable> {
   const input = new PassThrough({ highWaterMark: windowBytes });
+  // Whoever reads it hears of it. While nobody does yet, it must not end the engine.
+  input.on('error', () => undefined);
   signal.addEventListener('abort', () => input.destroy(abortError(signal)), { once: true });
   if (signal.aborted) input.destroy(abortError(signal));
   stream.onFrame(async (frame) => {

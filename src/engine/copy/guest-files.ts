@@ -130,6 +130,8 @@ export async function copyIn(
     if (signal.aborted) throw abortError(signal);
     throw error;
   }
+  // Its input ended too early then, of which a guest complains in its own words.
+  if (output.exit.code !== 0 && signal.aborted) throw abortError(signal);
   if (output.exit.code !== 0) throw failed(vm, `cannot hold all of it at "${path}"`, output);
   const complaints = new Complaints();
   complaints.add(Buffer.from(output.stderr));

@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import { BangerError } from '../../../errors.ts';
+import { abortError, BangerError } from '../../../errors.ts';
 import type { Guest } from '../../guest.ts';
 import { failpoint } from '../../failpoints.ts';
 import type { Operation } from '../../operations.ts';
@@ -176,6 +176,8 @@ export async function runScript(
 ): Promise<Buffer> {
   const output = await guest.runToolbox(['sh', '-c', script, 'banger', guestPath], options);
   if (output.exit.code === 0) return output.stdout;
+  // Its input ended too early, of which a guest complains in its own words.
+  if (options.signal.aborted) throw abortError(options.signal);
   throw new BangerError('command_failed', `VM "${vmName}" cannot hold "${guestPath}"${lastLine(output)}`, {
     hint: `See how much room there is with: banger vm exec ${vmName} -- df -h`,
   });
