@@ -23,6 +23,7 @@ export interface VmSpecOptions {
   readonly label?: Record<string, string>;
   readonly network?: string;
   readonly publish?: PortRequest[];
+  readonly publishAll?: boolean;
   readonly egress?: string[];
   readonly ttl?: number;
   /** 0 means never */
@@ -60,6 +61,7 @@ export function addVmSpecOptions(command: Command, cwd: string): Command {
       'lead a port into it: [[ADDRESS:]PORT:]GUESTPORT[/udp]; on 127.0.0.1 unless ADDRESS says otherwise (repeatable)',
       collectPort,
     )
+    .option('-P, --publish-all', 'publish whatever listens in it, on 127.0.0.1, as long as it listens')
     .option(
       '--egress <rules>',
       `${egressHelp} (default: from the config, else all; repeatable)`,
@@ -91,6 +93,7 @@ export function vmSpecParams(options: VmSpecOptions) {
     labels: options.label ?? {},
     network: options.network,
     publish: options.publish ?? [],
+    publishAll: options.publishAll ?? false,
     egress: options.egress,
     fileSync: options.fileSync ?? [],
     takesConfigFiles: options.configFiles,

@@ -90,10 +90,10 @@ function listCommand(cli: Cli): Command {
 
 function publishedText(vms: readonly Pick<VmView, 'name' | 'ports'>[]): string {
   const rows = vms.flatMap(({ name, ports }) =>
-    ports.map(({ bind, hostPort, guestPort, protocol }) => [
+    ports.map(({ bind, hostPort, guestPort, protocol, followed }) => [
       name,
       `${bind}:${hostPort}/${protocol}`,
-      `${guestPort}/${protocol}`,
+      `${guestPort}/${protocol}${followed ? ', while it listens' : ''}`,
     ]),
   );
   return renderTable(['VM', 'HOST', 'GUEST'], rows);

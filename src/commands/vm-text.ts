@@ -38,6 +38,7 @@ export function vmText(vm: VmView): string {
     ['VMM', vm.vmmReason === undefined ? vm.vmm : `${vm.vmm}, ${vm.vmmReason}`],
     ['SSH', vm.sshPort === undefined ? undefined : `root@${vm.sshHost ?? '127.0.0.1'} port ${vm.sshPort}`],
     ...vm.ports.map((port): [string, string] => ['Port', portText(port)]),
+    ['Publishes', vm.publishesAll ? 'whatever listens in it, too' : undefined],
     ['Stops', stopRuleText(vm)],
     ['Created', vm.createdAt],
     ['Started', vm.startedAt],

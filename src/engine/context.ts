@@ -17,6 +17,7 @@ import type { Capability } from './lifecycle/capabilities.ts';
 import type { LogKeeper } from './log-keeper.ts';
 import type { Log } from './log.ts';
 import type { OperationRegistry } from './operations.ts';
+import type { PortFollowers } from './ports/port-followers.ts';
 import type { StopTimers } from './stop-timers.ts';
 
 /** What every part of the engine works with. Made once in `main.ts`; tests make their own. */
@@ -48,6 +49,8 @@ export interface EngineContext {
   readonly guests: Pick<GuestPool, 'connect' | 'drop' | 'closeAll' | 'activity'>;
   /** Proxies by which guests with rules reach the outside */
   readonly egress: EgressKeeper;
+  /** Publishes what listens in VMs that want it so */
+  readonly portFollowers: PortFollowers;
   /** Stops VMs whose time is over */
   readonly stopTimers: StopTimers;
   /** The key pair by which guests know us, made on first use */

@@ -36,6 +36,7 @@ import { openNames, type Names } from './names/open-names.ts';
 import type { OwnProgram } from './names/ssh-config.ts';
 import { operationEvent } from './operation-routes.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
+import { PortFollowers } from './ports/port-followers.ts';
 import { reconcile } from './reconciler.ts';
 import { MemoryRest } from './rest.ts';
 import { routes } from './routes.ts';
@@ -121,6 +122,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   await names.close();
   context.logs.close();
   context.egress.close();
+  context.portFollowers.close();
   context.guests.closeAll();
   closeEngineDatabase(db);
   lock.close();
@@ -157,6 +159,7 @@ function createContext(
     hostNetwork: { mayAdminister: mayAdministerNetwork, forwarding: { markers: hostMarkersDirectory } },
     guests,
     egress: new EgressKeeper(() => context),
+    portFollowers: new PortFollowers(() => context),
     clientKey,
     driver: vmmDrivers(config),
     controls: new Map(),

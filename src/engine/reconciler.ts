@@ -109,6 +109,7 @@ async function matchPorts(context: EngineContext, id: string): Promise<void> {
       if (vm?.state !== 'running' && vm?.state !== 'paused') return;
       await matchForwards(context, vm);
       await adoptEgress(context, vm);
+      context.portFollowers.watch(vm);
     });
   } catch (error) {
     context.log('error', `published ports and egress could not be set right: ${errorText(error)}`, {

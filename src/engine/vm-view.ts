@@ -64,11 +64,13 @@ function view(context: EngineContext, vm: Vm, { workspaces, configured }: ViewIn
     sshPort: handles?.sshPort,
     bootId: handles?.guestBootId,
     labels: { ...vm.labels },
-    ports: vm.ports.map(({ protocol, bind, hostPort, guestPort }) => ({
+    publishesAll: vm.publishesAll,
+    ports: vm.ports.map(({ protocol, bind, hostPort, guestPort, followed }) => ({
       protocol,
       bind,
       hostPort,
       guestPort,
+      followed,
     })),
     egress: egressWords(vm.egress),
     ttlMs: vm.ttlMs,

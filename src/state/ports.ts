@@ -10,21 +10,24 @@ export interface PublishedPort {
   readonly guestPort: number;
   /** True when the user left the host's port to us: one that is taken is replaced by another at the next start */
   readonly chosen: boolean;
+  /** True when it is there because something listens in the guest, and goes with that */
+  readonly followed?: boolean;
 }
 
 /** The ports of the VM in `vms`, as a column of a query, for `parsePorts`. */
-export const portsColumn = `(SELECT json_group_array(json_array(protocol, bind, host_port, guest_port, chosen))
+export const portsColumn = `(SELECT json_group_array(json_array(protocol, bind, host_port, guest_port, chosen, followed))
    FROM (SELECT * FROM published_ports WHERE vm_id = vms.id ORDER BY guest_port, host_port, protocol, bind))`;
 
-type Encoded = readonly ['tcp' | 'udp', string, number, number, 0 | 1];
+type Encoded = readonly ['tcp' | 'udp', string, number, number, 0 | 1, 0 | 1];
 
 export function parsePorts(column: string): PublishedPort[] {
-  return (JSON.parse(column) as Encoded[]).map(([protocol, bind, hostPort, guestPort, chosen]) => ({
+  return (JSON.parse(column) as Encoded[]).map(([protocol, bind, hostPort, guestPort, chosen, followed]) => ({
     protocol,
     bind,
     hostPort,
     guestPort,
     chosen: chosen === 1,
+    ...(followed === 1 && { followed: true }),
   }));
 }
 
@@ -43,13 +46,18 @@ export function replacePorts(db: Database, vmId: string, ports: readonly Publish
     `SELECT vms.id, vms.name FROM published_ports JOIN vms ON vms.id = vm_id
      WHERE protocol = ? AND host_port = ? AND (bind = ? OR bind = '0.0.0.0' OR ? = '0.0.0.0')`,
   );
-  const insert = db.prepare('INSERT INTO published_ports VALUES (?, ?, ?, ?, ?, ?)');
+  const insert = db.prepare('INSERT INTO published_ports VALUES (?, ?, ?, ?, ?, ?, ?)');
   for (const port of ports) {
-    const { protocol, bind, hostPort, guestPort, chosen } = port;
+    const { protocol, bind, hostPort, guestPort, chosen, followed } = port;
     const other = holder.get(protocol, hostPort, bind, bind);
     if (other) throw portTaken(port, other.id === vmId ? undefined : other.name);
-    insert.run(vmId, protocol, bind, hostPort, guestPort, chosen ? 1 : 0);
+    insert.run(vmId, protocol, bind, hostPort, guestPort, chosen ? 1 : 0, followed ? 1 : 0);
   }
+}
+
+/** Forgets what followed a guest that listens no more. */
+export function forgetFollowedPorts(db: Database, vmId: string): void {
+  db.prepare('DELETE FROM published_ports WHERE vm_id = ? AND followed = 1').run(vmId);
 }
 
 function portTaken(port: PublishedPort, owner: string | undefined): BangerError {

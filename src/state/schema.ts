@@ -142,4 +142,7 @@ export const migrations: readonly string[] = [
    ) STRICT;`,
   // What guests may reach outside.
   `ALTER TABLE vms ADD COLUMN egress TEXT NOT NULL DEFAULT 'all';  -- all, none, or rules with commas, see EgressPolicy`,
+  // Ports that are there as long as something listens in the guest.
+  `ALTER TABLE published_ports ADD COLUMN followed INTEGER NOT NULL DEFAULT 0;  -- 1: it came with a listener, and goes with it
+   ALTER TABLE vms ADD COLUMN publishes_all INTEGER NOT NULL DEFAULT 0;          -- 1: whatever listens is published`,
 ];

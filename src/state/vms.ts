@@ -45,6 +45,8 @@ export interface Vm {
   readonly takesConfigFiles: boolean;
   /** What its guest may reach outside */
   readonly egress: EgressPolicy;
+  /** Whether what listens in its guest is published as long as it does */
+  readonly publishesAll: boolean;
   readonly createdAt: string;
   readonly startedAt?: string;
   readonly stoppedAt?: string;
@@ -56,7 +58,8 @@ export type Labels = Readonly<Record<string, string>>;
 
 export type VmFileSync = Pick<FileSync, 'host' | 'guest'>;
 
-type Defaulted = 'diskMethod' | 'labels' | 'ports' | 'fileSync' | 'takesConfigFiles' | 'egress';
+type Defaulted =
+  'diskMethod' | 'labels' | 'ports' | 'fileSync' | 'takesConfigFiles' | 'egress' | 'publishesAll';
 
 export type NewVm = Omit<Vm, 'state' | 'address' | 'startedAt' | 'stoppedAt' | 'lastError' | Defaulted> &
   Partial<Pick<Vm, Defaulted>>;
@@ -71,6 +74,7 @@ type Encoded =
   | 'fileSync'
   | 'takesConfigFiles'
   | 'egress'
+  | 'publishesAll'
   | 'ttlMs'
   | 'idleStopMs'
   | 'startedAt'
@@ -86,6 +90,7 @@ interface VmRow extends Omit<Vm, Encoded> {
   readonly fileSync: string;
   readonly takesConfigFiles: number;
   readonly egress: string;
+  readonly publishesAll: number;
   readonly ttlMs: number | null;
   readonly idleStopMs: number | null;
   readonly startedAt: string | null;
@@ -97,6 +102,7 @@ const columns = `id, name, state, image_id AS imageId, image_name AS imageName, 
   disk_bytes AS diskBytes, disk_method AS diskMethod, network, host_public_key AS hostPublicKey, ephemeral, control_socket AS controlSocket,
   created_at AS createdAt, started_at AS startedAt, stopped_at AS stoppedAt, last_error AS lastError, labels,
   ttl_ms AS ttlMs, idle_stop_ms AS idleStopMs, file_sync AS fileSync, takes_config_files AS takesConfigFiles, egress,
+  publishes_all AS publishesAll,
   ${portsColumn} AS ports, (SELECT address FROM vm_addresses WHERE vm_id = vms.id) AS address`;
 
 /**
@@ -113,10 +119,10 @@ export function insertVm(db: Database, vm: NewVm): Vm {
   const insert = db.prepare<[object]>(
     `INSERT INTO vms (id, name, state, image_id, image_name, kernel_id, cpus, memory_mib, disk_bytes, disk_method, network,
                       host_public_key, ephemeral, control_socket, labels, ttl_ms, idle_stop_ms, file_sync,
-                      takes_config_files, egress, created_at)
+                      takes_config_files, egress, publishes_all, created_at)
      VALUES (@id, @name, 'creating', @imageId, @imageName, @kernelId, @cpus, @memoryMib, @diskBytes, @diskMethod, @network,
              @hostPublicKey, @ephemeral, @controlSocket, @labels, @ttlMs, @idleStopMs, @fileSync,
-             @takesConfigFiles, @egress, @createdAt)
+             @takesConfigFiles, @egress, @publishesAll, @createdAt)
      ON CONFLICT (name) DO NOTHING`,
   );
   db.transaction(() => {
@@ -132,6 +138,7 @@ export function insertVm(db: Database, vm: NewVm): Vm {
       fileSync: JSON.stringify(vm.fileSync ?? []),
       takesConfigFiles: (vm.takesConfigFiles ?? true) ? 1 : 0,
       egress: formatEgress(vm.egress ?? egressAll),
+      publishesAll: vm.publishesAll ? 1 : 0,
     });
     if (changes === 0) throw nameTaken(vm.name);
     replacePorts(db, vm.id, vm.ports ?? []);
@@ -283,6 +290,7 @@ function toVm(row: VmRow): Vm {
     fileSync: JSON.parse(row.fileSync) as VmFileSync[],
     takesConfigFiles: row.takesConfigFiles === 1,
     egress: parseEgress([row.egress]),
+    publishesAll: row.publishesAll === 1,
     ttlMs: row.ttlMs ?? undefined,
     idleStopMs: row.idleStopMs ?? undefined,
     startedAt: row.startedAt ?? undefined,

@@ -25,6 +25,7 @@ import {
 } from '../../src/host/drivers/driver.ts';
 import { ensureClientKey } from '../../src/host/keys.ts';
 import { identifyProcess, isAlive, killProcess, type ProcessIdentity } from '../../src/host/process.ts';
+import { PortFollowers } from '../../src/engine/ports/port-followers.ts';
 import { StopTimers } from '../../src/engine/stop-timers.ts';
 import { parseConfig } from '../../src/state/config.ts';
 import { openDatabase } from '../../src/state/database.ts';
@@ -241,6 +242,7 @@ export function fakeEngine(): FakeEngine {
       activity: () => ({ isBusy: faults.isBusy ?? false, lastUsedMs: 0 }),
     },
     egress: new EgressKeeper(() => context),
+    portFollowers: new PortFollowers(() => context),
     stopTimers: new StopTimers(() => context),
     driver: () => driver,
     controls: new Map(),
@@ -277,6 +279,7 @@ export function fakeEngine(): FakeEngine {
     close: async () => {
       context.stopTimers.close();
       context.egress.close();
+      context.portFollowers.close();
       for (const process of vmms.values()) if (isAlive(process)) await killProcess(process);
       db.close();
       rmSync(root, { recursive: true, force: true });

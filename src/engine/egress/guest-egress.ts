@@ -43,7 +43,7 @@ function script(policy: EgressPolicy): string {
   if (policy.kind === 'all')
     return `rm -f ${file}
 ${ip} route del unreachable ${dns} 2>/dev/null
-${ip} route show default | grep -q . || ${ip} route add default via ${gateway}`;
+${ip} route | grep -q '^default ' || ${ip} route add default via ${gateway}`;
   const lines = Object.entries(proxyVariables).map(
     ([name, value]) => `export ${name}=${shellQuote([value])}`,
   );

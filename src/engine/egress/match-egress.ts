@@ -63,6 +63,10 @@ export const egress: Capability = {
       operation.signal,
     );
   },
+  afterStop(context, vm) {
+    context.egress.drop(vm.id);
+    return Promise.resolve();
+  },
 };
 
 /** A guest that cannot be given its way out runs without: it reaches less than it may, and never more. */

@@ -10,6 +10,7 @@ import { vmmSockets } from '../vmm-drivers.ts';
 import { egress } from '../egress/match-egress.ts';
 import { network } from '../network/network.ts';
 import type { Operation } from '../operations.ts';
+import { followedPorts } from '../ports/port-followers.ts';
 import { fileSync } from '../sync/file-sync.ts';
 import { gitIdentity } from '../sync/git-identity.ts';
 import { rootDisk } from './root-disk.ts';
@@ -83,6 +84,7 @@ export const builtInCapabilities: readonly Capability[] = [
   rootDisk,
   network,
   egress,
+  followedPorts,
   fileSync,
   gitIdentity,
 ];

@@ -22,6 +22,7 @@ import { failpoint } from '../failpoints.ts';
 import { holdImage } from '../images/hold-image.ts';
 import { chooseKernel } from '../images/kernels/find-kernel.ts';
 import { shownName } from '../images/layers/layer-refusal.ts';
+import { refuseUnreachablePorts } from '../network/network.ts';
 import type { Operation } from '../operations.ts';
 import { bootVm } from './boot-vm.ts';
 import { cleanUpCapabilities } from './capabilities.ts';
@@ -45,6 +46,8 @@ export interface CreateVmParams {
   /** `user`, `none`, or the name of a network; absent: as the configuration says */
   readonly network?: string;
   readonly publish?: readonly PortRequest[];
+  /** Whether what listens in it is published as long as it does */
+  readonly publishAll?: boolean;
   readonly fileSync?: readonly VmFileSync[];
   /** Absent: it does */
   readonly takesConfigFiles?: boolean;
@@ -77,12 +80,14 @@ export async function createVm(
   const ports = await planPorts(params.publish ?? [], (port) => isOwned(context, port));
   const network = params.network ?? config.network;
   // A VM without a network reaches nothing anyway.
+  if (params.publishAll) refuseUnreachablePorts(network, 1);
   const defaultEgress = network === 'none' ? egressAll : config.egress;
   const request = {
     network,
     ports,
     fileSync: params.fileSync ?? [],
     takesConfigFiles: params.takesConfigFiles ?? true,
+    publishesAll: params.publishAll ?? false,
     egress: params.egress === undefined ? defaultEgress : parseEgress(params.egress),
   };
   for (const capability of context.capabilities) await capability.checkRequest?.(context, request);

@@ -63,7 +63,8 @@ async function canListen(place: Parameters<typeof checkPort>[0]): Promise<boolea
  */
 export async function claimPorts(context: EngineContext, vm: Vm): Promise<readonly PublishedPort[]> {
   const claimed: PublishedPort[] = [];
-  for (const port of vm.ports) {
+  // Those that followed what listened then are no promise for now.
+  for (const port of vm.ports.filter(({ followed }) => !followed)) {
     try {
       await checkPort({ ...port, port: port.hostPort });
       claimed.push(port);
@@ -73,7 +74,9 @@ export async function claimPorts(context: EngineContext, vm: Vm): Promise<readon
       claimed.push({ ...port, hostPort: await findFreePort(port) });
     }
   }
-  const isSame = claimed.every((port, index) => port.hostPort === vm.ports[index]?.hostPort);
+  const isSame =
+    claimed.length === vm.ports.length &&
+    claimed.every((port, index) => port.hostPort === vm.ports[index]?.hostPort);
   if (!isSame) changeVm(context.db, vm.id, { ports: claimed });
   return claimed;
 }

@@ -31,6 +31,8 @@ const publishedPort = z.object({
   bind: z.string(),
   hostPort: z.int(),
   guestPort: z.int(),
+  /** Present, and true, when it came with what listens in the guest, and goes with it */
+  followed: z.optional(z.boolean()),
 });
 
 /** A port to publish. */
@@ -83,6 +85,8 @@ export const vmView = z.object({
   bootId: z.optional(z.string()),
   labels,
   ports: z.array(publishedPort),
+  /** Whether whatever listens in it is published */
+  publishesAll: z.boolean(),
   /** What it may reach outside: `all`, `none`, or rules */
   egress: z.array(z.string()),
   /** How long it may run after a start, and being unused */
@@ -139,6 +143,8 @@ const vmSpec = {
   /** `user`, `none`, or the name of a network; absent: as the configuration says */
   network: z.optional(networkName),
   publish: z._default(z.array(portRequest), []),
+  /** Publish whatever listens in it, on the loopback, as long as it listens */
+  publishAll: z._default(z.boolean(), false),
   /** What it may reach outside: `all`, `none`, or rules; absent: as the configuration says */
   egress: z.optional(z.array(z.string())),
   fileSync: z._default(z.array(fileSync).check(z.maxLength(maxFileSyncs)), []),

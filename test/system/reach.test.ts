@@ -1,0 +1,139 @@
+import { randomBytes } from 'node:crypto';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { exec } from '../../src/host/exec.ts';
+import {
+  ended,
+  makeShortTempDirectory,
+  openBanger,
+  programArgv,
+  until,
+  type Banger,
+} from '../support/banger.ts';
+import { openClosedNetwork, programInside, type ClosedNetwork } from '../support/closed-network.ts';
+
+const bigBytes = 100_000_000;
+const home = makeShortTempDirectory();
+let network: ClosedNetwork;
+let banger: Banger;
+
+beforeAll(async () => {
+  network = await openClosedNetwork(home, {
+    'git.test': '9.9.9.9',
+    'www.test': '9.9.9.8',
+    'inside.test': '10.9.9.9',
+  });
+  banger = openBanger(home, programInside(network, home, programArgv()));
+  await banger.ok(['vm', 'create', '--name', 'web', '--egress', 'none', '-P']);
+});
+afterAll(async () => {
+  await banger[Symbol.asyncDispose]();
+  network[Symbol.dispose]();
+});
+
+/** What a guest gets from a server, by its proxy or without; what wget complains of when it gets nothing. */
+const fetch = (url: string, isDirect = false): Promise<string> =>
+  banger.guest(
+    'web',
+    `${isDirect ? 'unset http_proxy HTTP_PROXY;' : ''} timeout 10 wget -qO - ${url} 2>&1; true`,
+  );
+
+/** As a guest's root would who wants out: with a route, and past the proxy. */
+const breakOut = `ip route add default via 10.0.2.2; ip route del unreachable 10.0.2.3
+unset http_proxy HTTP_PROXY
+for place in 10.0.2.2 9.9.9.9 10.9.9.9; do timeout 5 wget -qO - http://$place:8000/; done
+echo x | timeout 3 nc -w 2 9.9.9.9 8000
+for server in 10.0.2.3 9.9.9.9; do timeout 3 nslookup git.test $server; done
+ping -c 1 -W 1 9.9.9.9
+ip route del default
+true`;
+
+/** Runs a program of the host where the VM's ports are. */
+function inside(...argv: string[]) {
+  const [nsenter = '', ...words] = network.enter;
+  return exec([nsenter, ...words, ...argv], { timeoutMs: 120_000, maxOutputBytes: 2 * bigBytes });
+}
+
+interface Entry {
+  readonly host: string;
+  readonly verdict: string;
+  readonly reason?: string;
+}
+const blocked = async (): Promise<Record<string, string | undefined>> => {
+  const { entries } = await banger.json<{ entries: Entry[] }>('vm', 'egress', 'log', 'web');
+  return Object.fromEntries(entries.map(({ host, reason }) => [host, reason]));
+};
+
+test('with none nothing gets out, not by force either, and what asks the proxy is told why', async () => {
+  expect(await fetch('http://git.test:8000/')).toContain('403');
+  expect(await banger.guest('web', `(${breakOut}) 2>&1`)).not.toContain('hello');
+  expect(network.asked).toEqual([]);
+  expect(await blocked()).toEqual({ 'git.test': 'egress is none' });
+});
+
+test('what a rule names is reached by name, and its neighbours are not', async () => {
+  await banger.ok(['vm', 'egress', 'set', 'web', 'git.test', 'inside.test']);
+  expect(await fetch('http://git.test:8000/')).toBe('hello from git.test:8000');
+  for (const host of ['www.test', 'inside.test', '9.9.9.9', '2130706433'])
+    expect(await fetch(`http://${host}:8000/`), host).toContain('403');
+  expect(await banger.guest('web', `(${breakOut}) 2>&1`)).not.toContain('hello');
+  expect(network.asked).toEqual(['http git.test:8000 /']);
+  expect(await blocked()).toMatchObject({
+    'www.test': 'no rule names it',
+    'inside.test': 'it is 10.9.9.9 (a private network), which no rule about addresses allows',
+    '9.9.9.9': expect.stringContaining('no rule allows the address') as string,
+    '127.0.0.1': expect.stringContaining('loopback') as string,
+  });
+  expect(await banger.ok(['vm', 'show', 'web'])).toMatch(/^Egress: +git\.test, inside\.test$/m);
+});
+
+test('an engine that was killed takes the way out along, and the next one brings it back', async () => {
+  const engine = (await banger.enginePid())!;
+  process.kill(engine, 'SIGKILL');
+  await ended(engine);
+  await until('the guest reaches what it may', async () =>
+    (await fetch('http://git.test:8000/')).startsWith('hello'),
+  );
+  expect(await fetch('http://www.test:8000/')).toContain('403');
+});
+
+test('all is everything at once, and rules are rules again; a VM in use is left alone', async () => {
+  await banger.ok(['vm', 'egress', 'set', 'web', 'all']);
+  expect(await fetch('http://9.9.9.9:8000/', true)).toBe('hello from 9.9.9.9:8000');
+  expect(await banger.guest('web', 'env | grep -ci proxy; true')).toBe('0');
+
+  const busy = banger.start(['vm', 'exec', 'web', '--', 'sh', '-c', 'echo here; sleep 600']);
+  const over = new Promise((resolve) => busy.once('close', resolve));
+  await new Promise((resolve) => busy.stdout!.once('data', resolve));
+  const refused = await banger.run(['vm', 'egress', 'set', 'web', 'git.test']);
+  expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('--force')]);
+  expect(await fetch('http://9.9.9.9:8000/', true)).toContain('hello');
+  await banger.ok(['vm', 'egress', 'set', 'web', 'git.test', '--force']);
+  await over;
+  expect(await fetch('http://9.9.9.9:8000/', true)).not.toContain('hello');
+  expect(await fetch('http://git.test:8000/')).toContain('hello');
+});
+
+test('a port is added, carries 100 MB intact into a guest that reaches nothing, and is removed', async () => {
+  // A guest makes it in no time, and lines of 997 bytes begin elsewhere in every packet.
+  const line = randomBytes(498).toString('hex');
+  const made = `mkdir -p /srv && yes ${line} | head -c ${bigBytes} >/srv/big`;
+  await banger.guest('web', `${made} && httpd -p 80 -h /srv`);
+  const added = await banger.ok(['vm', 'port', 'add', 'web', '80']);
+  const port = /^127\.0\.0\.1:(\d+)->80\/tcp$/m.exec(added)![1]!;
+  const big = (await inside('curl', '-sS', `http://127.0.0.1:${port}/big`)).stdout;
+  expect(big.equals(Buffer.alloc(bigBytes, `${line}\n`))).toBe(true);
+  expect(await banger.ok(['vm', 'port', 'list', 'web'])).toContain(`127.0.0.1:${port}/tcp`);
+  await banger.ok(['vm', 'port', 'remove', 'web', port]);
+  await expect(inside('curl', '-sS', `http://127.0.0.1:${port}/`)).rejects.toThrow('curl: (7)');
+});
+
+test('what listens is published as long as it does, with -P', async () => {
+  const port = async (): Promise<string | undefined> =>
+    /127\.0\.0\.1:(\d+)\/tcp +7070\/tcp/.exec(await banger.ok(['vm', 'port', 'list', 'web']))?.[1];
+  await banger.guest('web', 'echo small >/srv/small && httpd -p 7070 -h /srv');
+  await until('the port is published', async () => (await port()) !== undefined);
+  const { stdout } = await inside('curl', '-sS', `http://127.0.0.1:${await port()}/small`);
+  expect(stdout.toString()).toBe('small\n');
+  await banger.guest('web', 'killall httpd');
+  await until('the port is gone', async () => (await port()) === undefined);
+});
