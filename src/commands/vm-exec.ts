@@ -5,6 +5,7 @@ import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
 import { addEnvOptions, readEnvOptions, type EnvOptions } from './env-options.ts';
 import { addLendOptions, readLendOptions, type LendOptions } from './secret-options.ts';
+import { UsageError } from './usage-error.ts';
 import { addLabelFilter, chooseVm, labelsOf, type VmSelection } from './vm-selection.ts';
 
 interface ExecOptions extends EnvOptions, LendOptions {
@@ -37,6 +38,7 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
     async (first: string | undefined, rest: string[], options: ExecOptions & VmSelection) => {
       const isByLabel = labelsOf(options).length > 0;
       const words = isByLabel && first !== undefined ? [first, ...rest] : rest;
+      refuseLateOptions(isByLabel ? undefined : first, words);
       const argv = words[0] === '--' ? words.slice(1) : words;
       const variables = await readEnvOptions(options, { own: env, cwd: cli.cwd });
       const lent = await readLendOptions(cli, options, env);
@@ -58,5 +60,17 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
       });
       cli.exitWith(exitCodeOf(exit, constants.signals));
     },
+  );
+}
+
+/** What comes after the VM is the command, as for docker. No program is called like an option. */
+function refuseLateOptions(vm: string | undefined, words: readonly string[]): void {
+  const [word] = words;
+  if (vm === undefined || word === undefined || !word.startsWith('-') || word === '--') return;
+  const end = words.indexOf('--');
+  const [late, rest] = end < 0 ? [[word], ['…']] : [words.slice(0, end), words.slice(end + 1)];
+  throw new UsageError(
+    `"${word}" comes after the VM, where the command begins`,
+    `Put options before the VM: banger vm exec ${late.join(' ')} ${vm} -- ${rest.join(' ')}`,
   );
 }

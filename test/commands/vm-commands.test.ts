@@ -281,6 +281,15 @@ test('exec passes everything after the VM on as it is, with or without --', asyn
   expect((await run(['vm', 'exec', '-it', 'web', 'ls', '-t'])).params).toMatchObject({ argv: ['ls', '-t'] });
 });
 
+test('an option of exec after the VM is told where it belongs, and is no command', async () => {
+  await expect(run(['vm', 'exec', 'web', '-w', '/srv', '--', 'ls', '-l'])).rejects.toMatchObject({
+    message: '"-w" comes after the VM, where the command begins',
+    hint: 'Put options before the VM: banger vm exec -w /srv web -- ls -l',
+  });
+  await expect(run(['vm', 'exec', 'web', '-it', 'sh'])).rejects.toThrow('comes after the VM');
+  expect((await run(['vm', 'exec', 'web', '--', '-x'])).params).toMatchObject({ argv: ['-x'] });
+});
+
 test('several VMs are stopped, and one that had to be killed is told', async () => {
   const { calls, talk } = await run(['vm', 'stop', 'a', 'b', '-t', '5'], { name: 'a', flushed: false });
   expect(calls.map(([, params]) => params)).toEqual([
