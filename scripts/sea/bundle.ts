@@ -78,7 +78,7 @@ async function bundle(entry: string): Promise<string> {
     define: { 'import.meta.url': '"file:///"', isRelease: 'true' },
     // The parts are plain scripts, in which `import()` does not work and `require` does.
     supported: { 'dynamic-import': false },
-    plugins: [withoutAddons(), withoutSubprocesses(), partsApart()],
+    plugins: [withoutAddons(), withoutSubprocesses(), onlySshClient(), partsApart()],
   });
   return result.outputFiles[0]!.text;
 }
@@ -133,6 +133,22 @@ function withoutAddons(): Plugin {
       }));
       context.onLoad({ filter: /.*/, namespace: 'absent' }, ({ path }) => ({
         contents: `throw Object.assign(new Error('${path} is not part of banger'), { code: 'MODULE_NOT_FOUND' });`,
+      }));
+    },
+  };
+}
+
+/**
+ * Of ssh2 we use the client and its keys. Its server and its agents for HTTP come along otherwise, and with those
+ * Node's own HTTP and TLS, a megabyte in every engine.
+ */
+function onlySshClient(): Plugin {
+  return {
+    name: 'only-ssh-client',
+    setup(context) {
+      context.onLoad({ filter: /\/node_modules\/ssh2\/lib\/index\.js$/ }, () => ({
+        contents: `const { parseKey } = require('./protocol/keyParser.js');
+          module.exports = { Client: require('./client.js'), utils: { parseKey, ...require('./keygen.js') } };`,
       }));
     },
   };

@@ -7,7 +7,7 @@ import { withoutLocks } from '../locks.ts';
 import type { EgressEntry } from './egress-log.ts';
 import { EgressGate, hostEgressWays, type EgressWays } from './gate.ts';
 import { proxyPort } from './guest-egress.ts';
-import { EgressProxy } from './proxy.ts';
+import type { EgressProxy } from './proxy.ts';
 
 /** After the way to a guest was lost, it is made again after this long, and then less and less often. */
 const firstRetryMs = 500;
@@ -52,8 +52,10 @@ export class EgressKeeper {
    */
   async match(vm: Vm): Promise<void> {
     if (vm.egress.kind === 'all' || vm.network === 'none') return this.shut(vm.id);
+    // Node's HTTP comes along with it, which engines without such VMs do without.
+    const proxies = await import('./proxy.ts');
     const way = this.#ways.get(vm.id);
-    if (!way) return this.#open(vm, vm.egress);
+    if (!way) return this.#open(vm, vm.egress, proxies);
     if (String(egressWords(way.gate.policy)) === String(egressWords(vm.egress))) return;
     way.gate.policy = vm.egress;
     way.proxy.closeAll();
@@ -93,10 +95,10 @@ export class EgressKeeper {
     return way && { isUp: way.connection?.isOpen ?? false, problem: way.problem };
   }
 
-  async #open(vm: Vm, policy: EgressPolicy): Promise<void> {
+  async #open(vm: Vm, policy: EgressPolicy, proxies: { EgressProxy: typeof EgressProxy }): Promise<void> {
     const gate = new EgressGate(policy, this.#reach);
     const nameOf = (): string => findVm(this.#context().db, vm.id)?.name ?? vm.name;
-    const way: Way = { vm, gate, proxy: new EgressProxy(gate, nameOf), isClosed: this.#isClosed };
+    const way: Way = { vm, gate, proxy: new proxies.EgressProxy(gate, nameOf), isClosed: this.#isClosed };
     this.#ways.set(vm.id, way);
     try {
       await this.#connect(way);
