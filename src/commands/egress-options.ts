@@ -3,7 +3,7 @@ import { orUsage } from './parse.ts';
 
 /** How `--egress` and its like are explained. */
 export const egressHelp =
-  'what it may reach: all, none, or names and networks with commas, such as git.example.org,*.npmjs.org:443,10.0.0.0/8';
+  'what it may reach: all, none, or names and networks with commas, such as git.example.org,*.example.org:443,10.0.0.0/8';
 
 /** Collects `--egress`, which may be given several times: the words of one policy, in their usual form. */
 export function collectEgress(text: string, collected: readonly string[] = []): string[] {

@@ -20,8 +20,8 @@ in it find a proxy in http_proxy and https_proxy, which looks names up here and 
 
 const examples = `
 Examples:
-  banger vm egress set web git.example.org '*.npmjs.org:443'
-  banger vm egress set --add web pypi.org files.pythonhosted.org
+  banger vm egress set web git.example.org '*.example.org:443'
+  banger vm egress set --add web wheels.example.org mirror.example.org
   banger vm egress log web
   banger vm egress set web all`;
 
