@@ -44,6 +44,7 @@ rsync rsync is a program that users run over ssh
 slirp4netns slirp4netns is a network for VMMs without root
 ip iproute2 makes network namespaces, bridges and taps
 nft nftables shows the rules that banger makes
+/usr/bin/python3 python3 sends forged frames
 dig dnsutils asks the name server for VMs
 LIST
 }

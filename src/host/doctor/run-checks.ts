@@ -4,7 +4,10 @@ import { errorText } from '../../errors.ts';
 import type { Acceleration } from '../drivers/driver.ts';
 import { exec as realExec, type Exec } from '../exec.ts';
 import { readOwnRights } from '../drivers/qemu-confinement.ts';
+import { mayAdministerNetwork } from '../network/rights.ts';
+import { readHostSetup } from '../setup/host-setup.ts';
 import { checkAcceleration } from './acceleration.ts';
+import { checkBridges } from './bridges.ts';
 import { fail, type CheckResult, type Subject } from './check.ts';
 import { checkDisks, type DiskMethodReport, type DisksInput } from './disks.ts';
 import { checkDirectory, checkSocketPath } from './directories.ts';
@@ -137,6 +140,7 @@ async function checkSurroundings({ paths, readConfig, exec = realExec }: CheckIn
   const assets = { id: 'assets-directory', title: 'Cached programs' };
   const runtime = { id: 'runtime-directory', title: 'Runtime directory' };
   const loopback = { id: 'loopback', title: 'Loopback' };
+  const bridges = { id: 'bridges', title: 'Bridges' };
   const engine = { id: 'engine', title: 'Engine' };
   const names = { id: 'names', title: 'Names' };
   const groups = await Promise.all([
@@ -151,6 +155,9 @@ async function checkSurroundings({ paths, readConfig, exec = realExec }: CheckIn
     directory(runtime, paths.runtimeDirectory, true),
     checkTemporaryDirectory(paths.temporaryDirectory),
     guard(loopback, () => checkLoopback()),
+    guard(bridges, () =>
+      checkBridges({ exec, mayAdminister: mayAdministerNetwork(), setup: readHostSetup(process.getuid!()) }),
+    ),
     guard(engine, () => checkEngine(paths.engineSocket)),
     guard(names, () => checkNames({ exec, sshConfig: join(userInfo().homedir, '.ssh/config') })),
   ]);

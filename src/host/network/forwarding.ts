@@ -1,4 +1,4 @@
-import { mkdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readlink, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { errnoOf } from '../../errors.ts';
 import { bridgePrefix } from './plan.ts';
@@ -33,6 +33,8 @@ export async function releaseForwarding(forwarding: Forwarding, links: readonly 
   // Who came after us found it on, and relies on that: it is theirs now.
   if (!links.some(isForwarder)) await writeFile(forwarding.file ?? defaultSwitch, '0\n');
   await rm(marker, { force: true });
+  // Unless it holds those of other namespaces.
+  await rmdir(forwarding.markers).catch(() => undefined);
 }
 
 /** True when we turned it on and it was not turned off again. */

@@ -81,6 +81,8 @@ test('every check reports once, under a name of its own', async () => {
     'runtime-directory',
     'temporary-directory',
     'loopback',
+    'bridges',
+    'firewall',
     'engine',
     'names',
     'socket-path',

@@ -1,0 +1,69 @@
+import { expect, test } from 'vitest';
+import { checkBridges, refusingChains } from '../../../src/host/doctor/bridges.ts';
+import type { Exec } from '../../../src/host/exec.ts';
+import { networkOwner } from '../../../src/host/network/plan.ts';
+import type { HostSetup } from '../../../src/host/setup/host-setup.ts';
+
+const chains = `table ip filter {
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+	}
+	chain INPUT {
+		type filter hook input priority filter; policy drop;
+	}
+}
+table bridge mine {
+	chain f {
+		type filter hook forward priority 0; policy drop;
+	}
+}
+table inet other {
+	chain pass {
+		type filter hook forward priority filter; policy accept;
+	}
+}
+`;
+const printing =
+  (text: string): Exec =>
+  async () =>
+    Promise.resolve({ exitCode: 0, stdout: Buffer.from(text), stderr: '' });
+const setup: HostSetup = {
+  version: 1,
+  user: 'me',
+  owner: networkOwner('x', 1),
+  networks: [{ name: 'bridge', number: 1, subnet: '10.213.1.0/24', isShared: false, addresses: [] }],
+};
+const tunDevice = '/dev/null';
+
+test('a firewall that refuses what is forwarded is named, with the rules that let VMs through', async () => {
+  expect(refusingChains(chains)).toEqual(['ip filter FORWARD']);
+  const input = { mayAdminister: true, setup: undefined, tunDevice };
+  expect((await checkBridges({ exec: printing(chains), ...input }))[1]).toMatchObject({
+    status: 'warn',
+    fix: expect.stringContaining("iptables -I FORWARD -i 'bgb+' -j ACCEPT"),
+  });
+  expect((await checkBridges({ exec: printing(''), ...input })).map(({ status }) => status)).toEqual([
+    'pass',
+    'pass',
+  ]);
+});
+
+test('who has no rights is told of the setup, and, once there is one, of its networks', async () => {
+  const input = { exec: printing(''), mayAdminister: false, tunDevice };
+  expect((await checkBridges({ ...input, setup: undefined }))[0]).toMatchObject({
+    status: 'skip',
+    evidence: expect.stringContaining('sudo banger host setup'),
+  });
+  expect((await checkBridges({ ...input, setup }))[0]).toMatchObject({
+    status: 'pass',
+    evidence: expect.stringContaining('"bridge"'),
+  });
+});
+
+test('without a device for taps there are none', async () => {
+  const input = { exec: printing(''), mayAdminister: true, setup: undefined, tunDevice: '/nonexistent/tun' };
+  expect(await checkBridges(input)).toMatchObject([
+    { status: 'warn', fix: expect.stringContaining('modprobe tun') },
+    { status: 'skip' },
+  ]);
+});
