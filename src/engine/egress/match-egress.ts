@@ -9,9 +9,12 @@ import { vmmControl } from '../lifecycle/guest-activity.ts';
 import type { Operation } from '../operations.ts';
 import { tellGuest } from './guest-egress.ts';
 
-/** How far the VMM itself lets a guest reach: what rules allow goes through the proxy, past the VMM's network. */
+/**
+ * How far the VMM itself lets a guest reach: what rules allow goes through the proxy, past the VMM's network. Beside a
+ * bridge its network is a way in only: it would lead around the bridge's rules.
+ */
 export function reachOf({ network, egress }: Pick<Vm, 'network' | 'egress'>): Reach {
-  return network !== 'none' && egress.kind === 'all' ? 'all' : 'none';
+  return network === 'user' && egress.kind === 'all' ? 'all' : 'none';
 }
 
 /** Throws unless a VM's network can hold its guest to a policy. */
