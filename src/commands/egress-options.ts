@@ -1,4 +1,4 @@
-import { egressWords, parseEgress, parseEgressRule } from '../state/egress.ts';
+import { egressWords, parseEgress } from '../state/egress.ts';
 import { orUsage } from './parse.ts';
 
 /** How `--egress` and its like are explained. */
@@ -8,11 +8,6 @@ export const egressHelp =
 /** Collects `--egress`, which may be given several times: the words of one policy, in their usual form. */
 export function collectEgress(text: string, collected: readonly string[] = []): string[] {
   return orUsage(() => egressWords(parseEgress([...collected, text])));
-}
-
-/** Collects rules alone, to be added to others or taken from them. */
-export function collectEgressRule(text: string, collected: readonly string[] = []): string[] {
-  return [...collected, ...text.split(',').map((word) => orUsage(() => parseEgressRule(word.trim()).text))];
 }
 
 /** What a policy means, for people: `all (…)`, `none`, or the rules. */

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import type { ResultOf } from '../engine/rpc/method.ts';
 import { vmSet } from '../engine/rpc/vm-control-methods.ts';
 import { vmEgress, vmEgressLog } from '../engine/rpc/vm-egress-methods.ts';
 import type { Cli } from './cli.ts';
@@ -95,20 +96,28 @@ function logCommand(cli: Cli): Command {
           const { entries, ...which } = await cli.call(vmEgressLog, { vm });
           return { ...which, entries: entries.filter(({ verdict }) => options.all || verdict === 'blocked') };
         },
-        ({ name, entries }) =>
-          renderTable(
-            ['VM', 'WHEN', 'TIMES', 'WHAT', 'PORT', options.all ? 'WHY' : 'BLOCKED BECAUSE'],
-            entries.map(({ time, count, host, port, verdict, reason, rule }) => [
-              name,
-              ago(time),
-              String(count),
-              host,
-              String(port),
-              verdict === 'allowed'
-                ? `allowed by ${rule ?? 'all'}`
-                : `${options.all ? 'blocked: ' : ''}${reason ?? ''}`,
-            ]),
-          ),
+        (one) => logText([one], options.all ?? false),
+        { allText: (all) => logText(all, options.all ?? false) },
       ),
     );
+}
+
+type Log = Pick<ResultOf<typeof vmEgressLog>, 'name' | 'entries'>;
+
+function logText(logs: readonly Log[], hasAllowed: boolean): string {
+  const why = ({ verdict, reason = '', rule = 'all' }: Log['entries'][number]): string => {
+    if (verdict === 'allowed') return `allowed by ${rule}`;
+    return hasAllowed ? `blocked: ${reason}` : reason;
+  };
+  const rows = logs.flatMap(({ name, entries }) =>
+    entries.map((entry) => [
+      name,
+      ago(entry.time),
+      String(entry.count),
+      entry.host,
+      String(entry.port),
+      why(entry),
+    ]),
+  );
+  return renderTable(['VM', 'WHEN', 'TIMES', 'WHAT', 'PORT', hasAllowed ? 'WHY' : 'BLOCKED BECAUSE'], rows);
 }

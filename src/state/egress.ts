@@ -208,7 +208,5 @@ function findRule(
 }
 
 function refusal(what: string): BangerError {
-  return new BangerError('invalid_argument', what, {
-    hint: 'What can be allowed: banger vm egress set --help',
-  });
+  return new BangerError('invalid_argument', what);
 }

@@ -148,6 +148,23 @@ test('ports are added, removed and listed by the words of create', async () => {
   });
 });
 
+test('what a VM may reach is said at create, and changed by rules of one form', async () => {
+  const asked = await run(
+    ['vm', 'create', '--egress', 'Git.Example.org, 10.0.0.0/8', '--egress', 'a.org:443'],
+    created,
+  );
+  expect(asked.params).toMatchObject({ egress: ['git.example.org', '10.0.0.0/8', 'a.org:443'] });
+  const done = { name: 'web', network: 'user', egress: ['a.org', 'b.org'] };
+  const added = await run(['vm', 'egress', 'set', '--add', 'web', 'a.org', 'B.org'], done);
+  expect(added.params).toEqual({ vm: 'web', egress: ['a.org', 'b.org'], egressChange: 'add', force: false });
+  expect(added.printed).toEqual(['web: a.org, b.org']);
+  await expect(run(['vm', 'egress', 'set', '--add', '--remove', 'web', 'a.org'])).rejects.toThrow(
+    'contradict',
+  );
+  await expect(run(['vm', 'egress', 'set', 'web', '10.1.2.3/8'])).rejects.toThrow('write "10.0.0.0/8"');
+  await expect(run(['vm', 'egress', 'set', 'web', 'all,a.org'])).rejects.toThrow('said alone');
+});
+
 test('files of the host are named from where the user is, and a VM can do without those of the configuration', async () => {
   const words = ['--file-sync', 'conf:~/.conf', '--file-sync', '~/.npmrc', '--no-config-files'];
   const { params } = await run(['vm', 'create', ...words], created);
