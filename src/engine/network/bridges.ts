@@ -117,7 +117,15 @@ export function reserveAddress(context: EngineContext, vm: Vm): void {
     means.kind === 'prepared'
       ? means.setup.networks.find((one) => one.name === network.name)!.addresses
       : guestAddresses(network.subnet);
-  takeAddress(context.db, vm.id, { network, addresses });
+  try {
+    takeAddress(context.db, vm.id, { network, addresses });
+  } catch (error) {
+    if (means.kind === 'made' || !(error instanceof BangerError)) throw error;
+    throw new BangerError(error.code, error.message, {
+      hint: `Delete a VM that you do not need, or have more taps made: sudo banger host setup --taps ${addresses.length * 2}`,
+      cause: error,
+    });
+  }
 }
 
 /** Taps that wait for the next VMs of a network that has some. */

@@ -1,5 +1,6 @@
 import { BangerError } from '../../errors.ts';
 import { bridgeName, gatewayOf } from '../../host/network/plan.ts';
+import type { PreparedNetwork } from '../../host/setup/host-setup.ts';
 import {
   builtInNetworks,
   defaultBridgeNetwork,
@@ -37,12 +38,13 @@ export function networkRoutes(context: EngineContext): Route[] {
         return viewBridged(context, await makeNetwork(context, { name, isShared: true }));
       }),
     ),
-    route(networkList, () => [
-      ...builtIn.map((name) => viewAny(context, name)),
-      ...listNetworks(context.db)
-        .filter(({ name }) => name !== defaultBridgeNetwork)
-        .map((network) => viewBridged(context, network)),
-    ]),
+    route(networkList, () => {
+      const rows = listNetworks(context.db).map(({ name }) => name);
+      const others = [...new Set([...rows, ...preparedNetworks(context).map(({ name }) => name)])].sort();
+      return [...builtIn, ...others.filter((name) => !builtIn.includes(name))].map((name) =>
+        viewAny(context, name),
+      );
+    }),
     route(networkShow, ({ name }) => viewAny(context, name)),
     route(networkDelete, ({ name }, { signal }) =>
       locked(signal, async () => {
@@ -78,14 +80,23 @@ function refusePrepared(context: EngineContext, name: string): void {
 }
 
 function viewAny(context: EngineContext, name: string): NetworkView {
-  const found = findNetwork(context.db, name);
+  // What was set up is there before a VM is on it.
+  const found = preparedNetworks(context).find((one) => one.name === name) ?? findNetwork(context.db, name);
   if (found) return viewBridged(context, found);
   const kind = builtIn.find((one) => one === name) as NetworkView['kind'] | undefined;
   if (kind === undefined) getNetwork(context.db, name);
   return { name, kind: kind ?? 'bridge', isShared: false, vms: usersOf(context, name) };
 }
 
-function viewBridged(context: EngineContext, network: Network): NetworkView {
+function preparedNetworks(context: EngineContext): readonly PreparedNetwork[] {
+  const means = bridgeMeans(context);
+  return means?.kind === 'prepared' ? means.setup.networks : [];
+}
+
+function viewBridged(
+  context: EngineContext,
+  network: Omit<Network, 'createdAt'> & { readonly createdAt?: string },
+): NetworkView {
   const { name, number, subnet, isShared, createdAt } = network;
   const means = bridgeMeans(context);
   return {
