@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import type { Assets } from '../host/assets.ts';
 import type { CheckFindings, VmmConfig } from '../host/doctor/run-checks.ts';
 import type { Scratch } from '../host/doctor/scratch.ts';
+import type { BootRow } from '../host/doctor/boot-table.ts';
 import type { TrialBoot } from '../host/doctor/trial-boot.ts';
 import type { CheckResult, CheckStatus } from '../host/doctor/check.ts';
 import { vmPaths, type Layout } from '../state/layout.ts';
@@ -34,12 +35,14 @@ interface Diagnosis {
   readonly checks: readonly CheckResult[];
   /** Only under `--boot`, when it worked */
   readonly boot?: TrialBoot;
+  /** With it: every way to run a VM that this host may have, tried */
+  readonly ways?: readonly BootRow[];
 }
 
 export function doctorCommand(cli: Cli, input: DoctorInput): Command {
   return new Command('doctor')
     .description('Check whether this host can run VMs, and how fast')
-    .option('--boot', 'boot a VM that is thrown away, and show what takes how long')
+    .option('--boot', 'boot VMs that are thrown away, in each way there may be, and show what takes how long')
     .addHelpText(
       'after',
       '\nNothing is changed on the host. The exit code is 1 when a check fails.\n\nExamples:\n  banger doctor\n  banger doctor --boot',
@@ -114,20 +117,24 @@ async function tryBoot(
   },
 ): Promise<Diagnosis> {
   const { runTrialBoot } = await import('../host/doctor/boot-check.ts');
-  const { boot, check } = await runTrialBoot({
+  const { boot, check, ways } = await runTrialBoot({
     findings,
     kernel: async () => (await assets()).file('vmlinux.zst'),
     toolbox: async () => (await assets()).file('toolbox.cpio.zst'),
     modules: async () => (await assets()).file('modules.cpio'),
     makeRootDisk: input.makeRootDisk,
     imagesDirectory: input.layout.imagesDirectory,
+    stateDirectory: input.layout.stateDirectory,
     scratch,
     onStage: (stage) => cli.showProgress({ stage }),
   });
-  return conclude({ ...findings, checks: [...findings.checks, check] }, boot);
+  return conclude({ ...findings, checks: [...findings.checks, check] }, { boot, ways });
 }
 
-function conclude({ checks, acceleration }: CheckFindings, boot?: TrialBoot): Diagnosis {
+function conclude(
+  { checks, acceleration }: CheckFindings,
+  booted: Pick<Diagnosis, 'boot' | 'ways'> = {},
+): Diagnosis {
   const problems = checks.filter((check) => check.status === 'fail').length;
   const summary =
     problems > 0
@@ -135,7 +142,7 @@ function conclude({ checks, acceleration }: CheckFindings, boot?: TrialBoot): Di
       : acceleration === 'kvm'
         ? 'This host can run VMs at full speed, with KVM.'
         : 'This host can run VMs (emulated; expect CPU work to be 10 to 20 times slower).';
-  return { ok: problems === 0, summary, acceleration, checks, boot };
+  return { ok: problems === 0, summary, acceleration, checks, ...booted };
 }
 
 const labels: Readonly<Record<CheckStatus, string>> = {
@@ -146,16 +153,51 @@ const labels: Readonly<Record<CheckStatus, string>> = {
 };
 
 /** One line for each check, with what to do about it below. */
-function diagnosisText({ checks, boot, summary }: Diagnosis): string {
+function diagnosisText({ checks, boot, ways, summary }: Diagnosis): string {
   const width = Math.max(...checks.map((check) => check.title.length));
   const lines = checks.flatMap((check) => [
     `${labels[check.status].padEnd(4)}  ${check.title.padEnd(width)}  ${printable(check.evidence)}`,
     ...(check.fix === undefined ? [] : [`      ${' '.repeat(width)}  ${printable(check.fix)}`]),
   ]);
-  return [...lines, '', ...(boot ? [bootText(boot), ''] : []), summary].join('\n');
+  return [
+    ...lines,
+    '',
+    ...(boot ? [bootText(boot), ''] : []),
+    ...(ways ? [waysText(ways), ''] : []),
+    summary,
+  ].join('\n');
 }
 
 function bootText(boot: TrialBoot): string {
   const rows = boot.phases.map((phase) => [phase.title, phase.seconds.toFixed(2)]);
   return renderTable(['PHASE', 'SECONDS'], [...rows, ['Total', boot.totalSeconds.toFixed(2)]]);
+}
+
+/** Of each way the phases that it makes a difference to; `--json` has all of them. */
+function waysText(ways: readonly BootRow[]): string {
+  const secondsOf = (way: BootRow, ...ids: string[]): string => {
+    const found = way.phases?.filter(({ id }) => ids.includes(id));
+    return found ? found.reduce((sum, { seconds }) => sum + seconds, 0).toFixed(2) : '';
+  };
+  const table = renderTable(
+    ['VMM', 'BY', 'DISK', 'NETWORK', 'RESULT', 'DISK MADE', 'KERNEL', 'ROOT', 'SSH', 'TOTAL'],
+    ways.map((way) => [
+      way.driver,
+      way.acceleration,
+      way.disk,
+      way.network,
+      way.result,
+      secondsOf(way, 'prepare'),
+      secondsOf(way, 'kernel', 'modules', 'other'),
+      secondsOf(way, 'root'),
+      secondsOf(way, 'network', 'ssh', 'handshake'),
+      way.totalSeconds?.toFixed(2) ?? '',
+    ]),
+  );
+  const reasons = ways
+    .filter(({ reason }) => reason !== '')
+    .map(({ driver, acceleration, disk, network, result, reason }) =>
+      printable(`${driver}, ${acceleration}, ${disk}, ${network}: ${result}: ${reason}`),
+    );
+  return [table, ...reasons].join('\n');
 }

@@ -1,6 +1,7 @@
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError, errorText } from '../../errors.ts';
+import { tryWays, type BootRow } from './boot-table.ts';
 import { fail, pass, skip, type CheckResult } from './check.ts';
 import type { CheckFindings } from './run-checks.ts';
 import type { Scratch } from './scratch.ts';
@@ -16,12 +17,14 @@ export interface BootCheckInput extends Pick<
   /** Holds published images, one directory each with a `rootfs.ext4` */
   readonly imagesDirectory: string;
   readonly scratch: Scratch;
+  /** Where disks of VMs will be */
+  readonly stateDirectory: string;
 }
 
 /** Boots a VM that is thrown away, as far as this host has what it takes. Never throws. */
 export async function runTrialBoot(
   input: BootCheckInput,
-): Promise<{ readonly check: CheckResult; readonly boot?: TrialBoot }> {
+): Promise<{ readonly check: CheckResult; readonly boot?: TrialBoot; readonly ways?: readonly BootRow[] }> {
   const subject = { id: 'boot', title: 'Trial boot' };
   const { findings } = input;
   if (findings.checks.some((check) => check.status === 'fail')) {
@@ -32,7 +35,11 @@ export async function runTrialBoot(
     await mkdir(directory, { mode: 0o700 });
     const root = await chooseRoot(input);
     const boot = await bootTrialVm({ ...input, ...findings, rootfs: root?.rootfs, directory });
-    return { boot, check: pass(subject, evidenceOf(boot, root?.name)) };
+    const check = pass(subject, evidenceOf(boot, root?.name));
+    // Without an image there is nothing to put on disks and to reach by a network.
+    return root
+      ? { boot, check, ways: await tryWays({ ...input, rootfs: root.rootfs }, boot) }
+      : { boot, check };
   } catch (error) {
     const hint = error instanceof BangerError ? error.hint : undefined;
     return { check: fail(subject, errorText(error), hint) };

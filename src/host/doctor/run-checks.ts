@@ -62,6 +62,7 @@ export interface CheckFindings {
   readonly checks: readonly CheckResult[];
   readonly acceleration: Acceleration;
   readonly qemuProgram: string;
+  readonly firecrackerProgram: string;
   readonly diskMethods: readonly DiskMethodReport[];
 }
 
@@ -116,6 +117,7 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
     checks: [...platform, ...programs, ...firecracker, ...kvm, disks, ...rest],
     acceleration,
     qemuProgram: config.qemuProgram,
+    firecrackerProgram: config.firecrackerProgram,
     diskMethods: methods,
   };
 }

@@ -1,19 +1,26 @@
-import { appendFile, chmod, copyFile, mkdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError } from '../../errors.ts';
 import { waitForReady, type GuestReady } from '../console.ts';
 import { guestCommand } from '../guest-protocol.ts';
-import { cpioArchive } from '../cpio.ts';
-import { qcow2Overlay } from '../disks/qcow2.ts';
-import { loopbackForward, userCard, type Acceleration, type VmmSpec } from '../drivers/driver.ts';
+import type { DiskMethod, DiskMethodName, RootDisk } from '../disks/disk-method.ts';
+import { diskMethod } from '../disks/methods.ts';
+import {
+  loopbackForward,
+  type Acceleration,
+  type UserNetwork,
+  type VmmDriver,
+  type VmmSpec,
+} from '../drivers/driver.ts';
 import { qemuDriver } from '../drivers/qemu.ts';
 import { exec as realExec, type Exec } from '../exec.ts';
-import { ensureClientKey, generateHostKey, type HostKey } from '../keys.ts';
+import { ensureClientKey, generateHostKey } from '../keys.ts';
 import { findFreePort } from '../ports.ts';
 import { isAlive, killProcess, waitForExit, type ProcessIdentity } from '../process.ts';
-import { SshConnection } from '../ssh.ts';
+import { SshConnection, type SshTarget } from '../ssh.ts';
 import type { ClientChannel } from 'ssh2';
+import { writeTrialInitrd } from './trial-initrd.ts';
 
 export interface TrialBootInput {
   readonly qemuProgram: string;
@@ -23,6 +30,12 @@ export interface TrialBootInput {
   readonly modules: () => Promise<string>;
   /** Returns an ext4 filesystem that is only read; absent: the guest stops before it would mount one */
   readonly rootfs?: (directory: string) => Promise<string>;
+  /** QEMU unless given */
+  readonly vmm?: { readonly title: string; readonly driver: VmmDriver };
+  /** How the root disk is made; `qcow2` unless given */
+  readonly diskMethod?: DiskMethodName;
+  /** What the guest reaches; all unless given */
+  readonly reach?: UserNetwork['reach'];
   /** Private; everything that is made goes there, and whoever made it removes it */
   readonly directory: string;
   readonly onStage: (stage: string) => void;
@@ -81,7 +94,7 @@ async function bootKernel(input: TrialBootInput, measure: Measure): Promise<void
     ...(await machine(input, await input.toolbox())),
     kernelWords: ['banger.probe=1'],
   }));
-  const vmm = await measure('vmm', 'Starting QEMU', () => startVmm(input, spec));
+  const vmm = await measure('vmm', `Starting ${vmmOf(input).title}`, () => startVmm(input, spec));
   try {
     await measure('kernel', 'Booting the kernel', () => waitForProbeLine(spec.consoleLog, vmm));
     await measure('power-off', 'Powering off', () => waitForEnd(vmm));
@@ -97,11 +110,37 @@ async function bootFully(
 ): Promise<void> {
   const hostKey = generateHostKey();
   const key = await ensureClientKey(join(input.directory, 'client_key'));
-  const disk = await measure('prepare', 'Unpacking kernel and root disk', () => makeDisk(input, rootfs));
-  const initrd = await writeInitrd(input, hostKey, key.publicLine);
-  const spec = { ...(await machine(input, initrd)), disk: { path: disk, format: 'qcow2' } as const };
+  const method = diskMethod(input.exec ?? realExec, input.diskMethod ?? 'qcow2');
+  const disk = await measure('prepare', 'Unpacking kernel and root disk', () =>
+    makeDisk(input, { rootfs, method }),
+  );
+  try {
+    const initrd = await writeTrialInitrd(input, hostKey, key.publicLine);
+    const path = await method.attach(disk);
+    const spec = { ...(await machine(input, initrd)), disk: { path, format: method.format } };
+    await bootToPowerOff(input, spec, { measure, phases, target: { key, hostKey: hostKey.publicLine } });
+  } finally {
+    await method.detach(disk);
+  }
+}
 
-  const { vmm, port } = await measure('vmm', 'Starting QEMU', () => startReachable(input, spec));
+async function bootToPowerOff(
+  input: TrialBootInput,
+  spec: VmmSpec,
+  {
+    measure,
+    phases,
+    target: keys,
+  }: {
+    readonly measure: Measure;
+    readonly phases: BootPhase[];
+    readonly target: Pick<SshTarget, 'key' | 'hostKey'>;
+  },
+): Promise<void> {
+  const { title, driver } = vmmOf(input);
+  const { vmm, port } = await measure('vmm', `Starting ${title}`, () => startReachable(input, spec));
+  // A guest that has halted is noticed by whoever listens, where the VMM itself does not end.
+  const control = await driver.control({ ...spec, process: vmm, disk: spec.disk?.path ?? '' });
   try {
     input.onStage('Booting the guest');
     const before = performance.now();
@@ -111,7 +150,7 @@ async function bootFully(
       hasExited: () => !isAlive(vmm),
     });
     phases.push(...guestPhases(ready, secondsSince(before)));
-    const target = { host: '127.0.0.1', port, user: 'root', key, hostKey: hostKey.publicLine };
+    const target = { host: '127.0.0.1', port, user: 'root', ...keys };
     const ssh = await measure('handshake', 'SSH handshake', () => SshConnection.connect(target, unaborted()));
     await measure('exec', 'First command', () => runTrue(ssh, ready.protocol));
     await measure('power-off', 'Powering off', async () => {
@@ -119,6 +158,7 @@ async function bootFully(
       await waitForEnd(vmm);
     });
   } finally {
+    control.close();
     await killProcess(vmm);
   }
 }
@@ -142,9 +182,8 @@ export function guestPhases(ready: GuestReady, bootSeconds: number): BootPhase[]
 
 async function makeDisk(
   input: TrialBootInput,
-  rootfs: NonNullable<TrialBootInput['rootfs']>,
-): Promise<string> {
-  const path = join(input.directory, 'disk.qcow2');
+  { rootfs, method }: { readonly rootfs: NonNullable<TrialBootInput['rootfs']>; readonly method: DiskMethod },
+): Promise<RootDisk> {
   const work = join(input.directory, 'rootfs');
   await mkdir(work, { mode: 0o700 });
   // Unpacked here, to be counted here: later calls find it done. One by one, so that a failure leaves nobody
@@ -154,38 +193,9 @@ async function makeDisk(
   await input.modules();
   const backing = await rootfs(work);
   const { size: sizeBytes } = await stat(backing);
-  await qcow2Overlay(input.exec ?? realExec).create(
-    { id: 'doctor', backing, path, sizeBytes },
-    { signal: unaborted() },
-  );
-  return path;
-}
-
-/** What the guest expects in its initramfs, see guest/init. */
-async function writeInitrd(input: TrialBootInput, hostKey: HostKey, clientKey: string): Promise<string> {
-  const path = join(input.directory, 'initrd.cpio');
-  const conf = {
-    HOSTNAME: 'doctor',
-    ADDRESS: userCard.address,
-    GATEWAY: userCard.gateway,
-    DNS: userCard.dns,
-    ROOT_DEVICE: '/dev/vda',
-    GROW: "''",
-  };
-  const assignments = Object.entries(conf).map(([name, value]) => `${name}=${value}\n`);
-  await copyFile(await input.toolbox(), path);
-  await chmod(path, 0o600);
-  await appendFile(path, await readFile(await input.modules()));
-  await appendFile(
-    path,
-    cpioArchive([
-      { path: '/etc/banger/vm.conf', content: assignments.join(''), mode: 0o600 },
-      { path: '/etc/banger/host_key', content: hostKey.dropbear, mode: 0o600 },
-      { path: '/etc/banger/env', content: '', mode: 0o600 },
-      { path: '/root/.ssh/authorized_keys', content: `${clientKey}\n`, mode: 0o600 },
-    ]),
-  );
-  return path;
+  const disk = { id: 'doctor', path: join(input.directory, 'disk'), backing, sizeBytes };
+  await method.create(disk, { signal: unaborted() });
+  return disk;
 }
 
 async function machine(input: TrialBootInput, initrd: string): Promise<VmmSpec> {
@@ -211,7 +221,10 @@ async function startReachable(
     const port = await findFreePort();
     try {
       const forwards = [loopbackForward(port, guestSshPort)];
-      return { vmm: await startVmm(input, { ...spec, network: { user: { forwards, reach: 'all' } } }), port };
+      return {
+        vmm: await startVmm(input, { ...spec, network: { user: { forwards, reach: input.reach ?? 'all' } } }),
+        port,
+      };
     } catch (error) {
       const mayTryAgain = error instanceof BangerError && error.code === 'busy' && attempt < portAttempts;
       if (!mayTryAgain) throw error;
@@ -219,9 +232,13 @@ async function startReachable(
   }
 }
 
-async function startVmm({ qemuProgram }: TrialBootInput, spec: VmmSpec): Promise<ProcessIdentity> {
+async function startVmm(input: TrialBootInput, spec: VmmSpec): Promise<ProcessIdentity> {
   await rm(spec.consoleLog, { force: true });
-  return qemuDriver(qemuProgram).start(spec, unaborted());
+  return vmmOf(input).driver.start(spec, unaborted());
+}
+
+function vmmOf({ vmm, qemuProgram }: TrialBootInput): NonNullable<TrialBootInput['vmm']> {
+  return vmm ?? { title: 'QEMU', driver: qemuDriver(qemuProgram) };
 }
 
 async function waitForProbeLine(consoleLog: string, vmm: ProcessIdentity): Promise<void> {

@@ -26,11 +26,18 @@ afterEach(async () => {
 function input(given: Partial<BootCheckInput> & { readonly qemuProgram: string }): BootCheckInput {
   const checks = [pass({ id: 'qemu', title: 'QEMU' }, '8.1')];
   return {
-    findings: { checks, acceleration: 'tcg', diskMethods: [], qemuProgram: given.qemuProgram },
+    findings: {
+      checks,
+      acceleration: 'tcg',
+      diskMethods: [],
+      firecrackerProgram: '/nonexistent',
+      qemuProgram: given.qemuProgram,
+    },
     kernel: async () => '/kernel',
     toolbox: async () => '/toolbox',
     modules: async () => '/modules',
     imagesDirectory: join(root, 'images'),
+    stateDirectory: root,
     scratch,
     onStage: (stage) => stages.push(stage),
     ...given,
@@ -64,7 +71,13 @@ test('a VMM that does not start is a failure with its own words', async () => {
 
 test('nothing is booted on a host that failed a check', async () => {
   const checks = [fail({ id: 'qemu', title: 'QEMU' }, 'missing')];
-  const findings = { checks, acceleration: 'tcg', diskMethods: [], qemuProgram: '/nonexistent' } as const;
+  const findings = {
+    checks,
+    acceleration: 'tcg',
+    diskMethods: [],
+    firecrackerProgram: '/nonexistent',
+    qemuProgram: '/nonexistent',
+  } as const;
   const { check } = await runTrialBoot(input({ qemuProgram: '/nonexistent', findings }));
   expect(check).toMatchObject({ status: 'skip', evidence: 'not tried: a check failed' });
   expect(stages).toEqual([]);

@@ -1,0 +1,82 @@
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { tryWays, type BootTableInput } from '../../../src/host/doctor/boot-table.ts';
+import { pass, skip, warn } from '../../../src/host/doctor/check.ts';
+import { Scratch } from '../../../src/host/doctor/scratch.ts';
+import type { TrialBoot } from '../../../src/host/doctor/trial-boot.ts';
+import { writeFakeQemu } from './fake-qemu.ts';
+
+let root: string;
+let scratch: Scratch;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'banger-test-'));
+  mkdirSync(join(root, 'temporary'));
+  scratch = new Scratch(join(root, 'temporary'));
+  for (const name of ['kernel', 'toolbox', 'modules', 'rootfs'])
+    writeFileSync(join(root, name), 'x'.repeat(512));
+});
+afterEach(async () => {
+  await scratch.remove();
+  rmSync(root, { recursive: true, force: true });
+});
+
+const first: TrialBoot = { kind: 'full', acceleration: 'tcg', phases: [], totalSeconds: 3 };
+const methods = [
+  { method: 'qcow2', works: true, detail: '' },
+  { method: 'reflink', works: false, detail: 'no reflinks' },
+  { method: 'copy', works: true, detail: '' },
+  { method: 'dm-snapshot', works: false, detail: 'needs root' },
+] as const;
+
+function input(findings: Partial<BootTableInput['findings']> = {}): BootTableInput {
+  const checks = [
+    pass({ id: 'qemu', title: 'QEMU' }, '8.1'),
+    warn({ id: 'kvm', title: 'KVM' }, 'opens, but hangs'),
+    skip({ id: 'firecracker', title: 'Firecracker' }, 'not installed'),
+  ];
+  const file = (name: string) => async () => join(root, name);
+  return {
+    findings: {
+      checks,
+      acceleration: 'tcg',
+      diskMethods: methods,
+      qemuProgram: writeFakeQemu(root, 'fails'),
+      firecrackerProgram: '/nonexistent',
+      ...findings,
+    },
+    kernel: file('kernel'),
+    toolbox: file('toolbox'),
+    modules: file('modules'),
+    rootfs: file('rootfs'),
+    imagesDirectory: join(root, 'images'),
+    stateDirectory: root,
+    scratch,
+    onStage: () => undefined,
+  };
+}
+
+test('every way is told with what came of it, or with why it was not tried', async () => {
+  const rows = await tryWays(input(), first);
+  const refused = 'QEMU ended at once: qemu: could not enable KVM';
+  expect(
+    rows.map(({ driver, acceleration, disk, network, result, reason }) =>
+      [driver, acceleration, disk, network, result, reason].join(' '),
+    ),
+  ).toEqual([
+    'qemu tcg qcow2 user works ',
+    `qemu tcg qcow2 none fails ${refused}`,
+    'qemu tcg reflink user not tried no reflinks',
+    `qemu tcg copy user fails ${refused}`,
+    'qemu tcg dm-snapshot user not tried needs root',
+    'qemu kvm qcow2 user not tried opens, but hangs',
+    'firecracker kvm copy user not tried not installed',
+  ]);
+  expect(readdirSync(await scratch.directory())).toEqual([]);
+});
+
+test('where KVM works, emulation is tried beside it', async () => {
+  const rows = await tryWays(input({ acceleration: 'kvm' }), { ...first, acceleration: 'kvm' });
+  expect(rows.map(({ acceleration, result }) => `${acceleration} ${result}`)).toContain('tcg fails');
+});
