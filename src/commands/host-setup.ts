@@ -7,7 +7,7 @@ import { parseCount, parseVmName } from './parse.ts';
 interface SetupOptions {
   readonly user?: string;
   readonly taps: number;
-  readonly network: readonly string[];
+  readonly network?: readonly string[];
   readonly dryRun?: boolean;
 }
 
@@ -19,13 +19,13 @@ export function hostSetupCommand(cli: Cli, env: Readonly<Record<string, string |
     .description('Make a bridge and taps for a user, once and as root, so that their VMs need no root')
     .option('--user <name>', 'for whom (default: who ran sudo)')
     .option('--taps <count>', 'how many VMs can be on each network', parseTaps, defaultTaps)
-    .option('--network <name>', 'make a network too whose VMs reach each other (repeatable)', collectName, [])
+    .option('--network <name>', 'make a network too whose VMs reach each other (repeatable)', collectName)
     .option('--dry-run', 'only show every file and command')
     .addHelpText(
       'after',
       '\nA systemd unit brings it back at boot. Doing it again changes what is asked for, and keeps addresses.\n\nExamples:\n  banger host setup --user "$USER" --dry-run\n  sudo banger host setup\n  sudo banger host teardown',
     )
-    .action(async ({ user, taps, network, dryRun = false }: SetupOptions) => {
+    .action(async ({ user, taps, network = [], dryRun = false }: SetupOptions) => {
       const { setupHost } = await import('../host/setup/setup-host.ts');
       const input = { env, markers: hostMarkersDirectory };
       const report = await setupHost({ user, taps, shared: network, dryRun }, input);
