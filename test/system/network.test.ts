@@ -76,6 +76,21 @@ describe.skipIf(!canMakeLab)(`VMs behind bridges${labReason}`, () => {
     ]);
   });
 
+  test('those of one network know each other by name, and those that are kept apart do not', async () => {
+    const ask = (from: string, name: string) =>
+      banger.run(['vm', 'exec', from, '--', 'ping', '-c', '1', '-W', '2', name]);
+    expect((await ask('one', 'two.vm')).stdout).toContain(`(${address.get('two')})`);
+    expect((await ask('two', 'one.vm')).code).toBe(0);
+    for (const [from, name] of [
+      ['one', 'alone.vm'],
+      ['alone', 'one.vm'],
+    ] as const)
+      expect((await ask(from, name)).code, `${name} for ${from}`).not.toBe(0);
+    // Only that: what else the host has on the same port of another address is out of reach.
+    const direct = `nc -w 2 ${gateway('one')} 10053 </dev/null 2>&1 && echo open; true`;
+    expect(await banger.guest('one', direct)).not.toContain('open');
+  });
+
   test('they reach a server beyond the host by its address, and that reaches none of them', async () => {
     const code = `require('node:http').createServer((q, s) => s.end(q.socket.remoteAddress)).listen(8000, '0.0.0.0')`;
     const server = `nohup ${process.execPath} -e "${code}" >/dev/null 2>&1 & echo $!`;

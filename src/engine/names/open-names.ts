@@ -1,11 +1,12 @@
 import type { EngineContext } from '../context.ts';
 import type { Route } from '../rpc/server.ts';
 import { NameService } from './name-service.ts';
+import { NetworkNames } from './network-names.ts';
 import type { OwnProgram } from './ssh-config.ts';
 import { SshFiles } from './ssh-files.ts';
 import { sshRoutes } from './ssh-routes.ts';
 
-/** That other programs of this host know VMs by name. */
+/** That other programs of this host, and guests of one network, know VMs by name. */
 export interface Names {
   readonly routes: readonly Route[];
   /** Where DNS is answered for; undefined when nowhere */
@@ -17,13 +18,15 @@ export interface Names {
 export function openNames(context: EngineContext, program: OwnProgram): Names {
   const files = new SshFiles(context, program);
   const service = new NameService(context);
+  const networks = new NetworkNames(context);
   void service.look();
+  void networks.look();
   return {
     routes: sshRoutes(context, files),
     place: () => service.place,
     close: async () => {
       files.close();
-      await service.close();
+      await Promise.all([service.close(), networks.close()]);
     },
   };
 }

@@ -66,22 +66,31 @@ function configureUser(vm: Vm): GuestSetup {
 
 async function configureBridged(context: EngineContext, vm: Vm): Promise<GuestSetup> {
   const { owner } = requireBridgeMeans(context);
-  const { number, subnet } = getNetwork(context.db, vm.network);
+  const { number, subnet, isShared } = getNetwork(context.db, vm.network);
   const address = vm.address ?? '';
   await applyBridges(context);
   const mac = macOf(address);
+  const gateway = gatewayOf(subnet);
+  // Its own network's first, which answers for its VMs and hands on the rest; without an engine the others do.
+  const nameServers = [...(isShared ? [gateway] : []), ...(await guestNameServers())].slice(
+    0,
+    maxNameServers,
+  );
   return {
     conf: {
       ADDRESS: `${address}/24`,
       MAC: mac,
-      GATEWAY: gatewayOf(subnet),
-      DNS: (await guestNameServers()).join(' '),
+      GATEWAY: gateway,
+      DNS: nameServers.join(' '),
       ACCESS_ADDRESS: accessCard.address,
       ACCESS_MAC: accessCard.mac,
     },
     network: { tap: { tap: tapName(owner, number, address), mac } },
   };
 }
+
+/** Resolvers look at no more (resolv.conf(5)). */
+const maxNameServers = 3;
 
 /** For a VMM without a network of its own: the guest is reached by its address. */
 function tapOnly(vm: Vm, setup: GuestSetup): GuestSetup {

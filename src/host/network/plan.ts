@@ -36,6 +36,9 @@ export interface BridgePlan {
 export const bridgePrefix = 'bgb';
 export const tapPrefix = 'bgt';
 
+/** Port of the host's address on a shared network at which its guests' questions for names, sent to port 53, arrive. */
+export const resolverPort = 10_053;
+
 export function networkOwner(key: string, uid: number): NetworkOwner {
   const digest = createHash('sha256').update(key).digest('hex');
   return { tag: digest.slice(0, 4), alias: `banger-${digest.slice(0, 16)}`, uid };

@@ -1,7 +1,9 @@
 import {
   bridgeName,
   bridgePrefix,
+  gatewayOf,
   guestCard,
+  resolverPort,
   tableName,
   tapPrefix,
   type BridgePlan,
@@ -70,13 +72,19 @@ ${sharedRules(owner, bridges)}    ct state established,related accept
     iifname "${bridge}" jump to_host
   }
 
-  # Services of the host are none of its guests' business.
+  # Services of the host are none of its guests' business, but for names within a network.
   chain to_host {
     meta nfproto ipv6 drop
     ct state established,related accept
+    ct status dnat meta l4proto { tcp, udp } th dport ${resolverPort} accept
     icmp type echo-request limit rate 20/second accept
     reject with icmpx type admin-prohibited
   }
+
+  # Listening on port 53 itself would take root, and a port that others of the host may have.
+  chain prerouting {
+    type nat hook prerouting priority dstnat; policy accept;
+${resolverRules(owner, bridges)}  }
 
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
@@ -104,6 +112,17 @@ function clear(owner: NetworkOwner): string {
 
 function elements(words: readonly string[]): string {
   return words.length === 0 ? '' : `    elements = { ${words.join(',\n                 ')} }\n`;
+}
+
+/** Guests of shared networks ask the host's address there for names. */
+function resolverRules(owner: NetworkOwner, bridges: readonly BridgePlan[]): string {
+  return bridges
+    .filter(({ isShared }) => isShared)
+    .map(
+      ({ number, subnet }) =>
+        `    iifname "${bridgeName(owner, number)}" ip daddr ${gatewayOf(subnet)} meta l4proto { tcp, udp } th dport 53 redirect to :${resolverPort}\n`,
+    )
+    .join('');
 }
 
 /** Where bridged frames pass through here (br_netfilter), those within a shared network are no traffic between networks. */

@@ -40,6 +40,13 @@ test('only within a shared network may frames go from guest to guest', () => {
   expect(text).not.toContain('iifname "bgb1a2b-1" oifname');
 });
 
+test('questions for names at the host go to our resolver, on a shared network only', () => {
+  expect(text).toContain(
+    'iifname "bgb1a2b-2" ip daddr 10.213.2.1 meta l4proto { tcp, udp } th dport 53 redirect to :10053',
+  );
+  expect(text.match(/redirect/g)).toHaveLength(1);
+});
+
 test('no rule lets anything pass that another firewall refuses: every chain of ours begins by accepting', () => {
   const hooks = [...text.matchAll(/hook \w+ priority \S+ policy (\w+)/g)].map((match) => match[1]);
   expect(new Set(hooks)).toEqual(new Set(['accept']));
