@@ -14,11 +14,15 @@ export interface Recipe {
   /** The guest's SSH host key, OpenSSH format */
   readonly hostKey: string;
   readonly clientKey: string;
+  /** Words before each program of it, such as those that enter a network namespace */
+  readonly prefix?: readonly string[];
 }
 
 export interface RawGuest {
   /** From the overlay disk being there to OpenSSH's client having run `true` */
   readonly seconds: number;
+  /** Runs a script in it by OpenSSH's client, and returns what it prints */
+  run(script: string): Promise<string>;
   end(): Promise<void>;
 }
 
@@ -69,7 +73,9 @@ export async function bootRaw(recipe: Recipe, directory: string, name: string): 
   });
   rmSync(file('console'), { force: true });
   const began = performance.now();
-  const child = spawn(argv[0]!, argv.slice(1), { stdio: 'ignore' });
+  const { prefix = [] } = recipe;
+  const [program, ...words] = [...prefix, ...argv];
+  const child = spawn(program!, words, { stdio: 'ignore' });
   const exited = new Promise((done) => child.once('exit', done));
   const end = async (): Promise<void> => {
     child.kill('SIGKILL');
@@ -77,12 +83,18 @@ export async function bootRaw(recipe: Recipe, directory: string, name: string): 
     for (const what of ['disk', 'qmp', 'initrd', 'console', 'known']) rmSync(file(what), { force: true });
   };
   try {
-    const target = { port, known: file('known'), key: recipe.clientKey };
-    while (!(isReady(file('console')) && (await answersSsh(target)))) {
+    const run = (script: string): Promise<string> =>
+      runBySsh({ port, known: file('known'), key: recipe.clientKey, prefix }, script);
+    const answers = (): Promise<boolean> =>
+      run('true').then(
+        () => true,
+        () => false,
+      );
+    while (!(isReady(file('console')) && (await answers()))) {
       if (performance.now() - began > readyTimeoutMs) throw new Error('the raw guest did not answer');
       await sleep(10);
     }
-    return { seconds: (performance.now() - began) / 1000, end };
+    return { seconds: (performance.now() - began) / 1000, run, end };
   } catch (error) {
     await end();
     throw error;
@@ -94,13 +106,19 @@ function isReady(consoleLog: string): boolean {
   return existsSync(consoleLog) && readFileSync(consoleLog, 'latin1').includes('banger-ready');
 }
 
-async function answersSsh(target: { port: number; known: string; key: string }): Promise<boolean> {
+interface SshTarget {
+  readonly port: number;
+  readonly known: string;
+  readonly key: string;
+  readonly prefix: readonly string[];
+}
+
+function runBySsh(target: SshTarget, script: string): Promise<string> {
   const options = [`UserKnownHostsFile=${target.known}`, 'StrictHostKeyChecking=yes', 'BatchMode=yes'];
   const words = [...options.flatMap((option) => ['-o', option]), '-F', 'none', '-i', target.key];
-  return runAsync('ssh', [...words, '-p', String(target.port), 'root@127.0.0.1', 'true']).then(
-    () => true,
-    () => false,
-  );
+  const place = ['-p', String(target.port), 'root@127.0.0.1'];
+  const [program, ...rest] = [...target.prefix, 'ssh', ...words, ...place, script];
+  return runAsync(program!, rest);
 }
 
 function qemuCommandLine(id: string): string[] {
