@@ -18,6 +18,7 @@ export default defineConfig({
           // One less is the default, and much of the time is spent waiting for programs.
           maxWorkers: '100%',
           hookTimeout: 60_000,
+          expect: { poll: { timeout: 30_000 } },
         },
       },
       {

@@ -22,7 +22,7 @@ afterEach(() => {
 });
 
 const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
-const isCut = () => vi.waitFor(() => expect(statSync(path).size).toBe(0));
+const isCut = () => vi.waitFor(() => expect(statSync(path).size).toBe(0), 30_000);
 
 test('a log that is too long already is cut at once, and again whenever it has grown too long', async () => {
   writeFileSync(path, 'x'.repeat(11));
@@ -45,7 +45,7 @@ test('a log that nobody writes to has no timer', async () => {
   expect(timers()).toBe(before);
   expect(set).not.toHaveBeenCalled();
   appendFileSync(path, '!');
-  await vi.waitFor(() => expect(set.mock.calls.some(([, ms]) => ms === 60_000)).toBe(true));
+  await vi.waitFor(() => expect(set.mock.calls.some(([, ms]) => ms === 60_000)).toBe(true), 30_000);
   set.mockRestore();
   slow.close();
 });
@@ -59,7 +59,7 @@ test('a log that was dropped is left alone', async () => {
   keeper.keep(other);
   appendFileSync(path, 'x'.repeat(11));
   appendFileSync(other, 'x'.repeat(11));
-  await vi.waitFor(() => expect(statSync(other).size).toBe(0));
+  await vi.waitFor(() => expect(statSync(other).size).toBe(0), 30_000);
   expect(statSync(path).size).toBe(11);
 });
 

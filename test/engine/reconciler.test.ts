@@ -78,7 +78,7 @@ test('a VM whose VMM died meanwhile is stopped, and says so', async () => {
   await killProcess(engine.vmms.get(vm.id)!);
   const next = nextEngine();
   // The engine that made it has noticed too, by then; what counts is what the next one makes of "running".
-  await vi.waitFor(() => expect(getVm(next.db, vm.id).state).toBe('stopped'));
+  await vi.waitFor(() => expect(getVm(next.db, vm.id).state).toBe('stopped'), 30_000);
   setState('running');
   await reconcile(next);
   expect(getVm(next.db, vm.id)).toMatchObject({

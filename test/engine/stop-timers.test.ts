@@ -51,7 +51,7 @@ test('a VM in which a program runs is in use, until it has ended', async () => {
 
 test('the end of a time to live outlives the engine, and the clock on the wall does not move it', async () => {
   const vm = await create({ ttlMs: 3_600_000 });
-  await vi.waitFor(() => expect(engine.context.handles.get(vm.id)?.expiresAtMs).toBeDefined());
+  await vi.waitFor(() => expect(engine.context.handles.get(vm.id)?.expiresAtMs).toBeDefined(), 30_000);
   const { expiresAtMs } = engine.context.handles.get(vm.id)!;
   vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 86_400_000 });
   const handles = new HandleCache((id) => vmPaths(engine.context.layout, id).handles);
@@ -67,7 +67,7 @@ test('the end of a time to live outlives the engine, and the clock on the wall d
 
 test('a new time to live counts from now, and none stops nothing', async () => {
   const vm = await create({ ttlMs: 3_600_000 });
-  await vi.waitFor(() => expect(engine.context.handles.get(vm.id)?.expiresAtMs).toBeDefined());
+  await vi.waitFor(() => expect(engine.context.handles.get(vm.id)?.expiresAtMs).toBeDefined(), 30_000);
   await engine.context.stopTimers.change(changeVm(engine.context.db, vm.id, { ttlMs: null }), true);
   expect(engine.context.handles.get(vm.id)!.expiresAtMs).toBeUndefined();
   await engine.context.stopTimers.change(changeVm(engine.context.db, vm.id, { ttlMs: 30 }), true);

@@ -50,7 +50,7 @@ async function readAll(request: Partial<Request>): Promise<string> {
   return reading.text();
 }
 
-const isCut = () => vi.waitFor(() => expect(statSync(path).size).toBe(0));
+const isCut = () => vi.waitFor(() => expect(statSync(path).size).toBe(0), 30_000);
 
 test('all of a log, or its last lines', async () => {
   expect(await readAll({})).toBe('one\ntwo\nthree\n');
@@ -63,12 +63,12 @@ test('a follower loses nothing over cuts, and ends when the VM stops', async () 
   keepVmLogs(context);
   const reading = read({ follow: true, tail: 1 });
   let expected = 'three\n';
-  await vi.waitFor(() => expect(reading.text()).toBe(expected));
+  await vi.waitFor(() => expect(reading.text()).toBe(expected), 30_000);
   for (let round = 0; round < 5; round++) {
     const lines = `${round} ${'x'.repeat(100)}\n`.repeat(20);
     appendFileSync(path, lines.slice(0, limit));
     expected += lines.slice(0, limit);
-    await vi.waitFor(() => expect(reading.text()).toBe(expected));
+    await vi.waitFor(() => expect(reading.text()).toBe(expected), 30_000);
     appendFileSync(path, lines.slice(limit));
     expected += lines.slice(limit);
     await isCut();
@@ -90,7 +90,7 @@ test('a log of a VM that starts again is kept from then on, and one of a VM that
 test('following a VM that does not run ends at once; a follower can be called off', async () => {
   const enough = new AbortController();
   const reading = read({ follow: true }, enough.signal);
-  await vi.waitFor(() => expect(reading.text()).not.toBe(''));
+  await vi.waitFor(() => expect(reading.text()).not.toBe(''), 30_000);
   enough.abort();
   await expect(reading.done).rejects.toThrow();
   await stopVm(context, { id: vm.id, timeoutMs: 50 }, fakeOperation().operation);

@@ -86,7 +86,7 @@ test.each([
 ] as const)('a guest that QEMU stops at a write (%s) is paused, and says why', async (activity, why) => {
   machine.activity = activity;
   for (const listener of machine.listeners) listener();
-  await vi.waitFor(() => expect(state()).toBe('paused'));
+  await vi.waitFor(() => expect(state()).toBe('paused'), 30_000);
   expect(getVm(engine.context.db, vm.id).lastError).toContain(why);
   await resume();
   expect(getVm(engine.context.db, vm.id).lastError).toBeUndefined();

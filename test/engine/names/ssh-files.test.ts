@@ -50,11 +50,11 @@ test('the configuration follows VMs that come, go and are renamed, from when it 
   expect(statSync(engine.context.layout.sshConfig).mode & 0o777).toBe(0o600);
   expect(config()).toContain('\nHost web.vm\n');
   const db = add('db');
-  await vi.waitFor(() => expect(config()).toMatch(/\nHost db.vm\nHost web.vm\n/));
+  await vi.waitFor(() => expect(config()).toMatch(/\nHost db.vm\nHost web.vm\n/), 30_000);
   changeVm(engine.context.db, db.id, { name: 'data' });
-  await vi.waitFor(() => expect(config()).toContain('\nHost data.vm\n'));
+  await vi.waitFor(() => expect(config()).toContain('\nHost data.vm\n'), 30_000);
   deleteVmRow(engine.context.db, db.id);
-  await vi.waitFor(() => expect(config()).not.toContain('data.vm'));
+  await vi.waitFor(() => expect(config()).not.toContain('data.vm'), 30_000);
   await files.forget();
   add('later');
   await files.writeKnownHosts();
@@ -65,7 +65,7 @@ test('the next engine writes it anew, with where its own program is', async () =
   await files.keep();
   writeFileSync(engine.context.layout.sshConfig, 'of another build\n');
   const next = new SshFiles(engine.context, { ...program, argv: ['/opt/banger'] });
-  await vi.waitFor(() => expect(config()).toContain("/opt/banger ssh-proxy '%h'"));
+  await vi.waitFor(() => expect(config()).toContain("/opt/banger ssh-proxy '%h'"), 30_000);
   next.close();
 });
 

@@ -84,7 +84,7 @@ test('a busy engine of another build is reported, and hung up on', async () => {
     message: 'The engine is of another version (0.9.0) and busy',
   });
   // An open connection would keep the command from ending.
-  await vi.waitFor(() => expect(connections).toBe(0));
+  await vi.waitFor(() => expect(connections).toBe(0), 30_000);
 });
 
 test('an engine that leaves is replaced', async () => {

@@ -149,7 +149,7 @@ test('an answer of megabytes is whole, though the engine ends at once', async ()
   const server = await engine('x'.repeat(8 * 1024 * 1024));
   const client = await RpcClient.dial(socketPath, build);
   const call = client.call(ask, {});
-  await vi.waitFor(() => expect(begun).toHaveLength(1));
+  await vi.waitFor(() => expect(begun).toHaveLength(1), 30_000);
   server.close();
   await server.hangUp();
   expect((await call).engine).toHaveLength(8 * 1024 * 1024);

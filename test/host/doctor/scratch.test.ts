@@ -55,7 +55,7 @@ test.each(['exit', 'SIGTERM', 'SIGHUP'])(
     expect(readdirSync(root)).toEqual(['program.ts']);
     const left = () => findProcessesByArguments(['-name', 'banger-probe']).filter((pid) => isIn(pid, root));
     // A killed process is still seen while the kernel takes it apart.
-    await vi.waitFor(() => expect(left()).toEqual([]));
+    await vi.waitFor(() => expect(left()).toEqual([]), 30_000);
   },
 );
 
