@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { BangerError } from '../../errors.ts';
 import { QmpClient } from '../qmp.ts';
+import { noNetworkError } from './vmm-process.ts';
 import type { FoundReach, GuestActivity, GuestEnd, PortForward, VmmControl } from './driver.ts';
 
 /** How the root disk and the network are named on QEMU's command line, for commands to name them. */
@@ -22,6 +23,7 @@ export async function openQemuControl(socket: string): Promise<VmmControl> {
   });
   const monitor = async (line: string): Promise<string> =>
     String(await qmp.execute('human-monitor-command', { 'command-line': line })).trim();
+  const hasNetwork = async (): Promise<boolean> => parseReach(await monitor('info network')) !== undefined;
   return {
     pressPowerButton: async () => void (await qmp.execute('system_powerdown')),
     pause: async () => void (await qmp.execute('stop')),
@@ -38,6 +40,7 @@ export async function openQemuControl(socket: string): Promise<VmmControl> {
       // It says nothing when all went well.
       const words = await monitor(`hostfwd_add ${userNetwork} ${forwardRule(port)}`);
       if (words === '') return;
+      if (!(await hasNetwork())) throw noNetworkError(port);
       await requireRights(port);
       throw new BangerError(
         'busy',
@@ -49,11 +52,17 @@ export async function openQemuControl(socket: string): Promise<VmmControl> {
       const words = await monitor(
         `hostfwd_remove ${userNetwork} ${port.protocol}:${port.bind}:${port.hostPort}`,
       );
-      if (/ (?:removed|not found)$/.test(words)) return;
+      if (/ (?:removed|not found)$/.test(words) || !(await hasNetwork())) return;
       throw new BangerError('command_failed', `QEMU does not give up port ${port.hostPort}: ${words}`);
     },
     reach: async () => parseReach(await monitor('info network')),
     setReach: async (reach) => {
+      if (!(await hasNetwork())) {
+        throw new BangerError(
+          'host_unsupported',
+          'This VM has no network of QEMU whose reach could be changed',
+        );
+      }
       const forwards = parseForwardTable(await monitor('info usernet'));
       for (const port of forwards) await requireRights(port);
       for (const id of [hubPort, userNetwork]) await qmp.execute('netdev_del', { id });

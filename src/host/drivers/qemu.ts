@@ -1,4 +1,4 @@
-import { readFile, rm } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../errors.ts';
 import { exec } from '../exec.ts';
@@ -132,6 +132,8 @@ async function startQemu(
 ): Promise<ProcessIdentity> {
   await keepPrevious(spec.consoleLog);
   await keepPrevious(spec.vmmLog);
+  // QEMU would make it for everybody to read.
+  await writeFile(spec.consoleLog, '', { mode: 0o600 });
   await rm(spec.controlSocket, { force: true });
   if (signal.aborted) throw abortError(signal);
 

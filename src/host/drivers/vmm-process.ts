@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { BangerError, errnoOf } from '../../errors.ts';
 import { cutOffPath } from '../bounded-log.ts';
+import type { PortForward } from './driver.ts';
 
 /** How a VMM is named on its own command line: by this it is known to be ours, and whose. */
 export function processName(id: string): string {
@@ -43,5 +44,13 @@ export function memoryError(memoryMib: number, words: string): BangerError {
     'host_unsupported',
     `The host cannot give the guest ${memoryMib} MiB of memory: ${words}`,
     { hint: 'Ask for less: banger vm create --memory 512M …' },
+  );
+}
+
+/** A port for a VM whose VMM has no network that could lead it in. */
+export function noNetworkError({ hostPort, protocol }: PortForward): BangerError {
+  return new BangerError(
+    'host_unsupported',
+    `Port ${hostPort}/${protocol} cannot be published: this VM has no network that forwards ports`,
   );
 }

@@ -6,7 +6,7 @@ import { giveUpAfter } from '../../patience.ts';
 const maxAnswerBytes = 1024 * 1024;
 const defaultTimeoutMs = 10_000;
 /** How an error begins that means that Firecracker is gone. */
-export const endedWords = 'Firecracker ended while it was asked';
+export const endedWords = 'Firecracker has ended, and does not answer';
 
 /** One change of a VM, as Firecracker's API takes it. */
 export interface ApiRequest {
@@ -27,7 +27,8 @@ export interface InstanceInfo {
  * (https://github.com/firecracker-microvm/firecracker/blob/main/src/firecracker/swagger/firecracker.yaml).
  *
  * A request that is refused throws `command_failed` with Firecracker's own words, one that is not answered in time
- * `timeout`. Errors of the socket itself pass as they are.
+ * `timeout`, and one to a Firecracker that has ended or does not listen yet `command_failed` with what the socket said
+ * as its cause.
  */
 export class FirecrackerApi {
   readonly #socket: string;
@@ -113,12 +114,11 @@ function refusal(what: string, status: number, text: string): BangerError {
   return new BangerError('command_failed', `Firecracker refuses ${what}: ${reason}`);
 }
 
-/** A Firecracker that ends while it is asked; before that, the socket's own error says more. */
+/** A Firecracker that ends while it is asked, or is not there. */
 function explainSocketError(error: Error, method: string, path: string): Error {
-  if (errnoOf(error) !== 'ECONNRESET' && errnoOf(error) !== 'EPIPE') return error;
-  return new BangerError('command_failed', `${endedWords} ${method} ${path}`, {
-    cause: error,
-  });
+  const errno = errnoOf(error);
+  if (errno !== 'ECONNRESET' && errno !== 'EPIPE' && !isNobodyThere(error)) return error;
+  return new BangerError('command_failed', `${endedWords} ${method} ${path}`, { cause: error });
 }
 
 function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
@@ -132,8 +132,8 @@ function parseObject(text: string): Readonly<Record<string, unknown>> | undefine
   }
 }
 
-/** True when nobody listens on a socket, or not yet. */
+/** True for an error that comes of nobody listening on a socket, or not yet. */
 export function isNobodyThere(error: unknown): boolean {
-  const errno = errnoOf(error);
+  const errno = errnoOf(error instanceof BangerError ? error.cause : error);
   return errno === 'ENOENT' || errno === 'ECONNREFUSED';
 }

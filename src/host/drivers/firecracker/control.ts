@@ -6,6 +6,7 @@ import { BoundedLog } from '../../bounded-log.ts';
 import { killProcess } from '../../process.ts';
 import { watchOnce } from '../../watch-file.ts';
 import type { GuestActivity, GuestEnd, RunningVmm, VmmControl } from '../driver.ts';
+import { noNetworkError } from '../vmm-process.ts';
 import { FirecrackerApi, type InstanceInfo } from './api.ts';
 import { networkSocket } from './namespace.ts';
 import { addForward, listForwards, removeForward } from './rootless-network.ts';
@@ -56,10 +57,7 @@ export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: 
     forwards: async () => (hasNetwork() ? (await listForwards(network)).map(({ port }) => port) : []),
     addForward: async (port) => {
       if (hasNetwork()) return addForward(network, port);
-      throw new BangerError(
-        'host_unsupported',
-        `Port ${port.hostPort}/${port.protocol} cannot be published: this VM has no network that forwards ports`,
-      );
+      throw noNetworkError(port);
     },
     removeForward: async (port) => {
       if (hasNetwork()) await removeForward(network, port);

@@ -159,7 +159,7 @@ export async function removeForward(socket: string, port: PortForward): Promise<
   }
 }
 
-/** One question per connection. Errors of the socket itself pass as they are. */
+/** One question per connection. One that has ended, or does not listen yet, throws `command_failed`. */
 async function ask(socket: string, execute: string, args?: object): Promise<unknown> {
   const connection = connect(socket);
   const takeBack = giveUpAfter(answerTimeoutMs, () =>
@@ -175,6 +175,11 @@ async function ask(socket: string, execute: string, args?: object): Promise<unkn
     const answer = parseAnswer(text);
     if (answer.error) throw new BangerError('command_failed', `slirp4netns: ${answer.error.desc ?? execute}`);
     return answer.return ?? answer;
+  } catch (error) {
+    if (!isNobodyThere(error)) throw error;
+    throw new BangerError('command_failed', 'slirp4netns, the network of the VM, has ended', {
+      cause: error,
+    });
   } finally {
     takeBack();
     connection.destroy();
