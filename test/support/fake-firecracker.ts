@@ -9,6 +9,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { join } from 'node:path';
 import { validatorOf, type Validate } from './firecracker-schemas.ts';
 import type { FakeScript, Misdeed } from './firecracker-program.ts';
+import { StandInGuest } from './parity/guest.ts';
 
 type Body = Readonly<Record<string, unknown>>;
 type State = 'Not started' | 'Running' | 'Paused';
@@ -32,6 +33,10 @@ const validate: Validate = existsSync(specification)
 let state: State = 'Not started';
 let hasKernel = false;
 let hasBootSource = false;
+let memoryMib = 0;
+let bootWords = '';
+/** Only where the kernel's words ask for the guest of the list of drivers */
+let guest: StandInGuest | undefined;
 let hasMetrics = false;
 const drives = new Map<string, Body>();
 
@@ -52,7 +57,6 @@ function main(): void {
       `RunWithApiError error: Failed to open the API socket at: ${socket}. Check that it is not already used.`,
     );
   log(`Running Firecracker v${script().version}`);
-  if (script().diesAtStart !== undefined) return end(1, script().diesAtStart!);
   process.on('SIGUSR2', () => guestEnds('reset'));
   createServer((request, response) => void answer(request, response)).listen(socket, () =>
     log('Listening on API socket.'),
@@ -129,7 +133,8 @@ function configure(resource: string, name: string, body: Body): string | undefin
           return `Boot source error: The ${key === 'initrd_path' ? 'initrd' : 'kernel'} file cannot be opened: No such file or directory (os error 2)`;
       }
       hasKernel = true;
-      hasBootSource = String(body['boot_args']).includes('console=');
+      bootWords = String(body['boot_args']);
+      hasBootSource = bootWords.includes('console=');
       return undefined;
     case 'drives': {
       const file = String(body['path_on_host']);
@@ -143,6 +148,9 @@ function configure(resource: string, name: string, body: Body): string | undefin
       drives.set(name, body);
       return undefined;
     }
+    case 'machine-config':
+      memoryMib = Number(body['mem_size_mib']);
+      return undefined;
     case 'metrics':
       if (hasMetrics)
         return 'Metrics error: Cannot initialize the metrics system due to bad user input: Reinitialization of metrics not allowed.';
@@ -156,6 +164,7 @@ function configure(resource: string, name: string, body: Body): string | undefin
 function change(resource: string, name: string, body: Body): string | undefined {
   if (resource === 'vm') {
     state = body['state'] === 'Paused' ? 'Paused' : 'Running';
+    if (guest) guest.stands = state === 'Paused';
     return undefined;
   }
   if (resource === 'drives') {
@@ -165,6 +174,7 @@ function change(resource: string, name: string, body: Body): string | undefined 
     if (size === undefined)
       return 'Drive config error: Unable to patch the block device: No such file or directory (os error 2)';
     appendFileSync(join(directory, 'sizes'), `${size}\n`);
+    guest?.diskHasChanged();
     return undefined;
   }
   return resource === 'machine-config' ? notAfter : undefined;
@@ -180,9 +190,18 @@ function actOn(action: string): string | undefined {
   if (!hasKernel) return 'Start microvm error: Cannot start microvm without kernel configuration.';
   const refusal = script().refusesStart;
   if (refusal !== undefined) return refusal;
+  // No process has so many addresses.
+  if (memoryMib >= 2 ** 27)
+    return 'Start microvm error: Cannot create mmap region: Cannot allocate memory (os error 12)';
   state = 'Running';
   const { console } = script();
   if (console !== undefined && hasBootSource) writeSync(1, console);
+  if (hasBootSource && bootWords.includes('rdinit=/parity')) {
+    guest = new StandInGuest(bootWords, String(drives.get('root')?.['path_on_host']), {
+      print: (text) => void writeSync(1, text),
+      reset: () => guestEnds('reset'),
+    });
+  }
   return undefined;
 }
 

@@ -19,8 +19,6 @@ export interface FakeScript {
   readonly misdeeds: readonly Misdeed[];
   /** What the guest prints when it starts */
   readonly console?: string;
-  /** Words with which it ends before it listens */
-  readonly diesAtStart?: string;
   /** Why it does not start its guest */
   readonly refusesStart?: string;
 }

@@ -1,18 +1,18 @@
-import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import type { RunningVmm, VmmControl } from '../../../src/host/drivers/driver.ts';
 import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
 import type { FirecrackerSpec } from '../../../src/host/drivers/firecracker/machine.ts';
-import { isAlive, killProcess, waitForExit, type ProcessIdentity } from '../../../src/host/process.ts';
+import { isAlive, killProcess, type ProcessIdentity } from '../../../src/host/process.ts';
 import {
   makeFakeFirecracker,
   noSpecification,
   type FakeFirecracker,
 } from '../../support/firecracker-program.ts';
 
+/** What it has beyond, or otherwise than, every driver: that is in parity.test.ts. */
 const id = 'f'.repeat(32);
 /** For answers that never come; else as long as users wait. */
 let answerMs: number | undefined;
@@ -120,24 +120,6 @@ describe('a start', () => {
     expect(bodyOf('/metrics')).toEqual({ metrics_path: join(root, 'metrics') });
   });
 
-  test("puts the guest's console where it can be cut, and keeps the one before", async () => {
-    fake.behave({ console: 'hello\n' });
-    const vmm = await start();
-    expect(readFileSync(spec.consoleLog, 'utf8')).toBe('hello\n');
-    expect(statSync(spec.consoleLog).mode & 0o777).toBe(0o600);
-    await killProcess(vmm.process);
-    fake.behave({ console: 'again\n' });
-    await start();
-    expect(readFileSync(`${spec.consoleLog}.before`, 'utf8')).toBe('hello\n');
-    expect(readFileSync(spec.consoleLog, 'utf8')).toBe('again\n');
-  });
-
-  test('gets over a socket that a Firecracker which was killed has left', async () => {
-    await killProcess((await start()).process);
-    expect(statSync(spec.controlSocket).isSocket()).toBe(true);
-    expect(isAlive((await start()).process)).toBe(true);
-  });
-
   test('that is cancelled leaves nothing that runs', async () => {
     const cancelled = new AbortController();
     fake.behave({ misdeeds: [{ method: 'PUT', path: '/entropy', does: 'stalls' }] });
@@ -150,16 +132,6 @@ describe('a start', () => {
 });
 
 describe('a start is refused, and nothing is left,', () => {
-  test('without KVM', async () => {
-    expect(await refused({ acceleration: 'tcg' })).toMatchObject({ code: 'host_unsupported' });
-  });
-
-  test('for more CPUs than Firecracker has', async () => {
-    expect(await refused({ cpus: 33 })).toMatchObject({
-      message: 'Firecracker gives a VM 32 CPUs at most, not 33',
-    });
-  });
-
   test('when the address of a socket would be too long, its ports included', async () => {
     const long = (bytes: number) => join(root, 's'.repeat(bytes - root.length - 1));
     expect(await refused({ controlSocket: long(108) })).toMatchObject({ code: 'host_unsupported' });
@@ -167,11 +139,6 @@ describe('a start is refused, and nothing is left,', () => {
       message: `The path of a socket may have 107 bytes, and "${long(97)}" needs 108`,
     });
     await start({ vsock: { cid: 3, socket: long(96) } });
-  });
-
-  test('when the program is not there', async () => {
-    const missing = firecrackerDriver(join(root, 'nowhere')).start(spec, new AbortController().signal);
-    await expect(missing).rejects.toMatchObject({ code: 'host_unsupported' });
   });
 
   test('by a release that is too old', async () => {
@@ -191,39 +158,13 @@ describe('a start is refused, and nothing is left,', () => {
     await start();
   });
 
-  test("with Firecracker's own words when it refuses a request", async () => {
-    rmSync(spec.kernel);
-    expect(await refused()).toMatchObject({
-      code: 'command_failed',
-      message:
-        'Firecracker refuses PUT /boot-source: Boot source error: The kernel file cannot be opened: No such file or directory (os error 2)',
-    });
-  });
-
-  test('with what to do when it may not use KVM, and when the host has no memory', async () => {
+  test('with what to do when it may not use KVM', async () => {
     const kvm =
       'Start microvm error: Cannot create KVM object: Error creating KVM object: Permission denied (os error 13)';
     fake.behave({ refusesStart: kvm });
     expect(await refused()).toMatchObject({
       code: 'host_unsupported',
       hint: 'See how to get at KVM with: banger doctor',
-    });
-    fake.behave({
-      refusesStart: 'Start microvm error: Cannot create mmap: Cannot allocate memory (os error 12)',
-    });
-    expect(await refused()).toMatchObject({
-      code: 'host_unsupported',
-      message: expect.stringContaining('cannot give the guest 512 MiB') as unknown,
-    });
-  });
-
-  test('with the last words of a Firecracker that ends before it listens', async () => {
-    fake.behave({ diesAtStart: 'Seccomp error: Cannot load filters' });
-    expect(await refused()).toMatchObject({
-      message: expect.stringContaining('Firecracker ended at once: ') as unknown,
-    });
-    expect(await refused()).toMatchObject({
-      message: expect.stringMatching(/Seccomp error: Cannot load filters$/) as unknown,
     });
   });
 
@@ -253,50 +194,10 @@ describe('a start is refused, and nothing is left,', () => {
 });
 
 describe('one that runs', () => {
-  test('is found again by its id, with pid and start time', async () => {
-    const { process } = await start();
-    expect(driver().find(id)).toEqual({
-      driver: 'firecracker',
-      process,
-      forwards: [],
-      acceleration: 'kvm',
-    });
-    expect(driver().find('e'.repeat(32))).toBeUndefined();
-  });
-
-  test('is not taken for one by a process that was given the same words elsewhere', () => {
-    const words = ['--id', `banger-${id}`, '--api-sock', '/x'];
-    const other = spawn('sh', ['-c', 'sleep 60', 'sh', 'x', ...words], { stdio: 'ignore' });
-    onTestFinished(() => void other.kill('SIGKILL'));
-    expect(driver().find(id)).toBeUndefined();
-  });
-
-  test('is paused and resumed, as often as asked', async () => {
-    const control = await open(await start());
-    const told: string[] = [];
-    control.onActivity(() => told.push('changed'));
-    expect(await control.activity()).toBe('running');
-    await control.pause();
-    await control.pause();
-    expect(await control.activity()).toBe('paused');
-    await control.resume();
-    await control.resume();
-    expect(await control.activity()).toBe('running');
-    expect(told).toHaveLength(2);
-  });
-
   test('is not taken for paused because it says so', async () => {
     const control = await open(await start());
     fake.behave({ misdeeds: [{ method: 'PATCH', path: '/vm', does: 'lies' }] });
     await expect(control.pause()).rejects.toMatchObject({ code: 'command_failed' });
-  });
-
-  test('that does not answer keeps nobody waiting for longer than asked', async () => {
-    const control = await open(await start());
-    fake.behave({ misdeeds: [{ method: 'GET', path: '/', does: 'stalls' }] });
-    await expect(control.activity(50)).rejects.toMatchObject({ code: 'timeout' });
-    fake.behave({ misdeeds: [] });
-    expect(await control.activity()).toBe('running');
   });
 
   test('has its disk made larger, and is told to look at it', async () => {
@@ -314,39 +215,9 @@ describe('one that runs', () => {
     await killProcess(vmm.process);
     expect(await Promise.all(controls.map(({ closed }) => closed))).toEqual([undefined, undefined]);
   });
-
-  test('refuses to publish ports, of which it has none', async () => {
-    const control = await open(await start());
-    expect(await control.forwards()).toEqual([]);
-    const port = { protocol: 'tcp', bind: '127.0.0.1', hostPort: 80, guestPort: 80 } as const;
-    await expect(control.addForward(port)).rejects.toMatchObject({ code: 'host_unsupported' });
-    await control.removeForward(port);
-  });
 });
 
 describe('how a guest ended', () => {
-  test('is a reset when it was asked to by Ctrl-Alt-Del', async () => {
-    const vmm = await start();
-    const control = await open(vmm);
-    await control.pressPowerButton();
-    expect(await control.closed).toBe('reset');
-    expect(await waitForExit(vmm.process, 10_000)).toBe(true);
-  });
-
-  test('is a power-off when it has halted, which Firecracker itself would never notice', async () => {
-    const vmm = await start();
-    const control = await open(vmm);
-    writeFileSync(
-      spec.consoleLog,
-      '[   12.345678] reboot: Power off not available: System halted instead\n',
-      {
-        flag: 'a',
-      },
-    );
-    expect(await control.closed).toBe('power-off');
-    expect(await waitForExit(vmm.process, 10_000)).toBe(true);
-  });
-
   test('is seen also by who comes later', async () => {
     fake.behave({ console: '[    3.100000] reboot: System halted\n' });
     expect(await (await open(await start())).closed).toBe('power-off');

@@ -58,10 +58,6 @@ test('the disk is written back through the host cache, never carelessly', () => 
   expect(valueOf(qemuArguments(spec), '-drive')).toContain('cache=writeback');
 });
 
-test('the VM is named on the command line, so that a lost VMM can be found', () => {
-  expect(valueOf(qemuArguments(spec), '-name')).toBe('banger-abc');
-});
-
 test('an emulated machine has none of the devices of a PC that no guest of ours uses', () => {
   expect(valueOf(qemuArguments(spec), '-M')).toBe(
     'q35,dump-guest-core=off,sata=off,smbus=off,vmport=off,usb=off,graphics=off,i8042=off',

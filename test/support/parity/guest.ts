@@ -1,0 +1,135 @@
+import { appendFile, chmod, copyFile, readFile } from 'node:fs/promises';
+import { closeSync, openSync, readSync, statSync, writeSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { directoryAssets } from '../../../src/host/assets.ts';
+import { cpioArchive } from '../../../src/host/cpio.ts';
+
+/**
+ * The guest of the list that every driver is held to (list.ts): our kernel and initrd with a program of its own as
+ * init, which does what its disk and its kernel's words say, and prints what it sees. Nothing can be sent to it.
+ *
+ * `goes-on` ticks until its disk has grown twice, and powers off; `waits` does nothing and needs no disk; the others end at
+ * once in their own way.
+ */
+export type GuestTask = 'goes-on' | 'waits' | 'reset' | 'panic';
+
+export const diskBytes = 64 * 1024 ** 2;
+/** What the guest fills, and then discards. */
+export const discardedBytes = 8 * 1024 ** 2;
+
+export function guestWords(task: GuestTask): string[] {
+  return ['rdinit=/parity', `parity=${task}`];
+}
+
+const program = `#!/run/banger/bin/busybox sh
+/run/banger/bin/busybox mount -t proc proc /proc
+read -r words </proc/cmdline
+task=\${words##*parity=}
+task=\${task%% *}
+mkdir -p /sys
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+while read -r when files; do
+  case $when in
+    base | pci | mmio | disk) for file in $files; do insmod "/run/banger/modules/$file"; done ;;
+  esac
+done </run/banger/modules/order
+
+if [ -e /dev/vda ]; then
+  echo "parity-disk $(head -c 32 /dev/vda | tr -d '\\0')"
+  echo "left by $task" | dd of=/dev/vda bs=512 conv=notrunc,fsync 2>/dev/null
+fi
+case $task in
+  waits) echo parity-waits; while :; do sleep 10; done ;;
+  reset) reboot -f ;;
+  panic) exit 1 ;;
+esac
+dd if=/dev/urandom of=/dev/vda bs=1M seek=8 count=8 conv=notrunc,fsync 2>/dev/null
+blkdiscard -o 8388608 -l ${discardedBytes} /dev/vda 2>/dev/null
+echo parity-ready
+
+read -r size </sys/block/vda/size
+grown=0
+ticks=0
+while :; do
+  read -r now </sys/block/vda/size
+  if [ "$now" != "$size" ]; then
+    size=$now
+    grown=$((grown + 1))
+    echo "parity-size $((now * 512))"
+    [ "$grown" -lt 2 ] || poweroff -f
+  fi
+  ticks=$((ticks + 1))
+  echo "parity-tick $ticks"
+  sleep 0.1
+done
+`;
+
+/** Kernel and initrd of the real guest, made in a directory. Needs what the build leaves in dist/assets. */
+export async function makeGuest(directory: string): Promise<{ kernel: string; initrd: string }> {
+  const assets = directoryAssets(resolve('dist/assets'), join(directory, 'assets'));
+  const initrd = join(directory, 'initrd');
+  await copyFile(await assets.file('toolbox.cpio.zst'), initrd);
+  await chmod(initrd, 0o600);
+  await appendFile(initrd, await readFile(await assets.file('modules.cpio')));
+  await appendFile(initrd, cpioArchive([{ path: '/parity', content: program, mode: 0o755 }]));
+  return { kernel: await assets.file('vmlinux.zst'), initrd };
+}
+
+/** What stands in for that guest in a VMM that has none: prints what it would, and ends as it would. */
+export class StandInGuest {
+  readonly #disk: string;
+  readonly #print: (text: string) => void;
+  #grown = 0;
+  #ticks = 0;
+  #stands = false;
+
+  constructor(
+    words: string,
+    disk: string,
+    { print, reset }: { readonly print: (text: string) => void; readonly reset: () => void },
+  ) {
+    this.#disk = disk;
+    this.#print = print;
+    const task = /parity=(\S+)/.exec(words)?.[1] ?? '';
+    if (task === 'waits') {
+      print('parity-waits\n');
+      return;
+    }
+    this.#useDisk(task);
+    if (task === 'panic') print('[    1.000000] Kernel panic - not syncing: Attempted to kill init!\n');
+    if (task !== 'goes-on') {
+      setTimeout(reset, 100);
+      return;
+    }
+    print('parity-ready\n');
+    setInterval(() => {
+      if (!this.#stands) print(`parity-tick ${++this.#ticks}\n`);
+    }, 100);
+  }
+
+  set stands(value: boolean) {
+    this.#stands = value;
+  }
+
+  diskHasChanged(): void {
+    this.#print(`parity-size ${statSync(this.#disk).size}\n`);
+    if (++this.#grown < 2) return;
+    this.#stands = true;
+    this.#print('[    9.000000] reboot: Power off not available: System halted instead\n');
+  }
+
+  #useDisk(task: string): void {
+    const disk = openSync(this.#disk, 'r+');
+    try {
+      const sector = Buffer.alloc(512);
+      readSync(disk, sector, 0, sector.length, 0);
+      this.#print(`parity-disk ${sector.toString('latin1').replaceAll('\0', '').split('\n')[0]}\n`);
+      writeSync(disk, `left by ${task}\n`, 0);
+      if (task === 'goes-on')
+        writeSync(disk, Buffer.alloc(discardedBytes, 1), 0, discardedBytes, 8 * 1024 ** 2);
+    } finally {
+      closeSync(disk);
+    }
+  }
+}

@@ -1,0 +1,285 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { BangerError } from '../../../src/errors.ts';
+import { BoundedLog } from '../../../src/host/bounded-log.ts';
+import { loopbackForward, type PortForward } from '../../../src/host/drivers/driver.ts';
+import { findFreePort } from '../../../src/host/ports.ts';
+import { killProcess, waitForExit } from '../../../src/host/process.ts';
+import { until } from '../banger.ts';
+import type { Column } from './columns.ts';
+import { diskBytes, discardedBytes } from './guest.ts';
+import { consoleOf, goesOn, lastTick, Place, type ListedVm } from './place.ts';
+import { describeRefusals } from './refusals.ts';
+
+const exitMs = 60_000;
+
+/**
+ * What every driver does, whichever VMM it starts: the list that all of them are held to. What one of them has not, it
+ * refuses by name, and that is on the list, too.
+ */
+export function describeDriver(column: Column): void {
+  describe(column.title, () => {
+    if (column.missing !== undefined) {
+      process.stderr.write(`Note: ${column.title} is not held to the list of drivers: ${column.missing}\n`);
+      test('does what drivers do', ({ skip }) => skip(column.missing));
+      return;
+    }
+    const place = new Place(column);
+    beforeAll(() => place.prepare());
+    afterAll(() => place[Symbol.asyncDispose]());
+    describeRefusals(column, place);
+    describeRunning(column, place);
+    describeEnds(column, place);
+    describeLeftovers(place);
+  });
+}
+
+function describeRunning(column: Column, place: Place): void {
+  describe('one that runs', () => {
+    const hasNetwork = column.noUserNetwork === undefined;
+    let vm: ListedVm;
+    let other: ListedVm;
+    let first: PortForward;
+
+    beforeAll(async () => {
+      first = loopbackForward(await findFreePort(), 22);
+      const network = hasNetwork ? { user: { forwards: [first], reach: 'all' as const } } : {};
+      vm = await place.start(place.spec('shared', { network }));
+      other = await place.start(place.spec('other', { disk: undefined }, 'waits'));
+      await until('both guests are up', () => lastTick(vm) > 0 && consoleOf(other).includes('parity-waits'));
+    });
+
+    test('is found by its id alone, by a driver that did not start it', () => {
+      const { process } = vm.vmm;
+      expect(place.driver().find(vm.spec.id)).toEqual({
+        driver: place.driver().name,
+        process,
+        acceleration: column.acceleration,
+        forwards: column.tellsMachine && hasNetwork ? [first] : [],
+        ...(column.tellsMachine && { cpus: 1, memoryMib: 192 }),
+      });
+      expect(place.driver().find(other.spec.id)?.process).toEqual(other.vmm.process);
+      expect(place.driver().find('e'.repeat(32))).toBeUndefined();
+    });
+
+    test('is not taken for one by a process that was given the same words elsewhere', () => {
+      const id = 'd'.repeat(32);
+      const words = ['-c', 'sleep 60; :', 'sh', 'x', ...column.wordsOf(id)];
+      const stranger = spawn('sh', words, { stdio: 'ignore', detached: true });
+      onTestFinished(() => void process.kill(-stranger.pid!, 'SIGKILL'));
+      expect(place.driver().find(id)).toBeUndefined();
+    });
+
+    test('is controlled by whoever comes next', async () => {
+      vm.control.close();
+      const control = await place.control(vm.vmm);
+      vm = { ...vm, control };
+      expect(await control.activity()).toBe('running');
+    });
+
+    test("has files for the guest's console and its own words that are nobody else's to read", () => {
+      for (const path of [vm.vmm.consoleLog, vm.vmm.vmmLog]) {
+        expect(statSync(path).mode & 0o077).toBe(0);
+      }
+      expect(consoleOf(vm)).toContain('parity-ready');
+    });
+
+    test('stands still and goes on as often as asked, and says so each time that something changed', async () => {
+      const told: string[] = [];
+      vm.control.onActivity(() => told.push('changed'));
+      await vm.control.pause();
+      await vm.control.pause();
+      expect(await vm.control.activity()).toBe('paused');
+      await sleep(200);
+      const before = lastTick(vm);
+      await sleep(500);
+      expect(lastTick(vm)).toBe(before);
+      expect(await other.control.activity()).toBe('running');
+      await vm.control.resume();
+      await vm.control.resume();
+      expect(await vm.control.activity()).toBe('running');
+      await goesOn(vm);
+      await until('both changes are told', () => told.length >= 2);
+      expect(told).toHaveLength(2);
+    });
+
+    test('keeps nobody waiting for longer than asked when it does not answer', async () => {
+      process.kill(vm.vmm.process.pid, 'SIGSTOP');
+      try {
+        await expect(vm.control.activity(200)).rejects.toMatchObject({ code: 'timeout' });
+      } finally {
+        process.kill(vm.vmm.process.pid, 'SIGCONT');
+      }
+      expect(await vm.control.activity()).toBe('running');
+    });
+
+    test("goes on with its console's log when that is cut", async () => {
+      await goesOn(vm);
+      expect(await new BoundedLog(vm.vmm.consoleLog).cut(10)).toBe(true);
+      await goesOn(vm);
+      // Without a hole where what was cut off had been.
+      expect(consoleOf(vm)).toMatch(/parity-tick/);
+      expect(consoleOf(vm)).not.toContain('\0');
+    });
+
+    test('gets a larger disk, which its guest sees', async () => {
+      const size = diskBytes + 1024 ** 2;
+      await vm.control.growDisk(size);
+      await until('the guest sees it', () => consoleOf(vm).includes(`parity-size ${size}`));
+      expect(statSync(vm.vmm.disk).size).toBe(size);
+    });
+
+    test(`${column.discards ? 'gives back' : 'does not give back'} the room of what its guest discards`, () => {
+      const bytes = statSync(vm.vmm.disk).blocks * 512;
+      if (column.discards) expect(bytes).toBeLessThan(discardedBytes);
+      else expect(bytes).toBeGreaterThanOrEqual(discardedBytes);
+    });
+
+    test('has its ports changed, and refuses one that is taken', async ({ skip }) => {
+      if (!hasNetwork) skip(`No user network here: ${column.noUserNetwork}`);
+      const second: PortForward = { ...first, protocol: 'udp', hostPort: await freeUdpPort(), guestPort: 53 };
+      expect(await vm.control.forwards()).toEqual([first]);
+      await vm.control.addForward(second);
+      expect(sorted(await vm.control.forwards())).toEqual(sorted([first, second]));
+      const taken = await listen();
+      await expect(vm.control.addForward(loopbackForward(taken, 80))).rejects.toMatchObject({
+        code: 'busy',
+        message: expect.stringContaining(`${taken}/tcp`) as unknown,
+      });
+      await vm.control.removeForward(first);
+      await vm.control.removeForward(first);
+      expect(await vm.control.forwards()).toEqual([second]);
+      expect(place.driver().find(vm.spec.id)).toBeDefined();
+    });
+
+    test(`${column.changesReach ? 'is cut off and let out again' : 'refuses to be cut off by name'}`, async ({
+      skip,
+    }) => {
+      if (!hasNetwork) skip(`No user network here: ${column.noUserNetwork}`);
+      if (!column.changesReach) {
+        expect(await vm.control.reach()).toBeUndefined();
+        await expect(vm.control.setReach('none')).rejects.toMatchObject({ code: 'host_unsupported' });
+        return;
+      }
+      const forwards = await vm.control.forwards();
+      expect(await vm.control.reach()).toEqual({ reach: 'all', canChange: true });
+      await vm.control.setReach('none');
+      expect(await vm.control.reach()).toEqual({ reach: 'none', canChange: true });
+      await vm.control.setReach('all');
+      expect(await vm.control.reach()).toEqual({ reach: 'all', canChange: true });
+      expect(await vm.control.forwards()).toEqual(forwards);
+    });
+
+    test('without a network has no ports and no reach, and says that instead of giving any', async () => {
+      const { control } = other;
+      const port = loopbackForward(await findFreePort(), 80);
+      expect(await control.forwards()).toEqual([]);
+      expect(await control.reach()).toBeUndefined();
+      await expect(control.addForward(port)).rejects.toMatchObject({ code: 'host_unsupported' });
+      await control.removeForward(port);
+      await expect(control.setReach('none')).rejects.toMatchObject({ code: 'host_unsupported' });
+    });
+
+    test('is as it was when its power button was pressed, or ends by a reset', async () => {
+      if (column.powerButton === 'left to the guest') {
+        await vm.control.pressPowerButton();
+        await goesOn(vm);
+        return;
+      }
+      const pressed = await place.start(place.spec('pressed'));
+      await pressed.control.pressPowerButton();
+      if (column.powerButton === 'resets') expect(await pressed.control.closed).toBe('reset');
+      await killProcess(pressed.vmm.process);
+    });
+
+    test('that is killed says nothing of its guest, and leaves the other one alone', async () => {
+      await killProcess(other.vmm.process);
+      expect(await other.control.closed).toBeUndefined();
+      await until('the end is told', () => other.exits.length > 0);
+      expect(other.exits).toEqual(['SIGKILL']);
+      expect(place.driver().find(other.spec.id)).toBeUndefined();
+      expect(place.driver().find(vm.spec.id)?.process).toEqual(vm.vmm.process);
+      await goesOn(vm);
+      await expect(other.control.pause()).rejects.toBeInstanceOf(BangerError);
+    });
+
+    test('ends when its guest powers off, and says so', async () => {
+      await vm.control.growDisk(diskBytes + 2 * 1024 ** 2);
+      expect(await vm.control.closed).toBe('power-off');
+      expect(await waitForExit(vm.vmm.process, exitMs)).toBe(true);
+      await until('the end is told', () => vm.exits.length > 0);
+      expect(vm.exits).toHaveLength(1);
+      const { control } = vm;
+      await expect(control.activity()).rejects.toBeInstanceOf(BangerError);
+      await expect(control.growDisk(1)).rejects.toBeInstanceOf(BangerError);
+    });
+  });
+}
+
+function describeEnds(column: Column, place: Place): void {
+  describe('a guest', () => {
+    test('that panics ends its VMM by a reset, and had on its disk what the one before it left there', async () => {
+      const disk = { path: join(place.root, 'shared', 'disk'), format: 'raw' as const };
+      const spec = { ...place.spec('panics', {}, 'panic'), disk };
+      const vm = await place.start(spec);
+      expect(await vm.control.closed).toBe('reset');
+      expect(await waitForExit(vm.vmm.process, exitMs)).toBe(true);
+      expect(consoleOf(vm)).toContain('parity-disk left by goes-on');
+      expect(consoleOf(vm)).toContain('Kernel panic');
+      expect(readFileSync(disk.path).toString('latin1', 0, 13)).toBe('left by panic');
+    });
+
+    test('that resets ends its VMM, which was started over what a killed one had left, and keeps its logs', async () => {
+      const spec = place.spec('other', {}, 'reset');
+      const words = readFileSync(spec.consoleLog, 'latin1');
+      expect(statSync(spec.controlSocket).isSocket()).toBe(true);
+      const vm = await place.start(spec);
+      expect(await vm.control.closed).toBe('reset');
+      expect(await waitForExit(vm.vmm.process, exitMs)).toBe(true);
+      expect(consoleOf(vm)).toContain('parity-disk');
+      expect(consoleOf(vm)).not.toContain('parity-waits');
+      expect(readFileSync(`${spec.consoleLog}.before`, 'latin1')).toBe(words);
+      expect(existsSync(`${spec.vmmLog}.before`)).toBe(true);
+    });
+
+    test(`${column.readsQcow2 ? 'has' : 'is refused'} a disk in qcow2`, async () => {
+      const path = join(place.root, 'disk.qcow2');
+      onTestFinished(() => rmSync(path, { force: true }));
+      execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', path, '16M']);
+      const starting = place.start(place.spec('qcow2', { disk: { path, format: 'qcow2' } }));
+      if (column.readsQcow2) await killProcess((await starting).vmm.process);
+      else await expect(starting).rejects.toMatchObject({ code: 'host_unsupported' });
+    });
+  });
+}
+
+function describeLeftovers(place: Place): void {
+  test('no process is left, and no file but those that were asked for and sockets', async () => {
+    // What goes with a VMM goes a moment after it.
+    await until('every process of ours has gone', () => place.processes().length === 0);
+    const known = ['console.log', 'console.log.1', 'console.log.before', 'disk', 'vmm.log', 'vmm.log.before'];
+    const sockets = ['vm.control', 'vm.slirp'];
+    for (const name of ['shared', 'other', 'panics']) {
+      const files = readdirSync(join(place.root, name));
+      expect(files.filter((file) => ![...known, ...sockets].includes(file))).toEqual([]);
+    }
+  });
+}
+
+/** Takes a port of the loopback until the test is over. */
+async function listen(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => void server.close());
+  return (server.address() as { readonly port: number }).port;
+}
+
+const freeUdpPort = () => findFreePort({ protocol: 'udp', bind: '127.0.0.1' });
+
+function sorted(ports: readonly PortForward[]): PortForward[] {
+  return ports.toSorted((one, two) => one.hostPort - two.hostPort);
+}
