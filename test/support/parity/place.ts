@@ -28,10 +28,10 @@ export interface ListedVm {
 
 /** Where VMs of one column are started, each with a directory of its own. */
 export class Place {
-  readonly root = mkdtempSync(join(tmpdir(), 'banger-parity-'));
   readonly #column: Column;
   readonly #started: ProcessIdentity[] = [];
   readonly #controls: VmmControl[] = [];
+  #root: string | undefined;
   #made: { program: string; kernel: string; initrd: string } | undefined;
 
   constructor(column: Column) {
@@ -39,7 +39,12 @@ export class Place {
   }
 
   async prepare(): Promise<void> {
+    this.#root = mkdtempSync(join(tmpdir(), 'banger-parity-'));
     this.#made = await this.#column.prepare(this.root);
+  }
+
+  get root(): string {
+    return this.#root!;
   }
 
   get program(): string {
@@ -115,7 +120,7 @@ export class Place {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const control of this.#controls) control.close();
     for (const process of this.#started) await killProcess(process);
-    rmSync(this.root, { recursive: true, force: true });
+    if (this.#root !== undefined) rmSync(this.#root, { recursive: true, force: true });
   }
 }
 
