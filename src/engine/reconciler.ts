@@ -2,6 +2,8 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../errors.ts';
+import { removeJail } from '../host/drivers/firecracker/chroot.ts';
+import { jailDirectory } from '../host/drivers/firecracker/jail.ts';
 import { cutOffPath } from '../host/bounded-log.ts';
 import { dmSnapshot } from '../host/disks/dm-snapshot.ts';
 import { findReadyLine, readHead } from '../host/console.ts';
@@ -191,6 +193,7 @@ async function removeOrphans(context: EngineContext): Promise<void> {
     if (vmm) await killProcess(vmm.process);
     await rm(vmPaths(context.layout, id).controlSocket, { force: true });
     await dmSnapshot(context.exec).detach({ id, path: vmPaths(context.layout, id).disk('dm-snapshot') });
+    await removeJail(jailDirectory(vmPaths(context.layout, id).vmmLog));
     await rm(join(context.layout.vmsDirectory, id), { recursive: true, force: true });
   }
 }

@@ -1,6 +1,7 @@
 import { tmpdir } from 'node:os';
 import { exec } from '../host/exec.ts';
 import { cachedKvmProbe, probedFirecracker, probedQemu } from '../host/kvm-probe.ts';
+import { ensurePrivateDirectory } from '../host/files.ts';
 import { chooseVmm, firecrackerVerdict, type FirecrackerVerdict, type VmmNeeds } from '../host/vmm-choice.ts';
 import type { Config } from '../state/config.ts';
 import type { EngineContext } from './context.ts';
@@ -23,14 +24,20 @@ export function vmmChooser(
     log('info', `KVM: ${verdict.reason}`, { works: verdict.works });
     return verdict;
   });
-  const firecracker = (needs: VmmNeeds): Promise<FirecrackerVerdict> =>
-    firecrackerVerdict({
+  const firecracker = (needs: VmmNeeds): Promise<FirecrackerVerdict> => {
+    const { firecrackerProgram, firecrackerJailer } = config();
+    ensurePrivateDirectory(layout.scratchDirectory);
+    return firecrackerVerdict({
       ...guest,
-      vmm: probedFirecracker(config().firecrackerProgram),
+      // Where VMs' own jails are: a filesystem for temporary files may have no devices, or run nothing.
+      temporaryDirectory: layout.scratchDirectory,
+      vmm: probedFirecracker(firecrackerProgram, firecrackerJailer),
+      jailer: firecrackerJailer,
       verdictFile: layout.firecrackerProbeFile,
       needs,
       isInsistedOn: config().vmmDriver === 'firecracker',
     });
+  };
   return {
     chooseVmm: (needs) => {
       const { vmmDriver, accel, qemuProgram } = config();

@@ -1,6 +1,7 @@
 import type { DriverName, FoundVmm, VmmDriver } from '../host/drivers/driver.ts';
 import { driverNames } from '../host/drivers/driver.ts';
 import { findFirecracker } from '../host/drivers/firecracker/find.ts';
+import type { JailerWish } from '../host/drivers/firecracker/jail.ts';
 import { networkSocket } from '../host/drivers/firecracker/namespace.ts';
 import { qemuDriver } from '../host/drivers/qemu.ts';
 import type { Config } from '../state/config.ts';
@@ -12,21 +13,25 @@ import type { EngineContext } from './context.ts';
  * found out about it.
  */
 export function vmmDrivers(config: () => Config): (name: DriverName) => VmmDriver {
-  const kept = new Map<DriverName, { readonly program: string; readonly driver: VmmDriver }>();
+  const kept = new Map<DriverName, { readonly key: string; readonly driver: VmmDriver }>();
   return (name) => {
-    const { qemuProgram, firecrackerProgram } = config();
-    const program = name === 'qemu' ? qemuProgram : firecrackerProgram;
+    const { qemuProgram, firecrackerProgram, firecrackerJailer } = config();
+    const key = name === 'qemu' ? qemuProgram : `${firecrackerJailer} ${firecrackerProgram}`;
     const known = kept.get(name);
-    if (known?.program === program) return known.driver;
-    const driver = name === 'qemu' ? qemuDriver(program) : firecrackerWhenNeeded(program);
-    kept.set(name, { program, driver });
+    if (known?.key === key) return known.driver;
+    const driver =
+      name === 'qemu'
+        ? qemuDriver(qemuProgram)
+        : firecrackerWhenNeeded(firecrackerProgram, firecrackerJailer);
+    kept.set(name, { key, driver });
     return driver;
   };
 }
 
 /** Most hosts have none: what talks to one is loaded with the first. */
-function firecrackerWhenNeeded(program: string): VmmDriver {
-  const load = async () => (await import('../host/drivers/firecracker.ts')).firecrackerDriver(program);
+function firecrackerWhenNeeded(program: string, jailer: JailerWish): VmmDriver {
+  const load = async () =>
+    (await import('../host/drivers/firecracker.ts')).firecrackerDriver(program, { jailer });
   let loaded: ReturnType<typeof load> | undefined;
   const driver = () => (loaded ??= load());
   return {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText } from '../errors.ts';
 import { monotonicMs } from './clock.ts';
 import type { VmmDriver } from './drivers/driver.ts';
+import type { JailerWish } from './drivers/firecracker/jail.ts';
 import type { Exec } from './exec.ts';
 import { writeFileAtomic } from './files.ts';
 import { giveUpAfter } from './patience.ts';
@@ -22,6 +23,8 @@ export interface ProbedVmm {
   readonly title: 'QEMU' | 'Firecracker';
   /** Name or path, asked for its version */
   readonly program: string;
+  /** How it is confined, when that makes another proof of it */
+  readonly confinement?: string;
   /** Loaded only when a boot is tried */
   readonly driver: () => Promise<VmmDriver>;
 }
@@ -31,8 +34,9 @@ export function probedQemu(program: string): ProbedVmm {
   return { title: 'QEMU', program, driver };
 }
 
-export function probedFirecracker(program: string): ProbedVmm {
-  const driver = async () => (await import('./drivers/firecracker.ts')).firecrackerDriver(program);
+export function probedFirecracker(program: string, jailer: JailerWish): ProbedVmm {
+  const driver = async () =>
+    (await import('./drivers/firecracker.ts')).firecrackerDriver(program, { jailer });
   return { title: 'Firecracker', program, driver };
 }
 
@@ -178,7 +182,8 @@ async function cacheKey({
   guestId,
 }: Pick<KvmProbeInput, 'exec' | 'vmm' | 'guestId'>): Promise<string> {
   const { stdout } = await exec([vmm.program, '--version']);
-  return `${hostBootId()} ${stdout.toString('utf8').split('\n')[0]} ${guestId}`;
+  const confinement = vmm.confinement === undefined ? '' : ` ${vmm.confinement}`;
+  return `${hostBootId()} ${stdout.toString('utf8').split('\n')[0]} ${guestId}${confinement}`;
 }
 
 interface CachedVerdict {

@@ -103,7 +103,8 @@ export function commandLine(pid: number): string[] | undefined {
  * `logFile`; its standard output to that of `outputFile`, if there is one.
  *
  * Resolves once the program was executed; throws `host_unsupported` when it is not installed. With `pulse` it has a
- * descriptor 3 whose other end closes when it ends: a new one, or the other end of somebody's.
+ * descriptor 3 whose other end closes when it ends: a new one, or the other end of somebody's. `input`: its standard
+ * input is a new one, for a program that keeps no other.
  */
 export async function spawnDetached(
   argv: readonly [string, ...string[]],
@@ -111,7 +112,7 @@ export async function spawnDetached(
     readonly logFile: string;
     readonly outputFile?: string;
     readonly env?: NodeJS.ProcessEnv;
-    readonly pulse?: 'new' | Socket;
+    readonly pulse?: 'new' | 'input' | Socket;
   },
 ): Promise<ChildProcess> {
   const [program, ...args] = argv;
@@ -122,7 +123,7 @@ export async function spawnDetached(
       cwd: '/',
       detached: true,
       env: options.env,
-      stdio: ['ignore', output, log, ...pulseOf(options.pulse)],
+      stdio: [options.pulse === 'input' ? 'pipe' : 'ignore', output, log, ...pulseOf(options.pulse)],
     });
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve);
@@ -146,8 +147,8 @@ export async function spawnDetached(
   }
 }
 
-function pulseOf(pulse: 'new' | Socket | undefined): ('pipe' | Socket)[] {
-  if (pulse === undefined) return [];
+function pulseOf(pulse: 'new' | 'input' | Socket | undefined): ('pipe' | Socket)[] {
+  if (pulse === undefined || pulse === 'input') return [];
   return [pulse === 'new' ? 'pipe' : pulse];
 }
 

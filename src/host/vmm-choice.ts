@@ -1,8 +1,10 @@
 import { BangerError, errorText } from '../errors.ts';
 import type { DiskFormat } from './disks/disk-method.ts';
 import type { Acceleration, DriverName } from './drivers/driver.ts';
-import { rootlessRefusal } from './drivers/firecracker/namespace.ts';
+import { decideJail, type JailerWish } from './drivers/firecracker/jail.ts';
+import { jailedNamespaceWords, namespaceWords, rootlessRefusal } from './drivers/firecracker/namespace.ts';
 import { parseFirecrackerVersion, versionRefusal } from './drivers/firecracker/version.ts';
+import { readOwnRights, type OwnRights } from './drivers/qemu-confinement.ts';
 import type { Exec } from './exec.ts';
 import { cachedKvmProbe, type KvmProbeInput, type KvmVerdict } from './kvm-probe.ts';
 
@@ -30,6 +32,8 @@ export interface VmmNeeds {
 export interface FirecrackerVerdict extends KvmVerdict {
   /** False when there is no such program: nothing that needs to be told of a VM that QEMU runs */
   readonly isInstalled: boolean;
+  /** What it is kept from, in one phrase; absent where that is as the engine's user is */
+  readonly confinement?: string;
 }
 
 /** Each is asked for only when the choice depends on it: finding out takes a boot. */
@@ -49,7 +53,11 @@ export async function chooseVmm(wish: VmmWish, verdicts: VmmVerdicts): Promise<V
   if (wish.accel === 'tcg') return { driver: 'qemu', acceleration: 'tcg', reason: asConfigured };
   const firecracker = wish.driver === 'auto' ? await verdicts.firecracker() : undefined;
   if (firecracker?.works)
-    return { driver: 'firecracker', acceleration: 'kvm', reason: `KVM: ${firecracker.reason}` };
+    return {
+      driver: 'firecracker',
+      acceleration: 'kvm',
+      reason: `KVM: ${firecracker.reason}${confinementText(firecracker)}`,
+    };
   const remark = firecracker?.isInstalled ? `; not Firecracker: ${firecracker.reason}` : '';
   if (wish.accel === 'kvm')
     return { driver: 'qemu', acceleration: 'kvm', reason: `${asConfigured}${remark}` };
@@ -59,16 +67,29 @@ export async function chooseVmm(wish: VmmWish, verdicts: VmmVerdicts): Promise<V
 }
 
 async function insistOnFirecracker(wish: VmmWish, verdicts: VmmVerdicts): Promise<VmmChoice> {
-  const refusal =
+  const refusal: FirecrackerVerdict =
     wish.accel === 'tcg'
-      ? { works: false, reason: 'it runs guests by KVM only, and accel = "tcg" forbids that' }
+      ? {
+          works: false,
+          reason: 'it runs guests by KVM only, and accel = "tcg" forbids that',
+          isInstalled: true,
+        }
       : await verdicts.firecracker();
-  if (refusal.works) return { driver: 'firecracker', acceleration: 'kvm', reason: asConfigured };
+  if (refusal.works)
+    return {
+      driver: 'firecracker',
+      acceleration: 'kvm',
+      reason: `${asConfigured}${confinementText(refusal)}`,
+    };
   throw new BangerError(
     'host_unsupported',
     `Firecracker, on which the configuration insists, cannot be used: ${refusal.reason}`,
     { hint: 'Let QEMU run VMs where it cannot: set driver = "auto" under [vmm] in the configuration' },
   );
+}
+
+function confinementText({ confinement }: FirecrackerVerdict): string {
+  return confinement === undefined ? '' : `; ${confinement}`;
 }
 
 export interface FirecrackerInput extends KvmProbeInput {
@@ -77,14 +98,20 @@ export interface FirecrackerInput extends KvmProbeInput {
   readonly verdictFile: string;
   /** Whether it was asked for although it would be run by root */
   readonly isInsistedOn: boolean;
+  readonly jailer: JailerWish;
+  /** Our own unless given */
+  readonly rights?: OwnRights;
 }
 
 /** Whether Firecracker can run VMs here. What costs nothing to find out comes first. */
 export async function firecrackerVerdict(input: FirecrackerInput): Promise<FirecrackerVerdict> {
   const release = await readRelease(input.exec, input.vmm.program);
-  const refusal = release.refusal ?? (await needsRefusal(input));
+  const { refusal: jailRefusal, isJailed, confinement } = judgeJail(input);
+  const words = isJailed ? jailedNamespaceWords : namespaceWords;
+  const refusal = release.refusal ?? jailRefusal ?? (await needsRefusal(input, words));
   if (refusal !== undefined) return { works: false, reason: refusal, isInstalled: release.isInstalled };
-  return { ...(await cachedKvmProbe(input, input.verdictFile)), isInstalled: true };
+  const vmm = { ...input.vmm, confinement };
+  return { ...(await cachedKvmProbe({ ...input, vmm }, input.verdictFile)), isInstalled: true, confinement };
 }
 
 /** Why a program cannot be used, whatever the host. */
@@ -103,15 +130,35 @@ async function readRelease(
   }
 }
 
-/** Why it cannot be what a VM needs, in one phrase. */
-async function needsRefusal({ exec, needs, isInsistedOn }: FirecrackerInput): Promise<string | undefined> {
+/** Whether it may run with the confinement that it would have, and which that is. */
+function judgeJail({ vmm, jailer, isInsistedOn, rights = readOwnRights() }: FirecrackerInput): {
+  readonly refusal?: string;
+  readonly isJailed?: boolean;
+  readonly confinement?: string;
+} {
+  const { program } = vmm;
+  const question = { wish: jailer, program, id: '', rights };
+  const { jailing, reason } = decideJail(question);
+  if (jailing) return { isJailed: true, confinement: 'jailed, each as a user of its own' };
+  if (jailer === 'always')
+    return { refusal: `it has to be jailed, as the configuration says, and cannot be: ${reason}` };
+  if (rights.uid !== 0) return {};
   // QEMU of root's has a user of its own for each VM.
-  if (process.getuid!() === 0 && !isInsistedOn)
-    return 'it would run as root, if without rights, and is used so only when the configuration insists';
+  if (isInsistedOn) return { confinement: `not jailed: ${reason}` };
+  return {
+    refusal: `it would run as root, if without rights (${reason}), and is used so only when the configuration insists`,
+  };
+}
+
+/** Why it cannot be what a VM needs, in one phrase. */
+async function needsRefusal(
+  { exec, needs }: FirecrackerInput,
+  words: Parameters<typeof rootlessRefusal>[1],
+): Promise<string | undefined> {
   if (needs.disk !== 'raw')
     return `it cannot read this VM's disk, which is a file in the format ${needs.disk}`;
   if (!rootlessNetworks.has(needs.network)) return `it gives VMs no network named "${needs.network}" yet`;
-  return rootlessRefusal(exec);
+  return rootlessRefusal(exec, words);
 }
 
 /** Networks that a VMM has in a namespace of its own. */

@@ -78,6 +78,8 @@ const schema = z.strictObject({
       /** Program names or absolute paths */
       qemu: z.optional(z.string()),
       firecracker: z.optional(z.string()),
+      /** Whether Firecracker is started by its jailer where the engine is root */
+      jailer: z.optional(z.enum(['auto', 'always', 'never'])),
     }),
   ),
   disk: z.optional(
@@ -165,6 +167,8 @@ export interface Config {
   readonly diskMethod: 'auto' | DiskMethodName;
   readonly qemuProgram: string;
   readonly firecrackerProgram: string;
+  /** Whether that one is started by its jailer */
+  readonly firecrackerJailer: 'auto' | 'always' | 'never';
   readonly dnsListen: DnsListen;
   /** Whether guests are told who the user is in git */
   readonly gitIdentity: boolean;
@@ -205,6 +209,7 @@ export function parseConfig(text: string, file: string): Config {
     diskMethod: parsed.disk?.method ?? 'auto',
     qemuProgram: vmm?.qemu ?? 'qemu-system-x86_64',
     firecrackerProgram: vmm?.firecracker ?? 'firecracker',
+    firecrackerJailer: vmm?.jailer ?? 'auto',
     dnsListen: parsed.dns?.listen ?? defaultDnsListen,
     gitIdentity: parsed.git?.identity ?? true,
     fileSync: parsed.file_sync ?? [],

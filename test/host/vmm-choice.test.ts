@@ -102,7 +102,7 @@ describe('Firecracker', () => {
   const verdict = (given: Partial<FirecrackerInput> = {}) =>
     firecrackerVerdict({
       exec,
-      vmm: probedFirecracker(fake.program),
+      vmm: probedFirecracker(fake.program, 'never'),
       guestId: 'guest',
       kernel: async () => join(root, 'kernel'),
       initrd: async () => join(root, 'initrd'),
@@ -111,6 +111,8 @@ describe('Firecracker', () => {
       verdictFile: join(root, 'verdict.json'),
       needs: { network: 'user', disk: 'raw' },
       isInsistedOn: true,
+      jailer: 'never',
+      rights: { uid: 1000, status: '', uidMap: '', gidMap: '' },
       // A busy host takes its time to start even a fake.
       timeoutMs: 60_000,
       ...given,
@@ -152,13 +154,49 @@ describe('Firecracker', () => {
     });
   });
 
-  test.runIf(process.getuid!() === 0)('is not taken by itself where it would be root', async () => {
-    expect(await verdict({ isInsistedOn: false })).toMatchObject({
+  const all = '         0          0 4294967295';
+  const asRoot = { uid: 0, status: 'CapEff:\t000001ffffffffff\n', uidMap: all, gidMap: all };
+
+  test('is not taken by itself where it would be root, and says why it is not jailed', async () => {
+    fake.behave({ console: boots });
+    expect(await verdict({ isInsistedOn: false, rights: asRoot })).toEqual({
       works: false,
-      reason: expect.stringMatching(/would run as root/) as string,
+      isInstalled: true,
+      reason:
+        'it would run as root, if without rights (the configuration forbids its jailer), and is used so only when the configuration insists',
+    });
+    expect(fake.changes).toEqual([]);
+    expect(await verdict({ rights: asRoot })).toMatchObject({
+      works: true,
+      confinement: 'not jailed: the configuration forbids its jailer',
+    });
+  });
+
+  test('is not taken without the jail that the configuration asks for', async () => {
+    expect(await verdict({ jailer: 'always' })).toMatchObject({
+      works: false,
+      reason: 'it has to be jailed, as the configuration says, and cannot be: its jailer needs root',
     });
     expect(fake.changes).toEqual([]);
   });
+
+  test.runIf(process.getuid!() === 0)(
+    'has to be proven again once it is jailed, and is taken so by root',
+    async () => {
+      fake.behave({ console: boots });
+      expect((await verdict({ rights: asRoot })).works).toBe(true);
+      writeFileSync(join(root, 'jailer'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+      const jailed = { isInsistedOn: false, jailer: 'auto', rights: asRoot } as const;
+      // What proves it here is not jailed: this is about what is asked for.
+      expect(await verdict(jailed)).toMatchObject({
+        works: true,
+        confinement: 'jailed, each as a user of its own',
+      });
+      fake.behave({ console: '' });
+      expect((await verdict({ ...jailed, timeoutMs: 3_000 })).works).toBe(true);
+      expect(fake.changes.filter(({ path }) => path === '/actions')).toHaveLength(2);
+    },
+  );
 
   test('does not for a VM whose disk or network it does not know', async () => {
     expect(await verdict({ needs: { network: 'user', disk: 'qcow2' } })).toEqual({
@@ -187,7 +225,7 @@ describe('Firecracker', () => {
     });
     fake.behave({ version: '1.5.0' });
     expect(await verdict()).toMatchObject({ works: false, reason: 'Firecracker 1.5.0 is older than 1.7' });
-    expect(await verdict({ vmm: probedFirecracker('/nonexistent/fc') })).toMatchObject({
+    expect(await verdict({ vmm: probedFirecracker('/nonexistent/fc', 'never') })).toMatchObject({
       isInstalled: false,
     });
     expect(fake.changes).toEqual([]);

@@ -11,6 +11,12 @@ test('values are read with their units', () => {
   expect(config).toMatchObject({ memoryBytes: 512 * 1024 ** 2, cpus: 2, engineIdleTimeoutMs: 30_000 });
 });
 
+test('Firecracker is jailed where that is possible, always or never', () => {
+  expect(parseConfig('', 'c').firecrackerJailer).toBe('auto');
+  expect(parseConfig('[vmm]\njailer = "always"\n', 'c').firecrackerJailer).toBe('always');
+  expect(() => parseConfig('[vmm]\njailer = "sometimes"\n', '/c.toml')).toThrow('"/c.toml": "vmm.jailer"');
+});
+
 test('an unknown key is an error that names it', () => {
   expect(() => parseConfig('[vm]\nmemroy = "1G"\n', '/c.toml')).toThrow('"/c.toml": unknown key "vm.memroy"');
 });

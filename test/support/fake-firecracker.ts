@@ -21,7 +21,9 @@ const option = (name: string): string | undefined => {
   return at < 0 ? undefined : args[at + 1];
 };
 
-const known = ['--id', '--api-sock', '--log-path', '--level'];
+// The times are what a jailer adds.
+const times = ['--start-time-us', '--start-time-cpu-us', '--parent-cpu-time-us'];
+const known = ['--id', '--api-sock', '--log-path', '--level', ...times];
 const id = option('--id') ?? 'anonymous-instance';
 const socket = option('--api-sock') ?? '/run/firecracker.socket';
 const logFile = option('--log-path');

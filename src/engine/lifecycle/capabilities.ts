@@ -6,6 +6,8 @@ import { vmPaths } from '../../state/layout.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
+import { jailDirectory } from '../../host/drivers/firecracker/jail.ts';
+import { removeJail } from '../../host/drivers/firecracker/chroot.ts';
 import { vmmSockets } from '../vmm-drivers.ts';
 import { egress } from '../egress/match-egress.ts';
 import { network } from '../network/network.ts';
@@ -70,9 +72,13 @@ export interface Capability {
 /** The VM's directory: logs, keys, handles and whatever else lives as long as the VM does. */
 const directory: Capability = {
   name: 'directory',
+  async afterStop(context, vm) {
+    await removeJail(jailDirectory(vmPaths(context.layout, vm.id).vmmLog));
+  },
   async cleanUp(context, vm) {
     const paths = vmPaths(context.layout, vm.id);
     for (const socket of vmmSockets(vm)) await rm(socket, { force: true });
+    await removeJail(jailDirectory(paths.vmmLog));
     // Named after the VM's id and made by us: nobody keeps anything of their own here.
     await rm(join(paths.directory), { recursive: true, force: true });
   },

@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { BangerError, errorText } from '../../errors.ts';
 import type { Acceleration } from '../drivers/driver.ts';
+import type { JailerWish } from '../drivers/firecracker/jail.ts';
 import type { Exec } from '../exec.ts';
 import {
   deviceRefusal,
@@ -25,6 +26,7 @@ export interface AccelerationInput {
   readonly wanted: 'auto' | Acceleration;
   readonly driver: VmmWish['driver'];
   readonly firecrackerProgram: string;
+  readonly firecrackerJailer: JailerWish;
   /** False when it is missing or unfit: then it is not tried */
   readonly hasFirecracker: boolean;
   readonly guestId: () => Promise<string>;
@@ -72,7 +74,10 @@ async function tryFirecracker(input: AccelerationInput): Promise<CheckResult> {
   if (!input.hasFirecracker) return skip(firecrackerOnKvm, 'not tried: there is no Firecracker that is fit');
   const refusal = deviceRefusal(input.device);
   if (refusal) return skip(firecrackerOnKvm, `not tried: ${refusal.reason}`);
-  const verdict = await freshVerdict(input, probedFirecracker(input.firecrackerProgram));
+  const verdict = await freshVerdict(
+    input,
+    probedFirecracker(input.firecrackerProgram, input.firecrackerJailer),
+  );
   return verdict.works
     ? pass(firecrackerOnKvm, `works: ${verdict.reason}`)
     : warn(firecrackerOnKvm, `/dev/kvm ${verdict.reason}`);
@@ -123,7 +128,7 @@ async function decide(
 ): Promise<{ readonly check: CheckResult; readonly choice?: VmmChoice }> {
   const wish = { driver: input.driver, accel: input.wanted };
   try {
-    const vmm = probedFirecracker(input.firecrackerProgram);
+    const vmm = probedFirecracker(input.firecrackerProgram, input.firecrackerJailer);
     const probe = {
       ...input,
       vmm,
@@ -131,6 +136,7 @@ async function decide(
       temporaryDirectory: '',
       needs: { network: 'user', disk: 'raw' } as const,
       isInsistedOn: input.driver === 'firecracker',
+      jailer: input.firecrackerJailer,
     };
     const firecracker = () => firecrackerVerdict(probe);
     const choice = await chooseVmm(wish, { firecracker, qemu: () => Promise.resolve(verdict) });
@@ -151,7 +157,7 @@ function choiceText({ driver, acceleration, reason }: VmmChoice): string {
   const name = driver === 'qemu' ? 'QEMU' : 'Firecracker';
   const how = acceleration === 'kvm' ? `${name} with KVM` : `${name} with emulation (TCG)`;
   const because = /as the configuration says/.test(reason) ? ', as the configuration says' : '';
-  return `${how}${because}${/; not Firecracker: .*/.exec(reason)?.[0] ?? ''}`;
+  return `${how}${because}${/; (?:not Firecracker: |not jailed: |jailed).*/.exec(reason)?.[0] ?? ''}`;
 }
 
 /** How to get at KVM; where nobody on this host can do anything about it, what that means. */

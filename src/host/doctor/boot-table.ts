@@ -86,7 +86,7 @@ async function tryWay(input: BootTableInput, way: Way): Promise<BootRow> {
       diskMethod: way.disk,
       reach,
       directory,
-      vmm: way.driver === 'firecracker' ? await firecracker(input.findings.firecrackerProgram) : undefined,
+      vmm: way.driver === 'firecracker' ? await firecracker(input.findings) : undefined,
     });
     return { ...way, result: 'works', reason: '', totalSeconds, phases };
   } catch (error) {
@@ -97,7 +97,8 @@ async function tryWay(input: BootTableInput, way: Way): Promise<BootRow> {
   }
 }
 
-async function firecracker(program: string): Promise<TrialBootInput['vmm']> {
+async function firecracker(findings: BootTableInput['findings']): Promise<TrialBootInput['vmm']> {
+  const { firecrackerProgram, firecrackerJailer: jailer } = findings;
   const { firecrackerDriver } = await import('../drivers/firecracker.ts');
-  return { title: 'Firecracker', driver: firecrackerDriver(program) };
+  return { title: 'Firecracker', driver: firecrackerDriver(firecrackerProgram, { jailer }) };
 }

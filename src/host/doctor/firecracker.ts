@@ -1,4 +1,6 @@
 import { errorText } from '../../errors.ts';
+import { decideJail, type JailerWish } from '../drivers/firecracker/jail.ts';
+import { readOwnRights, type OwnRights } from '../drivers/qemu-confinement.ts';
 import {
   isUntried,
   parseFirecrackerVersion,
@@ -13,7 +15,12 @@ const firecracker: Subject = { id: 'firecracker', title: 'Firecracker' };
 const timeoutMs = 20_000;
 
 /** Whether there is a Firecracker, and what is known of its release. VMs run without one. */
-export async function checkFirecracker(exec: Exec, program: string): Promise<CheckResult> {
+export async function checkFirecracker(
+  exec: Exec,
+  program: string,
+  jailer: JailerWish,
+  rights: OwnRights = readOwnRights(),
+): Promise<CheckResult> {
   let line: string;
   try {
     const { stdout } = await exec([program, '--version'], { timeoutMs });
@@ -40,5 +47,19 @@ export async function checkFirecracker(exec: Exec, program: string): Promise<Che
     );
   }
   const remark = isUntried(version) ? ', newer than any that banger knows' : '';
-  return pass(firecracker, `${versionText(version)} (${program})${remark}`);
+  const evidence = `${versionText(version)} (${program})${remark}`;
+  const question = { wish: jailer, program, id: '', rights };
+  const { jailing, reason } = decideJail(question);
+  if (jailing) return pass(firecracker, `${evidence}, jailed by ${jailing.jailer}`);
+  const isWanted = jailer === 'always' || (rights.uid === 0 && jailer === 'auto');
+  return isWanted
+    ? warn(firecracker, `${evidence}, not jailed: ${reason}`, hints[jailer])
+    : pass(firecracker, `${evidence}${rights.uid === 0 ? `, not jailed: ${reason}` : ''}`);
 }
+
+const hints: Readonly<Record<JailerWish, string>> = {
+  auto: 'QEMU runs VMs, as users of their own. To have Firecracker do so, put the jailer of its release beside it',
+  always:
+    'Put the jailer of its release beside it and run banger as root, or set jailer = "auto" under [vmm]',
+  never: '',
+};

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { errorText } from '../../errors.ts';
 import type { Acceleration } from '../drivers/driver.ts';
 import { exec as realExec, type Exec } from '../exec.ts';
+import type { JailerWish } from '../drivers/firecracker/jail.ts';
 import { readOwnRights } from '../drivers/qemu-confinement.ts';
 import { mayAdministerNetwork } from '../network/rights.ts';
 import { readHostSetup } from '../setup/host-setup.ts';
@@ -26,6 +27,7 @@ export interface VmmConfig {
   readonly vmmDriver: VmmWish['driver'];
   readonly qemuProgram: string;
   readonly firecrackerProgram: string;
+  readonly firecrackerJailer: JailerWish;
   readonly diskMethod: DisksInput['wanted'];
 }
 
@@ -63,6 +65,7 @@ export interface CheckFindings {
   readonly acceleration: Acceleration;
   readonly qemuProgram: string;
   readonly firecrackerProgram: string;
+  readonly firecrackerJailer: JailerWish;
   readonly diskMethods: readonly DiskMethodReport[];
 }
 
@@ -78,7 +81,7 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
       checkPrograms({ exec, qemuProgram: config.qemuProgram, rights: readOwnRights(), osRelease }),
     ),
     guard({ id: 'firecracker', title: 'Firecracker' }, () =>
-      checkFirecracker(exec, config.firecrackerProgram),
+      checkFirecracker(exec, config.firecrackerProgram, config.firecrackerJailer),
     ),
     checkSurroundings(input),
   ]);
@@ -97,6 +100,7 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
       wanted: config.accel,
       driver: config.vmmDriver,
       firecrackerProgram: config.firecrackerProgram,
+      firecrackerJailer: config.firecrackerJailer,
       hasFirecracker: firecracker.some((check) => check.status === 'pass'),
       guestId: input.guestId,
       configFile: input.paths.configFile,
@@ -118,6 +122,7 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
     acceleration,
     qemuProgram: config.qemuProgram,
     firecrackerProgram: config.firecrackerProgram,
+    firecrackerJailer: config.firecrackerJailer,
     diskMethods: methods,
   };
 }

@@ -1,9 +1,9 @@
-import { rmSync } from 'node:fs';
+import { readlinkSync, rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commandLine, findProcessesByArguments, identifyProcess, signalProcess } from '../process.ts';
 
-/** Names of the VMMs that diagnostics start, as `-name` on their command lines shows them. */
+/** Names of the VMMs that diagnostics start, as `-name` or `--id` on their command lines shows them. */
 const vmmNames = ['banger-probe', 'banger-doctor'];
 /** Signals that would end us without a chance to tidy up. */
 const endings = ['SIGTERM', 'SIGHUP'] as const;
@@ -45,10 +45,11 @@ export class Scratch {
   readonly #removeNow = (): void => {
     const path = this.#path;
     if (path === undefined) return;
-    for (const pid of vmmNames.flatMap((name) => findProcessesByArguments(['-name', name]))) {
+    const options = ['-name', '--id'].flatMap((option) => vmmNames.map((name) => [option, name]));
+    for (const pid of options.flatMap(findProcessesByArguments)) {
       const identity = identifyProcess(pid);
       // Only ours: an engine may be probing at the same time.
-      const isOurs = commandLine(pid)?.some((word) => word.includes(path));
+      const isOurs = commandLine(pid)?.some((word) => word.includes(path)) || outputOf(pid).startsWith(path);
       if (identity && isOurs) signalProcess(identity, 'SIGKILL');
     }
     rmSync(path, { recursive: true, force: true });
@@ -59,4 +60,13 @@ export class Scratch {
     // The handler is gone by now, so this one ends us the way the sender meant.
     process.kill(process.pid, signal);
   };
+}
+
+/** A jailed VMM sees other paths than we do, and still writes its guest's console to ours. */
+function outputOf(pid: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/fd/1`);
+  } catch {
+    return '';
+  }
 }

@@ -13,13 +13,23 @@ import {
   type ProcessIdentity,
 } from '../process.ts';
 import type { VmmDriver } from './driver.ts';
+import { makeJail, publishSocket, removeJail } from './firecracker/chroot.ts';
 import { endedWords, FirecrackerApi, isNobodyThere } from './firecracker/api.ts';
 import { openFirecrackerControl } from './firecracker/control.ts';
 import { findFirecracker } from './firecracker/find.ts';
+import {
+  decideJail,
+  insidePaths,
+  jailerArguments,
+  type Jailing,
+  type JailerWish,
+  type JailPaths,
+} from './firecracker/jail.ts';
 import { checkMachine, planMachine, type FirecrackerSpec } from './firecracker/machine.ts';
-import { namespaceWords, networkSocket } from './firecracker/namespace.ts';
+import { jailedNamespaceWords, jailerWords, namespaceWords, networkSocket } from './firecracker/namespace.ts';
 import { joinNetwork, rootlessCard } from './firecracker/rootless-network.ts';
 import { parseFirecrackerVersion, versionRefusal, type FirecrackerVersion } from './firecracker/version.ts';
+import { readOwnRights } from './qemu-confinement.ts';
 import { vmmEnvironment } from './vmm-environment.ts';
 import { keepPrevious, memoryError, processName } from './vmm-process.ts';
 
@@ -33,36 +43,45 @@ export interface FirecrackerDriver extends VmmDriver {
   start(spec: FirecrackerSpec, signal: AbortSignal): Promise<ProcessIdentity>;
 }
 
+export interface FirecrackerOptions {
+  readonly answerTimeoutMs?: number;
+  readonly jailer: JailerWish;
+}
+
 /** The Firecracker driver; `program` is a name to look up in PATH, or a path. */
-export function firecrackerDriver(program: string, answerTimeoutMs?: number): FirecrackerDriver {
+export function firecrackerDriver(program: string, options: FirecrackerOptions): FirecrackerDriver {
   return {
     name: 'firecracker',
-    start: (spec, signal) => startFirecracker(program, spec, { signal, answerTimeoutMs }),
+    start: (spec, signal) => startFirecracker(program, spec, { ...options, signal }),
     find: findFirecracker,
-    control: (vmm) => openFirecrackerControl(vmm, answerTimeoutMs),
+    control: (vmm) => openFirecrackerControl(vmm, options.answerTimeoutMs),
   };
 }
 
 /** Firecracker's command line for a VM. Everything about its guest is asked for on its socket. */
-export function firecrackerArguments(spec: FirecrackerSpec): string[] {
-  return [
-    '--id',
-    processName(spec.id),
-    '--api-sock',
-    spec.controlSocket,
-    '--log-path',
-    spec.vmmLog,
-    '--level',
-    'Info',
-  ];
+export function firecrackerArguments(
+  spec: Pick<FirecrackerSpec, 'id' | 'controlSocket' | 'vmmLog'>,
+): string[] {
+  return ['--id', processName(spec.id), ...ownArguments(spec.controlSocket, spec.vmmLog)];
+}
+
+/** Without its name, which a jailer adds. */
+function ownArguments(socket: string, log: string): string[] {
+  return ['--api-sock', socket, '--log-path', log, '--level', 'Info'];
+}
+
+/** A jail that was made for one start. */
+interface Jail extends Jailing {
+  readonly paths: JailPaths;
 }
 
 async function startFirecracker(
   program: string,
   spec: FirecrackerSpec,
-  { signal, answerTimeoutMs }: { readonly signal: AbortSignal; readonly answerTimeoutMs?: number },
+  { signal, answerTimeoutMs, jailer: wish }: FirecrackerOptions & { readonly signal: AbortSignal },
 ): Promise<ProcessIdentity> {
   checkMachine(spec);
+  const jailing = requireJail(program, spec, wish);
   await keepPrevious(spec.consoleLog);
   await keepPrevious(spec.vmmLog);
   await rm(spec.controlSocket, { force: true });
@@ -70,34 +89,108 @@ async function startFirecracker(
   if (signal.aborted) throw abortError(signal);
 
   const { user } = spec.network;
-  const argv = [program, ...firecrackerArguments(spec)] as const;
-  const child = await spawnDetached(user ? [...namespaceWords, ...argv] : argv, {
-    // Its log has to exist, and its guest's console is its standard output.
-    logFile: spec.vmmLog,
-    outputFile: spec.consoleLog,
-    env: vmmEnvironment(),
-    pulse: user && 'new',
-  });
-  // Inherited by what is to end with it.
-  const pulse = child.stdio[3] as Socket | null | undefined;
-  child.once('exit', (_code, how) => spec.onExit?.(how ?? undefined));
-  child.unref();
-  const identity = identifyProcess(child.pid!);
+  const jail = jailing && { ...jailing, paths: await makeJail(exec, spec, jailing) };
   try {
-    const api = new FirecrackerApi(spec.controlSocket, answerTimeoutMs);
+    const child = await spawnDetached(commandOf(program, spec, jail), {
+      // Its log has to exist, and its guest's console is its standard output.
+      logFile: spec.vmmLog,
+      outputFile: spec.consoleLog,
+      env: vmmEnvironment(),
+      // A jailer closes all descriptors but the first three.
+      pulse: user && (jail ? 'input' : 'new'),
+    });
+    // Inherited by what is to end with it.
+    const pulse = (jail ? child.stdin : child.stdio[3]) as Socket | null | undefined;
+    child.once('exit', (_code, how) => spec.onExit?.(how ?? undefined));
+    child.unref();
+    return await configure({ program, spec, jail, signal, answerTimeoutMs, pid: child.pid!, pulse });
+  } catch (error) {
+    if (jail) await removeJail(jail.paths.directory);
+    throw error;
+  }
+}
+
+/** Undefined for a Firecracker that runs without. Throws `host_unsupported` when it has to be jailed and cannot be. */
+function requireJail(program: string, spec: FirecrackerSpec, wish: JailerWish): Jailing | undefined {
+  const question = { wish, program, id: spec.id, rights: readOwnRights() };
+  const { jailing, reason } = decideJail(question);
+  if (!jailing && wish === 'always') {
+    throw new BangerError(
+      'host_unsupported',
+      `Firecracker has to be jailed, as the configuration says, and cannot be: ${reason}`,
+      { hint: 'Let it run without where it must: set jailer = "auto" under [vmm] in the configuration' },
+    );
+  }
+  if (jailing && (spec.vsock || spec.metricsFile)) {
+    throw new BangerError('host_unsupported', 'A jailed Firecracker has neither vsock nor metrics', {
+      hint: 'Let it run without its jailer: set jailer = "never" under [vmm] in the configuration',
+    });
+  }
+  return jailing;
+}
+
+function commandOf(
+  program: string,
+  spec: FirecrackerSpec,
+  jail: Jail | undefined,
+): readonly [string, ...string[]] {
+  if (!jail) {
+    const argv = [program, ...firecrackerArguments(spec)] as const;
+    return spec.network.user ? [...namespaceWords, ...argv] : argv;
+  }
+  const inside = ownArguments(insidePaths.socket, insidePaths.vmmLog);
+  const { directory } = jail.paths;
+  return [
+    // A tap of the host's is to be found where the host is.
+    ...(spec.network.tap ? jailerWords : jailedNamespaceWords),
+    jail.jailer,
+    ...jailerArguments(jail, { id: spec.id, directory }, inside),
+  ];
+}
+
+/** Paths as its Firecracker sees them. */
+function seenFrom(jail: Jail | undefined, spec: FirecrackerSpec): FirecrackerSpec {
+  if (!jail) return spec;
+  const { kernel, initrd, disk } = insidePaths;
+  return { ...spec, kernel, initrd, disk: spec.disk && { ...spec.disk, path: disk } };
+}
+
+/** Makes a Firecracker that was just started run its guest; ends it when it does not. */
+async function configure({
+  program,
+  spec,
+  jail,
+  signal,
+  ...vmm
+}: {
+  readonly program: string;
+  readonly spec: FirecrackerSpec;
+  readonly jail: Jail | undefined;
+  readonly signal: AbortSignal;
+  readonly answerTimeoutMs: number | undefined;
+  readonly pid: number;
+  readonly pulse: Socket | null | undefined;
+}): Promise<ProcessIdentity> {
+  const { user } = spec.network;
+  const { pulse } = vmm;
+  const identity = identifyProcess(vmm.pid);
+  try {
+    const api = new FirecrackerApi(spec.controlSocket, vmm.answerTimeoutMs);
     const hasExited = (): boolean => !identity || !isAlive(identity);
+    if (jail) await waitForSocket(jail, spec, { signal, hasExited });
     const version = await waitForApi(api, spec, { signal, hasExited });
     if (user && pulse && identity) {
-      const vmm = {
+      const joined = {
         process: identity,
         pulse,
         socket: networkSocket(spec.controlSocket),
         logFile: spec.vmmLog,
+        jailedUser: jail?.user,
       };
-      await joinNetwork(exec, vmm, { network: user, signal });
+      await joinNetwork(exec, joined, { network: user, signal });
     }
     const tap = user ? rootlessCard(spec.id) : spec.network.tap;
-    for (const request of planMachine({ ...spec, network: { tap } }, version)) {
+    for (const request of planMachine({ ...seenFrom(jail, spec), network: { tap } }, version)) {
       await api.send(request, signal);
     }
     const { state } = await api.instance();
@@ -112,6 +205,25 @@ async function startFirecracker(
     throw hasEnded ? await startError(program, spec, error) : explainStart(error, spec);
   } finally {
     pulse?.destroy();
+  }
+}
+
+/** Waits until a jailed Firecracker can be spoken to from outside. */
+async function waitForSocket(
+  { paths, user }: Jail,
+  { controlSocket }: FirecrackerSpec,
+  { signal, hasExited }: { readonly signal: AbortSignal; readonly hasExited: () => boolean },
+): Promise<void> {
+  const deadline = new Deadline(startTimeoutMs);
+  while (!(await publishSocket(paths, { controlSocket, user }))) {
+    if (signal.aborted) throw abortError(signal);
+    if (hasExited()) throw new BangerError('command_failed', 'Firecracker, or its jailer, ended at once');
+    if (deadline.isOver())
+      throw new BangerError(
+        'timeout',
+        `Firecracker's jailer did not start it within ${startTimeoutMs / 1000} s`,
+      );
+    await sleep(startPollMs);
   }
 }
 

@@ -45,6 +45,7 @@ async function check(
       wanted: 'auto',
       driver: 'auto',
       firecrackerProgram: '/nonexistent/firecracker',
+      firecrackerJailer: 'auto',
       hasFirecracker: false,
       guestId: async () => 'guest',
       configFile: '/config.toml',

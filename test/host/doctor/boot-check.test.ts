@@ -31,6 +31,7 @@ function input(given: Partial<BootCheckInput> & { readonly qemuProgram: string }
       acceleration: 'tcg',
       diskMethods: [],
       firecrackerProgram: '/nonexistent',
+      firecrackerJailer: 'auto',
       qemuProgram: given.qemuProgram,
     },
     kernel: async () => '/kernel',
@@ -76,6 +77,7 @@ test('nothing is booted on a host that failed a check', async () => {
     acceleration: 'tcg',
     diskMethods: [],
     firecrackerProgram: '/nonexistent',
+    firecrackerJailer: 'auto',
     qemuProgram: '/nonexistent',
   } as const;
   const { check } = await runTrialBoot(input({ qemuProgram: '/nonexistent', findings }));

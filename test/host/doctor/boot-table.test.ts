@@ -44,6 +44,7 @@ function input(findings: Partial<BootTableInput['findings']> = {}): BootTableInp
       diskMethods: methods,
       qemuProgram: writeFakeQemu(root, 'fails'),
       firecrackerProgram: '/nonexistent',
+      firecrackerJailer: 'auto',
       ...findings,
     },
     kernel: file('kernel'),

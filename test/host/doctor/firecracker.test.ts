@@ -2,7 +2,28 @@ import { expect, test } from 'vitest';
 import { checkFirecracker } from '../../../src/host/doctor/firecracker.ts';
 import { fakeExec } from './fake-qemu.ts';
 
-const check = (printed: string | undefined) => checkFirecracker(fakeExec({ 'fc --version': printed }), 'fc');
+const user = { uid: 1000, status: '', uidMap: '', gidMap: '' };
+const check = (printed: string | undefined) =>
+  checkFirecracker(fakeExec({ 'fc --version': printed }), 'fc', 'auto', user);
+
+test('as root, one that is not jailed is a warning that says why, unless the configuration wants it so', async () => {
+  const all = '0 0 4294967295';
+  const root = { uid: 0, status: 'CapEff:\t000001ffffffffff\n', uidMap: all, gidMap: all };
+  const exec = fakeExec({ 'fc --version': 'Firecracker v1.14.1\n' });
+  expect(await checkFirecracker(exec, 'fc', 'auto', root)).toMatchObject({
+    status: 'warn',
+    evidence: '1.14.1 (fc), not jailed: "fc" is not installed or not in PATH',
+    fix: expect.stringContaining('jailer') as string,
+  });
+  expect(await checkFirecracker(exec, 'fc', 'never', root)).toMatchObject({
+    status: 'pass',
+    evidence: '1.14.1 (fc), not jailed: the configuration forbids its jailer',
+  });
+  expect(await checkFirecracker(exec, 'fc', 'always', user)).toMatchObject({
+    status: 'warn',
+    evidence: '1.14.1 (fc), not jailed: its jailer needs root',
+  });
+});
 
 test('a host without Firecracker lacks nothing', async () => {
   expect(await check(undefined)).toMatchObject({

@@ -26,6 +26,7 @@ function input(given: Partial<CheckInput> = {}): CheckInput {
     vmmDriver: 'auto',
     qemuProgram: writeFakeQemu(root, 'works'),
     firecrackerProgram: '/nonexistent/firecracker',
+    firecrackerJailer: 'auto',
     diskMethod: 'auto',
   } as const;
   return {

@@ -46,7 +46,7 @@ afterEach(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-const driver = () => firecrackerDriver(fake.program, answerMs);
+const driver = () => firecrackerDriver(fake.program, { answerTimeoutMs: answerMs, jailer: 'never' });
 
 async function start(changes: Partial<FirecrackerSpec> = {}): Promise<RunningVmm> {
   const { controlSocket, consoleLog, vmmLog } = spec;
@@ -123,7 +123,7 @@ describe('a start', () => {
   test('that is cancelled leaves nothing that runs', async () => {
     const cancelled = new AbortController();
     fake.behave({ misdeeds: [{ method: 'PUT', path: '/entropy', does: 'stalls' }] });
-    const starting = firecrackerDriver(fake.program).start(spec, cancelled.signal);
+    const starting = firecrackerDriver(fake.program, { jailer: 'never' }).start(spec, cancelled.signal);
     await expect.poll(() => fake.changes.length, { timeout: 60_000 }).toBe(4);
     cancelled.abort();
     await expect(starting).rejects.toMatchObject({ code: 'cancelled' });

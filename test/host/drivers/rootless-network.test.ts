@@ -44,7 +44,7 @@ afterEach(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-const driver = () => firecrackerDriver(fake.program);
+const driver = () => firecrackerDriver(fake.program, { jailer: 'never' });
 const controlSocket = (): string => join(root, 'vm.control');
 const slirps = (): number[] => findProcessesByArguments(['--api-socket', networkSocket(controlSocket())]);
 

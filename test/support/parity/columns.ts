@@ -55,7 +55,7 @@ export function qemuColumn(acceleration: Acceleration, missing?: string): Column
 
 const firecracker = {
   acceleration: 'kvm',
-  driver: firecrackerDriver,
+  driver: (program: string) => firecrackerDriver(program, { jailer: 'never' }),
   wordsOf: (id: string) => ['--id', `banger-${id}`, '--api-sock', '/x'],
   tellsMachine: false,
   discards: false,
@@ -113,7 +113,7 @@ export async function kvmRefusal(
   const { kernel, initrd } = await makeGuest(directory);
   const verdict = await probeKvm({
     exec,
-    vmm: firecrackerProgram === undefined ? probedQemu(qemu) : probedFirecracker(firecrackerProgram),
+    vmm: firecrackerProgram === undefined ? probedQemu(qemu) : probedFirecracker(firecrackerProgram, 'never'),
     guestId: 'parity',
     kernel: () => Promise.resolve(kernel),
     initrd: () => Promise.resolve(initrd),

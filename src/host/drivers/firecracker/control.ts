@@ -8,6 +8,8 @@ import { watchOnce } from '../../watch-file.ts';
 import type { GuestActivity, GuestEnd, RunningVmm, VmmControl } from '../driver.ts';
 import { noNetworkError } from '../vmm-process.ts';
 import { FirecrackerApi, type InstanceInfo } from './api.ts';
+import { isJailed } from './chroot.ts';
+import { insidePaths } from './jail.ts';
 import { networkSocket } from './namespace.ts';
 import { addForward, listForwards, removeForward } from './rootless-network.ts';
 import { rootDriveId } from './machine.ts';
@@ -51,7 +53,8 @@ export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: 
     growDisk: async (sizeBytes) => {
       if ((await stat(vmm.disk)).size < sizeBytes) await truncate(vmm.disk, sizeBytes);
       // Given its own path again, it looks how large the file is and tells the guest.
-      const body = { drive_id: rootDriveId, path_on_host: vmm.disk };
+      const path = (await isJailed(vmm.controlSocket)) ? insidePaths.disk : vmm.disk;
+      const body = { drive_id: rootDriveId, path_on_host: path };
       await api.send({ method: 'PATCH', path: `/drives/${rootDriveId}`, body });
     },
     forwards: async () => (hasNetwork() ? (await listForwards(network)).map(({ port }) => port) : []),

@@ -10,13 +10,20 @@ export const namespaceWords = [
   ...['setpriv', '--no-new-privs', '--bounding-set=-all', '--inh-caps=-all', '--'],
 ] as const;
 
+/** The same before a jailer, which gives up root by itself. */
+export const jailerWords = ['setpriv', '--no-new-privs', '--'] as const;
+export const jailedNamespaceWords = ['unshare', '--net', '--', ...jailerWords] as const;
+
 /** Where slirp4netns of a VM is spoken to. No longer than the VMM's own socket. */
 export function networkSocket(controlSocket: string): string {
   return `${controlSocket.replace(/\.control$/, '')}.slirp`;
 }
 
-/** Why a VM cannot have this network here, in one phrase; undefined when it can. */
-export async function rootlessRefusal(exec: Exec): Promise<string | undefined> {
+/** Why a VM whose VMM is started with these words cannot have this network here, in one phrase; undefined when it can. */
+export async function rootlessRefusal(
+  exec: Exec,
+  words: typeof namespaceWords | typeof jailedNamespaceWords = namespaceWords,
+): Promise<string | undefined> {
   try {
     await exec([networkProgram, '--version']);
     await exec(['ip', '-Version']);
@@ -26,7 +33,7 @@ export async function rootlessRefusal(exec: Exec): Promise<string | undefined> {
     return `its network needs the programs slirp4netns, ip and nft: ${errorText(error)}`;
   }
   try {
-    await exec([...namespaceWords, 'true']);
+    await exec([...words, 'true']);
     return undefined;
   } catch (error) {
     if (!(error instanceof BangerError)) throw error;

@@ -42,20 +42,29 @@ export async function joinNetwork(
     readonly pulse: Socket;
     readonly socket: string;
     readonly logFile: string;
+    /** Whom the tap is for, where the namespace is one of root's */
+    readonly jailedUser?: number;
   },
   { network, signal }: { readonly network: UserNetwork; readonly signal: AbortSignal },
 ): Promise<void> {
   await rm(vmm.socket, { force: true });
   const pid = String(vmm.process.pid);
+  const { jailedUser } = vmm;
   const child = await spawnDetached(
-    [networkProgram, '--exit-fd', String(pulseDescriptor), '--api-socket', vmm.socket, pid, devices.uplink],
+    [
+      networkProgram,
+      // Else it has root's own rights while it reads what a guest sends.
+      ...(jailedUser === undefined ? [] : ['--enable-sandbox', '--enable-seccomp']),
+      ...['--exit-fd', String(pulseDescriptor), '--api-socket', vmm.socket, pid, devices.uplink],
+    ],
     { logFile: vmm.logFile, env: vmmEnvironment(), pulse: vmm.pulse },
   );
   child.unref();
   try {
     await waitForAnswer(vmm.socket, child, signal);
-    const inside = ['nsenter', '--target', pid, '--user', '--net', '--preserve-credentials', '--'] as const;
-    await exec([...inside, 'ip', '-batch', '-'], { input: deviceCommands.join('\n'), signal });
+    const namespaces = jailedUser === undefined ? ['--user', '--net'] : ['--net'];
+    const inside = ['nsenter', '--target', pid, ...namespaces, '--preserve-credentials', '--'] as const;
+    await exec([...inside, 'ip', '-batch', '-'], { input: deviceCommands(jailedUser ?? 0), signal });
     if (network.reach === 'none') await exec([...inside, 'nft', '-f', '-'], { input: cutOffRules, signal });
     for (const port of network.forwards) await addForward(vmm.socket, port);
   } catch (error) {
@@ -64,15 +73,17 @@ export async function joinNetwork(
   }
 }
 
-/** The tap is its owner's to open, with no rights: the VMM is root in its namespace by name only. */
-const deviceCommands = [
-  `tuntap add dev ${devices.tap} mode tap user 0`,
-  `link add name ${devices.bridge} type bridge`,
-  `link set dev ${devices.uplink} master ${devices.bridge} up`,
-  `link set dev ${devices.tap} master ${devices.bridge} up`,
-  `link set dev ${devices.bridge} up`,
-  '',
-];
+/** The tap is its owner's to open, with no rights: the VMM is root in its namespace by name only, or not at all. */
+function deviceCommands(owner: number): string {
+  return [
+    `tuntap add dev ${devices.tap} mode tap user ${owner}`,
+    `link add name ${devices.bridge} type bridge`,
+    `link set dev ${devices.uplink} master ${devices.bridge} up`,
+    `link set dev ${devices.tap} master ${devices.bridge} up`,
+    `link set dev ${devices.bridge} up`,
+    '',
+  ].join('\n');
+}
 
 /**
  * Nothing of the guest's passes but answers to what came in, which slirp4netns hands on from its own address. By their

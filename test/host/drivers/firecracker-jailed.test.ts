@@ -1,0 +1,200 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { loopbackForward, type RunningVmm } from '../../../src/host/drivers/driver.ts';
+import { removeJail } from '../../../src/host/drivers/firecracker/chroot.ts';
+import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
+import type { FirecrackerSpec } from '../../../src/host/drivers/firecracker/machine.ts';
+import { networkSocket, rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
+import { readOwnRights, vmUser } from '../../../src/host/drivers/qemu-confinement.ts';
+import { exec } from '../../../src/host/exec.ts';
+import { findFreePort } from '../../../src/host/ports.ts';
+import { findProcessesByArguments, killProcess, type ProcessIdentity } from '../../../src/host/process.ts';
+import { until } from '../../support/banger.ts';
+import { makeFakeFirecracker, type FakeFirecracker } from '../../support/firecracker-program.ts';
+import { makeFakeJailer } from '../../support/jailer-program.ts';
+
+const id = '0123456789abcdef'.repeat(2);
+const user = vmUser(id, readOwnRights());
+const refusal = user === undefined ? 'that needs root, who may become another user' : whyNoDevices();
+if (refusal !== undefined) process.stderr.write(`Note: nothing is jailed here: ${refusal}\n`);
+
+const networkRefusal = await rootlessRefusal(exec);
+if (networkRefusal !== undefined)
+  process.stderr.write(`Note: no VMM gets a network here: ${networkRefusal}\n`);
+
+/** A container's root may make no devices, and mount nothing. */
+function whyNoDevices(): string | undefined {
+  const directory = mkdtempSync(join(tmpdir(), 'banger-node-'));
+  try {
+    execFileSync('mknod', [join(directory, 'kvm'), 'c', '10', '232'], { stdio: 'pipe' });
+    execFileSync('unshare', ['--mount', '--propagation', 'private', 'true'], { stdio: 'pipe' });
+    return undefined;
+  } catch (error) {
+    return String(error);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+let root: string;
+let vm: string;
+let fake: FakeFirecracker;
+let spec: FirecrackerSpec;
+const started: ProcessIdentity[] = [];
+
+beforeEach(async () => {
+  root = mkdtempSync(join(tmpdir(), 'banger-jailed-'));
+  vm = join(root, 'vm');
+  const programs = join(root, 'bin');
+  for (const directory of [vm, programs]) mkdirSync(directory, { mode: 0o700 });
+  fake = await makeFakeFirecracker(programs);
+  makeFakeJailer(programs);
+  // What the fake notes, it notes as the jailed user.
+  for (const name of ['requests.jsonl', 'sizes']) writeFileSync(join(programs, name), '');
+  execFileSync('chmod', ['-R', 'a+rwX', programs]);
+  for (const name of ['kernel', 'initrd', 'disk']) writeFileSync(join(vm, name), 'x', { mode: 0o600 });
+  spec = {
+    id,
+    cpus: 1,
+    memoryMib: 128,
+    kernel: join(vm, 'kernel'),
+    initrd: join(vm, 'initrd'),
+    disk: { path: join(vm, 'disk'), format: 'raw' },
+    consoleLog: join(vm, 'console.log'),
+    vmmLog: join(vm, 'vmm.log'),
+    controlSocket: join(root, 'vm.control'),
+    network: {},
+    acceleration: 'kvm',
+  };
+});
+afterEach(async () => {
+  for (const process of started.splice(0)) await killProcess(process);
+  rmSync(root, { recursive: true, force: true });
+});
+
+const driver = (jailer: 'auto' | 'always' | 'never' = 'always') =>
+  firecrackerDriver(fake.program, { jailer });
+
+async function start(changes: Partial<FirecrackerSpec> = {}): Promise<RunningVmm> {
+  const process = await driver().start({ ...spec, ...changes }, new AbortController().signal);
+  started.push(process);
+  const { controlSocket, consoleLog, vmmLog } = spec;
+  return { process, controlSocket, consoleLog, vmmLog, disk: spec.disk!.path };
+}
+
+const bodyOf = (path: string) => fake.changes.find((one) => one.path === path)?.body;
+const statusOf = (pid: number, field: string) =>
+  new RegExp(`^${field}:\\s*(.*)$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+
+describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
+  test('is its VM’s user, sees its jail alone, is found and controlled, and leaves nothing', async () => {
+    fake.behave({ console: 'hello from the guest\n' });
+    const vmm = await start();
+    const { pid } = vmm.process;
+    expect(statusOf(pid, 'Uid')).toBe([user, user, user, user].join('\t'));
+    expect(statusOf(pid, 'Gid')).toBe([user, user, user, user].join('\t'));
+    expect(statusOf(pid, 'CapEff')).toBe('0000000000000000');
+    expect(statusOf(pid, 'NoNewPrivs')).toBe('1');
+    expect(existsSync(`/proc/${pid}/root/etc`)).toBe(false);
+    expect(driver().find(id)?.process).toEqual(vmm.process);
+    expect(driver('never').find(id)?.process).toEqual(vmm.process);
+    expect(bodyOf('/boot-source')).toMatchObject({ kernel_image_path: '/kernel', initrd_path: '/initrd' });
+    expect(bodyOf('/drives/root')).toMatchObject({ path_on_host: '/disk' });
+    expect(readFileSync(spec.consoleLog, 'utf8')).toBe('hello from the guest\n');
+    expect(readFileSync(spec.vmmLog, 'utf8')).toContain('Listening on API socket');
+
+    const control = await driver().control(vmm);
+    onTestFinished(() => control.close());
+    await control.pause();
+    expect(await control.activity()).toBe('paused');
+    await control.resume();
+    await control.growDisk(4096);
+    expect(fake.sizes).toEqual([4096]);
+    expect(statSync(spec.disk!.path).size).toBe(4096);
+
+    await killProcess(vmm.process);
+    await control.closed;
+    await removeJail(join(vm, 'jail'));
+    expect(existsSync(join(vm, 'jail'))).toBe(false);
+    expect(readFileSync(spec.disk!.path, 'utf8')[0]).toBe('x');
+  });
+
+  test('starts again over what a killed engine left of it', async () => {
+    const first = await start();
+    await killProcess(first.process);
+    expect(existsSync(join(vm, 'jail'))).toBe(true);
+    const second = await start();
+    expect(driver().find(id)?.process).toEqual(second.process);
+    expect(readFileSync(`${spec.vmmLog}.before`, 'utf8')).toContain('Listening');
+  });
+
+  test('leaves nothing when it does not start, and says why', async () => {
+    const words = 'Seccomp error: cannot';
+    fake.behave({ misdeeds: [{ method: 'PUT', path: '/machine-config', does: 'dies', words }] });
+    await expect(start()).rejects.toMatchObject({
+      message: expect.stringContaining(words) as string,
+    });
+    expect(existsSync(join(vm, 'jail'))).toBe(false);
+    fake.behave({ misdeeds: [], refusesStart: 'told not to' });
+    await expect(start()).rejects.toThrow('told not to');
+    expect(existsSync(join(vm, 'jail'))).toBe(false);
+    expect(driver().find(id)).toBeUndefined();
+  });
+
+  test('leaves nothing when its jailer refuses it, and says what that says', async () => {
+    writeFileSync(join(root, 'bin/jailer'), '#!/bin/sh\necho "Jailer error: not today" >&2\nexit 1\n');
+    await expect(start()).rejects.toThrow('Jailer error: not today');
+    expect(existsSync(join(vm, 'jail'))).toBe(false);
+  });
+
+  test.runIf(networkRefusal === undefined)(
+    'has a network of its own, whose program has no rights and ends with it',
+    async () => {
+      const forward = loopbackForward(await findFreePort(), 22);
+      const vmm = await start({ network: { user: { forwards: [forward], reach: 'all' } } });
+      const { pid } = vmm.process;
+      expect(bodyOf('/network-interfaces/net')).toMatchObject({ host_dev_name: 'vm' });
+      const owner = execFileSync('nsenter', [
+        '--target',
+        String(pid),
+        '--net',
+        'ip',
+        '-d',
+        'link',
+        'show',
+        'vm',
+      ]);
+      expect(owner.toString()).toContain(`user ${user}`);
+      const slirps = () => findProcessesByArguments(['--api-socket', networkSocket(spec.controlSocket)]);
+      const [slirp] = slirps();
+      // To bind ports below 1024.
+      expect(statusOf(slirp!, 'CapEff')).toBe('0000000000000400');
+      const control = await driver().control(vmm);
+      onTestFinished(() => control.close());
+      expect(await control.forwards()).toEqual([forward]);
+      await killProcess(vmm.process);
+      await until('the network has ended, too', () => slirps().length === 0);
+    },
+  );
+});
+
+test('one that has to be jailed and cannot be is refused, with what to do, and nothing is started', async () => {
+  rmSync(join(root, 'bin/jailer'));
+  const before = process.env['PATH'];
+  process.env['PATH'] = '/nonexistent';
+  try {
+    await expect(start()).rejects.toMatchObject({
+      code: 'host_unsupported',
+      message: expect.stringMatching(
+        /^Firecracker has to be jailed, as the configuration says, and cannot be: /,
+      ) as string,
+      hint: expect.stringContaining('jailer = "auto"') as string,
+    });
+  } finally {
+    process.env['PATH'] = before;
+  }
+  expect(existsSync(spec.vmmLog)).toBe(false);
+});
