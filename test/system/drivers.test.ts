@@ -5,8 +5,11 @@ import { firecrackerColumn, kvmRefusal, qemuColumn } from '../support/parity/col
 import { describeDriver } from '../support/parity/list.ts';
 
 /** Every driver that this host has, with real guests; Firecracker where BANGER_TEST_FIRECRACKER names one. */
-const directory = mkdtempSync(join(tmpdir(), 'banger-kvm-'));
 const program = process.env['BANGER_TEST_FIRECRACKER'];
+if (program !== undefined && program !== '' && !existsSync(program))
+  throw new Error(`BANGER_TEST_FIRECRACKER names "${program}", which is not there`);
+
+const directory = mkdtempSync(join(tmpdir(), 'banger-kvm-'));
 const columns = [
   qemuColumn('tcg'),
   qemuColumn('kvm', await kvmRefusal(directory)),
@@ -17,6 +20,5 @@ for (const column of columns) describeDriver(column);
 
 async function firecrackerRefusal(): Promise<string | undefined> {
   if (program === undefined || program === '') return 'BANGER_TEST_FIRECRACKER names none';
-  if (!existsSync(program)) throw new Error(`BANGER_TEST_FIRECRACKER names "${program}", which is not there`);
   return kvmRefusal(directory, program);
 }
