@@ -30,7 +30,8 @@ test('ten commands at once start one engine', async () => {
 
 test('--json prints one document on stdout, with keys that stay', async () => {
   const created = await banger.run(['vm', 'create', '--no-start', '--name', 'web', '--json']);
-  const spec = ['cpus', 'diskBytes', 'fileSync', 'image', 'labels', 'memoryMib', 'name', 'network', 'ports'];
+  const size = ['cpus', 'diskBytes', 'memoryMib'];
+  const spec = ['egress', 'fileSync', 'image', 'labels', 'name', 'network', 'ports', 'publishesAll', ...size];
   const vmKeys = [...spec, 'createdAt', 'id', 'state', 'stoppedAt', 'workspaces'].toSorted();
   expect(Object.keys(JSON.parse(created.stdout) as object).toSorted()).toEqual(
     [...vmKeys, 'stages'].toSorted(),
