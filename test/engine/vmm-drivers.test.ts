@@ -22,7 +22,7 @@ function spec(): VmmSpec {
   const path = (name: string): string => join(root, name);
   for (const name of ['kernel', 'initrd', 'disk']) writeFileSync(path(name), 'x');
   return {
-    id: '0123456789abcdef'.repeat(2),
+    id: 'd1ffe2e27d21ae25'.repeat(2),
     cpus: 1,
     memoryMib: 128,
     kernel: path('kernel'),

@@ -16,7 +16,7 @@ import { until } from '../../support/banger.ts';
 import { makeFakeFirecracker, type FakeFirecracker } from '../../support/firecracker-program.ts';
 import { makeFakeJailer } from '../../support/jailer-program.ts';
 
-const id = '0123456789abcdef'.repeat(2);
+const id = 'fa11ed5ea1ed0001'.repeat(2);
 const user = vmUser(id, readOwnRights());
 const refusal = user === undefined ? 'that needs root, who may become another user' : whyNoDevices();
 if (refusal !== undefined) process.stderr.write(`Note: nothing is jailed here: ${refusal}\n`);

@@ -53,7 +53,7 @@ async function start(
   reach: UserNetwork['reach'] = 'all',
 ): Promise<RunningVmm> {
   const spec: FirecrackerSpec = {
-    id: '0123456789abcdef'.repeat(2),
+    id: '5a1e7ab1e0c0ffee'.repeat(2),
     cpus: 1,
     memoryMib: 128,
     kernel: join(root, 'kernel'),
@@ -115,7 +115,7 @@ test.skipIf(refusal)('a VMM without root has a tap on a network that leads in an
   expect(fake.changes.find(({ path }) => path === '/network-interfaces/net')?.body).toEqual({
     iface_id: 'net',
     host_dev_name: 'vm',
-    guest_mac: '02:01:23:45:67:89',
+    guest_mac: '02:5a:1e:7a:b1:e0',
   });
   connectGuest(vmm);
   const [program, argv] = inside(vmm, process.execPath, '-e', greeter);
@@ -174,7 +174,7 @@ test.skipIf(refusal)('it has no rights there, can gain none, and sees no other n
       .map((line) => line.split(/\s/)[0])
       .toSorted(),
   ).toEqual(['br', 'lo', 'up', 'vm']);
-  expect(driver().find('0123456789abcdef'.repeat(2))?.process.pid).toBe(vmm.process.pid);
+  expect(driver().find('5a1e7ab1e0c0ffee'.repeat(2))?.process.pid).toBe(vmm.process.pid);
 });
 
 test.skipIf(refusal)(
@@ -193,7 +193,7 @@ test.skipIf(refusal)('a port that is taken is told as that, and nothing of the s
   const { port } = host.address() as { port: number };
   await expect(start([loopbackForward(port, 1022)])).rejects.toMatchObject({ code: 'busy' });
   host.close();
-  expect(driver().find('0123456789abcdef'.repeat(2))).toBeUndefined();
+  expect(driver().find('5a1e7ab1e0c0ffee'.repeat(2))).toBeUndefined();
   await until('slirp4netns has ended', () => slirps().length === 0);
 });
 
@@ -202,5 +202,5 @@ test.skipIf(refusal)('a VMM that refuses its guest takes its network with it', a
   await expect(start()).rejects.toThrow(/told to fail/);
   await until('slirp4netns has ended', () => slirps().length === 0);
   expect(started.some(isAlive)).toBe(false);
-  expect(existsSync(controlSocket()) && driver().find('0123456789abcdef'.repeat(2))).toBeFalsy();
+  expect(existsSync(controlSocket()) && driver().find('5a1e7ab1e0c0ffee'.repeat(2))).toBeFalsy();
 });
