@@ -32,7 +32,8 @@ function* moduleLines(module: TestModule): Iterable<string> {
         yield line('failed', fullName(test));
         break;
       case 'skipped':
-        if (!isFilteredOut(test)) yield line('skipped', fullName(test), result.note ?? 'no reason given');
+        if (!isFilteredOut(test))
+          yield line('skipped', fullName(test), result.note ?? reasonIn(test) ?? 'no reason given');
     }
   }
 }
@@ -41,6 +42,11 @@ function* moduleLines(module: TestModule): Iterable<string> {
 function isFilteredOut(test: TestCase): boolean {
   const pattern = test.project.globalConfig.testNamePattern ?? test.project.config.testNamePattern;
   return pattern !== undefined && !pattern.test(test.fullName);
+}
+
+/** Of tests that are skipped together, the title they share says why: `(skipped: …)`. */
+function reasonIn(test: TestCase): string | undefined {
+  return /\(skipped: (.*?)\)(?: >|$)/.exec(test.fullName)?.[1];
 }
 
 function fullName(test: TestCase): string {

@@ -74,15 +74,16 @@ export class NetworkNames {
   #wanted(): Map<string, string> {
     const { db } = this.#context;
     if (this.#isClosed || !db.open) return new Map();
+    const shared = listNetworks(db).filter(({ isShared }) => isShared);
+    // Most hosts have none, and this is asked at each change of a VM.
+    if (shared.length === 0) return new Map();
     const inUse = new Set(
       listVms(db)
         .filter(({ state, address }) => address !== undefined && (state === 'running' || state === 'paused'))
         .map(({ network }) => network),
     );
     return new Map(
-      listNetworks(db)
-        .filter(({ name, isShared }) => isShared && inUse.has(name))
-        .map(({ name, subnet }) => [name, gatewayOf(subnet)]),
+      shared.filter(({ name }) => inUse.has(name)).map(({ name, subnet }) => [name, gatewayOf(subnet)]),
     );
   }
 

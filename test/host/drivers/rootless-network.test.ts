@@ -26,7 +26,9 @@ import { until } from '../../support/banger.ts';
 import { makeFakeFirecracker, type FakeFirecracker } from '../../support/firecracker-program.ts';
 
 const refusal = await rootlessRefusal(exec);
-if (refusal !== undefined) process.stderr.write(`Note: no VMM gets a rootless network here: ${refusal}\n`);
+/** A test that says why it is skipped where there can be no such network. */
+const rootlessTest = (name: string, run: () => Promise<void>): void =>
+  refusal === undefined ? test(name, run) : test(name, ({ skip }) => skip(refusal));
 
 let root: string;
 let fake: FakeFirecracker;
@@ -109,7 +111,7 @@ function answerOf(port: number): Promise<string> {
   });
 }
 
-test.skipIf(refusal)('a VMM without root has a tap on a network that leads in and out', async () => {
+rootlessTest('a VMM without root has a tap on a network that leads in and out', async () => {
   const [first, second] = [await findFreePort(), await findFreePort()];
   const vmm = await start([loopbackForward(first, 1022)]);
   expect(fake.changes.find(({ path }) => path === '/network-interfaces/net')?.body).toEqual({
@@ -142,7 +144,7 @@ test.skipIf(refusal)('a VMM without root has a tap on a network that leads in an
   expect(stdout.toString()).toBe('from the host');
 });
 
-test.skipIf(refusal)('one that is cut off answers what comes in, and reaches nothing itself', async () => {
+rootlessTest('one that is cut off answers what comes in, and reaches nothing itself', async () => {
   const port = await findFreePort();
   const vmm = await start([loopbackForward(port, 1022)], 'none');
   connectGuest(vmm);
@@ -159,7 +161,7 @@ test.skipIf(refusal)('one that is cut off answers what comes in, and reaches not
   host.close();
 });
 
-test.skipIf(refusal)('it has no rights there, can gain none, and sees no other network', async () => {
+rootlessTest('it has no rights there, can gain none, and sees no other network', async () => {
   const vmm = await start();
   const status = readFileSync(`/proc/${vmm.process.pid}/status`, 'utf8');
   expect(status).toMatch(/^CapEff:\s+0+$/m);
@@ -177,17 +179,14 @@ test.skipIf(refusal)('it has no rights there, can gain none, and sees no other n
   expect(driver().find('5a1e7ab1e0c0ffee'.repeat(2))?.process.pid).toBe(vmm.process.pid);
 });
 
-test.skipIf(refusal)(
-  'its network ends with it, even by kill -9, with nobody there to see to it',
-  async () => {
-    const vmm = await start();
-    expect(slirps()).toHaveLength(1);
-    process.kill(vmm.process.pid, 'SIGKILL');
-    await until('slirp4netns has ended', () => slirps().length === 0);
-  },
-);
+rootlessTest('its network ends with it, even by kill -9, with nobody there to see to it', async () => {
+  const vmm = await start();
+  expect(slirps()).toHaveLength(1);
+  process.kill(vmm.process.pid, 'SIGKILL');
+  await until('slirp4netns has ended', () => slirps().length === 0);
+});
 
-test.skipIf(refusal)('a port that is taken is told as that, and nothing of the start is left', async () => {
+rootlessTest('a port that is taken is told as that, and nothing of the start is left', async () => {
   const host = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => host.once('listening', resolve));
   const { port } = host.address() as { port: number };
@@ -197,7 +196,7 @@ test.skipIf(refusal)('a port that is taken is told as that, and nothing of the s
   await until('slirp4netns has ended', () => slirps().length === 0);
 });
 
-test.skipIf(refusal)('a VMM that refuses its guest takes its network with it', async () => {
+rootlessTest('a VMM that refuses its guest takes its network with it', async () => {
   fake.behave({ refusesStart: 'Start microvm error: told to fail' });
   await expect(start()).rejects.toThrow(/told to fail/);
   await until('slirp4netns has ended', () => slirps().length === 0);
