@@ -112,7 +112,12 @@ export class StandInGuest {
     this.#stands = value;
   }
 
+  /** It looks once in a tick, as the real one does: when who changed the disk has had its answer. */
   diskHasChanged(): void {
+    setTimeout(() => this.#seeDisk(), 100);
+  }
+
+  #seeDisk(): void {
     this.#print(`parity-size ${statSync(this.#disk).size}\n`);
     if (++this.#grown < 2) return;
     this.#stands = true;
