@@ -131,7 +131,7 @@ async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | un
   if (!found) return undefined;
   const { consoleLog } = vmPaths(context.layout, vm.id);
   const heads = [cutOffPath(consoleLog), consoleLog].map((path) => readHead(path, readyLineWithinBytes));
-  const ready = findReadyLine((await Promise.all(heads)).join('\n'));
+  const ready = findReadyLine(heads.join('\n'));
   const way = found.forwards.find((port) => port.guestPort === guestSshPort);
   const handles: Handles = {
     process: found.process,

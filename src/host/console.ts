@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../errors.ts';
 import { Deadline } from './patience.ts';
@@ -15,6 +15,8 @@ export interface GuestReady {
 }
 
 const pollMs = 10;
+/** Whether the VMM is still there takes reading several files of /proc. */
+const looksPerAliveCheck = 10;
 const readBytes = 64 * 1024;
 /** A guest that floods its console before it is ready is not read for ever. */
 const maxConsoleBytes = 16 * 1024 * 1024;
@@ -31,26 +33,67 @@ export async function waitForReady(
 ): Promise<GuestReady> {
   const deadline = new Deadline(options.timeoutMs);
   const lines = new ConsoleLines();
-  let position = 0;
-  for (;;) {
-    if (options.signal.aborted) throw abortError(options.signal);
-    // Asked before reading: what the VMM wrote last must be seen.
-    const exited = options.hasExited();
-    const chunk = await readFrom(consoleLog, position);
-    position += chunk.length;
-    const ready = lines.push(chunk.toString('latin1'));
-    if (ready) return ready;
-    const mayHoldMore = chunk.length === readBytes;
-    if (position > maxConsoleBytes)
-      throw new BangerError('guest_unreachable', 'The guest flooded its console during boot');
-    if (exited && !mayHoldMore) throw endedEarly(lines);
-    if (deadline.isOver()) {
-      throw new BangerError(
-        'timeout',
-        `The guest was not ready within ${options.timeoutMs / 1000} s${tailOf(lines.end)}`,
-      );
+  const reader = new FileReader(consoleLog);
+  try {
+    for (let looks = 0; ; looks++) {
+      if (options.signal.aborted) throw abortError(options.signal);
+      // Asked before reading: what the VMM wrote last must be seen.
+      const exited = looks % looksPerAliveCheck === 0 && options.hasExited();
+      const chunk = reader.next();
+      const ready = chunk === '' ? undefined : lines.push(chunk);
+      if (ready) return ready;
+      const mayHoldMore = chunk.length === readBytes;
+      if (reader.position > maxConsoleBytes)
+        throw new BangerError('guest_unreachable', 'The guest flooded its console during boot');
+      if (exited && !mayHoldMore) throw endedEarly(lines);
+      if (deadline.isOver()) {
+        throw new BangerError(
+          'timeout',
+          `The guest was not ready within ${options.timeoutMs / 1000} s${tailOf(lines.end)}`,
+        );
+      }
+      if (!mayHoldMore) await sleep(pollMs);
     }
-    if (!mayHoldMore) await sleep(pollMs);
+  } finally {
+    reader.close();
+  }
+}
+
+/**
+ * Reads a file that grows, piece by piece. Many boots at once look a hundred times a second each, so a look that finds
+ * nothing is one system call: what takes a thread and a buffer for each takes as much time as a boot itself.
+ */
+class FileReader {
+  position = 0;
+  readonly #path: string;
+  #file: number | undefined;
+  readonly #buffer = Buffer.allocUnsafeSlow(readBytes);
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** What comes next, a character for each byte; empty when there is nothing yet, or no file. */
+  next(): string {
+    this.#file ??= openIfThere(this.#path);
+    if (this.#file === undefined) return '';
+    const length = readSync(this.#file, this.#buffer, 0, readBytes, this.position);
+    this.position += length;
+    return this.#buffer.toString('latin1', 0, length);
+  }
+
+  close(): void {
+    if (this.#file !== undefined) closeSync(this.#file);
+    this.#file = undefined;
+  }
+}
+
+function openIfThere(path: string): number | undefined {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
   }
 }
 
@@ -126,28 +169,17 @@ function tailOf(text: string): string {
 }
 
 /** The beginning of a console log as text; empty when there is none. */
-export async function readHead(path: string, maxBytes: number): Promise<string> {
-  let text = '';
-  while (text.length < maxBytes) {
-    const chunk = await readFrom(path, text.length);
-    if (chunk.length === 0) break;
-    text += chunk.toString('latin1');
-  }
-  return text;
-}
-
-async function readFrom(path: string, position: number): Promise<Buffer> {
+export function readHead(path: string, maxBytes: number): string {
+  const reader = new FileReader(path);
   try {
-    const file = await open(path, 'r');
-    try {
-      const buffer = Buffer.alloc(readBytes);
-      const { bytesRead } = await file.read(buffer, 0, buffer.length, position);
-      return buffer.subarray(0, bytesRead);
-    } finally {
-      await file.close();
+    let text = '';
+    while (text.length < maxBytes) {
+      const chunk = reader.next();
+      if (chunk === '') break;
+      text += chunk;
     }
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return Buffer.alloc(0);
-    throw error;
+    return text;
+  } finally {
+    reader.close();
   }
 }

@@ -35,18 +35,24 @@ const startPollMs = 5;
 
 /** The QEMU driver; `program` is a name to look up in PATH, or a path. It asks the program once what it is. */
 export function qemuDriver(program: string): VmmDriver {
-  let build: QemuBuild | undefined;
+  let asked: Promise<QemuBuild> | undefined;
   return {
     name: 'qemu',
     start: async (spec, signal) => {
-      build ??= await readQemuBuild(exec, program);
+      // Asked once, also by several that start at once; a question that came to nothing is asked again.
+      asked ??= readQemuBuild(exec, program).catch((error: unknown) => {
+        asked = undefined;
+        throw error;
+      });
+      const build = await asked;
       try {
         return await startQemu({ program, build }, spec, signal);
       } catch (error) {
         if (!(error instanceof BangerError) || !error.message.includes(sandboxRefusal)) throw error;
         // Doctor says so: to run VMs without it is better than to run none.
-        build = { ...build, hasSandbox: false };
-        return startQemu({ program, build }, spec, signal);
+        const unconfined = { ...build, hasSandbox: false };
+        asked = Promise.resolve(unconfined);
+        return startQemu({ program, build: unconfined }, spec, signal);
       }
     },
     find: findQemu,
