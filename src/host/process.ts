@@ -104,7 +104,7 @@ export function commandLine(pid: number): string[] | undefined {
  *
  * Resolves once the program was executed; throws `host_unsupported` when it is not installed. With `pulse` it has a
  * descriptor 3 whose other end closes when it ends: a new one, or the other end of somebody's. `input`: its standard
- * input is a new one, for a program that keeps no other.
+ * input is a new one, for a program that keeps no other. `input` is what its standard input is: nothing unless given.
  */
 export async function spawnDetached(
   argv: readonly [string, ...string[]],
@@ -113,6 +113,7 @@ export async function spawnDetached(
     readonly outputFile?: string;
     readonly env?: NodeJS.ProcessEnv;
     readonly pulse?: 'new' | 'input' | Socket;
+    readonly input?: Socket;
   },
 ): Promise<ChildProcess> {
   const [program, ...args] = argv;
@@ -123,7 +124,12 @@ export async function spawnDetached(
       cwd: '/',
       detached: true,
       env: options.env,
-      stdio: [options.pulse === 'input' ? 'pipe' : 'ignore', output, log, ...pulseOf(options.pulse)],
+      stdio: [
+        options.pulse === 'input' ? 'pipe' : (options.input ?? 'ignore'),
+        output,
+        log,
+        ...pulseOf(options.pulse),
+      ],
     });
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve);

@@ -106,9 +106,8 @@ export interface FirecrackerInput extends KvmProbeInput {
 /** Whether Firecracker can run VMs here. What costs nothing to find out comes first. */
 export async function firecrackerVerdict(input: FirecrackerInput): Promise<FirecrackerVerdict> {
   const release = await readRelease(input.exec, input.vmm.program);
-  const { refusal: jailRefusal, isJailed, confinement } = judgeJail(input);
-  const words = isJailed ? jailedNamespaceWords : namespaceWords;
-  const refusal = release.refusal ?? jailRefusal ?? (await needsRefusal(input, words));
+  const { refusal: jailRefusal, isJailed = false, confinement } = judgeJail(input);
+  const refusal = release.refusal ?? jailRefusal ?? (await needsRefusal(input, isJailed));
   if (refusal !== undefined) return { works: false, reason: refusal, isInstalled: release.isInstalled };
   const vmm = { ...input.vmm, confinement };
   return { ...(await cachedKvmProbe({ ...input, vmm }, input.verdictFile)), isInstalled: true, confinement };
@@ -152,14 +151,17 @@ function judgeJail({ vmm, jailer, isInsistedOn, rights = readOwnRights() }: Fire
 
 /** Why it cannot be what a VM needs, in one phrase. */
 async function needsRefusal(
-  { exec, needs }: FirecrackerInput,
-  words: Parameters<typeof rootlessRefusal>[1],
+  { exec, needs, rights = readOwnRights() }: FirecrackerInput,
+  isJailed: boolean,
 ): Promise<string | undefined> {
   if (needs.disk !== 'raw')
     return `it cannot read this VM's disk, which is a file in the format ${needs.disk}`;
-  if (!rootlessNetworks.has(needs.network)) return `it gives VMs no network named "${needs.network}" yet`;
-  return rootlessRefusal(exec, words);
+  const isBridged = !ownNetworks.has(needs.network);
+  // Taps of root's are for each VM's own user.
+  if (isBridged && rights.uid === 0 && !isJailed)
+    return `not jailed, as root, it may not open the taps of network "${needs.network}"`;
+  return rootlessRefusal(exec, isJailed ? jailedNamespaceWords : namespaceWords);
 }
 
 /** Networks that a VMM has in a namespace of its own. */
-const rootlessNetworks = new Set(['user', 'none']);
+const ownNetworks = new Set(['user', 'none']);

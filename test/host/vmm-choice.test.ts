@@ -198,17 +198,20 @@ describe('Firecracker', () => {
     },
   );
 
-  test('does not for a VM whose disk or network it does not know', async () => {
+  test('does not for a VM whose disk it cannot read, nor for a tap that it may not open', async () => {
     expect(await verdict({ needs: { network: 'user', disk: 'qcow2' } })).toEqual({
       works: false,
       isInstalled: true,
       reason: "it cannot read this VM's disk, which is a file in the format qcow2",
     });
-    expect(await verdict({ needs: { network: 'lan', disk: 'raw' } })).toMatchObject({
+    const rights = { uid: 0, status: '', uidMap: '', gidMap: '' };
+    expect(await verdict({ rights, needs: { network: 'lan', disk: 'raw' } })).toMatchObject({
       works: false,
-      reason: 'it gives VMs no network named "lan" yet',
+      reason: 'not jailed, as root, it may not open the taps of network "lan"',
     });
     expect(fake.changes).toEqual([]);
+    fake.behave({ console: boots });
+    expect(await verdict({ needs: { network: 'lan', disk: 'raw' } })).toMatchObject({ works: true });
   });
 
   test('does not where a VM would have no network, when it is too old, and when it is not there', async () => {

@@ -15,6 +15,7 @@ import { OperationRegistry } from '../../src/engine/operations.ts';
 import {
   isSameHostPort,
   loopbackForward,
+  type DriverName,
   type GuestActivity,
   type GuestEnd,
   type PortForward,
@@ -42,6 +43,8 @@ export const readyLine =
 export interface Faults {
   disk?: Error;
   choice?: Error;
+  /** By whose driver VMs are run; QEMU's unless given */
+  driver?: DriverName;
   spawn?: Error;
   /** What the guest prints instead of its ready line, before its VMM ends */
   console?: string;
@@ -250,7 +253,7 @@ export function fakeEngine(): FakeEngine {
     wantsRawDisk: async () => false,
     chooseVmm: async () => {
       if (faults.choice) throw faults.choice;
-      return { driver: 'qemu', acceleration: 'tcg', reason: 'for tests' };
+      return { driver: faults.driver ?? 'qemu', acceleration: 'tcg', reason: 'for tests' };
     },
     onVmsChanged: () => undefined,
     guest: async (vm) => {

@@ -2,6 +2,7 @@ import { BangerError } from '../../errors.ts';
 import { applyHostNetwork, hasLinks } from '../../host/network/apply.ts';
 import { readHostSetup, type HostSetup } from '../../host/setup/host-setup.ts';
 import { bridgePrefix, networkOwner, type BridgePlan, type NetworkOwner } from '../../host/network/plan.ts';
+import { readOwnRights, vmUser } from '../../host/drivers/qemu-confinement.ts';
 import { findClash, readRoutes } from '../../host/network/routes.ts';
 import { chooseNumber, guestAddresses, subnetOf } from '../../host/network/subnets.ts';
 import {
@@ -141,8 +142,22 @@ export function planBridges(context: Pick<EngineContext, 'db'>, without?: string
     const isTaken = new Set(all.map(({ address }) => address));
     const spare = guestAddresses(network.subnet).filter((address) => !isTaken.has(address));
     const { number, subnet, isShared } = network;
-    return [{ number, subnet, isShared, guests, spare: spare.slice(0, spareTaps) }];
+    const tapUsers = usersOfTaps(all);
+    return [{ number, subnet, isShared, guests, spare: spare.slice(0, spareTaps), tapUsers }];
   });
+}
+
+/** A VMM that has become its VM's own user, and opens its tap itself, may open that one and no other. */
+function usersOfTaps(
+  all: readonly { readonly vmId: string; readonly address: string }[],
+): Readonly<Record<string, number>> {
+  const rights = readOwnRights();
+  return Object.fromEntries(
+    all.flatMap(({ vmId, address }) => {
+      const user = vmUser(vmId, rights);
+      return user === undefined ? [] : [[address, user] as const];
+    }),
+  );
 }
 
 /**

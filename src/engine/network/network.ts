@@ -1,5 +1,5 @@
 import { BangerError } from '../../errors.ts';
-import { accessCard, loopbackForward, userCard } from '../../host/drivers/driver.ts';
+import { accessCard, loopbackForward, userCard, type DriverName } from '../../host/drivers/driver.ts';
 import { macOf } from '../../host/network/addresses.ts';
 import { gatewayOf, tapName } from '../../host/network/plan.ts';
 import { guestNameServers } from '../../host/network/routes.ts';
@@ -31,9 +31,7 @@ export const network: Capability = {
     return Promise.resolve();
   },
   async configureGuest(context, vm, { driver }) {
-    const isTapOnly = driver === 'firecracker';
-    const setup = isBridged(vm.network) ? await configureBridged(context, vm) : configureUser(vm);
-    if (isTapOnly) return tapOnly(vm, setup);
+    const setup = isBridged(vm.network) ? await configureBridged(context, vm, driver) : configureUser(vm);
     const published = await claimPorts(context, vm);
     // Ours first: a user may publish the same port of the guest.
     const forwards = [loopbackForward(await findFreePort(), guestSshPort), ...published];
@@ -64,7 +62,7 @@ function configureUser(vm: Vm): GuestSetup {
   };
 }
 
-async function configureBridged(context: EngineContext, vm: Vm): Promise<GuestSetup> {
+async function configureBridged(context: EngineContext, vm: Vm, driver: DriverName): Promise<GuestSetup> {
   const { owner } = requireBridgeMeans(context);
   const { number, subnet, isShared } = getNetwork(context.db, vm.network);
   const address = vm.address ?? '';
@@ -82,31 +80,13 @@ async function configureBridged(context: EngineContext, vm: Vm): Promise<GuestSe
       MAC: mac,
       GATEWAY: gateway,
       DNS: nameServers.join(' '),
-      ACCESS_ADDRESS: accessCard.address,
-      ACCESS_MAC: accessCard.mac,
+      // Firecracker's way in beside a bridge is no card of the guest's.
+      ACCESS_ADDRESS: driver === 'qemu' ? accessCard.address : '',
+      ACCESS_MAC: driver === 'qemu' ? accessCard.mac : '',
     },
-    network: { tap: { tap: tapName(owner, number, address), mac } },
+    network: { tap: { tap: tapName(owner, number, address), mac, address } },
   };
 }
 
 /** Resolvers look at no more (resolv.conf(5)). */
 const maxNameServers = 3;
-
-/** For a VMM without a network of its own: the guest is reached by its address. */
-function tapOnly(vm: Vm, setup: GuestSetup): GuestSetup {
-  if (!isBridged(vm.network)) {
-    throw new BangerError(
-      'host_unsupported',
-      `Firecracker has no network "${vm.network}": it needs a bridge`,
-      {
-        hint: 'Make the VM with --network bridge, or let QEMU run it: set driver = "qemu" under [vmm] in the configuration',
-      },
-    );
-  }
-  if (vm.ports.length > 0) {
-    throw new BangerError('host_unsupported', 'Ports of VMs that Firecracker runs cannot be published', {
-      hint: `Reach it at ${vm.address}, or let QEMU run it: set driver = "qemu" under [vmm] in the configuration`,
-    });
-  }
-  return { ...setup, conf: { ...setup.conf, ACCESS_ADDRESS: '', ACCESS_MAC: '' } };
-}

@@ -47,11 +47,13 @@ export interface TapNetwork {
   readonly tap: string;
   /** Of the guest's card */
   readonly mac: string;
+  /** The guest's own address there, at which the host reaches it */
+  readonly address: string;
 }
 
 /**
- * The guest's network cards: none, either, or both. With both, the tap is its way out, and the user network a way in
- * beside it, with addresses of its own (`accessCard`).
+ * The guest's networks: none, either, or both. With both, the tap is its way out, and the user network a way in beside
+ * it: by a card of its own (`accessCard`) under QEMU, to its address on the tap under Firecracker.
  */
 export interface VmmNetwork {
   readonly user?: UserNetwork;

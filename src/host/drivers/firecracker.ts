@@ -21,13 +21,21 @@ import {
   decideJail,
   insidePaths,
   jailerArguments,
+  findProgram,
   type Jailing,
   type JailerWish,
   type JailPaths,
 } from './firecracker/jail.ts';
 import { checkMachine, planMachine, type FirecrackerSpec } from './firecracker/machine.ts';
-import { jailedNamespaceWords, jailerWords, namespaceWords, networkSocket } from './firecracker/namespace.ts';
+import {
+  hostNetworkWords,
+  jailedNamespaceWords,
+  namespaceWords,
+  networkSocket,
+  withoutRightsWords,
+} from './firecracker/namespace.ts';
 import { joinNetwork, rootlessCard } from './firecracker/rootless-network.ts';
+import { openWayIn } from './firecracker/way-in.ts';
 import { parseFirecrackerVersion, versionRefusal, type FirecrackerVersion } from './firecracker/version.ts';
 import { readOwnRights } from './qemu-confinement.ts';
 import { vmmEnvironment } from './vmm-environment.ts';
@@ -88,6 +96,8 @@ async function startFirecracker(
   if (spec.vsock) await rm(spec.vsock.socket, { force: true });
   if (signal.aborted) throw abortError(signal);
 
+  // Else what is looked for by the words before it is told of as their failure.
+  if (!jailing) requireProgram(program);
   const { user } = spec.network;
   const jail = jailing && { ...jailing, paths: await makeJail(exec, spec, jailing) };
   try {
@@ -129,6 +139,13 @@ function requireJail(program: string, spec: FirecrackerSpec, wish: JailerWish): 
   return jailing;
 }
 
+function requireProgram(program: string): void {
+  if (findProgram(program, vmmEnvironment()['PATH']) !== undefined) return;
+  throw new BangerError('host_unsupported', `"${program}" is not installed or not in PATH`, {
+    hint: 'See what is missing with: banger doctor',
+  });
+}
+
 function commandOf(
   program: string,
   spec: FirecrackerSpec,
@@ -136,13 +153,14 @@ function commandOf(
 ): readonly [string, ...string[]] {
   if (!jail) {
     const argv = [program, ...firecrackerArguments(spec)] as const;
-    return spec.network.user ? [...namespaceWords, ...argv] : argv;
+    if (!spec.network.tap) return [...namespaceWords, ...argv];
+    return [...hostNetworkWords, ...(process.getuid!() === 0 ? withoutRightsWords : []), ...argv];
   }
   const inside = ownArguments(insidePaths.socket, insidePaths.vmmLog);
   const { directory } = jail.paths;
   return [
     // A tap of the host's is to be found where the host is.
-    ...(spec.network.tap ? jailerWords : jailedNamespaceWords),
+    ...(spec.network.tap ? hostNetworkWords : jailedNamespaceWords),
     jail.jailer,
     ...jailerArguments(jail, { id: spec.id, directory }, inside),
   ];
@@ -171,7 +189,7 @@ async function configure({
   readonly pid: number;
   readonly pulse: Socket | null | undefined;
 }): Promise<ProcessIdentity> {
-  const { user } = spec.network;
+  const { user, tap } = spec.network;
   const { pulse } = vmm;
   const identity = identifyProcess(vmm.pid);
   try {
@@ -181,16 +199,19 @@ async function configure({
     const version = await waitForApi(api, spec, { signal, hasExited });
     if (user && pulse && identity) {
       const joined = {
-        process: identity,
         pulse,
         socket: networkSocket(spec.controlSocket),
         logFile: spec.vmmLog,
-        jailedUser: jail?.user,
+        isRoots: jail !== undefined,
       };
-      await joinNetwork(exec, joined, { network: user, signal });
+      if (tap) await openWayIn(exec, joined, { tap, user }, signal);
+      else {
+        const own = { ...joined, process: identity, tapUser: jail?.user ?? 0 };
+        await joinNetwork(exec, own, { network: user, signal });
+      }
     }
-    const tap = user ? rootlessCard(spec.id) : spec.network.tap;
-    for (const request of planMachine({ ...seenFrom(jail, spec), network: { tap } }, version)) {
+    const card = tap ?? (user && rootlessCard(spec.id));
+    for (const request of planMachine({ ...seenFrom(jail, spec), network: { tap: card } }, version)) {
       await api.send(request, signal);
     }
     const { state } = await api.instance();

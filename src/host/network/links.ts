@@ -25,6 +25,8 @@ export interface Link {
   /** Of a tap: a VMM has opened it */
   readonly hasCarrier?: boolean;
   readonly isIsolated: boolean;
+  /** Of a tap: who may open it, as a name where there is one */
+  readonly user?: string;
   /** With their prefix */
   readonly addresses: readonly string[];
 }
@@ -36,6 +38,7 @@ interface LinkJson {
   readonly master?: string;
   readonly linkinfo?: {
     readonly info_kind?: string;
+    readonly info_data?: { readonly user?: string | number };
     readonly info_slave_data?: { readonly isolated?: boolean };
   };
   readonly addr_info?: readonly { readonly local?: string; readonly prefixlen?: number }[];
@@ -52,6 +55,7 @@ export async function readLinks(exec: Exec): Promise<Link[]> {
     isUp: link.flags?.includes('UP') ?? false,
     hasCarrier: link.flags?.includes('LOWER_UP') ?? false,
     isIsolated: link.linkinfo?.info_slave_data?.isolated ?? false,
+    user: link.linkinfo?.info_data?.user?.toString(),
     addresses: (link.addr_info ?? []).map(({ local, prefixlen }) => `${local}/${prefixlen}`),
   }));
 }
@@ -92,7 +96,8 @@ export function planTaps({ owner, bridges }: HostNetwork, links: readonly Link[]
     [...bridge.guests, ...bridge.spare].flatMap((address) => {
       const name = tapName(owner, bridge.number, address);
       wanted.add(name);
-      return planTap(owner, bridge, { name, found: links.find((link) => link.name === name) });
+      const found = links.find((link) => link.name === name);
+      return planTap(owner, bridge, { name, found, user: bridge.tapUsers?.[address] });
     }),
   );
   const surplus = links.filter(
@@ -116,15 +121,20 @@ export function planSurplusBridges({ owner, bridges }: HostNetwork, links: reado
 function planTap(
   owner: NetworkOwner,
   bridge: BridgePlan,
-  { name, found }: { readonly name: string; readonly found: Link | undefined },
+  tap: { readonly name: string; readonly found: Link | undefined; readonly user: number | undefined },
 ): string[] {
-  if (found) requireOurs(owner, found, 'tun');
+  const { name, user } = tap;
+  if (tap.found) requireOurs(owner, tap.found, 'tun');
+  // To whom a tap is given cannot be changed afterwards; one that is open is in use as it is.
+  const isWrong = tap.found && user !== undefined && tap.found.user !== String(user) && !tap.found.hasCarrier;
+  const found = isWrong ? undefined : tap.found;
   const master = bridgeName(owner, bridge.number);
   const isIsolated = !bridge.isShared;
   if (found?.alias && found.master === master && found.isIsolated === isIsolated && found.isUp) return [];
   return [
+    ...(isWrong ? [`link delete dev ${name}`] : []),
     // Without an owner, everybody who may open /dev/net/tun could have it.
-    ...(found ? [] : [`tuntap add dev ${name} mode tap user ${checkUid(owner.uid)}`]),
+    ...(found ? [] : [`tuntap add dev ${name} mode tap user ${checkUid(user ?? owner.uid)}`]),
     `link set dev ${name} alias ${checkAlias(owner.alias)} master ${master}`,
     `link set dev ${name} type bridge_slave isolated ${isIsolated ? 'on' : 'off'}`,
     ...withoutIpv6(name),

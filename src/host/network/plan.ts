@@ -30,6 +30,8 @@ export interface BridgePlan {
   readonly guests: readonly string[];
   /** Addresses whose taps are there for the guests to come, and let nobody through */
   readonly spare: readonly string[];
+  /** Who may open a guest's tap, by its address, where that is a user of its own; the owner where it is not here */
+  readonly tapUsers?: Readonly<Record<string, number>>;
 }
 
 /** Every bridge of ours, whoever's it is, begins so; guests of one never reach those of another. */

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
 import { deleteVm } from '../../../src/engine/lifecycle/delete-vm.ts';
 import { planBridges } from '../../../src/engine/network/bridges.ts';
+import { readOwnRights, vmUser } from '../../../src/host/drivers/qemu-confinement.ts';
 import { chooseNumber } from '../../../src/host/network/subnets.ts';
 import { vmPaths } from '../../../src/state/layout.ts';
 import { listAddresses, listNetworks } from '../../../src/state/networks.ts';
@@ -59,6 +60,25 @@ test('its VMM opens the tap of its address, and lets us and published ports in b
   expect(initrd).toContain(`ADDRESS=${vm.address}/24\n`);
   expect(initrd).toContain(`MAC=${tap!.mac}\n`);
   expect(initrd).toContain('ACCESS_ADDRESS=169.254.77.15/24\n');
+});
+
+test('Firecracker opens that tap, and has a way in to the address on it instead of a second card', async () => {
+  engine.faults.driver = 'firecracker';
+  const publish = [{ protocol: 'udp' as const, bind: '127.0.0.1', guestPort: 53 }];
+  const vm = await create('web', { start: true, publish });
+  const { tap, user } = engine.specs[0]!.network;
+  expect(tap).toMatchObject({ address: vm.address });
+  expect(user).toMatchObject({ reach: 'none', forwards: [{ guestPort: 1022 }, { guestPort: 53 }] });
+  const initrd = readFileSync(vmPaths(engine.context.layout, vm.id).initrd, 'latin1');
+  expect(initrd).toContain(`ADDRESS=${vm.address}/24\n`);
+  expect(initrd).toContain("ACCESS_ADDRESS=''\n");
+});
+
+test.runIf(process.getuid!() === 0)('a tap is for its VM’s own user, where root makes both', async () => {
+  const vm = await create('one');
+  expect(planBridges(engine.context)[0]!.tapUsers).toEqual({
+    [vm.address!]: vmUser(vm.id, readOwnRights()) ?? expect.anything(),
+  });
 });
 
 test('two taps wait for the next VMs, and none when there are no VMs', async () => {

@@ -30,6 +30,15 @@ test('a VM is on the user network unless the configuration or its maker says oth
   expect(tap).toBeUndefined();
 });
 
+test('Firecracker has the same user network, with the same ways in', async () => {
+  engine.faults.driver = 'firecracker';
+  await create({ publish });
+  const { user, tap } = engine.specs[0]!.network;
+  expect(user).toMatchObject({ reach: 'all' });
+  expect(user!.forwards.map(({ guestPort }) => guestPort)).toEqual([1022, 80]);
+  expect(tap).toBeUndefined();
+});
+
 test('a VM without a network gets nothing out, knows no way out, and lets in only us', async () => {
   const vm = await create({ network: 'none' });
   const { user } = engine.specs[0]!.network;

@@ -100,7 +100,7 @@ describe('a start', () => {
 
   test('adds a tap with its address, a vsock, a balloon, metrics and limits when they are wanted', async () => {
     await start({
-      network: { tap: { tap: 'bgr0', mac: '06:00:00:00:00:01' } },
+      network: { tap: { tap: 'bgr0', mac: '06:00:00:00:00:01', address: '10.213.0.2' } },
       tapLimit: { bytesPerSecond: 1_000_000 },
       vsock: { cid: 3, socket: join(root, 'vsock') },
       diskLimit: { operationsPerSecond: 500 },

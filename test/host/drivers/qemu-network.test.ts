@@ -5,7 +5,7 @@ import { networkArguments } from '../../../src/host/drivers/qemu-network.ts';
 
 const card = { model: 'virtio-net-pci', options: ',romfile=' };
 const forwards = [loopbackForward(4000, 1022)];
-const tap = { tap: 'bgt1a2b-1-2', mac: '02:0a:d5:00:00:02' };
+const tap = { tap: 'bgt1a2b-1-2', mac: '02:0a:d5:00:00:02', address: '10.213.0.2' };
 
 test('a machine without cards has no network at all', () => {
   expect(networkArguments({}, card)).toEqual([]);

@@ -28,8 +28,6 @@ export interface Column {
   readonly discards: boolean;
   readonly readsQcow2: boolean;
   readonly changesReach: boolean;
-  /** Takes a tap beside a user network */
-  readonly takesTwoNetworks: boolean;
   /** `left to the guest`: ours has no driver for it; `may reset`: where the kernel has one for the keyboard */
   readonly powerButton: 'left to the guest' | 'resets' | 'may reset';
   readonly tooManyCpus: { readonly cpus: number; readonly code: string; readonly words: RegExp };
@@ -47,7 +45,6 @@ export function qemuColumn(acceleration: Acceleration, missing?: string): Column
     discards: true,
     readsQcow2: true,
     changesReach: true,
-    takesTwoNetworks: true,
     powerButton: 'left to the guest',
     tooManyCpus: { cpus: 4096, code: 'command_failed', words: /^QEMU ended at once: .*\bCPUs?\b.*4096/i },
   };
@@ -61,7 +58,6 @@ const firecracker = {
   discards: false,
   readsQcow2: false,
   changesReach: false,
-  takesTwoNetworks: false,
   tooManyCpus: {
     cpus: 33,
     code: 'host_unsupported',

@@ -78,15 +78,6 @@ export function describeRefusals(column: Column, place: Place): void {
       if (column.noUserNetwork === undefined) expect(error.code).toBe('busy');
     });
 
-    test('for a tap beside a user network, where the VMM gives a VM one', async ({ skip }) => {
-      if (column.takesTwoNetworks) skip('it takes both, which takes a tap: test/system/host-network.test.ts');
-      const network = {
-        user: { forwards: [], reach: 'all' as const },
-        tap: { tap: 'bgrnone', mac: '02:00:00:00:00:09' },
-      };
-      expect(await refused({ network })).toMatchObject({ code: 'host_unsupported' });
-    });
-
     test('without KVM, where the VMM emulates nothing', async ({ skip }) => {
       if (place.driver().name === 'qemu') skip('it emulates: that is a column of its own');
       expect(await refused({ acceleration: 'tcg' })).toMatchObject({ code: 'host_unsupported' });

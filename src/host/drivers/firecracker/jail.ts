@@ -65,7 +65,7 @@ function findJailer(program: string, execFile: string, searchPath: string | unde
 }
 
 /** Where a program is, as execvp(3) finds it; undefined when it is not. */
-function findProgram(program: string, searchPath = ''): string | undefined {
+export function findProgram(program: string, searchPath = ''): string | undefined {
   const candidates = program.includes('/')
     ? [program]
     : searchPath.split(':').map((directory) => join(directory, program));

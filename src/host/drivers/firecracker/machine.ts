@@ -45,9 +45,6 @@ export function checkMachine(spec: FirecrackerSpec): void {
       { hint: `Ask for less: banger vm set --cpus ${maxCpus} …` },
     );
   }
-  if (spec.network.user && spec.network.tap) {
-    throw new BangerError('host_unsupported', 'Firecracker gives a VM one network, not a way in beside it');
-  }
   if (spec.disk && spec.disk.format !== 'raw') {
     throw new BangerError(
       'host_unsupported',

@@ -16,7 +16,7 @@ import { networkProgram } from './namespace.ts';
  * which its tap and slirp4netns's are ports of one bridge. slirp4netns is what QEMU has inside, as a program: the
  * same addresses, the same way out, ports of the host forwarded to the guest.
  */
-const devices = { tap: 'vm', uplink: 'up', bridge: 'br' };
+export const devices = { tap: 'vm', uplink: 'up', bridge: 'br' };
 const guestAddress = userCard.address.split('/')[0]!;
 /** The descriptor of the VMM that slirp4netns watches, and slirp4netns's own end of it. */
 const pulseDescriptor = 3;
@@ -28,49 +28,73 @@ const maxAnswerBytes = 1024 * 1024;
 /** The guest's card, as its VMM is told of it. The same for one VM at every start. */
 export function rootlessCard(id: string): TapNetwork {
   const bytes = id.padEnd(10, '0').slice(0, 10).match(/../g)!;
-  return { tap: devices.tap, mac: ['02', ...bytes].join(':') };
+  return { tap: devices.tap, mac: ['02', ...bytes].join(':'), address: guestAddress };
+}
+
+/** A namespace that gets a network, and what that is for. */
+export interface Joined {
+  /** Lives in the namespace */
+  readonly process: ProcessIdentity;
+  /** The other end of a descriptor of the VMM's */
+  readonly pulse: Socket;
+  readonly socket: string;
+  readonly logFile: string;
+  /** It is one of root's: who runs there has no user namespace */
+  readonly isRoots: boolean;
 }
 
 /**
- * Gives a VMM that runs in namespaces of its own its tap, and makes the forwards lead into its guest. What is started
- * for that ends when the VMM does. Throws `busy` when a port was taken meanwhile.
+ * Gives a VMM that runs in namespaces of its own its tap, and makes the forwards lead into its guest; `tapUser` is who
+ * may open it, as they are called there. What is started for that ends when the VMM does. Throws `busy` when a port was
+ * taken meanwhile.
  */
 export async function joinNetwork(
   exec: Exec,
-  vmm: {
-    readonly process: ProcessIdentity;
-    readonly pulse: Socket;
-    readonly socket: string;
-    readonly logFile: string;
-    /** Whom the tap is for, where the namespace is one of root's */
-    readonly jailedUser?: number;
-  },
+  joined: Joined & { readonly tapUser: number },
   { network, signal }: { readonly network: UserNetwork; readonly signal: AbortSignal },
 ): Promise<void> {
-  await rm(vmm.socket, { force: true });
-  const pid = String(vmm.process.pid);
-  const { jailedUser } = vmm;
+  await withNetwork(joined, { network, signal }, async () => {
+    const inside = insideWords(joined);
+    await exec([...inside, 'ip', '-batch', '-'], { input: deviceCommands(joined.tapUser), signal });
+    if (network.reach === 'none') await exec([...inside, 'nft', '-f', '-'], { input: cutOffRules, signal });
+  });
+}
+
+/** Starts slirp4netns for a namespace; ends it again when what is made with it, or a forward, cannot be. */
+export async function withNetwork(
+  joined: Joined,
+  { network, signal }: { readonly network: UserNetwork; readonly signal: AbortSignal },
+  wire: () => Promise<void>,
+): Promise<void> {
+  const { process, socket, isRoots } = joined;
+  await rm(socket, { force: true });
   const child = await spawnDetached(
     [
       networkProgram,
       // Else it has root's own rights while it reads what a guest sends.
-      ...(jailedUser === undefined ? [] : ['--enable-sandbox', '--enable-seccomp']),
-      ...['--exit-fd', String(pulseDescriptor), '--api-socket', vmm.socket, pid, devices.uplink],
+      ...(isRoots ? ['--enable-sandbox', '--enable-seccomp'] : []),
+      ...['--exit-fd', String(pulseDescriptor), '--api-socket', socket, String(process.pid), devices.uplink],
     ],
-    { logFile: vmm.logFile, env: vmmEnvironment(), pulse: vmm.pulse },
+    { logFile: joined.logFile, env: vmmEnvironment(), pulse: joined.pulse },
   );
   child.unref();
   try {
-    await waitForAnswer(vmm.socket, child, signal);
-    const namespaces = jailedUser === undefined ? ['--user', '--net'] : ['--net'];
-    const inside = ['nsenter', '--target', pid, ...namespaces, '--preserve-credentials', '--'] as const;
-    await exec([...inside, 'ip', '-batch', '-'], { input: deviceCommands(jailedUser ?? 0), signal });
-    if (network.reach === 'none') await exec([...inside, 'nft', '-f', '-'], { input: cutOffRules, signal });
-    for (const port of network.forwards) await addForward(vmm.socket, port);
+    await waitForAnswer(socket, child, signal);
+    await wire();
+    for (const port of network.forwards) await addForward(socket, port);
   } catch (error) {
     child.kill('SIGKILL');
     throw error;
   }
+}
+
+/** Words to start a program with where a process lives. */
+export function insideWords({
+  process,
+  isRoots,
+}: Pick<Joined, 'process' | 'isRoots'>): readonly [string, ...string[]] {
+  const namespaces = isRoots ? ['--net'] : ['--user', '--net'];
+  return ['nsenter', '--target', String(process.pid), ...namespaces, '--preserve-credentials', '--'];
 }
 
 /** The tap is its owner's to open, with no rights: the VMM is root in its namespace by name only, or not at all. */
