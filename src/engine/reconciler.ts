@@ -1,9 +1,6 @@
-import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../errors.ts';
-import { removeJail } from '../host/drivers/firecracker/chroot.ts';
-import { jailDirectory } from '../host/drivers/firecracker/jail.ts';
 import { cutOffPath } from '../host/bounded-log.ts';
 import { dmSnapshot } from '../host/disks/dm-snapshot.ts';
 import { findReadyLine, readHead } from '../host/console.ts';
@@ -24,6 +21,7 @@ import { deleteVm } from './lifecycle/delete-vm.ts';
 import { matchActivity } from './lifecycle/guest-activity.ts';
 import { matchForwards } from './lifecycle/published-ports.ts';
 import { stopVm } from './lifecycle/stop-vm.ts';
+import { removeVmDirectory } from './lifecycle/vm-directory.ts';
 import { watchVmm } from './lifecycle/vmm-watch.ts';
 import { reconcileBridges } from './network/bridges.ts';
 import { findVmm } from './vmm-drivers.ts';
@@ -191,9 +189,8 @@ async function removeOrphans(context: EngineContext): Promise<void> {
     context.log('warn', 'removing a VM directory that no VM owns', { vm: id });
     const vmm = findVmm(context, id);
     if (vmm) await killProcess(vmm.process);
-    await rm(vmPaths(context.layout, id).controlSocket, { force: true });
     await dmSnapshot(context.exec).detach({ id, path: vmPaths(context.layout, id).disk('dm-snapshot') });
-    await removeJail(jailDirectory(vmPaths(context.layout, id).vmmLog));
-    await rm(join(context.layout.vmsDirectory, id), { recursive: true, force: true });
+    const { controlSocket } = vmPaths(context.layout, id);
+    await removeVmDirectory(context.layout, { id, controlSocket });
   }
 }

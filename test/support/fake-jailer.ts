@@ -9,6 +9,7 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
+  readFileSync,
   realpathSync,
   statSync,
   writeFileSync,
@@ -58,15 +59,18 @@ function main(): void {
   if (!statSync(base).isDirectory()) refuse(`${base} is not a directory`);
   const uid = number('--uid');
   const gid = number('--gid');
-  for (const limit of given.get('--resource-limit') ?? []) {
-    if (!/^(?:fsize|no-file)=\d+$/.test(limit)) refuse(`Invalid resource limit: ${limit}`);
-  }
+  const limits = (given.get('--resource-limit') ?? []).map((limit) => {
+    const [, name, value] =
+      /^(fsize|no-file)=(\d+)$/.exec(limit) ?? refuse(`Invalid resource limit: ${limit}`);
+    return `prlimit --pid $$ --${name === 'fsize' ? 'fsize' : 'nofile'}=${value}:${value}`;
+  });
+  const groups = groupCommands(id, name);
   if (process.getuid!() !== 0) refuse('it has to be root');
   const root = join(base, name, id, 'root');
   mkdirSync(root, { recursive: true });
   copyFileSync(execFile, join(root, name));
   chmodSync(join(root, name), 0o755);
-  process.stdout.write(commands({ root, name, id, uid, gid }));
+  process.stdout.write(commands({ root, name, id, uid, gid, setUp: [...limits, ...groups] }));
 }
 
 /** The interpreters of the fake Firecracker have to be found inside; the real one needs nothing. */
@@ -76,6 +80,8 @@ function commands(jail: {
   readonly id: string;
   readonly uid: number;
   readonly gid: number;
+  /** What comes before the jail is entered */
+  readonly setUp: readonly string[];
 }): string {
   const { root, name, id, uid, gid } = jail;
   const shown = (process.env['FAKE_SHOWN'] ?? '').split(':').filter((path) => existsSync(path));
@@ -93,6 +99,7 @@ function commands(jail: {
   for (const path of ['', 'dev', 'dev/net', 'run'])
     mkdirSync(join(root, path), { recursive: true, mode: 0o700 });
   const lines = [
+    ...jail.setUp,
     ...shown.flatMap((path) => [
       `mkdir -p ${quoted(root + path)}`,
       `mount --rbind ${quoted(path)} ${quoted(root + path)}`,
@@ -108,6 +115,38 @@ function commands(jail: {
     `PATH=$PATH:/usr/sbin; exec env -i "$(command -v chroot)" --userspec=+${uid}:+${gid} --groups= . ${['/' + name, ...inside, ...forwarded].map(quoted).join(' ')}`,
   ];
   return `set -e\n${lines.join('\n')}\n`;
+}
+
+/** By the rules for `--cgroup`: a file of one controller, one "=", a value; written below the parent, by the id. */
+function groupCommands(id: string, name: string): string[] {
+  const version = given.get('--cgroup-version')?.[0] ?? '1';
+  if (version !== '1' && version !== '2') refuse(`Invalid cgroup version: ${version}`);
+  const parent = given.get('--parent-cgroup')?.[0] ?? name;
+  if (parent.startsWith('/') || parent.split('/').some((part) => part === '.' || part === '..'))
+    refuse(`Invalid parent cgroup: ${parent}`);
+  const mounts = readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' '));
+  const commands = (given.get('--cgroup') ?? []).map((text) => {
+    const [file = '', value = '', ...more] = text.split('=');
+    if (value === '' || more.length > 0) refuse(`Invalid format for cgroups: ${text}`);
+    const [controller = '', property, ...rest] = file.split('.');
+    if (property === undefined || rest.length > 0) refuse(`Cgroup invalid file: ${file}`);
+    const mount = mounts.find(([, , type, options = '']) =>
+      version === '2' ? type === 'cgroup2' : type === 'cgroup' && options.split(',').includes(controller),
+    );
+    const top = mount?.[1] ?? refuse(`Cgroup controller ${controller} is unavailable`);
+    const group = join(top, parent, id);
+    const above = [join(top, parent), top].map((path) => quoted(join(path, 'cgroup.subtree_control')));
+    const handOn = above.reverse().map((path) => `echo +${controller} > ${path}`);
+    return [
+      `mkdir -p ${quoted(group)}`,
+      ...(version === '2' ? handOn : []),
+      `echo ${quoted(value)} > ${quoted(join(group, file))}`,
+      `echo $$ > ${quoted(join(group, version === '2' ? 'cgroup.procs' : 'tasks'))}`,
+    ];
+  });
+  return commands.flat();
 }
 
 function one(name: string): string {

@@ -1,14 +1,10 @@
-import { join } from 'node:path';
-import { rm } from 'node:fs/promises';
 import type { VmmDisk, VmmNetwork } from '../../host/drivers/driver.ts';
+import { removeJailOf } from '../../host/drivers/firecracker/remove-jail.ts';
 import type { VmmChoice } from '../../host/vmm-choice.ts';
 import { vmPaths } from '../../state/layout.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
-import { jailDirectory } from '../../host/drivers/firecracker/jail.ts';
-import { removeJail } from '../../host/drivers/firecracker/chroot.ts';
-import { vmmSockets } from '../vmm-drivers.ts';
 import { egress } from '../egress/match-egress.ts';
 import { network } from '../network/network.ts';
 import type { Operation } from '../operations.ts';
@@ -16,6 +12,7 @@ import { followedPorts } from '../ports/port-followers.ts';
 import { fileSync } from '../sync/file-sync.ts';
 import { gitIdentity } from '../sync/git-identity.ts';
 import { rootDisk } from './root-disk.ts';
+import { removeVmDirectory } from './vm-directory.ts';
 
 /** What a VM is going to be, before it exists. */
 export type PlannedVm = Pick<
@@ -73,15 +70,9 @@ export interface Capability {
 const directory: Capability = {
   name: 'directory',
   async afterStop(context, vm) {
-    await removeJail(jailDirectory(vmPaths(context.layout, vm.id).vmmLog));
+    await removeJailOf({ id: vm.id, vmmLog: vmPaths(context.layout, vm.id).vmmLog });
   },
-  async cleanUp(context, vm) {
-    const paths = vmPaths(context.layout, vm.id);
-    for (const socket of vmmSockets(vm)) await rm(socket, { force: true });
-    await removeJail(jailDirectory(paths.vmmLog));
-    // Named after the VM's id and made by us: nobody keeps anything of their own here.
-    await rm(join(paths.directory), { recursive: true, force: true });
-  },
+  cleanUp: (context, vm) => removeVmDirectory(context.layout, vm),
 };
 
 /** In the order in which they are set up. */

@@ -13,7 +13,10 @@ import {
   type ProcessIdentity,
 } from '../process.ts';
 import type { VmmDriver } from './driver.ts';
-import { makeJail, publishSocket, removeJail } from './firecracker/chroot.ts';
+import { makeJail, publishSocket } from './firecracker/chroot.ts';
+import { findControlGroups, groupLimits } from './firecracker/control-groups.ts';
+import { fileLimit } from './firecracker/file-limit.ts';
+import { removeJailOf } from './firecracker/remove-jail.ts';
 import { endedWords, FirecrackerApi, isNobodyThere } from './firecracker/api.ts';
 import { openFirecrackerControl } from './firecracker/control.ts';
 import { findFirecracker } from './firecracker/find.ts';
@@ -23,6 +26,7 @@ import {
   jailerArguments,
   findProgram,
   type Jailing,
+  type JailerOptions,
   type JailerWish,
   type JailPaths,
 } from './firecracker/jail.ts';
@@ -79,8 +83,17 @@ function ownArguments(socket: string, log: string): string[] {
 }
 
 /** A jail that was made for one start. */
-interface Jail extends Jailing {
+interface Jail extends Jailing, JailerOptions {
   readonly paths: JailPaths;
+}
+
+/** What a jailed VMM may use: as much of each as its guest has, and room for itself. */
+async function limitsOf(spec: FirecrackerSpec): Promise<JailerOptions> {
+  const { hierarchies } = findControlGroups();
+  return {
+    cgroup: hierarchies && groupLimits(hierarchies, spec),
+    maxFileBytes: spec.disk && (await fileLimit(spec.disk.path)),
+  };
 }
 
 async function startFirecracker(
@@ -99,7 +112,11 @@ async function startFirecracker(
   // Else what is looked for by the words before it is told of as their failure.
   if (!jailing) requireProgram(program);
   const { user } = spec.network;
-  const jail = jailing && { ...jailing, paths: await makeJail(exec, spec, jailing) };
+  const jail = jailing && {
+    ...jailing,
+    ...(await limitsOf(spec)),
+    paths: await makeJail(exec, spec, jailing),
+  };
   try {
     const child = await spawnDetached(commandOf(program, spec, jail), {
       // Its log has to exist, and its guest's console is its standard output.
@@ -115,7 +132,7 @@ async function startFirecracker(
     child.unref();
     return await configure({ program, spec, jail, signal, answerTimeoutMs, pid: child.pid!, pulse });
   } catch (error) {
-    if (jail) await removeJail(jail.paths.directory);
+    if (jail) await removeJailOf(spec);
     throw error;
   }
 }
@@ -157,12 +174,14 @@ function commandOf(
     return [...hostNetworkWords, ...(process.getuid!() === 0 ? withoutRightsWords : []), ...argv];
   }
   const inside = ownArguments(insidePaths.socket, insidePaths.vmmLog);
+  const { cgroup, maxFileBytes } = jail;
   const { directory } = jail.paths;
+  const limits = { cgroup, maxFileBytes };
   return [
     // A tap of the host's is to be found where the host is.
     ...(spec.network.tap ? hostNetworkWords : jailedNamespaceWords),
     jail.jailer,
-    ...jailerArguments(jail, { id: spec.id, directory }, inside),
+    ...jailerArguments(jail, { ...limits, id: spec.id, directory }, inside),
   ];
 }
 

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Exec } from '../exec.ts';
+import { hasCapabilities } from '../own-capabilities.ts';
 
 /** What a QEMU is, as far as its options depend on it. */
 export interface QemuBuild {
@@ -48,7 +49,6 @@ export function confinementArguments(build: QemuBuild, user: number | undefined)
  * and dynamic users all stay below (https://systemd.io/UIDS-GIDS/).
  */
 const firstUser = 0x7000_0000;
-const capabilities = { setgid: 1n << 6n, setuid: 1n << 7n };
 
 /** What tells whether we may become somebody else: texts of /proc/self/{status,uid_map,gid_map}. */
 export interface OwnRights {
@@ -69,9 +69,7 @@ export function readOwnRights(): OwnRights {
  */
 export function vmUser(id: string, rights: OwnRights): number | undefined {
   if (rights.uid !== 0) return undefined;
-  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(rights.status)?.[1] ?? '0'}`);
-  const needed = capabilities.setuid | capabilities.setgid;
-  if ((effective & needed) !== needed) return undefined;
+  if (!hasCapabilities(['setuid', 'setgid'], rights.status)) return undefined;
   const user = firstUser + (Number.parseInt(id.slice(0, 6), 16) || 0);
   return isMapped(rights.uidMap, user) && isMapped(rights.gidMap, user) ? user : undefined;
 }

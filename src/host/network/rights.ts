@@ -1,9 +1,6 @@
-import { readFileSync } from 'node:fs';
+import { hasCapabilities } from '../own-capabilities.ts';
 
-const netAdmin = 1n << 12n;
-
-/** True when we may make interfaces and rules (CAP_NET_ADMIN, see capabilities(7)). */
-export function mayAdministerNetwork(status = readFileSync('/proc/self/status', 'utf8')): boolean {
-  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
-  return (effective & netAdmin) !== 0n;
+/** True when we may make interfaces and rules (CAP_NET_ADMIN). */
+export function mayAdministerNetwork(status?: string): boolean {
+  return hasCapabilities(['netAdmin'], status);
 }

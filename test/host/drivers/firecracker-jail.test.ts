@@ -27,17 +27,17 @@ describe('arguments', () => {
   test('keep the process that was started, with its console', () => {
     expect(args()).not.toContain('--daemonize');
     expect(args()).not.toContain('--new-pid-ns');
+    expect(args()).not.toContain('--netns');
   });
 
-  test('have a namespace, limits and a control group when they are asked for', () => {
+  test('have limits and a control group when they are asked for', () => {
     const found = args({
-      netns: '/run/netns/vm',
       cgroup: { version: 2, parent: 'banger/vms', values: { 'pids.max': '64', 'memory.max': '1073741824' } },
       maxFileBytes: 1000,
       maxOpenFiles: 64,
     });
-    expect(found.slice(found.indexOf('--netns'), found.indexOf('--'))).toEqual([
-      ...['--netns', '/run/netns/vm', '--cgroup-version', '2', '--parent-cgroup', 'banger/vms'],
+    expect(found.slice(found.indexOf('--cgroup-version'), found.indexOf('--'))).toEqual([
+      ...['--cgroup-version', '2', '--parent-cgroup', 'banger/vms'],
       ...['--cgroup', 'pids.max=64', '--cgroup', 'memory.max=1073741824'],
       ...['--resource-limit', 'fsize=1000', '--resource-limit', 'no-file=64'],
     ]);
@@ -49,7 +49,7 @@ describe('arguments', () => {
     ['a value with "="', { cgroup: { version: 2, parent: 'b', values: { 'cpu.max': 'a=b' } } }],
     ['an empty value', { cgroup: { version: 2, parent: 'b', values: { 'cpu.max': '' } } }],
     ['a file that is a path', { cgroup: { version: 2, parent: 'b', values: { '../cgroup.procs': '1' } } }],
-    ['a namespace without a path', { netns: 'vm' }],
+    ['a file with two dots', { cgroup: { version: 2, parent: 'b', values: { 'memory.swap.max': '0' } } }],
   ])('are refused for %s', (_, options) => {
     expect(() => args(options)).toThrow(expect.objectContaining({ code: 'invalid_argument' }));
   });

@@ -1,15 +1,29 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { loopbackForward, type RunningVmm } from '../../../src/host/drivers/driver.ts';
-import { removeJail } from '../../../src/host/drivers/firecracker/chroot.ts';
+import {
+  findControlGroups,
+  removeControlGroups,
+} from '../../../src/host/drivers/firecracker/control-groups.ts';
+import { removeJailOf } from '../../../src/host/drivers/firecracker/remove-jail.ts';
 import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
 import type { FirecrackerSpec } from '../../../src/host/drivers/firecracker/machine.ts';
 import { networkSocket, rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
 import { readOwnRights, vmUser } from '../../../src/host/drivers/qemu-confinement.ts';
 import { exec } from '../../../src/host/exec.ts';
+import { hasCapabilities } from '../../../src/host/own-capabilities.ts';
 import { findFreePort } from '../../../src/host/ports.ts';
 import { findProcessesByArguments, killProcess, type ProcessIdentity } from '../../../src/host/process.ts';
 import { until } from '../../support/banger.ts';
@@ -72,6 +86,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   for (const process of started.splice(0)) await killProcess(process);
+  await removeJailOf({ id, vmmLog: join(vm, 'vmm.log') });
   rmSync(root, { recursive: true, force: true });
 });
 
@@ -88,6 +103,12 @@ async function start(changes: Partial<FirecrackerSpec> = {}): Promise<RunningVmm
 const bodyOf = (path: string) => fake.changes.find((one) => one.path === path)?.body;
 const statusOf = (pid: number, field: string) =>
   new RegExp(`^${field}:\\s*(.*)$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+
+/** Control groups that a VM has. */
+function groupsOf(vmId: string): string[] {
+  const tops = Object.values(findControlGroups().hierarchies?.tops ?? {});
+  return tops.map((top) => join(top, 'banger', `banger-${vmId}`)).filter((group) => existsSync(group));
+}
 
 describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
   test('is its VM’s user, sees its jail alone, is found and controlled, and leaves nothing', async () => {
@@ -117,9 +138,54 @@ describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
 
     await killProcess(vmm.process);
     await control.closed;
-    await removeJail(join(vm, 'jail'));
+    await removeJailOf(spec);
     expect(existsSync(join(vm, 'jail'))).toBe(false);
+    await removeJailOf(spec);
     expect(readFileSync(spec.disk!.path, 'utf8')[0]).toBe('x');
+  });
+
+  test('may use as much as its guest has, with room for itself, and its groups go when it has', async ({
+    skip,
+  }) => {
+    const { hierarchies, reason } = findControlGroups();
+    if (!hierarchies) skip(reason);
+    const disk = { path: join(vm, 'large'), format: 'raw' as const };
+    writeFileSync(disk.path, '');
+    truncateSync(disk.path, 3 * 1024 ** 3);
+    const vmm = await start({ disk });
+    const { pid } = vmm.process;
+    const limits = readFileSync(`/proc/${pid}/limits`, 'utf8');
+    expect(limits).toMatch(/^Max open files +2048 +2048 /m);
+    expect(limits).toMatch(/^Max core file size +0 +0 /m);
+    // Without that right nobody could raise it again.
+    const fileSize = (gib: number) =>
+      hasCapabilities(['sysResource']) ? String(gib * 1024 ** 3) : 'unlimited';
+    expect(limits).toMatch(new RegExp(`^Max file size +${fileSize(3)} +${fileSize(3)} `, 'm'));
+    const { version, tops } = hierarchies!;
+    const groups = [...new Set(Object.values(tops))].map((top) => join(top, 'banger', `banger-${id}`));
+    for (const group of groups)
+      expect(readFileSync(join(group, 'cgroup.procs'), 'utf8').split('\n')).toContain(String(pid));
+    const read = (top: string, file: string) =>
+      readFileSync(join(top, 'banger', `banger-${id}`, file), 'utf8').trim();
+    const memory = read(tops.memory, version === 2 ? 'memory.max' : 'memory.limit_in_bytes');
+    expect(Number(memory)).toBe((128 + 128 + 8) * 1024 ** 2);
+    expect(read(tops.cpu, version === 2 ? 'cpu.max' : 'cpu.cfs_quota_us')).toMatch(/^200000\b/);
+    expect(read(tops.pids, 'pids.max')).toBe('65');
+
+    const control = await driver().control({ ...vmm, disk: disk.path });
+    onTestFinished(() => control.close());
+    await control.growDisk(4 * 1024 ** 3);
+    expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(
+      new RegExp(`^Max file size +${fileSize(4)} `, 'm'),
+    );
+    await expect(removeControlGroups(id)).rejects.toMatchObject({
+      code: 'busy',
+      message: expect.stringContaining(`banger-${id}" of a VM that has ended is still in use`) as string,
+    });
+    await killProcess(vmm.process);
+    await removeJailOf(spec);
+    expect(groups.filter((group) => existsSync(group))).toEqual([]);
+    expect(existsSync(join(vm, 'jail'))).toBe(false);
   });
 
   test('starts again over what a killed engine left of it', async () => {
@@ -142,12 +208,14 @@ describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
     await expect(start()).rejects.toThrow('told not to');
     expect(existsSync(join(vm, 'jail'))).toBe(false);
     expect(driver().find(id)).toBeUndefined();
+    expect(groupsOf(id)).toEqual([]);
   });
 
   test('leaves nothing when its jailer refuses it, and says what that says', async () => {
     writeFileSync(join(root, 'bin/jailer'), '#!/bin/sh\necho "Jailer error: not today" >&2\nexit 1\n');
     await expect(start()).rejects.toThrow('Jailer error: not today');
     expect(existsSync(join(vm, 'jail'))).toBe(false);
+    expect(groupsOf(id)).toEqual([]);
   });
 
   test.runIf(networkRefusal === undefined)(

@@ -246,7 +246,7 @@ function isOvertaken(error: unknown): boolean {
 }
 
 /** Undefined when there is none, or something else in its place. */
-async function openDirectory(path: string): Promise<FileHandle | undefined> {
+export async function openDirectory(path: string): Promise<FileHandle | undefined> {
   try {
     return await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   } catch (error) {
@@ -259,16 +259,17 @@ async function openDirectory(path: string): Promise<FileHandle | undefined> {
 /** The jailer mounts in a namespace of its own. What is mounted in ours is somebody's, and not emptied. */
 async function refuseMounts(directory: string): Promise<void> {
   const lines = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n');
-  const points = lines.map((line) =>
-    (line.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, octal: string) =>
-      String.fromCharCode(Number.parseInt(octal, 8)),
-    ),
-  );
+  const points = lines.map((line) => unescapeMount(line.split(' ')[4] ?? ''));
   const mounted = points.find((point) => point === directory || point.startsWith(`${directory}/`));
   if (mounted === undefined) return;
   throw new BangerError('busy', `"${mounted}", in the jail of a VM, has something mounted on it`, {
     hint: `Unmount it, and try again: umount ${mounted}`,
   });
+}
+
+/** A path as the kernel's tables of mounts write it (proc(5)). */
+export function unescapeMount(path: string): string {
+  return path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
 function stillUsed(directory: string): BangerError {

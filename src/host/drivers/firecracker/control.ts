@@ -3,12 +3,14 @@ import { stat, truncate } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { BangerError } from '../../../errors.ts';
 import { BoundedLog } from '../../bounded-log.ts';
+import { exec } from '../../exec.ts';
 import { killProcess } from '../../process.ts';
 import { watchOnce } from '../../watch-file.ts';
 import type { GuestActivity, GuestEnd, RunningVmm, VmmControl } from '../driver.ts';
 import { noNetworkError } from '../vmm-process.ts';
 import { FirecrackerApi, type InstanceInfo } from './api.ts';
 import { isJailed } from './chroot.ts';
+import { raiseFileLimit } from './file-limit.ts';
 import { insidePaths } from './jail.ts';
 import { networkSocket } from './namespace.ts';
 import { addForward, listForwards, removeForward } from './rootless-network.ts';
@@ -53,7 +55,9 @@ export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: 
     growDisk: async (sizeBytes) => {
       if ((await stat(vmm.disk)).size < sizeBytes) await truncate(vmm.disk, sizeBytes);
       // Given its own path again, it looks how large the file is and tells the guest.
-      const path = (await isJailed(vmm.controlSocket)) ? insidePaths.disk : vmm.disk;
+      const isInJail = await isJailed(vmm.controlSocket);
+      if (isInJail) await raiseFileLimit(exec, vmm.process.pid, vmm.disk);
+      const path = isInJail ? insidePaths.disk : vmm.disk;
       const body = { drive_id: rootDriveId, path_on_host: path };
       await api.send({ method: 'PATCH', path: `/drives/${rootDriveId}`, body });
     },

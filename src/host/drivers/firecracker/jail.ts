@@ -119,8 +119,6 @@ export function jailPaths(vmmLog: string, id: string, execFile: string): JailPat
 
 /** What a jailer is asked for beyond what it needs. */
 export interface JailerOptions {
-  /** Path of a network namespace to join; absent: the one that the jailer is started in */
-  readonly netns?: string;
   /** Files of the control group and what is written to them, such as `pids.max` and `64`; absent: no group is made */
   readonly cgroup?: {
     readonly version: 1 | 2;
@@ -143,7 +141,8 @@ const defaultOpenFiles = 2048;
  * the jailer would refuse.
  *
  * Neither `--daemonize`: it would take the console, our session is its own already; nor `--new-pid-ns`: the jailer
- * would end, and which process the VM is would be in a file that the VM's own user may write.
+ * would end, and which process the VM is would be in a file that the VM's own user may write; nor `--netns`: it is
+ * started in a namespace that has no name.
  */
 export function jailerArguments(
   { execFile, user }: Omit<Jailing, 'jailer'>,
@@ -158,12 +157,10 @@ export function jailerArguments(
   );
   demand(Number.isInteger(user) && user > 0 && user < 2 ** 32 - 1, `${user} is no user for a jail`);
   demand(jail.directory.startsWith('/'), `"${jail.directory}" is not absolute`);
-  demand(jail.netns?.startsWith('/') ?? true, `"${jail.netns}" is not absolute`);
   return [
     ...['--id', name, '--exec-file', execFile],
     ...['--uid', String(user), '--gid', String(user)],
     ...['--chroot-base-dir', jail.directory],
-    ...(jail.netns === undefined ? [] : ['--netns', jail.netns]),
     ...(jail.cgroup ? cgroupArguments(jail.cgroup) : []),
     ...(jail.maxFileBytes === undefined ? [] : ['--resource-limit', `fsize=${jail.maxFileBytes}`]),
     ...['--resource-limit', `no-file=${jail.maxOpenFiles ?? defaultOpenFiles}`],
@@ -178,8 +175,8 @@ function cgroupArguments({ version, parent, values }: NonNullable<JailerOptions[
   return [
     ...['--cgroup-version', String(version), '--parent-cgroup', parent],
     ...Object.entries(values).flatMap(([file, value]) => {
-      // It splits at "=", and wants to find a controller's file and something to write.
-      demand(/^[a-z0-9_]+\.[a-z0-9_.]+$/i.test(file), `"${file}" is no file of a control group`);
+      // It splits at "=" and at the dot, and wants to find one of each and something to write.
+      demand(/^[a-z0-9_]+\.[a-z0-9_]+$/i.test(file), `"${file}" is no file of a control group`);
       demand(/^[^=\n]+$/.test(value), `"${value}" cannot be written to ${file}`);
       return ['--cgroup', `${file}=${value}`];
     }),

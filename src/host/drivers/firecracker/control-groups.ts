@@ -1,0 +1,186 @@
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BangerError, errnoOf } from '../../../errors.ts';
+import { Deadline } from '../../patience.ts';
+import { processName } from '../vmm-process.ts';
+import { openDirectory, unescapeMount } from './chroot.ts';
+import type { JailerOptions } from './jail.ts';
+
+/** Whose groups those of VMs are in, below a hierarchy's top. */
+const parent = 'banger';
+/** What a VM's group limits, and by what that is known. */
+const controllers = ['memory', 'cpu', 'pids'] as const;
+type Controller = (typeof controllers)[number];
+
+/** Where groups are made. */
+export interface Hierarchies {
+  readonly version: 1 | 2;
+  /** The top that each controller is at; one for all of them in version 2 */
+  readonly tops: Readonly<Record<Controller, string>>;
+}
+
+/** Hierarchies, or in one phrase why there are none that could be used. */
+export type GroupDecision =
+  | { readonly hierarchies: Hierarchies; readonly reason?: undefined }
+  | { readonly hierarchies?: undefined; readonly reason: string };
+
+/**
+ * Finds the control groups of this host by the jailer's own rules: the first mount of version 2 if it has the
+ * controllers, else of version 1 the first of each. `mounts` is the text of /proc/mounts.
+ */
+export function findControlGroups(mounts = readFileSync('/proc/mounts', 'utf8')): GroupDecision {
+  const found = parseMounts(mounts);
+  const unified = found.find(({ version }) => version === 2)?.directory;
+  if (unified !== undefined) {
+    const refusal = unifiedRefusal(unified);
+    const tops = { memory: unified, cpu: unified, pids: unified };
+    if (refusal === undefined) return { hierarchies: { version: 2, tops } };
+    if (!found.some(({ version }) => version === 1)) return { reason: refusal };
+  }
+  const topOf = (controller: Controller): string | undefined =>
+    found.find(({ version, options }) => version === 1 && options.includes(controller))?.directory;
+  const [memory, cpu, pids] = controllers.map(topOf);
+  if (memory === undefined || cpu === undefined || pids === undefined)
+    return { reason: 'this host has no control groups for memory, cpu and pids' };
+  const closed = [memory, cpu, pids].find((top) => !isWritable(top));
+  if (closed !== undefined) return { reason: `"${closed}" may not be written to` };
+  return { hierarchies: { version: 1, tops: { memory, cpu, pids } } };
+}
+
+interface GroupMount {
+  readonly version: 1 | 2;
+  readonly directory: string;
+  readonly options: readonly string[];
+}
+
+function parseMounts(mounts: string): readonly GroupMount[] {
+  return mounts.split('\n').flatMap((line) => {
+    const [, directory = '', type, options = ''] = line.split(' ');
+    if (type !== 'cgroup' && type !== 'cgroup2') return [];
+    const version = type === 'cgroup2' ? 2 : 1;
+    return [{ version, directory: unescapeMount(directory), options: options.split(',') } as const];
+  });
+}
+
+/** A group with processes in it, as a container's top is, may hand on no controller that it does not already. */
+function unifiedRefusal(top: string): string | undefined {
+  const read = (name: string): string => {
+    try {
+      return readFileSync(join(top, name), 'utf8');
+    } catch {
+      return '';
+    }
+  };
+  const [available, handedOn] = ['cgroup.controllers', 'cgroup.subtree_control'].map((name) =>
+    read(name).trim().split(' '),
+  );
+  const missing = controllers.filter((name) => !available!.includes(name));
+  if (missing.length > 0) return `the control groups at "${top}" have no ${missing.join(', ')}`;
+  if (!isWritable(top)) return `"${top}" may not be written to`;
+  // Only the host's own top has no type.
+  const isHosts = read('cgroup.type') === '';
+  const isClosed = !isHosts && read('cgroup.procs').trim() !== '';
+  const isHandedOn = controllers.every((name) => handedOn!.includes(name));
+  return isClosed && !isHandedOn
+    ? `the control groups at "${top}" hand on no limits: processes are in the topmost one`
+    : undefined;
+}
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const mib = 1024 ** 2;
+/** What a VMM needs besides its guest's memory: itself, page tables, buffers; the host's cache of its disk is given back. */
+const memoryRoomMib = 128;
+const memoryRoomShare = 1 / 16;
+/** Beside the guest's processors: who emulates their devices. */
+const cpuRoom = 1;
+/** Threads beside those of the guest's processors. */
+const pidsRoom = 64;
+const periodUs = 100_000;
+
+/** What a jailer is to write, for a VMM of a guest of this size. */
+export function groupLimits(
+  { version }: Hierarchies,
+  { cpus, memoryMib }: { readonly cpus: number; readonly memoryMib: number },
+): NonNullable<JailerOptions['cgroup']> {
+  const memory = String((memoryMib + memoryRoomMib + Math.ceil(memoryMib * memoryRoomShare)) * mib);
+  const quota = (cpus + cpuRoom) * periodUs;
+  const pids = String(cpus + pidsRoom);
+  const values: Readonly<Record<string, string>> =
+    version === 2
+      ? { 'memory.max': memory, 'cpu.max': `${quota} ${periodUs}`, 'pids.max': pids }
+      : { 'memory.limit_in_bytes': memory, 'cpu.cfs_quota_us': String(quota), 'pids.max': pids };
+  return { version, parent, values };
+}
+
+/** How long a process that was ended may take to leave its group. */
+const leaveTimeoutMs = 2_000;
+const leavePollMs = 10;
+
+/**
+ * Removes a VM's groups, and the one that they were in if it has no others. Those that are gone count as removed.
+ *
+ * No link is followed: a group is a directory directly below one that is held open, and only directories are removed,
+ * which have to be empty of groups and processes. Throws `busy` for one that is not.
+ */
+export async function removeControlGroups(
+  id: string,
+  mounts = readFileSync('/proc/mounts', 'utf8'),
+): Promise<void> {
+  const tops = new Set(
+    parseMounts(mounts)
+      .filter(({ version, options }) => version === 2 || controllers.some((name) => options.includes(name)))
+      .map(({ directory }) => directory),
+  );
+  for (const top of tops) await removeGroup(top, processName(id));
+}
+
+async function removeGroup(top: string, name: string): Promise<void> {
+  const above = await openDirectory(top);
+  if (!above) return;
+  try {
+    const below = `/proc/self/fd/${above.fd}`;
+    const ours = await openDirectory(join(below, parent));
+    if (!ours) return;
+    try {
+      await removeEmpty(join(`/proc/self/fd/${ours.fd}`, name), join(top, parent, name));
+    } finally {
+      await ours.close();
+    }
+    await rmdir(join(below, parent)).catch((error: unknown) => {
+      // Others' are in it, or somebody was faster.
+      if (!['EBUSY', 'ENOTEMPTY', 'ENOENT'].includes(errnoOf(error) ?? '')) throw error;
+    });
+  } finally {
+    await above.close();
+  }
+}
+
+async function removeEmpty(path: string, shown: string): Promise<void> {
+  const deadline = new Deadline(leaveTimeoutMs);
+  for (;;) {
+    try {
+      return await rmdir(path);
+    } catch (error) {
+      const errno = errnoOf(error);
+      // A link there, or a file, is not ours.
+      if (errno === 'ENOENT' || errno === 'ENOTDIR') return;
+      if (errno !== 'EBUSY' && errno !== 'ENOTEMPTY') throw error;
+      if (deadline.isOver())
+        throw new BangerError('busy', `The control group "${shown}" of a VM that has ended is still in use`, {
+          hint: `See by whom with: cat ${shown}/cgroup.procs`,
+          cause: error,
+        });
+    }
+    await sleep(leavePollMs);
+  }
+}
