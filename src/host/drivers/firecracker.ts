@@ -1,4 +1,4 @@
-import { readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError } from '../../errors.ts';
@@ -13,37 +13,28 @@ import {
   type ProcessIdentity,
 } from '../process.ts';
 import type { VmmDriver } from './driver.ts';
-import { makeJail, publishSocket } from './firecracker/chroot.ts';
-import { findControlGroups, groupLimits } from './firecracker/control-groups.ts';
-import { fileLimit } from './firecracker/file-limit.ts';
-import { removeJailOf } from './firecracker/remove-jail.ts';
 import { endedWords, FirecrackerApi, isNobodyThere } from './firecracker/api.ts';
+import { makeJail, publishSocket } from './firecracker/chroot.ts';
+import {
+  commandOf,
+  limitsOf,
+  requireJail,
+  requireProgram,
+  seenFrom,
+  type Jail,
+} from './firecracker/command.ts';
 import { openFirecrackerControl } from './firecracker/control.ts';
 import { findFirecracker } from './firecracker/find.ts';
-import {
-  decideJail,
-  insidePaths,
-  jailerArguments,
-  findProgram,
-  type Jailing,
-  type JailerOptions,
-  type JailerWish,
-  type JailPaths,
-} from './firecracker/jail.ts';
+import type { JailerWish } from './firecracker/jail.ts';
 import { checkMachine, planMachine, type FirecrackerSpec } from './firecracker/machine.ts';
-import {
-  hostNetworkWords,
-  jailedNamespaceWords,
-  namespaceWords,
-  networkSocket,
-  withoutRightsWords,
-} from './firecracker/namespace.ts';
+import { networkSocket } from './firecracker/namespace.ts';
+import { removeJailOf } from './firecracker/remove-jail.ts';
 import { joinNetwork, rootlessCard } from './firecracker/rootless-network.ts';
-import { openWayIn } from './firecracker/way-in.ts';
+import { explainStart, startError } from './firecracker/start-errors.ts';
 import { parseFirecrackerVersion, versionRefusal, type FirecrackerVersion } from './firecracker/version.ts';
-import { readOwnRights } from './qemu-confinement.ts';
+import { openWayIn } from './firecracker/way-in.ts';
 import { vmmEnvironment } from './vmm-environment.ts';
-import { keepPrevious, memoryError, processName } from './vmm-process.ts';
+import { keepPrevious, processName } from './vmm-process.ts';
 
 /** How long Firecracker may take from its start to an answer on its socket. */
 const startTimeoutMs = 15_000;
@@ -67,32 +58,6 @@ export function firecrackerDriver(program: string, options: FirecrackerOptions):
     start: (spec, signal) => startFirecracker(program, spec, { ...options, signal }),
     find: findFirecracker,
     control: (vmm) => openFirecrackerControl(vmm, options.answerTimeoutMs),
-  };
-}
-
-/** Firecracker's command line for a VM. Everything about its guest is asked for on its socket. */
-export function firecrackerArguments(
-  spec: Pick<FirecrackerSpec, 'id' | 'controlSocket' | 'vmmLog'>,
-): string[] {
-  return ['--id', processName(spec.id), ...ownArguments(spec.controlSocket, spec.vmmLog)];
-}
-
-/** Without its name, which a jailer adds. */
-function ownArguments(socket: string, log: string): string[] {
-  return ['--api-sock', socket, '--log-path', log, '--level', 'Info'];
-}
-
-/** A jail that was made for one start. */
-interface Jail extends Jailing, JailerOptions {
-  readonly paths: JailPaths;
-}
-
-/** What a jailed VMM may use: as much of each as its guest has, and room for itself. */
-async function limitsOf(spec: FirecrackerSpec): Promise<JailerOptions> {
-  const { hierarchies } = findControlGroups();
-  return {
-    cgroup: hierarchies && groupLimits(hierarchies, spec),
-    maxFileBytes: spec.disk && (await fileLimit(spec.disk.path)),
   };
 }
 
@@ -135,61 +100,6 @@ async function startFirecracker(
     if (jail) await removeJailOf(spec);
     throw error;
   }
-}
-
-/** Undefined for a Firecracker that runs without. Throws `host_unsupported` when it has to be jailed and cannot be. */
-function requireJail(program: string, spec: FirecrackerSpec, wish: JailerWish): Jailing | undefined {
-  const question = { wish, program, id: spec.id, rights: readOwnRights() };
-  const { jailing, reason } = decideJail(question);
-  if (!jailing && wish === 'always') {
-    throw new BangerError(
-      'host_unsupported',
-      `Firecracker has to be jailed, as the configuration says, and cannot be: ${reason}`,
-      { hint: 'Let it run without where it must: set jailer = "auto" under [vmm] in the configuration' },
-    );
-  }
-  if (jailing && (spec.vsock || spec.metricsFile)) {
-    throw new BangerError('host_unsupported', 'A jailed Firecracker has neither vsock nor metrics', {
-      hint: 'Let it run without its jailer: set jailer = "never" under [vmm] in the configuration',
-    });
-  }
-  return jailing;
-}
-
-function requireProgram(program: string): void {
-  if (findProgram(program, vmmEnvironment()['PATH']) !== undefined) return;
-  throw new BangerError('host_unsupported', `"${program}" is not installed or not in PATH`, {
-    hint: 'See what is missing with: banger doctor',
-  });
-}
-
-function commandOf(
-  program: string,
-  spec: FirecrackerSpec,
-  jail: Jail | undefined,
-): readonly [string, ...string[]] {
-  if (!jail) {
-    const argv = [program, ...firecrackerArguments(spec)] as const;
-    if (!spec.network.tap) return [...namespaceWords, ...argv];
-    return [...hostNetworkWords, ...(process.getuid!() === 0 ? withoutRightsWords : []), ...argv];
-  }
-  const inside = ownArguments(insidePaths.socket, insidePaths.vmmLog);
-  const { cgroup, maxFileBytes } = jail;
-  const { directory } = jail.paths;
-  const limits = { cgroup, maxFileBytes };
-  return [
-    // A tap of the host's is to be found where the host is.
-    ...(spec.network.tap ? hostNetworkWords : jailedNamespaceWords),
-    jail.jailer,
-    ...jailerArguments(jail, { ...limits, id: spec.id, directory }, inside),
-  ];
-}
-
-/** Paths as its Firecracker sees them. */
-function seenFrom(jail: Jail | undefined, spec: FirecrackerSpec): FirecrackerSpec {
-  if (!jail) return spec;
-  const { kernel, initrd, disk } = insidePaths;
-  return { ...spec, kernel, initrd, disk: spec.disk && { ...spec.disk, path: disk } };
 }
 
 /** Makes a Firecracker that was just started run its guest; ends it when it does not. */
@@ -299,32 +209,5 @@ function requireFit(text: string): FirecrackerVersion {
   if (version && refusal === undefined) return version;
   throw new BangerError('host_unsupported', `${refusal}, and cannot be used`, {
     hint: 'Install a newer release, or let QEMU run VMs: set driver = "qemu" under [vmm] in the configuration',
-  });
-}
-
-/** What Firecracker's refusals mean for whoever wanted a VM. */
-function explainStart(error: unknown, spec: FirecrackerSpec): unknown {
-  if (!(error instanceof BangerError) || error.code !== 'command_failed') return error;
-  const words = error.message;
-  if (/KVM/.test(words) && /os error (?:2|13)\b/.test(words)) {
-    return new BangerError('host_unsupported', words, {
-      hint: 'See how to get at KVM with: banger doctor',
-      cause: error,
-    });
-  }
-  if (/os error 12\b|Cannot allocate memory/.test(words)) return memoryError(spec.memoryMib, words);
-  if (/os error 16\b|Resource busy/.test(words)) return new BangerError('busy', words, { cause: error });
-  return error;
-}
-
-/** For one that has ended: its log says more than the socket that it left. */
-async function startError(program: string, spec: FirecrackerSpec, cause: unknown): Promise<unknown> {
-  if (cause instanceof BangerError && (cause.code === 'cancelled' || cause.code === 'host_unsupported'))
-    return cause;
-  const words = (await readFile(spec.vmmLog, 'utf8').catch(() => '')).trim();
-  const lastLine = words.split('\n').at(-1) ?? '';
-  return new BangerError('command_failed', `Firecracker ended at once: ${lastLine || 'it said nothing'}`, {
-    hint: `Check the host with: banger doctor (Firecracker is "${program}")`,
-    cause,
   });
 }

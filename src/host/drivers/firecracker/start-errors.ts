@@ -1,0 +1,31 @@
+import { readFile } from 'node:fs/promises';
+import { BangerError } from '../../../errors.ts';
+import { memoryError } from '../vmm-process.ts';
+import type { FirecrackerSpec } from './machine.ts';
+
+/** What Firecracker's refusals mean for whoever wanted a VM. */
+export function explainStart(error: unknown, spec: FirecrackerSpec): unknown {
+  if (!(error instanceof BangerError) || error.code !== 'command_failed') return error;
+  const words = error.message;
+  if (/KVM/.test(words) && /os error (?:2|13)\b/.test(words)) {
+    return new BangerError('host_unsupported', words, {
+      hint: 'See how to get at KVM with: banger doctor',
+      cause: error,
+    });
+  }
+  if (/os error 12\b|Cannot allocate memory/.test(words)) return memoryError(spec.memoryMib, words);
+  if (/os error 16\b|Resource busy/.test(words)) return new BangerError('busy', words, { cause: error });
+  return error;
+}
+
+/** For one that has ended: its log says more than the socket that it left. */
+export async function startError(program: string, spec: FirecrackerSpec, cause: unknown): Promise<unknown> {
+  if (cause instanceof BangerError && (cause.code === 'cancelled' || cause.code === 'host_unsupported'))
+    return cause;
+  const words = (await readFile(spec.vmmLog, 'utf8').catch(() => '')).trim();
+  const lastLine = words.split('\n').at(-1) ?? '';
+  return new BangerError('command_failed', `Firecracker ended at once: ${lastLine || 'it said nothing'}`, {
+    hint: `Check the host with: banger doctor (Firecracker is "${program}")`,
+    cause,
+  });
+}
