@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Script } from 'node:vm';
+import { admitOptimizer } from '../src/engine/optimizer.ts';
 import { assetNames } from '../src/host/assets.ts';
 import type * as UndiciSlices from '../src/engine/images/registry/undici-slices.ts';
 import { attachFiles, ownExecutable } from '../src/host/attachments.ts';
@@ -48,6 +49,8 @@ async function main(directory: string, assets: string): Promise<void> {
     const undici = load('undici', directory);
     const { slices, importWhole } = undici.exports as unknown as typeof UndiciSlices;
     for (const slice of [...slices, importWhole]) await slice();
+    // V8 takes a cache under the flags only that it was made under; the engine has changed some.
+    admitOptimizer();
     for (const [name, { script }] of Object.entries({ engine, cli, undici })) {
       writeFileSync(join(directory, `${name}.cache`), script.createCachedData());
     }

@@ -38,6 +38,7 @@ import { operationEvent } from './operation-routes.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
 import { PortFollowers } from './ports/port-followers.ts';
 import { reconcile } from './reconciler.ts';
+import { holdOptimizer } from './optimizer.ts';
 import { MemoryRest } from './rest.ts';
 import { routes } from './routes.ts';
 import type { BuildIdentity } from './rpc/client.ts';
@@ -71,6 +72,7 @@ const reserveDelayMs = 250;
  */
 export async function runEngine(input: EngineInput): Promise<void> {
   closeInheritedDescriptors();
+  holdOptimizer();
   process.umask(0o077);
   const { layout, build } = input;
   ensureOwnDirectory(layout.stateDirectory);

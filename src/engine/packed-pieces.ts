@@ -1,5 +1,6 @@
 import { promisify } from 'node:util';
 import { constants, gzip as gzipCallback } from 'node:zlib';
+import { admitOptimizer } from './optimizer.ts';
 
 const gzip = promisify(gzipCallback);
 
@@ -83,6 +84,7 @@ export async function* packedPieces(
   pieces: AsyncIterable<Buffer>,
   { choice = new PackingChoice(), now = () => performance.now() } = {},
 ): AsyncGenerator<Buffer> {
+  admitOptimizer();
   let stretch = { bytes: 0, packedBytes: 0, waitedMs: 0, beganMs: now() };
   for await (const piece of gathered(pieces)) {
     const { packing } = choice;

@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
+import { admitOptimizer } from '../../optimizer.ts';
 import type { importWhole as ImportWhole } from './undici-slices.ts';
 
 type Undici = Awaited<ReturnType<typeof ImportWhole>>;
@@ -15,6 +16,7 @@ export function loadUndici(): Promise<Undici> {
 }
 
 async function loadInSlices(): Promise<Undici> {
+  admitOptimizer();
   const { slices, importWhole } = await import('./undici-slices.ts');
   for (const load of slices) {
     await load();

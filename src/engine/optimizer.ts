@@ -1,0 +1,19 @@
+import { setFlagsFromString } from 'node:v8';
+
+/**
+ * Keeps V8's optimizing compilers out, until there is work of the kind that they are for.
+ *
+ * Starting and stopping VMs is waiting: all that they do for it is take 5 MB of the executable into memory, which stay
+ * there, and processor time while guests boot. V8 asks for these flags whenever a function has become hot, so that
+ * they may change while code runs. Maglev goes with TurboFan: what it compiles without the other stays as it is.
+ */
+export function holdOptimizer(): void {
+  setFlagsFromString('--no-maglev');
+  setFlagsFromString('--no-turbofan');
+}
+
+/** Lets them in for good: whoever works through megabytes in JavaScript says so first. It holds for all threads. */
+export function admitOptimizer(): void {
+  setFlagsFromString('--maglev');
+  setFlagsFromString('--turbofan');
+}
