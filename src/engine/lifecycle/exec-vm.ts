@@ -8,6 +8,7 @@ import { listWorkspaces, type Workspace } from '../../state/workspaces.ts';
 import type { EngineContext } from '../context.ts';
 import type { GuestExecOptions, GuestExit, GuestProcess } from '../guest.ts';
 import type { Operation } from '../operations.ts';
+import { admitOptimizer, bulkBytes } from '../optimizer.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
 import { withMise } from '../setup/guest-mise.ts';
 import { deliverSecrets, withdrawSecrets } from './deliver-secrets.ts';
@@ -134,8 +135,12 @@ export async function bridge(
   // program ended, which comes after its output, would be lost now and then.
   await stream.send('credit', String(inputWindowBytes));
   const pump = async (from: Readable, type: 'stdout' | 'stderr'): Promise<void> => {
-    for await (const chunk of from.iterator({ destroyOnReturn: false }))
+    let bytes = 0;
+    for await (const chunk of from.iterator({ destroyOnReturn: false })) {
+      bytes += (chunk as Buffer).length;
+      if (bytes > bulkBytes) admitOptimizer();
       await stream.send(type, chunk as Buffer);
+    }
   };
   await Promise.all([pump(process.stdio, 'stdout'), pump(process.stderr, 'stderr')]).catch(
     (error: unknown) => {

@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
 import { abortError, BangerError, errnoOf } from '../../../errors.ts';
 import type { ThreadScript } from '../../../host/assets.ts';
-import { admitOptimizer } from '../../optimizer.ts';
+import { admitOptimizer, bulkBytes } from '../../optimizer.ts';
 import type { ConvertOptions, ConvertResult, LayerSource } from '../layers/layers.ts';
 import { partialPath } from '../layers/partial-path.ts';
 import { decodeError, type FromThread, type ThreadOptions, type ToThread } from './thread-messages.ts';
@@ -11,8 +11,6 @@ import { decodeError, type FromThread, type ThreadOptions, type ToThread } from 
 const windowBytes = 2 * 2 ** 20;
 /** How long a cancelled thread may take to put its things away. */
 const farewellMs = 3000;
-/** Of layers: what is smaller, as the base image is, is done before compiled code has paid for itself. */
-const smallBytes = 16 * 2 ** 20;
 /** Heap of the thread. What it keeps of an image fits, by the limits of a conversion. */
 const heapLimits = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 16 };
 
@@ -64,7 +62,7 @@ export async function convertInThread(options: ConvertOptions, script: ThreadScr
       case 'close':
         return feeds.get(message.layer)?.stop();
       case 'progress':
-        if (message.progress.bytes > smallBytes) admitOptimizer();
+        if (message.progress.bytes > bulkBytes) admitOptimizer();
         return onProgress?.(message.progress);
       case 'done':
         return outcome.resolve(message.result);
