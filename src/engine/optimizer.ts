@@ -3,8 +3,6 @@ import { setFlagsFromString } from 'node:v8';
 /** What is less, as the base image is, is done before compiled code has paid for itself. */
 export const bulkBytes = 16 * 1024 ** 2;
 
-let isHeld = false;
-
 /**
  * Keeps V8's optimizing compilers out, until there is work of the kind that they are for.
  *
@@ -13,15 +11,12 @@ let isHeld = false;
  * they may change while code runs. Maglev goes with TurboFan: what it compiles without the other stays as it is.
  */
 export function holdOptimizer(): void {
-  isHeld = true;
   setFlagsFromString('--no-maglev');
   setFlagsFromString('--no-turbofan');
 }
 
 /** Lets them in for good: whoever works through megabytes in JavaScript says so first. It holds for all threads. */
 export function admitOptimizer(): void {
-  if (!isHeld) return;
-  isHeld = false;
   setFlagsFromString('--maglev');
   setFlagsFromString('--turbofan');
 }

@@ -137,8 +137,9 @@ export async function bridge(
   const pump = async (from: Readable, type: 'stdout' | 'stderr'): Promise<void> => {
     let bytes = 0;
     for await (const chunk of from.iterator({ destroyOnReturn: false })) {
-      bytes += (chunk as Buffer).length;
-      if (bytes > bulkBytes) admitOptimizer();
+      const { length } = chunk as Buffer;
+      if (bytes <= bulkBytes && bytes + length > bulkBytes) admitOptimizer();
+      bytes += length;
       await stream.send(type, chunk as Buffer);
     }
   };
