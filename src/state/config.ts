@@ -10,6 +10,8 @@ import { durationText as duration, parseTomlFile, sizeText as size } from './tom
 /** A boot's console must fit. */
 const minLogBytes = 64 * 1024;
 const defaultLogBytes = 8 * 1024 * 1024;
+/** A guest that gets less does not boot in the time that it has. */
+const minRateBytes = 1024 * 1024;
 const maxFileSyncs = 100;
 
 const fileSync = z.pipe(
@@ -86,6 +88,8 @@ const schema = z.strictObject({
     z.strictObject({
       /** How root disks of new VMs are made; `auto`: by the best means that their VMM and the filesystem have */
       method: z.optional(z.enum(['auto', ...diskMethodNames])),
+      /** What a VM may read and write in a second, from its next start, such as "100M" */
+      rate: z.optional(size.check(z.refine((bytes) => bytes >= minRateBytes, 'is less than 1M'))),
     }),
   ),
   dns: z.optional(
@@ -165,6 +169,8 @@ export interface Config {
   readonly accel: 'auto' | 'kvm' | 'tcg';
   /** How root disks of new VMs are made */
   readonly diskMethod: 'auto' | DiskMethodName;
+  /** What a VM may read and write in a second; absent: as much as the host can */
+  readonly diskBytesPerSecond?: number;
   readonly qemuProgram: string;
   readonly firecrackerProgram: string;
   /** Whether that one is started by its jailer */
@@ -207,6 +213,7 @@ export function parseConfig(text: string, file: string): Config {
     vmmDriver: vmm?.driver ?? 'auto',
     accel: vmm?.accel ?? 'auto',
     diskMethod: parsed.disk?.method ?? 'auto',
+    diskBytesPerSecond: parsed.disk?.rate,
     qemuProgram: vmm?.qemu ?? 'qemu-system-x86_64',
     firecrackerProgram: vmm?.firecracker ?? 'firecracker',
     firecrackerJailer: vmm?.jailer ?? 'auto',

@@ -17,6 +17,14 @@ test('Firecracker is jailed where that is possible, always or never', () => {
   expect(() => parseConfig('[vmm]\njailer = "sometimes"\n', '/c.toml')).toThrow('"/c.toml": "vmm.jailer"');
 });
 
+test('what a disk may move in a second has no limit unless there is one, and none that no guest boots with', () => {
+  expect(parseConfig('', 'c').diskBytesPerSecond).toBeUndefined();
+  expect(parseConfig('[disk]\nrate = "100M"\n', 'c').diskBytesPerSecond).toBe(100 * 1024 ** 2);
+  expect(() => parseConfig('[disk]\nrate = "4K"\n', '/c.toml')).toThrow(
+    '"/c.toml": "disk.rate" is less than 1M',
+  );
+});
+
 test('an unknown key is an error that names it', () => {
   expect(() => parseConfig('[vm]\nmemroy = "1G"\n', '/c.toml')).toThrow('"/c.toml": unknown key "vm.memroy"');
 });

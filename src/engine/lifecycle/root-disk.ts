@@ -47,7 +47,7 @@ export const rootDisk: Capability = {
     await method.grow(disk);
     const path = await method.attach(disk);
     return {
-      disk: { path, format: method.format },
+      disk: { path, format: method.format, bytesPerSecond: context.config().diskBytesPerSecond },
       conf: { ROOT_DEVICE: '/dev/vda', GROW: vm.diskBytes > size ? '1' : '' },
     };
   },

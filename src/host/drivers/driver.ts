@@ -75,6 +75,8 @@ export const accessCard = {
 export interface VmmDisk {
   readonly path: string;
   readonly format: DiskFormat;
+  /** Read and written, together; absent: as fast as it can */
+  readonly bytesPerSecond?: number;
 }
 
 /** Everything a VMM needs to know to run one VM. */

@@ -12,7 +12,7 @@ import {
   type ProcessIdentity,
 } from '../process.ts';
 import { QmpClient } from '../qmp.ts';
-import type { FoundVmm, VmmDriver, VmmSpec } from './driver.ts';
+import type { FoundVmm, VmmDisk, VmmDriver, VmmSpec } from './driver.ts';
 import { kernelCommandLine } from './kernel-words.ts';
 import {
   confinementArguments,
@@ -78,7 +78,7 @@ export function qemuArguments(spec: VmmSpec, build: QemuBuild, user?: number): s
   const disk = spec.disk
     ? [
         '-drive',
-        `if=none,id=${rootDrive},format=${spec.disk.format},cache=writeback,discard=unmap,detect-zeroes=unmap,file=${escapeOption(spec.disk.path)}`,
+        `if=none,id=${rootDrive},format=${spec.disk.format},cache=writeback,discard=unmap,detect-zeroes=unmap${throttle(spec.disk)},file=${escapeOption(spec.disk.path)}`,
         '-device',
         // A guest that was told of a failed write would give up on its disk: it waits instead, until there is room.
         `virtio-blk-${bus},drive=${rootDrive},werror=stop,rerror=report`,
@@ -117,6 +117,10 @@ export function qemuArguments(spec: VmmSpec, build: QemuBuild, user?: number): s
     '-device',
     `virtio-rng-${bus}`,
   ];
+}
+
+function throttle({ bytesPerSecond }: VmmDisk): string {
+  return bytesPerSecond === undefined ? '' : `,throttling.bps-total=${bytesPerSecond}`;
 }
 
 /** Without what comes with a PC and no guest of ours uses: each device is code that a guest can reach. */

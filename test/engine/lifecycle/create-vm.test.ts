@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
 import { isAlive } from '../../../src/host/process.ts';
+import { parseConfig } from '../../../src/state/config.ts';
 import { vmPaths } from '../../../src/state/layout.ts';
 import { listVms } from '../../../src/state/vms.ts';
 import { fakeEngine, unreachable, type FakeEngine, type Faults } from '../../support/fake-engine.ts';
@@ -142,4 +143,11 @@ test.each([
 ])('a size of %j is refused before anything is made', async (size, words) => {
   await expect(create(size)).rejects.toThrow(words);
   expect(remains()).toEqual({ rows: 0, directories: [], vmms: 0 });
+});
+
+test('its disk may move as much in a second as the configuration says at its start', async () => {
+  const config = parseConfig('[vm]\nimage = "test"\nmemory = "128M"\n[disk]\nrate = "5M"\n', 'c');
+  Object.assign(engine.context, { config: () => config });
+  await createVm(engine.context, { name: 'slow', start: true, ephemeral: false }, fakeOperation().operation);
+  expect(engine.specs[0]!.disk).toMatchObject({ bytesPerSecond: 5 * 1024 ** 2 });
 });

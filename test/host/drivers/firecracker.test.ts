@@ -98,12 +98,11 @@ describe('a start', () => {
     expect(bodyOf('/drives/root')).toMatchObject({ cache_type: 'Writeback', is_root_device: false });
   });
 
-  test('adds a tap with its address, a vsock, a balloon, metrics and limits when they are wanted', async () => {
+  test('adds a tap with its address, a vsock, a balloon, metrics and a limit when they are wanted', async () => {
     await start({
       network: { tap: { tap: 'bgr0', mac: '06:00:00:00:00:01', address: '10.213.0.2' } },
-      tapLimit: { bytesPerSecond: 1_000_000 },
       vsock: { cid: 3, socket: join(root, 'vsock') },
-      diskLimit: { operationsPerSecond: 500 },
+      disk: { ...spec.disk!, bytesPerSecond: 500_000 },
       hasBalloon: true,
       metricsFile: join(root, 'metrics'),
     });
@@ -111,11 +110,11 @@ describe('a start', () => {
       iface_id: 'net',
       host_dev_name: 'bgr0',
       guest_mac: '06:00:00:00:00:01',
-      rx_rate_limiter: { bandwidth: { size: 1_000_000, refill_time: 1000 } },
-      tx_rate_limiter: { bandwidth: { size: 1_000_000, refill_time: 1000 } },
     });
     expect(bodyOf('/vsock')).toEqual({ guest_cid: 3, uds_path: join(root, 'vsock') });
-    expect(bodyOf('/drives/root')).toMatchObject({ rate_limiter: { ops: { size: 500, refill_time: 1000 } } });
+    expect(bodyOf('/drives/root')).toMatchObject({
+      rate_limiter: { bandwidth: { size: 500_000, refill_time: 1000 } },
+    });
     expect(bodyOf('/balloon')).toEqual({ amount_mib: 0, deflate_on_oom: true });
     expect(bodyOf('/metrics')).toEqual({ metrics_path: join(root, 'metrics') });
   });

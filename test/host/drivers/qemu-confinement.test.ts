@@ -135,8 +135,10 @@ test('a real QEMU takes every word of it, and has what they say', async ({ skip 
   const path = (name: string) => join(directory, name);
   writeFileSync(path('kernel'), haltingKernel());
   writeFileSync(path('initrd'), 'x');
+  writeFileSync(path('disk'), Buffer.alloc(4096));
   const machine = {
     ...{ id, cpus: 1, memoryMib: 64, kernel: path('kernel'), initrd: path('initrd'), network: {} },
+    disk: { path: path('disk'), format: 'raw' as const, bytesPerSecond: 1024 ** 2 },
     ...{ consoleLog: path('console'), vmmLog: path('vmm'), controlSocket: path('control') },
     acceleration: 'tcg' as const,
   };

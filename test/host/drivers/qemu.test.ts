@@ -48,6 +48,9 @@ test('a disk is read as what it is, never by guessing from what a guest has writ
     valueOf(qemuArguments({ ...spec, disk: { path: '/dev/mapper/d', format } }), '-drive');
   expect(drive('raw')).toMatch(/(^|,)format=raw,/);
   expect(drive('qcow2')).toMatch(/(^|,)format=qcow2,/);
+  expect(drive('raw')).not.toContain('throttling');
+  const disk = { path: '/d', format: 'raw' as const, bytesPerSecond: 1_048_576 };
+  expect(valueOf(qemuArguments({ ...spec, disk }), '-drive')).toContain(',throttling.bps-total=1048576,');
 });
 
 test('what a guest discards, or fills with zeros, is given back to the host', () => {

@@ -1,20 +1,11 @@
 import { BangerError } from '../../../errors.ts';
-import type { TapNetwork, VmmSpec } from '../driver.ts';
+import type { TapNetwork, VmmDisk, VmmSpec } from '../driver.ts';
 import { kernelCommandLine } from '../kernel-words.ts';
 import type { ApiRequest } from './api.ts';
 import { vsockRefusal, type FirecrackerVersion } from './version.ts';
 
-/** How fast a device may be. Absent: as fast as it can. */
-export interface RateLimit {
-  readonly bytesPerSecond?: number;
-  /** Reads and writes, or packets */
-  readonly operationsPerSecond?: number;
-}
-
 /** What Firecracker can do for a VM beyond what every VMM can. */
 export interface FirecrackerSpec extends VmmSpec {
-  readonly diskLimit?: RateLimit;
-  readonly tapLimit?: RateLimit;
   /** Absent: no way in but the network */
   readonly vsock?: { readonly cid: number; readonly socket: string };
   /** Gives memory that the guest does not use back to the host, if the guest has the driver */
@@ -85,8 +76,8 @@ export function planMachine(spec: FirecrackerSpec, version: FirecrackerVersion):
       initrd_path: spec.initrd,
       boot_args: kernelCommandLine(machineWords, spec.kernelWords),
     }),
-    ...(spec.disk ? [put(`/drives/${rootDriveId}`, rootDrive(spec.disk.path, spec.diskLimit))] : []),
-    ...(tap ? [put('/network-interfaces/net', networkInterface(tap, spec.tapLimit))] : []),
+    ...(spec.disk ? [put(`/drives/${rootDriveId}`, rootDrive(spec.disk))] : []),
+    ...(tap ? [put('/network-interfaces/net', networkInterface(tap))] : []),
     ...(vsock ? [put('/vsock', { guest_cid: vsock.cid, uds_path: vsock.socket })] : []),
     put('/entropy', {}),
     ...(spec.hasBalloon ? [put('/balloon', { amount_mib: 0, deflate_on_oom: true })] : []),
@@ -103,7 +94,7 @@ const machineWords = [
   'i8042.dumbkbd',
 ];
 
-function rootDrive(path: string, limit: RateLimit | undefined): ApiRequest['body'] {
+function rootDrive({ path, bytesPerSecond }: VmmDisk): ApiRequest['body'] {
   return {
     drive_id: rootDriveId,
     path_on_host: path,
@@ -112,24 +103,17 @@ function rootDrive(path: string, limit: RateLimit | undefined): ApiRequest['body
     is_read_only: false,
     // Without it a guest's flush is answered and not done.
     cache_type: 'Writeback',
-    ...(limit && { rate_limiter: rateLimiter(limit) }),
+    // A bucket of a second's worth: a burst of that size passes at once.
+    ...(bytesPerSecond !== undefined && {
+      rate_limiter: { bandwidth: { size: bytesPerSecond, refill_time: 1000 } },
+    }),
   };
 }
 
-function networkInterface({ tap, mac }: TapNetwork, limit: RateLimit | undefined): ApiRequest['body'] {
+function networkInterface({ tap, mac }: TapNetwork): ApiRequest['body'] {
   return {
     iface_id: 'net',
     host_dev_name: tap,
     guest_mac: mac,
-    ...(limit && { rx_rate_limiter: rateLimiter(limit), tx_rate_limiter: rateLimiter(limit) }),
-  };
-}
-
-/** Buckets of a second's worth: bursts of that size pass at once. */
-function rateLimiter({ bytesPerSecond, operationsPerSecond }: RateLimit): Readonly<Record<string, unknown>> {
-  const bucket = (size: number) => ({ size, refill_time: 1000 });
-  return {
-    ...(bytesPerSecond !== undefined && { bandwidth: bucket(bytesPerSecond) }),
-    ...(operationsPerSecond !== undefined && { ops: bucket(operationsPerSecond) }),
   };
 }
