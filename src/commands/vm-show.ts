@@ -6,6 +6,19 @@ import { printable } from '../printable.ts';
 import { addVmSelection, forEachVm, type VmSelection } from './vm-selection.ts';
 import { vmText } from './vm-text.ts';
 
+/** `by user 1879048193, seccomp; not by a jail` */
+function confinementText(
+  confinement: { readonly has: readonly string[]; readonly lacks: readonly string[] } | undefined,
+): string {
+  if (!confinement) return '';
+  const { has, lacks } = confinement;
+  const words = [
+    ...(has.length > 0 ? [`by ${has.join(', ')}`] : []),
+    ...(lacks.length > 0 ? [`not by ${lacks.join(', ')}`] : []),
+  ];
+  return `\nConfined:   ${printable(words.join('; '))}`;
+}
+
 export function vmShowCommand(cli: Cli): Command {
   const command = addVmSelection(
     new Command('show').alias('inspect').description('Show everything about VMs'),
@@ -26,7 +39,7 @@ export function vmShowCommand(cli: Cli): Command {
           const { hostPath, file } = vm.template ?? {};
           const template =
             file === undefined ? '' : `\nTemplate:   ${printable(`${hostPath}/${file}`)}, as it was then`;
-          return `${vmText(vm)}\nKernel:     ${printable(vm.kernel)}\nDisk used:  ${formatBytes(vm.diskUsedBytes)} (${printable(vm.diskMethod)})${template}${boot}\n`;
+          return `${vmText(vm)}${confinementText(vm.confinement)}\nKernel:     ${printable(vm.kernel)}\nDisk used:  ${formatBytes(vm.diskUsedBytes)} (${printable(vm.diskMethod)})${template}${boot}\n`;
         },
       ),
     );

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import type * as z from 'zod/mini';
 import { getKernel } from '../state/kernels.ts';
 import { monotonicMs } from '../host/clock.ts';
+import { describeConfinement } from '../host/drivers/confinement.ts';
 import { vmPaths } from '../state/layout.ts';
 import { findVmTemplate, type RecordedTemplate } from '../state/templates.ts';
 import { egressWords } from '../state/egress.ts';
@@ -114,8 +115,11 @@ function expiryTime(handles: Handles | undefined): string | undefined {
 export async function viewVmDetails(context: EngineContext, vm: Vm): Promise<z.output<typeof vmShow.result>> {
   const disk = await stat(vmPaths(context.layout, vm.id).disk(vm.diskMethod)).catch(() => undefined);
   const blockBytes = 512;
+  const vmm = context.handles.get(vm.id)?.process;
+  const confinement = vmm && describeConfinement(vmm.pid, vm.id);
   return {
     ...viewVm(context, vm),
+    confinement: confinement && { has: [...confinement.has], lacks: [...confinement.lacks] },
     imageId: vm.imageId,
     kernel: shownKernel(vm.kernelId === undefined ? undefined : getKernel(context.db, vm.kernelId)),
     hostPublicKey: vm.hostPublicKey,

@@ -64,6 +64,15 @@ test('a VMM is kept from what it does not need, and is not root where we are', a
   expect(status).toMatch(/^CapEff:\t0+$/m);
   const user = vmUser(id, readOwnRights()) ?? process.getuid!();
   expect(status).toMatch(new RegExp(`^Uid:\t${user}\t`, 'm'));
+  const shown = await banger.ok(['vm', 'show', 'web']);
+  expect(shown).toMatch(
+    user === process.getuid!()
+      ? /^Confined: +by the loss of all capabilities, no_new_privs, seccomp; not by a user of its own, a jail, /m
+      : new RegExp(
+          `^Confined: +by user ${user}, the loss of all capabilities, no_new_privs, seccomp; not by a jail, `,
+          'm',
+        ),
+  );
   if (process.getuid!() !== 0) return;
   expect(user).toBeGreaterThan(0);
   // What it gave up cannot be had again while it runs.

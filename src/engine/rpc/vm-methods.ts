@@ -183,6 +183,8 @@ export const vmShow = question(
     bootPhases: z.optional(z.record(z.string(), z.number())),
     /** Bytes its disk takes on the host */
     diskUsedBytes: z.number(),
+    /** What its VMM is kept by, and what it is not, by what the kernel says of it, while it runs */
+    confinement: z.optional(z.object({ has: z.array(z.string()), lacks: z.array(z.string()) })),
     /** How its root disk was made: `qcow2`, `reflink`, `dm-snapshot` or `copy` */
     diskMethod: z.string(),
     /** What a tree said about it when it was made */

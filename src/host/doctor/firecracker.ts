@@ -1,8 +1,10 @@
 import { errorText } from '../../errors.ts';
 import { decideJail, type JailerWish } from '../drivers/firecracker/jail.ts';
+import { findControlGroups } from '../drivers/firecracker/control-groups.ts';
 import { readOwnRights, type OwnRights } from '../drivers/qemu-confinement.ts';
 import {
   isUntried,
+  type FirecrackerVersion,
   parseFirecrackerVersion,
   versionRefusal,
   versionText,
@@ -38,23 +40,30 @@ export async function checkFirecracker(
   }
   const refusal = versionRefusal(version);
   if (refusal !== undefined) return warn(firecracker, refusal, 'Install a newer release');
-  const trouble = vsockRefusal(version);
-  if (trouble !== undefined) {
-    return warn(
-      firecracker,
-      `${trouble}: VMs with vsock are refused`,
-      'Install another release, such as 1.15',
-    );
-  }
-  const remark = isUntried(version) ? ', newer than any that banger knows' : '';
-  const evidence = `${versionText(version)} (${program})${remark}`;
+  const evidence = `${versionText(version)} (${program})${remarkOn(version)}`;
   const question = { wish: jailer, program, id: '', rights };
   const { jailing, reason } = decideJail(question);
-  if (jailing) return pass(firecracker, `${evidence}, jailed by ${jailing.jailer}`);
+  if (jailing) return pass(firecracker, `${evidence}, jailed by ${jailing.jailer}, ${limitsText()}`);
   const isWanted = jailer === 'always' || (rights.uid === 0 && jailer === 'auto');
   return isWanted
     ? warn(firecracker, `${evidence}, not jailed: ${reason}`, hints[jailer])
-    : pass(firecracker, `${evidence}${rights.uid === 0 ? `, not jailed: ${reason}` : ''}`);
+    : pass(firecracker, `${evidence}${rights.uid === 0 ? `, not jailed: ${reason}` : `, ${asUser}`}`);
+}
+
+function remarkOn(version: FirecrackerVersion): string {
+  if (isUntried(version)) return ', newer than any that banger knows';
+  const trouble = vsockRefusal(version);
+  return trouble === undefined ? '' : `, without vsock, of which banger makes no use (${trouble})`;
+}
+
+/** What one is kept by that nobody can jail. */
+const asUser = 'not jailed, which takes root: in a user and a network namespace, without rights';
+
+function limitsText(): string {
+  const { hierarchies, reason } = findControlGroups();
+  return hierarchies
+    ? `with limits by control groups (v${hierarchies.version})`
+    : `without limits: ${reason}`;
 }
 
 const hints: Readonly<Record<JailerWish, string>> = {

@@ -1,10 +1,17 @@
-import { expect, test } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
 import { checkFirecracker } from '../../../src/host/doctor/firecracker.ts';
+import { findControlGroups } from '../../../src/host/drivers/firecracker/control-groups.ts';
 import { fakeExec } from './fake-qemu.ts';
 
 const user = { uid: 1000, status: '', uidMap: '', gidMap: '' };
 const check = (printed: string | undefined) =>
   checkFirecracker(fakeExec({ 'fc --version': printed }), 'fc', 'auto', user);
+
+/** What everybody but root has of it. */
+const asUser = 'not jailed, which takes root: in a user and a network namespace, without rights';
 
 test('as root, one that is not jailed is a warning that says why, unless the configuration wants it so', async () => {
   const all = '0 0 4294967295';
@@ -33,9 +40,9 @@ test('a host without Firecracker lacks nothing', async () => {
 });
 
 test.each([
-  ['1.7.0', 'pass', '1.7.0 (fc)'],
-  ['1.14.1', 'pass', '1.14.1 (fc)'],
-  ['1.18.0', 'pass', '1.18.0 (fc), newer than any that banger knows'],
+  ['1.7.0', 'pass', `1.7.0 (fc), ${asUser}`],
+  ['1.14.1', 'pass', `1.14.1 (fc), ${asUser}`],
+  ['1.18.0', 'pass', `1.18.0 (fc), newer than any that banger knows, ${asUser}`],
   ['1.6.0', 'warn', 'Firecracker 1.6.0 is older than 1.7'],
   ['0.25.2', 'warn', 'Firecracker 0.25.2 is older than 1.7'],
 ])('%s is a %s', async (version, status, evidence) => {
@@ -43,10 +50,28 @@ test.each([
   expect(await check(printed)).toMatchObject({ status, evidence });
 });
 
-test.each(['1.16.0', '1.16.1'])('what is wrong with %s is told', async (version) => {
+test.each(['1.16.0', '1.16.1'])('what is wrong with %s is told, and keeps no VM from it', async (version) => {
   expect(await check(`Firecracker v${version}\n`)).toMatchObject({
-    status: 'warn',
-    evidence: `in Firecracker ${version}, connections into a guest over vsock hang once it was paused: VMs with vsock are refused`,
+    status: 'pass',
+    evidence: `${version} (fc), without vsock, of which banger makes no use (in Firecracker ${version}, connections into a guest over vsock hang once it was paused), ${asUser}`,
+  });
+});
+
+test('a jailed one is told with its limits, or why it has none', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'banger-test-'));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  const [program, jailer] = ['firecracker', 'jailer'].map((name) => join(directory, name)) as [
+    string,
+    string,
+  ];
+  for (const path of [program, jailer]) writeFileSync(path, '', { mode: 0o755 });
+  const all = '0 0 4294967295';
+  const root = { uid: 0, status: 'CapEff:\t000001ffffffffff\n', uidMap: all, gidMap: all };
+  const exec = fakeExec({ [`${program} --version`]: 'Firecracker v1.14.1\n' });
+  const { hierarchies, reason } = findControlGroups();
+  expect(await checkFirecracker(exec, program, 'auto', root)).toMatchObject({
+    status: 'pass',
+    evidence: `1.14.1 (${program}), jailed by ${jailer}, ${hierarchies ? `with limits by control groups (v${hierarchies.version})` : `without limits: ${reason}`}`,
   });
 });
 
