@@ -216,6 +216,13 @@ function describeRunning(column: Column, place: Place): void {
       const { control } = vm;
       await expect(control.activity()).rejects.toBeInstanceOf(BangerError);
       await expect(control.growDisk(1)).rejects.toBeInstanceOf(BangerError);
+      // What was true of its network is no answer, with or without one.
+      for (const ended of [control, other.control]) {
+        await expect(ended.forwards()).rejects.toMatchObject({ code: 'command_failed' });
+        await expect(ended.reach()).rejects.toMatchObject({ code: 'command_failed' });
+        await expect(ended.addForward(first)).rejects.toMatchObject({ code: 'command_failed' });
+        await expect(ended.removeForward(first)).rejects.toMatchObject({ code: 'command_failed' });
+      }
     });
   });
 }

@@ -33,7 +33,13 @@ export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: 
   const pulse = await holdConnection(vmm.controlSocket);
   const stopWatching = endHaltedGuest(vmm);
   const network = networkSocket(vmm.controlSocket);
-  const hasNetwork = (): boolean => existsSync(network);
+  let hasEnded = false;
+  void pulse.closed.then(() => (hasEnded = true));
+  /** What is beside a Firecracker goes with it, and is no answer any more. */
+  const hasNetwork = (): boolean => {
+    if (hasEnded) throw new BangerError('command_failed', 'Firecracker has ended, and its network with it');
+    return existsSync(network);
+  };
   const activityListeners = new Set<() => void>();
   const setState = async (state: 'Paused' | 'Resumed'): Promise<void> => {
     const wanted = state === 'Paused' ? 'Paused' : 'Running';
@@ -69,7 +75,7 @@ export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: 
     removeForward: async (port) => {
       if (hasNetwork()) await removeForward(network, port);
     },
-    reach: () => Promise.resolve(undefined),
+    reach: async () => void hasNetwork(),
     setReach: () =>
       Promise.reject(
         new BangerError('host_unsupported', 'Firecracker keeps the network that it was started with'),
