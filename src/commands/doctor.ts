@@ -49,15 +49,18 @@ export function doctorCommand(cli: Cli, input: DoctorInput): Command {
     )
     .action(async ({ boot = false }: { readonly boot?: boolean }) => {
       const { Scratch } = await import('../host/doctor/scratch.ts');
+      const { nearestWritable } = await import('../host/doctor/storage.ts');
       const scratch = new Scratch(input.temporaryDirectory);
+      const beside = await nearestWritable(input.layout.stateDirectory);
+      const jailScratch = beside === undefined ? scratch : new Scratch(beside);
       try {
-        const diagnosis = await diagnose(cli, input, { scratch, boot });
+        const diagnosis = await diagnose(cli, input, { scratch, jailScratch, boot });
         cli.showProgress(undefined);
         cli.print(diagnosis, diagnosisText);
         if (!diagnosis.ok) cli.exitWith(1);
       } finally {
         cli.showProgress(undefined);
-        await scratch.remove();
+        for (const one of [scratch, jailScratch]) await one.remove();
       }
     });
 }
@@ -65,12 +68,15 @@ export function doctorCommand(cli: Cli, input: DoctorInput): Command {
 async function diagnose(
   cli: Cli,
   input: DoctorInput,
-  { scratch, boot }: { readonly scratch: Scratch; readonly boot: boolean },
+  {
+    boot,
+    ...scratches
+  }: { readonly scratch: Scratch; readonly jailScratch: Scratch; readonly boot: boolean },
 ): Promise<Diagnosis> {
   const { layout } = input;
   const { runChecks } = await import('../host/doctor/run-checks.ts');
   const { loadConfig, parseConfig } = await import('../state/config.ts');
-  const assets = temporaryAssets(input, scratch);
+  const assets = temporaryAssets(input, scratches.scratch);
   const findings = await runChecks({
     paths: {
       ...layout,
@@ -83,13 +89,13 @@ async function diagnose(
     kernel: async () => (await assets()).file('vmlinux.zst'),
     initrd: async () => (await assets()).file('toolbox.cpio.zst'),
     guestId: async () => (await assets()).buildId,
-    scratch,
+    ...scratches,
     onStage: (stage) => cli.showProgress({ stage }),
     kvmDevice: input.kvmDevice,
     kvmTimeoutMs: input.kvmTimeoutMs,
   });
   if (!boot) return conclude(findings);
-  return tryBoot(cli, input, { findings, scratch, assets });
+  return tryBoot(cli, input, { findings, ...scratches, assets });
 }
 
 /** Assets unpacked for the moment: doctor leaves the cache as it is, even one that is not there. */
@@ -108,11 +114,12 @@ async function tryBoot(
   input: DoctorInput,
   {
     findings,
-    scratch,
     assets,
+    ...scratches
   }: {
     readonly findings: CheckFindings;
     readonly scratch: Scratch;
+    readonly jailScratch: Scratch;
     readonly assets: () => Promise<Assets>;
   },
 ): Promise<Diagnosis> {
@@ -125,7 +132,7 @@ async function tryBoot(
     makeRootDisk: input.makeRootDisk,
     imagesDirectory: input.layout.imagesDirectory,
     stateDirectory: input.layout.stateDirectory,
-    scratch,
+    ...scratches,
     onStage: (stage) => cli.showProgress({ stage }),
   });
   return conclude({ ...findings, checks: [...findings.checks, check] }, { boot, ways });

@@ -31,6 +31,7 @@ export function vmmChooser(
       ...guest,
       // Where VMs' own jails are: a filesystem for temporary files may have no devices, or run nothing.
       temporaryDirectory: layout.scratchDirectory,
+      socketDirectory: tmpdir(),
       vmm: probedFirecracker(firecrackerProgram, firecrackerJailer),
       jailer: firecrackerJailer,
       verdictFile: layout.firecrackerProbeFile,

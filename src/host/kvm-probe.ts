@@ -50,6 +50,8 @@ export interface KvmProbeInput {
   readonly initrd: () => Promise<string>;
   /** For the probe's own files; emptied afterwards */
   readonly temporaryDirectory: string;
+  /** For its socket, whose address may not be long; that of the other files unless given */
+  readonly socketDirectory?: string;
   readonly device?: string;
   /** How long a guest may take to boot; 3 s unless given */
   readonly timeoutMs?: number;
@@ -111,16 +113,17 @@ const refusalHoldsMs = 60 * 60 * 1000;
 
 async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
   const directory = await mkdtemp(join(input.temporaryDirectory, 'banger-probe-'));
+  const sockets = await mkdtemp(join(input.socketDirectory ?? input.temporaryDirectory, 'banger-probe-'));
   try {
     const driver = await input.vmm.driver();
     // Unpacking takes its time, which is no guest's.
     const guest = { kernel: await input.kernel(), initrd: await input.initrd() };
-    return await bootGuest(input, driver, { directory, ...guest });
+    return await bootGuest(input, driver, { directory, sockets, ...guest });
   } catch (error) {
     if (error instanceof BangerError) return { works: false, reason: errorText(error) };
     throw error;
   } finally {
-    await rm(directory, { recursive: true, force: true });
+    for (const path of [directory, sockets]) await rm(path, { recursive: true, force: true });
   }
 }
 
@@ -128,7 +131,16 @@ async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
 async function bootGuest(
   { vmm: { title }, timeoutMs = probeTimeoutMs }: KvmProbeInput,
   driver: VmmDriver,
-  { directory, ...guest }: { readonly directory: string; readonly kernel: string; readonly initrd: string },
+  {
+    directory,
+    sockets,
+    ...guest
+  }: {
+    readonly directory: string;
+    readonly sockets: string;
+    readonly kernel: string;
+    readonly initrd: string;
+  },
 ): Promise<KvmVerdict> {
   const consoleLog = join(directory, 'console');
   const timeout = new AbortController();
@@ -146,7 +158,7 @@ async function bootGuest(
         memoryMib: 256,
         consoleLog,
         vmmLog: join(directory, 'vmm'),
-        controlSocket: join(directory, 'control'),
+        controlSocket: join(sockets, 'control'),
         network: {},
         acceleration: 'kvm',
         kernelWords: ['banger.probe=1'],

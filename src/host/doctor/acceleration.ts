@@ -34,6 +34,8 @@ export interface AccelerationInput {
   readonly kernel: () => Promise<string>;
   readonly initrd: () => Promise<string>;
   readonly scratch: Scratch;
+  /** On the filesystem where VMs are, for what a jail is made of */
+  readonly jailScratch: Scratch;
   /** Verdict that the engine goes by */
   readonly verdictFile: string;
   readonly device: string;
@@ -77,19 +79,28 @@ async function tryFirecracker(input: AccelerationInput): Promise<CheckResult> {
   const verdict = await freshVerdict(
     input,
     probedFirecracker(input.firecrackerProgram, input.firecrackerJailer),
+    input.jailScratch,
   );
   return verdict.works
     ? pass(firecrackerOnKvm, `works: ${verdict.reason}`)
     : warn(firecrackerOnKvm, `/dev/kvm ${verdict.reason}`);
 }
 
-async function freshVerdict(input: AccelerationInput, vmm: ProbedVmm): Promise<KvmVerdict> {
+async function freshVerdict(
+  input: AccelerationInput,
+  vmm: ProbedVmm,
+  scratch = input.scratch,
+): Promise<KvmVerdict> {
   const refusal = deviceRefusal(input.device);
   if (refusal) return refusal;
   input.onProbe();
   try {
     const guestId = await input.guestId();
-    return await probeKvm({ ...input, vmm, guestId, temporaryDirectory: await input.scratch.directory() });
+    const [temporaryDirectory, socketDirectory] = [
+      await scratch.directory(),
+      await input.scratch.directory(),
+    ];
+    return await probeKvm({ ...input, vmm, guestId, temporaryDirectory, socketDirectory });
   } catch (error) {
     return { works: false, reason: `could not be tried: ${errorText(error)}` };
   }

@@ -17,6 +17,8 @@ export interface BootCheckInput extends Pick<
   /** Holds published images, one directory each with a `rootfs.ext4` */
   readonly imagesDirectory: string;
   readonly scratch: Scratch;
+  /** On the filesystem where VMs are: one for temporary files may have no devices, or run nothing */
+  readonly jailScratch: Scratch;
   /** Where disks of VMs will be */
   readonly stateDirectory: string;
 }

@@ -12,7 +12,7 @@ export interface BootRow {
   readonly driver: DriverName;
   readonly acceleration: Acceleration;
   readonly disk: DiskMethodName;
-  readonly network: 'user' | 'none';
+  readonly network: 'user' | 'none' | 'bridge';
   readonly result: 'works' | 'fails' | 'not tried';
   /** Why not, in one phrase; empty when it works */
   readonly reason: string;
@@ -45,10 +45,15 @@ export async function tryWays(input: BootTableInput, first: TrialBoot): Promise<
 /** Each differs from the usual one in one thing; Firecracker reads plain disks only. */
 function waysBeside(usual: Way): readonly Way[] {
   return [
-    { ...usual, network: 'none' },
+    ...(['none', 'bridge'] as const).map((network) => ({ ...usual, network })),
     ...(['reflink', 'copy', 'dm-snapshot'] as const).map((disk) => ({ ...usual, disk })),
     { ...usual, acceleration: usual.acceleration === 'kvm' ? 'tcg' : 'kvm' },
-    { driver: 'firecracker', acceleration: 'kvm', disk: 'copy', network: 'user' },
+    ...(['user', 'none', 'bridge'] as const).map((network): Way => ({
+      driver: 'firecracker',
+      acceleration: 'kvm',
+      disk: 'copy',
+      network,
+    })),
   ];
 }
 
@@ -61,7 +66,12 @@ async function whyNot(
     const check = findings.checks.find((one) => one.id === id);
     return check?.status === 'pass' ? undefined : (check?.evidence ?? 'not checked');
   };
-  if (way.driver === 'firecracker') return notPassed('firecracker') ?? notPassed('firecracker-kvm');
+  const isFirecracker = way.driver === 'firecracker';
+  const refusal = isFirecracker ? (notPassed('firecracker') ?? notPassed('firecracker-kvm')) : undefined;
+  if (refusal !== undefined) return refusal;
+  if (way.network === 'bridge')
+    return notPassed('bridges') ?? 'it would change the network of this host, which doctor leaves as it is';
+  if (isFirecracker) return undefined;
   if (way.acceleration === 'kvm' && findings.acceleration !== 'kvm')
     return notPassed('kvm') ?? 'not asked for';
   const method = findings.diskMethods.find((one) => one.method === way.disk);
@@ -75,7 +85,10 @@ async function whyNot(
 }
 
 async function tryWay(input: BootTableInput, way: Way): Promise<BootRow> {
-  const directory = join(await input.scratch.directory(), `vm-${way.driver}-${way.disk}-${way.network}`);
+  const isFirecracker = way.driver === 'firecracker';
+  const sockets = await input.scratch.directory();
+  const place = isFirecracker ? await input.jailScratch.directory() : sockets;
+  const directory = join(place, `vm-${way.driver}-${way.disk}-${way.network}`);
   const reach: UserNetwork['reach'] = way.network === 'none' ? 'none' : 'all';
   try {
     await mkdir(directory, { mode: 0o700 });
@@ -86,7 +99,8 @@ async function tryWay(input: BootTableInput, way: Way): Promise<BootRow> {
       diskMethod: way.disk,
       reach,
       directory,
-      vmm: way.driver === 'firecracker' ? await firecracker(input.findings) : undefined,
+      socketDirectory: isFirecracker ? sockets : undefined,
+      vmm: isFirecracker ? await firecracker(input.findings) : undefined,
     });
     return { ...way, result: 'works', reason: '', totalSeconds, phases };
   } catch (error) {

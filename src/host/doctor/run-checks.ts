@@ -54,6 +54,8 @@ export interface CheckInput {
   /** Says which kernel and initrd they are */
   readonly guestId: () => Promise<string>;
   readonly scratch: Scratch;
+  /** On the filesystem where VMs are */
+  readonly jailScratch: Scratch;
   readonly onStage: (stage: string) => void;
   readonly exec?: Exec;
   readonly kvmDevice?: string;
@@ -107,6 +109,7 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
       kernel: input.kernel,
       initrd: input.initrd,
       scratch: input.scratch,
+      jailScratch: input.jailScratch,
       verdictFile: input.paths.kvmVerdictFile,
       device: input.kvmDevice ?? '/dev/kvm',
       timeoutMs: input.kvmTimeoutMs,

@@ -1,4 +1,5 @@
-import { mkdtemp, readFile, realpath, rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, mkdtemp, readFile, realpath, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { errnoOf, errorText } from '../../errors.ts';
 import { fail, gib, mib, pass, sizeText, skip, warn, type CheckResult, type Subject } from './check.ts';
@@ -50,6 +51,17 @@ export async function checkTemporaryDirectory(directory: string): Promise<CheckR
     return pass(subject, `${directory} can be written to`);
   } catch (error) {
     return fail(subject, errorText(error), 'Choose a directory that can be written to: export TMPDIR=DIR');
+  }
+}
+
+/** The same, if we may make something there. */
+export async function nearestWritable(directory: string): Promise<string | undefined> {
+  const path = await nearestExisting(directory);
+  try {
+    await access(path, constants.W_OK);
+    return path;
+  } catch {
+    return undefined;
   }
 }
 

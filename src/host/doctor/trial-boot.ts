@@ -38,6 +38,8 @@ export interface TrialBootInput {
   readonly reach?: UserNetwork['reach'];
   /** Private; everything that is made goes there, and whoever made it removes it */
   readonly directory: string;
+  /** For its socket, whose address may not be long; that of the other files unless given */
+  readonly socketDirectory?: string;
   readonly onStage: (stage: string) => void;
   readonly exec?: Exec;
 }
@@ -207,7 +209,7 @@ async function machine(input: TrialBootInput, initrd: string): Promise<VmmSpec> 
     initrd,
     consoleLog: join(input.directory, 'console.log'),
     vmmLog: join(input.directory, 'vmm.log'),
-    controlSocket: join(input.directory, 'control'),
+    controlSocket: join(input.socketDirectory ?? input.directory, 'control'),
     network: {},
     acceleration: input.acceleration,
   };

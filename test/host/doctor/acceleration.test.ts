@@ -52,6 +52,7 @@ async function check(
       kernel: async () => '/kernel',
       initrd: async () => '/initrd',
       scratch,
+      jailScratch: scratch,
       verdictFile: join(root, 'verdict.json'),
       device,
       // A busy host takes its time to start even a fake.
@@ -124,6 +125,16 @@ test.each([
 ])('a device of group %i with mode %o is opened by: %s', (gid, mode, command) => {
   const groups = 'root:x:0:\nkvm:x:104:somebody\n';
   expect(openDevice('/dev/kvm', { gid, mode }, groups)).toContain(command);
+});
+
+test('Firecracker is tried where VMs are, since temporary files may be where nothing runs', async () => {
+  const found = await check('works', {
+    hasFirecracker: true,
+    jailScratch: new Scratch(join(root, 'missing')),
+  });
+  expect(found.kvm.evidence).toBe('works: a guest booted on it');
+  expect(found.firecracker.evidence).toContain(`could not be tried: ENOENT`);
+  expect(found.firecracker.evidence).toContain(join(root, 'missing'));
 });
 
 test('nothing is tried without QEMU', async () => {

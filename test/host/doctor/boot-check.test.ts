@@ -40,6 +40,7 @@ function input(given: Partial<BootCheckInput> & { readonly qemuProgram: string }
     imagesDirectory: join(root, 'images'),
     stateDirectory: root,
     scratch,
+    jailScratch: scratch,
     onStage: (stage) => stages.push(stage),
     ...given,
   };

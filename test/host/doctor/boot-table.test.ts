@@ -35,6 +35,7 @@ function input(findings: Partial<BootTableInput['findings']> = {}): BootTableInp
     pass({ id: 'qemu', title: 'QEMU' }, '8.1'),
     warn({ id: 'kvm', title: 'KVM' }, 'opens, but hangs'),
     skip({ id: 'firecracker', title: 'Firecracker' }, 'not installed'),
+    pass({ id: 'bridges', title: 'Bridges' }, 'made when VMs need them'),
   ];
   const file = (name: string) => async () => join(root, name);
   return {
@@ -54,6 +55,7 @@ function input(findings: Partial<BootTableInput['findings']> = {}): BootTableInp
     imagesDirectory: join(root, 'images'),
     stateDirectory: root,
     scratch,
+    jailScratch: scratch,
     onStage: () => undefined,
   };
 }
@@ -68,11 +70,14 @@ test('every way is told with what came of it, or with why it was not tried', asy
   ).toEqual([
     'qemu tcg qcow2 user works ',
     `qemu tcg qcow2 none fails ${refused}`,
+    'qemu tcg qcow2 bridge not tried it would change the network of this host, which doctor leaves as it is',
     'qemu tcg reflink user not tried no reflinks',
     `qemu tcg copy user fails ${refused}`,
     'qemu tcg dm-snapshot user not tried needs root',
     'qemu kvm qcow2 user not tried opens, but hangs',
     'firecracker kvm copy user not tried not installed',
+    'firecracker kvm copy none not tried not installed',
+    'firecracker kvm copy bridge not tried not installed',
   ]);
   expect(readdirSync(await scratch.directory())).toEqual([]);
 });

@@ -47,6 +47,7 @@ function input(given: Partial<CheckInput> = {}): CheckInput {
     initrd: async () => '/initrd',
     guestId: async () => 'guest',
     scratch,
+    jailScratch: scratch,
     onStage: () => undefined,
     kvmDevice: join(root, 'kvm'),
     kvmTimeoutMs: 60_000,
@@ -125,6 +126,7 @@ test('whatever a check throws becomes a result', async () => {
     input({
       paths: { ...input().paths, stateDirectory: '/bad\0path', temporaryDirectory: temporary },
       scratch: new Scratch(temporary),
+      jailScratch: new Scratch(temporary),
       exec: () => Promise.reject(new TypeError('broken')),
     }),
   );
