@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../errors.ts';
 import { cutOffPath } from '../host/bounded-log.ts';
+import type { FoundVmm, PortForward } from '../host/drivers/driver.ts';
 import { dmSnapshot } from '../host/disks/dm-snapshot.ts';
 import { findReadyLine, readHead } from '../host/console.ts';
 import { isAlive, killProcess } from '../host/process.ts';
@@ -20,6 +21,7 @@ import { endVmm, forgetVmm } from './lifecycle/boot-vm.ts';
 import { deleteVm } from './lifecycle/delete-vm.ts';
 import { matchActivity } from './lifecycle/guest-activity.ts';
 import { matchForwards } from './lifecycle/published-ports.ts';
+import { diskFile } from './lifecycle/root-disk.ts';
 import { stopVm } from './lifecycle/stop-vm.ts';
 import { removeVmDirectory } from './lifecycle/vm-directory.ts';
 import { watchVmm } from './lifecycle/vmm-watch.ts';
@@ -130,7 +132,8 @@ async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | un
   const { consoleLog } = vmPaths(context.layout, vm.id);
   const heads = [cutOffPath(consoleLog), consoleLog].map((path) => readHead(path, readyLineWithinBytes));
   const ready = findReadyLine(heads.join('\n'));
-  const way = found.forwards.find((port) => port.guestPort === guestSshPort);
+  const forwards = found.forwards.length > 0 ? found.forwards : await askForwards(context, vm, found);
+  const way = forwards.find((port) => port.guestPort === guestSshPort);
   const handles: Handles = {
     process: found.process,
     acceleration: found.acceleration,
@@ -145,6 +148,25 @@ async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | un
   };
   await context.handles.set(vm.id, handles);
   return handles;
+}
+
+/** Ports of a VMM whose command line does not tell them. One that does not answer is reached when it is started again. */
+async function askForwards(context: EngineContext, vm: Vm, found: FoundVmm): Promise<readonly PortForward[]> {
+  const { consoleLog, vmmLog } = vmPaths(context.layout, vm.id);
+  const { controlSocket } = vm;
+  const disk = diskFile(context, vm);
+  try {
+    const running = { process: found.process, controlSocket, consoleLog, vmmLog, disk };
+    const control = await context.driver(found.driver).control(running);
+    try {
+      return await control.forwards();
+    } finally {
+      control.close();
+    }
+  } catch (error) {
+    context.log('warn', `its ports are not known: ${errorText(error)}`, { vm: vm.id });
+    return [];
+  }
 }
 
 /** A guest writes to its console what it likes; its ready line comes early. */

@@ -47,6 +47,16 @@ test('a VM that runs is adopted with its handles', async () => {
   expect(getVm(next.db, vm.id).state).toBe('running');
 });
 
+test('one whose command line does not tell how it is reached is asked for it', async () => {
+  const { sshPort } = engine.context.handles.get(vm.id)!;
+  rmSync(vmPaths(engine.context.layout, vm.id).handles);
+  engine.faults.tellsNoForwards = true;
+  const next = nextEngine();
+  await reconcile(next);
+  expect(next.handles.get(vm.id)).toMatchObject({ sshPort });
+  expect(next.handles.get(vm.id)?.sshHost).toBeUndefined();
+});
+
 test.each([
   ['is missing', (path: string) => rmSync(path)],
   ['is cut short', (path: string) => writeFileSync(path, '{"process":{"pid":1')],

@@ -43,6 +43,8 @@ export const readyLine =
 export interface Faults {
   disk?: Error;
   choice?: Error;
+  /** The command line of a VMM does not tell which ports lead in */
+  tellsNoForwards?: boolean;
   /** By whose driver VMs are run; QEMU's unless given */
   driver?: DriverName;
   spawn?: Error;
@@ -129,7 +131,7 @@ export function fakeEngine(): FakeEngine {
       return {
         driver: 'qemu',
         process,
-        forwards: [loopbackForward(4242, 1022)],
+        forwards: faults.tellsNoForwards ? [] : [loopbackForward(4242, 1022)],
         acceleration: 'tcg',
         cpus,
         memoryMib,

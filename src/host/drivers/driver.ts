@@ -154,7 +154,7 @@ export interface VmmControl {
   /** How far the guest reaches over the user network; undefined when it has none */
   reach(): Promise<FoundReach | undefined>;
   /**
-   * Changes that. Every connection over the network ends, those by which ports lead in too. Throws `invalid_state`
+   * Changes that. Connections over the network may end, those by which ports lead in too. Throws `invalid_state`
    * when a port could not be had again; when it fails halfway, the guest reaches nothing.
    */
   setReach(reach: Reach): Promise<void>;

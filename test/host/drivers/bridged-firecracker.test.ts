@@ -119,6 +119,9 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
     expect(await control.forwards()).toEqual([tcp]);
     await control.addForward(udp);
     expect(lab.node(askUdp(8053))).toBe('by udp');
+    // Its way out is the host's bridge, which is held to no reach.
+    expect(await control.reach()).toBeUndefined();
+    await expect(control.setReach('none')).rejects.toMatchObject({ code: 'host_unsupported' });
     await control.removeForward(tcp);
     expect(lab.node(askTcp(8022))).toBe('nothing');
     expect(await control.forwards()).toEqual([udp]);

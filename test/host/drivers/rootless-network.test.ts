@@ -157,7 +157,19 @@ rootlessTest('one that is cut off answers what comes in, and reaches nothing its
   await new Promise((resolve) => host.once('listening', resolve));
   const { port: hostPort } = host.address() as { port: number };
   const [node, words] = inside(vmm, process.execPath, '-e', `const [port] = [${hostPort}];${knock}`);
-  expect((await exec([node, ...words])).stdout.toString()).toBe('nothing\n');
+  const knocked = async () => (await exec([node, ...words])).stdout.toString().trim();
+  expect(await knocked()).toBe('nothing');
+
+  const control = await driver().control(vmm);
+  expect(await control.reach()).toEqual({ reach: 'none', canChange: true });
+  await control.setReach('all');
+  expect(await control.reach()).toEqual({ reach: 'all', canChange: true });
+  expect(await knocked()).toBe('connected');
+  for (let times = 0; times < 2; times++) await control.setReach('none');
+  expect(await control.reach()).toEqual({ reach: 'none', canChange: true });
+  expect(await knocked()).toBe('nothing');
+  expect(await answerOf(port)).toBe('from the guest\n');
+  control.close();
   host.close();
 });
 

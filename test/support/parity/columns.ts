@@ -27,7 +27,6 @@ export interface Column {
   readonly tellsMachine: boolean;
   readonly discards: boolean;
   readonly readsQcow2: boolean;
-  readonly changesReach: boolean;
   /** `left to the guest`: ours has no driver for it; `may reset`: where the kernel has one for the keyboard */
   readonly powerButton: 'left to the guest' | 'resets' | 'may reset';
   readonly tooManyCpus: { readonly cpus: number; readonly code: string; readonly words: RegExp };
@@ -44,7 +43,6 @@ export function qemuColumn(acceleration: Acceleration, missing?: string): Column
     tellsMachine: true,
     discards: true,
     readsQcow2: true,
-    changesReach: true,
     powerButton: 'left to the guest',
     tooManyCpus: { cpus: 4096, code: 'command_failed', words: /^QEMU ended at once: .*\bCPUs?\b.*4096/i },
   };
@@ -57,7 +55,6 @@ const firecracker = {
   tellsMachine: false,
   discards: false,
   readsQcow2: false,
-  changesReach: false,
   tooManyCpus: {
     cpus: 33,
     code: 'host_unsupported',

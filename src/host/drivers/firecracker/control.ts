@@ -13,7 +13,14 @@ import { isJailed } from './chroot.ts';
 import { raiseFileLimit } from './file-limit.ts';
 import { insidePaths } from './jail.ts';
 import { networkSocket } from './namespace.ts';
-import { addForward, listForwards, removeForward } from './rootless-network.ts';
+import {
+  addForward,
+  changeReach,
+  isJoined,
+  listForwards,
+  readReach,
+  removeForward,
+} from './rootless-network.ts';
 import { rootDriveId } from './machine.ts';
 
 const activities: Readonly<Record<InstanceInfo['state'], GuestActivity>> = {
@@ -40,6 +47,10 @@ export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: 
     if (hasEnded) throw new BangerError('command_failed', 'Firecracker has ended, and its network with it');
     return existsSync(network);
   };
+  const ownNamespace = async () =>
+    hasNetwork() && isJoined(vmm.process, network)
+      ? { process: vmm.process, isRoots: await isJailed(vmm.controlSocket) }
+      : undefined;
   const activityListeners = new Set<() => void>();
   const setState = async (state: 'Paused' | 'Resumed'): Promise<void> => {
     const wanted = state === 'Paused' ? 'Paused' : 'Running';
@@ -75,11 +86,19 @@ export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: 
     removeForward: async (port) => {
       if (hasNetwork()) await removeForward(network, port);
     },
-    reach: async () => void hasNetwork(),
-    setReach: () =>
-      Promise.reject(
-        new BangerError('host_unsupported', 'Firecracker keeps the network that it was started with'),
-      ),
+    reach: async () => {
+      const own = await ownNamespace();
+      return own && { reach: await readReach(exec, own), canChange: true };
+    },
+    setReach: async (reach) => {
+      const own = await ownNamespace();
+      if (!own)
+        throw new BangerError(
+          'host_unsupported',
+          'This VM has no network of its own whose reach could be changed',
+        );
+      await changeReach(exec, own, reach);
+    },
     closed: pulse.closed.then(() => {
       stopWatching();
       return guestEnd(vmm);

@@ -5,8 +5,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError } from '../../../errors.ts';
 import type { Exec } from '../../exec.ts';
 import { Deadline, giveUpAfter } from '../../patience.ts';
-import { spawnDetached, type ProcessIdentity } from '../../process.ts';
-import { isSameHostPort, userCard, type PortForward, type TapNetwork, type UserNetwork } from '../driver.ts';
+import { findProcessesByArguments, spawnDetached, type ProcessIdentity } from '../../process.ts';
+import {
+  isSameHostPort,
+  userCard,
+  type PortForward,
+  type Reach,
+  type TapNetwork,
+  type UserNetwork,
+} from '../driver.ts';
 import { vmmEnvironment } from '../vmm-environment.ts';
 import { isNobodyThere } from './api.ts';
 import { networkProgram } from './namespace.ts';
@@ -58,6 +65,28 @@ export async function joinNetwork(
     await exec([...inside, 'ip', '-batch', '-'], { input: deviceCommands(joined.tapUser), signal });
     if (network.reach === 'none') await exec([...inside, 'nft', '-f', '-'], { input: cutOffRules, signal });
   });
+}
+
+/** A namespace that is a VMM's own, with a network that it was given (`joinNetwork`). */
+type OwnNamespace = Pick<Joined, 'process' | 'isRoots'>;
+
+/** True for a VMM whose own namespace the network with this socket is in, and not one beside it. */
+export function isJoined({ pid }: ProcessIdentity, socket: string): boolean {
+  return findProcessesByArguments(['--api-socket', socket, String(pid)]).length > 0;
+}
+
+export async function readReach(exec: Exec, namespace: OwnNamespace): Promise<Reach> {
+  const argv = [...insideWords(namespace), 'nft', 'list', 'tables', 'bridge'] as const;
+  const { stdout } = await exec(argv, { timeoutMs: answerTimeoutMs });
+  return stdout.toString('utf8').split('\n').includes(`table ${cutOffTable}`) ? 'none' : 'all';
+}
+
+/** Connections that lead in stay; those of a guest that is cut off get no answer any more. */
+export async function changeReach(exec: Exec, namespace: OwnNamespace, reach: Reach): Promise<void> {
+  // One that is not there cannot be removed: it is made first. All in one transaction.
+  const clear = `table ${cutOffTable}\ndelete table ${cutOffTable}\n`;
+  const input = reach === 'none' ? `${clear}${cutOffRules}` : clear;
+  await exec([...insideWords(namespace), 'nft', '-f', '-'], { input, timeoutMs: answerTimeoutMs });
 }
 
 /** Starts slirp4netns for a namespace; ends it again when what is made with it, or a forward, cannot be. */
@@ -113,7 +142,8 @@ function deviceCommands(owner: number): string {
  * Nothing of the guest's passes but answers to what came in, which slirp4netns hands on from its own address. By their
  * flags: a bridge follows connections on some kernels only, and no connection begins without a SYN.
  */
-const cutOffRules = `table bridge guest {
+const cutOffTable = 'bridge guest';
+const cutOffRules = `table ${cutOffTable} {
   chain forward {
     type filter hook forward priority 0; policy drop;
     iifname "${devices.uplink}" accept
