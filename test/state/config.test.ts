@@ -21,7 +21,7 @@ test('what a disk may move in a second has no limit unless there is one, and non
   expect(parseConfig('', 'c').diskBytesPerSecond).toBeUndefined();
   expect(parseConfig('[disk]\nrate = "100M"\n', 'c').diskBytesPerSecond).toBe(100 * 1024 ** 2);
   expect(() => parseConfig('[disk]\nrate = "4K"\n', '/c.toml')).toThrow(
-    '"/c.toml": "disk.rate" is less than 1M',
+    '"/c.toml": "disk.rate": is less than 1M',
   );
 });
 
