@@ -1,16 +1,29 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { loopbackForward, type PortForward, type RunningVmm } from '../../../src/host/drivers/driver.ts';
 import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
 import { networkSocket, rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
+import type { JailerWish } from '../../../src/host/drivers/firecracker/jail.ts';
+import { removeJailOf } from '../../../src/host/drivers/firecracker/remove-jail.ts';
+import { readOwnRights, vmUser } from '../../../src/host/drivers/qemu-confinement.ts';
 import { exec } from '../../../src/host/exec.ts';
 import { applyHostNetwork } from '../../../src/host/network/apply.ts';
 import { networkOwner, tapName, type HostNetwork } from '../../../src/host/network/plan.ts';
 import { commandLine, findProcessesByArguments, killProcess } from '../../../src/host/process.ts';
 import { until } from '../../support/banger.ts';
+import { makeFakeJailer } from '../../support/jailer-program.ts';
 import { makeFakeFirecracker, type FakeFirecracker } from '../../support/firecracker-program.ts';
 import {
   canMakeLab,
@@ -42,24 +55,34 @@ const askUdp = (port: number): string => `
   setTimeout(process.exit, 10000);
 `;
 
+const statusOf = (pid: number, field: string) =>
+  new RegExp(`^${field}:\\s*(\\S+)`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+
 describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge of the host${reason}`, () => {
   let lab: NetworkLab;
   let root: string;
   let fake: FakeFirecracker;
   let server: ChildProcess;
+  let programs: string;
+  /** Of the VM */
+  let files: string;
   let vmm: RunningVmm | undefined;
 
   beforeEach(async () => {
     lab = openNetworkLab();
     lab.run(['ip', 'link', 'set', 'lo', 'up']);
     root = mkdtempSync(join(tmpdir(), 'banger-bridged-'));
-    fake = await makeFakeFirecracker(root);
+    files = root;
+    programs = join(root, 'bin');
+    mkdirSync(programs, { mode: 0o700 });
+    fake = await makeFakeFirecracker(programs);
     for (const name of ['kernel', 'initrd']) writeFileSync(join(root, name), 'x');
     server = spawn('ip', ['netns', 'exec', lab.world, process.execPath, '-e', guest], { stdio: 'ignore' });
   });
   afterEach(async () => {
     server.kill('SIGKILL');
     if (vmm) await killProcess(vmm.process);
+    await removeJailOf({ id, vmmLog: join(files, 'vmm.log') });
     vmm = undefined;
     lab[Symbol.dispose]();
     rmSync(root, { recursive: true, force: true });
@@ -69,15 +92,15 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
   const slirps = () => findProcessesByArguments(['--api-socket', networkSocket(join(root, 'vm.control'))]);
 
   /** Starts it where the host's network is. */
-  function start(forwards: readonly PortForward[]): RunningVmm {
+  function start(forwards: readonly PortForward[], jailer: JailerWish = 'never'): RunningVmm {
     const spec = {
       id,
       cpus: 1,
       memoryMib: 128,
-      kernel: join(root, 'kernel'),
-      initrd: join(root, 'initrd'),
-      consoleLog: join(root, 'console.log'),
-      vmmLog: join(root, 'vmm.log'),
+      kernel: join(files, 'kernel'),
+      initrd: join(files, 'initrd'),
+      consoleLog: join(files, 'console.log'),
+      vmmLog: join(files, 'vmm.log'),
       controlSocket: join(root, 'vm.control'),
       network: {
         tap: { tap: 'bgt0000-1-2', mac: '02:0a:d5:01:00:02', address: labAddresses.world },
@@ -88,7 +111,7 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
     const file = resolve(import.meta.dirname, '../../../src/host/drivers/firecracker.ts');
     const printed = lab.node(`
       import(${JSON.stringify(file)})
-        .then(({ firecrackerDriver }) => firecrackerDriver(${JSON.stringify(fake.program)}, { jailer: 'never' })
+        .then(({ firecrackerDriver }) => firecrackerDriver(${JSON.stringify(fake.program)}, { jailer: '${jailer}' })
           .start(${JSON.stringify(spec)}, new AbortController().signal))
         .then((started) => { console.log(JSON.stringify(started)); process.exit(); },
               (error) => { console.log(JSON.stringify({ code: error.code, message: error.message })); process.exit(); });
@@ -132,6 +155,30 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
     expect(readFileSync(`/proc/${keeper}/comm`, 'utf8')).toBe('cat\n');
     process.kill(identity.pid, 'SIGKILL');
     await until('nothing of it is left', () => slirps().length === 0 && !existsSync(`/proc/${keeper}`));
+  });
+
+  test('is jailed there as its VM’s user, and reached all the same', async ({ skip }) => {
+    const user = vmUser(id, readOwnRights());
+    if (user === undefined) skip('that needs root, who may become another user');
+    makeFakeJailer(programs);
+    // What the fake notes, it notes as the jailed user.
+    for (const name of ['requests.jsonl', 'sizes']) writeFileSync(join(programs, name), '');
+    execFileSync('chmod', ['-R', 'a+rwX', programs]);
+    const vm = join(root, 'vm');
+    mkdirSync(vm, { mode: 0o700 });
+    files = vm;
+    for (const name of ['kernel', 'initrd']) writeFileSync(join(vm, name), 'x', { mode: 0o600 });
+    const { process: identity, vmmLog } = start([loopbackForward(8022, 1022)], 'always');
+    expect(statusOf(identity.pid, 'Uid')).toBe(String(user));
+    const namespace = lab.run(['readlink', '/proc/self/ns/net']).trim();
+    expect(readlinkSync(`/proc/${identity.pid}/ns/net`)).toBe(namespace);
+    await until('the guest answers', () => lab.node(askTcp(8022)) === 'by tcp');
+    // What it is reached by reads what a guest sends, and has no rights but to bind ports below 1024.
+    expect(statusOf(slirps()[0]!, 'CapEff')).toBe('0000000000000400');
+    await killProcess(identity);
+    await removeJailOf({ id, vmmLog });
+    await until('nothing of it is left', () => slirps().length === 0);
+    expect(readdirSync(vm).toSorted()).toEqual(['console.log', 'initrd', 'kernel', 'vmm.log']);
   });
 
   test('leaves nothing when a port is taken', async () => {
