@@ -11,6 +11,7 @@ import type { workspacePrepare } from '../rpc/workspace-methods.ts';
 import { awaitRunningVm, findReusableVm } from './bound-vm.ts';
 import { draftUpdate, type ConflictPolicy } from './sending/build-update.ts';
 import { defaultGuestPath, parseGuestPath } from './guest-path.ts';
+import { promisorRemote } from './host-tree/git-config.ts';
 import { inspectTree, type WorkingTree } from './host-tree/inspect-tree.ts';
 import { readManifest } from './sending/manifest.ts';
 import { pathText } from './host-tree/raw-path.ts';
@@ -103,7 +104,8 @@ async function prepareAgain(
     let isThere = false;
     const read = async (signal: AbortSignal): Promise<Inspected> => {
       const tree = await inspect(signal);
-      if (!manifest || !isThere || tree.submodules.length > 0) return tree;
+      const isPartial = promisorRemote(tree.repository.config) !== undefined;
+      if (!manifest || !isThere || isPartial || tree.submodules.length > 0) return tree;
       const { snapshot, scratch } = tree;
       const input = { manifest, previousHead: sent.head, fullHistory: place.fullHistory, snapshot };
       return { ...tree, draft: await draftUpdate(tree, scratch, input) };

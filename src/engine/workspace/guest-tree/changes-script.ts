@@ -8,12 +8,15 @@ export const knownIndexName = 'banger-known-index';
 
 /**
  * In the guest's repository, while that index has the very paths of the base, all those of the workspace's own index
- * among them: the base, and the last bytes of the workspace's own index, which say that it is still the same.
+ * among them: the base.
  */
 export const knownPathsName = 'banger-known-paths';
 
-/** How many of its last bytes tell one index from another: they are a checksum. */
-export const indexTrailerBytes = 20;
+/**
+ * The workspace's own index as it was then, by a second name: git replaces its index and never writes into it, so that
+ * the two are one file for as long as nobody has staged anything.
+ */
+export const ownIndexName = 'banger-own-index';
 
 /** Settings under which git looks at a workspace: the guest's own are part of what may have changed. */
 export const guestGitSettings = [
@@ -69,6 +72,10 @@ if [ "$program" = ${anyGit} ]; then
   fi
 fi
 set -- "$program" "$@"
+# Looking at files by several threads is for several processors.
+if read -r processors </sys/devices/system/cpu/online 2>/dev/null && [ "$processors" = 0 ]; then
+  set -- "$@" -c core.preloadIndex=false
+fi
 if [ -d .git ]; then directory=$path/.git; else directory=$("$@" rev-parse --absolute-git-dir) || exit; fi
 `;
 
@@ -89,27 +96,30 @@ if [ -d .git ]; then directory=$path/.git; else directory=$("$@" rev-parse --abs
 const indexScript = `
 own=$directory/index kept=$directory/${knownIndexName} covers=$directory/${knownPathsName}
 index=$directory/banger-export-index.$$
-rm -f "$directory"/banger-export-index*
+for stale in "$directory"/banger-export-index*; do
+  [ ! -e "$stale" ] || rm -f "$stale"
+done
 trap 'rm -f "$index" "$index".*' EXIT
 trap 'exit 1' HUP INT TERM
 mine() { GIT_INDEX_FILE=$index "$@"; }
-trailer() { tail -c ${indexTrailerBytes} "$own" 2>/dev/null | od -A n -v -t x1 | tr -d ' \\n'; }
-seconds() {
+uptime() {
   read -r up rest </proc/uptime
-  echo "\${up%.*}"
+  up=\${up%.*}
 }
 quick=
 look_quickly() {
-  [ -f "$covers" ] && read -r known mark <"$covers" && [ "$known" = "$base" ] || return
-  # Git can be told to write none.
-  case $mark in *[1-9a-f]*) ;; *) return 1 ;; esac
-  [ "$mark" = "$(trailer)" ] || return
-  quick=$(seconds)
+  [ -f "$covers" ] && read -r known rest <"$covers" && [ "$known" = "$base" ] || return
+  [ "$own" -ef "$directory/${ownIndexName}" ] && [ ! "$own" -nt "$covers" ] || return
+  uptime
+  quick=$up
   # A repository inside is looked into; it is told from a file by the slash.
-  if cp -p "$kept" "$index" && mine "$@" add -A -v >"$index.added" 2>/dev/null && ! grep -q "/'$" "$index.added"; then
-    quick=$(($(seconds) - quick))
+  if { ln "$kept" "$index" 2>/dev/null || cp -p "$kept" "$index"; } &&
+    mine "$@" add -A -v >"$index.added" 2>/dev/null && ! { [ -s "$index.added" ] && grep -q "/'$" "$index.added"; }; then
+    uptime
+    quick=$((up - quick))
   else
     quick=
+    rm -f "$index"
     return 1
   fi
 }
@@ -202,8 +212,10 @@ if [ -n "$quick" ]; then
 else
   rm -f "$covers"
   mv -f "$index" "$kept"
-  if ! grep -q '^. 160000 ' "$index.odd" && ! differs ADU "$kept" "$@" && ! differs AU "$own" "$@"; then
-    echo "$base $(trailer)" >"$index.covers" && mv -f "$index.covers" "$covers"
+  linked=$directory/${ownIndexName}
+  if [ -e "$own" ] && ln -f "$own" "$linked" && ! grep -q '^. 160000 ' "$index.odd" && ! differs ADU "$kept" "$@" &&
+    ! differs AU "$linked" "$@"; then
+    echo "$base" >"$index.covers" && mv -f "$index.covers" "$covers"
   fi
 fi
 `;

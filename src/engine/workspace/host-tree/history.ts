@@ -1,5 +1,7 @@
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { errnoOf } from '../../../errors.ts';
+import type { WorkingTree } from './inspect-tree.ts';
 import type { Repository } from './repository.ts';
 
 /** How many commits travel at most, so that `git log` shows what one is working on. */
@@ -66,4 +68,17 @@ export async function readShallowFile(path: string): Promise<Set<string>> {
     if (errnoOf(error) === 'ENOENT') return new Set();
     throw error;
   }
+}
+
+/** What the history that travels begins with. */
+export function tipsOf({ repository: { head }, state }: WorkingTree): string[] {
+  return head === undefined ? [...state.tips] : [head, ...state.tips];
+}
+
+/** Tells whether a history that travels can be another one than before. */
+export async function describeHistory(tree: WorkingTree): Promise<string> {
+  const hash = createHash('sha256');
+  const ends = await readShallowFile(tree.repository.paths.shallow);
+  hash.update([...tipsOf(tree), '', ...ends].join('\n'));
+  return hash.digest('hex');
 }

@@ -20,22 +20,27 @@ export interface IndexEntry {
 /** What git stores for a submodule: the commit it is at. */
 export const submoduleMode = '160000';
 
-/**
- * Copies the index, with a modification time that is not later than the original's: git compares it with the
- * times of files to find those that changed within the same second, and would miss them otherwise.
- */
+/** Copies the index into a directory; undefined when there is none yet. */
 export async function copyIndex(index: string, scratch: string): Promise<string | undefined> {
   const copy = join(scratch, 'index');
   try {
-    const { mtimeMs } = await stat(index);
-    await copyFile(index, copy);
-    const seconds = Math.floor(mtimeMs / 1000);
-    await utimes(copy, seconds, seconds);
+    await copyIndexFile(index, copy);
     return copy;
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;
     throw error;
   }
+}
+
+/**
+ * Copies an index with a modification time that is not later than the original's: git compares it with the times of
+ * files to find those that changed within the same second, and would miss them otherwise.
+ */
+export async function copyIndexFile(from: string, to: string): Promise<void> {
+  const { mtimeMs } = await stat(from);
+  await copyFile(from, to);
+  const seconds = Math.floor(mtimeMs / 1000);
+  await utimes(to, seconds, seconds);
 }
 
 /** Parses `git ls-files -s -v -z`: tag, mode, object and stage, then the path. Lower-case tags are assumed unchanged. */

@@ -86,10 +86,12 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   const indexCopy = await copyIndex(repository.paths.index, scratch);
   // A path that does not exist stands for an empty index.
   const env = { GIT_INDEX_FILE: indexCopy ?? join(scratch, 'no-index') };
-  const [listed, early] = await Promise.all([
+  const [listed, early, state, leftBehind] = await Promise.all([
     git(['ls-files', '-s', '-v', '-z'], { env }),
     // What is in a submodule is not ours to include; without that there is nothing to wait for.
     include.length === 0 ? findUntracked(repository, { ...input, include }, env) : undefined,
+    readRepositoryState(repository),
+    countLeftBehind(repository),
   ]);
   const entries = parseEntries(listed.stdout);
   const submodules = await findSubmodules(repository, entries, {
@@ -105,17 +107,15 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
 
   const names = new Set([...entries.map((entry) => entry.path), ...others.added]);
   const paths = [...names].filter(isTreePath);
-  const [{ files, special, changed }, state, filtered, leftBehind] = await Promise.all([
-    lookAtFiles(repository, paths, { env, signal }),
-    readRepositoryState(repository),
+  const [{ files, special, changed, after }, filtered] = await Promise.all([
+    lookAtFiles(repository, paths, { env, found, signal }),
     filteredPaths(
       repository,
       entries.map((entry) => entry.path),
       env,
     ),
-    countLeftBehind(repository),
   ]);
-  if ((await repositoryStamp(found)) !== before) return undefined;
+  if (after !== before) return undefined;
 
   const changes = parseChanged(changed.stdout);
   const unsure = new Set([...changes.keys(), ...filtered, ...others.added]);
@@ -149,16 +149,29 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   return switchTree(tree, { from: found.head, scratch, signal });
 }
 
+interface Look extends TreeFiles {
+  readonly changed: ExecOutput;
+  /** What index and HEAD were when all files had been looked at */
+  readonly after: string;
+}
+
 async function lookAtFiles(
   { git, topLevel }: Repository,
   paths: readonly RawPath[],
-  { env, signal }: { readonly env: GitVariables; readonly signal: AbortSignal },
-): Promise<TreeFiles & { readonly changed: ExecOutput }> {
-  const found = await statTreeFiles(topLevel, paths, signal);
-  // After the look at the files: one that changes in between is found here, one that changes later as it is sent.
-  // Looking into submodules, git would run what their repositories are set to run.
-  const changed = await git(['diff-files', '--name-status', '--ignore-submodules=all', '-z'], { env });
-  return { ...found, changed };
+  {
+    env,
+    found,
+    signal,
+  }: { readonly env: GitVariables; readonly found: Repository; readonly signal: AbortSignal },
+): Promise<Look> {
+  const files = await statTreeFiles(topLevel, paths, signal);
+  const [changed, after] = await Promise.all([
+    // After the look at the files: one that changes in between is found here, one that changes later as it is sent.
+    // Looking into submodules, git would run what their repositories are set to run.
+    git(['diff-files', '--name-status', '--ignore-submodules=all', '-z'], { env }),
+    repositoryStamp(found),
+  ]);
+  return { ...files, changed, after };
 }
 
 /** Throws what `prepare` would throw for these paths before it touches a guest; nothing else happens. */

@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { BangerError, errnoOf } from '../../../errors.ts';
 import type { Exec } from '../../../host/exec.ts';
@@ -53,29 +53,23 @@ const repositoryFiles = [
  */
 export async function findRepository(exec: Exec, path: string, signal: AbortSignal): Promise<Repository> {
   await checkDirectory(path);
-  const gitThere = hostGit({ exec, directory: path, signal });
-  const [topLevel, settings, identity] = await Promise.all([
+  // What git says is relative to where it really is.
+  const directory = await realpath(path);
+  const gitThere = hostGit({ exec, directory, signal });
+  const [{ topLevel, facts }, settings, identity, { head, branch }] = await Promise.all([
     findTopLevel(gitThere, path),
-    // What is no repository, or is not trusted, is refused beside this.
+    // What is no repository, or is not trusted, is refused beside these.
     gitThere(['config', '--list', '-z'], { okExitCodes: [128] }),
     generalIdentity(hostGit({ exec, directory: '/', signal })),
+    readHead(gitThere),
   ]);
   // Guests know it as their own user's, for all of their repositories.
   const config = withoutGeneralIdentity(parseGitConfig(settings.stdout), identity);
   const git = hostGit({ exec, directory: topLevel, signal, settings: withoutFilters(config) });
 
-  const [facts, { head, branch }] = await Promise.all([
-    git([
-      'rev-parse',
-      '--show-object-format',
-      '--absolute-git-dir',
-      ...repositoryFiles.flatMap((name) => ['--git-path', name]),
-    ]),
-    readHead(git),
-  ]);
-  const [objectFormat, ...paths] = facts.stdout.toString('utf8').split('\n');
+  const [objectFormat, ...paths] = facts;
   const [gitDirectory, index, objects, shallow, exclude, attributes, sparseCheckout] = paths.map((each) =>
-    resolve(topLevel, each),
+    resolve(directory, each),
   );
   return {
     topLevel,
@@ -99,6 +93,7 @@ export async function findRepository(exec: Exec, path: string, signal: AbortSign
 /** Where a repository is: a branch unless HEAD is detached, a commit unless that branch is unborn. */
 export type Head = Pick<Repository, 'head' | 'branch'>;
 
+/** Says nothing where there is no repository. */
 export async function readHead(git: HostGit): Promise<Head> {
   // One program says both, unless there is no commit yet.
   const { exitCode, stdout } = await git(['rev-parse', 'HEAD^{commit}', '--symbolic-full-name', 'HEAD'], {
@@ -108,7 +103,7 @@ export async function readHead(git: HostGit): Promise<Head> {
   if (exitCode === 0 && oid !== undefined)
     return { head: oid, branch: name === 'HEAD' ? undefined : branchOf(name) };
   const [symbolic, commit] = await Promise.all([
-    git(['symbolic-ref', '-q', 'HEAD'], { okExitCodes: [1] }),
+    git(['symbolic-ref', '-q', 'HEAD'], { okExitCodes: [1, 128] }),
     git(['rev-parse', '-q', '--verify', 'HEAD^{commit}'], { okExitCodes: [1, 128] }),
   ]);
   const reference = firstLine(symbolic.stdout);
@@ -134,12 +129,21 @@ async function checkDirectory(path: string): Promise<void> {
   });
 }
 
-async function findTopLevel(git: HostGit, path: string): Promise<string> {
-  const facts = ['--is-bare-repository', '--is-inside-work-tree', '--show-toplevel'];
-  const { exitCode, stdout, stderr } = await git(['rev-parse', ...facts], { okExitCodes: [128] });
+/** Where the top of the working tree is, and what else git says of the repository, in one go. */
+async function findTopLevel(
+  git: HostGit,
+  path: string,
+): Promise<{ readonly topLevel: string; readonly facts: readonly string[] }> {
+  const asked = ['--is-bare-repository', '--is-inside-work-tree', '--show-object-format'];
+  const files = repositoryFiles.flatMap((name) => ['--git-path', name]);
+  const { exitCode, stdout, stderr } = await git(
+    ['rev-parse', ...asked, '--absolute-git-dir', ...files, '--show-toplevel'],
+    { okExitCodes: [128] },
+  );
   // A byte is a character here: the last of the lines may be no UTF-8.
-  const [, isBare, isInside, rest] = /^(.*)\n(.*)\n([^]*)$/.exec(stdout.toString('latin1')) ?? [];
-  if (isInside === undefined) throw refusal(stderr, path);
+  const lines = stdout.toString('latin1').split('\n');
+  const [isBare, isInside, ...facts] = lines.splice(0, asked.length + 1 + repositoryFiles.length);
+  if (isInside === undefined || isInside === '') throw refusal(stderr, path);
   if (isInside !== 'true') {
     const what = isBare === 'true' ? 'is a bare repository' : 'is inside a .git directory';
     throw new BangerError('invalid_argument', `"${path}" ${what} and has no working tree`, {
@@ -150,9 +154,11 @@ async function findTopLevel(git: HostGit, path: string): Promise<string> {
     });
   }
   if (exitCode !== 0) throw refusal(stderr, path);
-  const output = Buffer.from(rest!, 'latin1');
+  const output = Buffer.from(lines.join('\n'), 'latin1');
   const topLevel = output.subarray(0, -1).toString('utf8');
-  if (!topLevel.includes('\n') && Buffer.from(`${topLevel}\n`).equals(output)) return topLevel;
+  if (!topLevel.includes('\n') && Buffer.from(`${topLevel}\n`).equals(output)) {
+    return { topLevel, facts: facts.map((each) => Buffer.from(each, 'latin1').toString('utf8')) };
+  }
   throw new BangerError('invalid_argument', `The path of "${path}" has a line break or is not UTF-8`, {
     hint: 'Move the working tree to a path without them',
   });

@@ -1,11 +1,14 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { submoduleMode } from './index-entries.ts';
+import { copyIndexFile, submoduleMode } from './index-entries.ts';
 import type { WorkingTree } from './inspect-tree.ts';
 import type { Repository } from './repository.ts';
 
 /** Git's variables for a directory of objects, and an index where one is needed. */
 export type GitVariables = Readonly<Record<string, string>>;
+interface IndexVariable {
+  readonly GIT_INDEX_FILE: string;
+}
 
 /** Makes a directory for new objects beside a repository: git reads from both, and the user's gets none. */
 export async function scratchObjects({ paths }: Repository, scratch: string): Promise<GitVariables> {
@@ -21,20 +24,41 @@ export async function scratchObjects({ paths }: Repository, scratch: string): Pr
  * Fills the index that `env` names with a working tree's files as they are. Files that git knows to be unchanged are
  * taken from its index, others are read.
  */
-export async function fillIndex(tree: WorkingTree, env: GitVariables): Promise<void> {
+export async function fillIndex(tree: WorkingTree, env: GitVariables & IndexVariable): Promise<void> {
   const { git } = tree.repository;
-  const sent = new Set(tree.files.map((file) => file.path));
-  const known = tree.entries
-    .filter((entry) => entry.stage === 0 && sent.has(entry.path))
-    .map((entry) => `${entry.mode} ${entry.oid} 0\t${entry.path}\0`);
-  known.push(...submoduleLines(tree));
-  await git(['update-index', '-z', '--index-info'], { env, input: Buffer.from(known.join(''), 'latin1') });
+  if (!(await copyPlainIndex(tree, env.GIT_INDEX_FILE))) {
+    const sent = new Set(tree.files.map((file) => file.path));
+    const known = tree.entries
+      .filter((entry) => entry.stage === 0 && sent.has(entry.path))
+      .map((entry) => `${entry.mode} ${entry.oid} 0\t${entry.path}\0`);
+    known.push(...submoduleLines(tree));
+    await git(['update-index', '-z', '--index-info'], { env, input: Buffer.from(known.join(''), 'latin1') });
+  }
   const unsure = tree.files.filter((file) => tree.unsure.has(file.path)).map((file) => `${file.path}\0`);
+  if (unsure.length === 0) return;
   // `--remove`: a file that goes away just now is missed when it is sent, not here.
   await git(['update-index', '--add', '--remove', '-z', '--stdin'], {
     env,
     input: Buffer.from(unsure.join(''), 'latin1'),
   });
+}
+
+/**
+ * Begins with the user's index as it is where that has the very files that travel, and git finds out by itself which of
+ * them to read: it knows its trees, too, so that only those that changed are made again. False where it is not so.
+ */
+async function copyPlainIndex(tree: WorkingTree, target: string): Promise<boolean> {
+  const { entries, files, indexCopy, touched, unsure } = tree;
+  if (indexCopy === undefined || entries.length === 0) return false;
+  const sent = new Set(files.map((file) => file.path));
+  const isPlain = entries.every(
+    ({ path, mode, stage, isSkipped, isAssumedUnchanged }) =>
+      stage === 0 && mode !== submoduleMode && !isSkipped && !isAssumedUnchanged && sent.has(path),
+  );
+  const tracked = new Set(entries.map(({ path }) => path));
+  if (!isPlain || [...unsure].some((path) => tracked.has(path) && !touched.has(path))) return false;
+  await copyIndexFile(indexCopy, target);
+  return true;
 }
 
 /** Writes the git tree of what is in the index that `env` names. */

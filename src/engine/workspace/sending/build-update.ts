@@ -3,9 +3,10 @@ import type { ChangedPath } from '../guest-tree/changes-format.ts';
 import { writeGuestIndex } from './guest-index.ts';
 import { packMissing } from './pack-missing.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
-import { hasSamePaths, readTrailer } from './known-paths.ts';
+import { hasSamePaths } from './known-paths.ts';
 import type { Manifest, SentFile } from './manifest.ts';
 import { planHistory, type History, type HistoryInput } from './plan-history.ts';
+import { describeHistory } from '../host-tree/history.ts';
 import { keeping, overwriting, parentsOf, planFiles, type FilePlan } from './plan-update.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
 import { detachmentFile } from '../host-tree/repository-state.ts';
@@ -29,13 +30,7 @@ import {
 } from './shipment.ts';
 import type { Snapshot } from '../host-tree/snapshot.ts';
 import type { TarEntry } from './tar-stream.ts';
-import {
-  updateNames,
-  updateScript,
-  type ChangedText,
-  type GoneText,
-  type ScriptInput,
-} from './update-script.ts';
+import { updateNames, updateScript, type ChangedText, type GoneText } from './update-script.ts';
 
 /** What turns the tree that a guest has into another one. */
 export interface Update extends Shipment {
@@ -162,7 +157,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     permissionsOf: (path) => files.get(path)!.permissions!,
     directories: new Set([...files.keys()].flatMap(parentsOf)),
     baseTree,
-    knownPaths: await movedPaths(tree, { ...parts, indexFile }),
+    knownPaths: keepsPaths(tree, parts) ? manifest.baseTree : undefined,
     ...difference,
     shallowEnds: history.newEnds,
     deepened: history.deepened,
@@ -191,6 +186,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
       baseTree,
       files,
       commits: history.commits,
+      history: await describeHistory(tree),
       index,
       staged: describeStaged(tree.entries, files),
       texts,
@@ -198,15 +194,11 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
   };
 }
 
-/** What becomes of what the guest knows of the paths of its index; undefined: it knows nothing of the new ones. */
-async function movedPaths(
-  tree: WorkingTree,
-  { manifest, files, indexFile }: Pick<Parts, 'manifest' | 'files'> & { readonly indexFile?: string },
-): Promise<ScriptInput['knownPaths']> {
+/** Whether tree and index have the paths that they had, and the same ones. */
+function keepsPaths(tree: WorkingTree, { manifest, files }: Pick<Parts, 'manifest' | 'files'>): boolean {
   const isSame =
     files.size === manifest.files.size && [...files.keys()].every((path) => manifest.files.has(path));
-  if (!isSame || !hasSamePaths({ entries: tree.entries, files })) return undefined;
-  return { previousBase: manifest.baseTree, trailer: indexFile && (await readTrailer(indexFile)) };
+  return isSame && hasSamePaths({ entries: tree.entries, files });
 }
 
 interface TextDifference {

@@ -1,5 +1,3 @@
-import { open } from 'node:fs/promises';
-import { indexTrailerBytes } from '../guest-tree/changes-script.ts';
 import { submoduleMode, type IndexEntry } from '../host-tree/index-entries.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import type { Manifest } from './manifest.ts';
@@ -25,17 +23,4 @@ export function hasSamePaths({ entries, files }: KnownPathsInput): boolean {
  */
 export function hasSameContent({ entries, touched }: WorkingTree, files: Manifest['files']): boolean {
   return entries.every(({ path, oid }) => files.get(path)?.oid === oid || touched.has(path));
-}
-
-/** The end of an index, as a guest's shell writes it. */
-export async function readTrailer(indexFile: string): Promise<string> {
-  const file = await open(indexFile);
-  try {
-    const { size } = await file.stat();
-    const bytes = Buffer.alloc(indexTrailerBytes);
-    await file.read(bytes, 0, bytes.length, Math.max(0, size - bytes.length));
-    return bytes.toString('hex');
-  } finally {
-    await file.close();
-  }
 }

@@ -25,6 +25,8 @@ export interface Manifest {
   readonly files: ReadonlyMap<RawPath, SentFile>;
   /** Commits whose objects the guest has, all that HEAD's history had then; absent: all of HEAD's history */
   readonly commits?: readonly string[];
+  /** Of the tips of that history; see `describeHistory`. Absent when nobody knows. */
+  readonly history?: string;
   /** Tells one index from the next; absent when there was none, or nobody knows */
   readonly index?: string;
   /** Index entries of paths where the index is not as the file is: `mode oid stage`, joined by commas, empty for none */
@@ -123,8 +125,8 @@ function parseManifest(text: string): Manifest | undefined {
       stamp: stamp === '-' ? undefined : stamp,
     });
   }
-  const { baseTree, commits, index, staged, texts } = head;
-  return { baseTree, files, commits, index, staged, texts };
+  const { baseTree, commits, history, index, staged, texts } = head;
+  return { baseTree, files, commits, history, index, staged, texts };
 }
 
 type Head = Omit<Manifest, 'files'> & { readonly version: string };

@@ -1,11 +1,10 @@
-import { findShallowEnds } from '../host-tree/history.ts';
+import { describeHistory, findShallowEnds, tipsOf } from '../host-tree/history.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import { fullHistoryEnds, listCommits } from '../host-tree/known-commits.ts';
 import type { Manifest } from './manifest.ts';
-import { tipsOf } from './shipment.ts';
 
 export interface HistoryInput {
-  readonly manifest: Pick<Manifest, 'commits'>;
+  readonly manifest: Pick<Manifest, 'commits' | 'texts' | 'history'>;
   /** HEAD as it was sent then */
   readonly previousHead?: string;
   /** The guest's HEAD is elsewhere, and to be set back: it may not have what was sent with it any more */
@@ -30,7 +29,17 @@ export interface History {
 }
 
 /** Compares the history that is to travel with what the guest was sent. */
-export async function planHistory(
+export async function planHistory(tree: WorkingTree, input: HistoryInput): Promise<History> {
+  const { manifest, isHeadLost, fullHistory } = input;
+  const isSame = manifest.history !== undefined && manifest.history === (await describeHistory(tree));
+  if (!isSame || isHeadLost || (fullHistory && manifest.commits !== undefined))
+    return compareHistory(tree, input);
+  const ends = manifest.texts?.['shallow']?.split('\n').filter(Boolean) ?? [];
+  const { commits } = manifest;
+  return { ends, newEnds: [], deepened: [], commits, missing: [], boundary: tipsOf(tree) };
+}
+
+async function compareHistory(
   tree: WorkingTree,
   { manifest, previousHead, isHeadLost, fullHistory }: HistoryInput,
 ): Promise<History> {

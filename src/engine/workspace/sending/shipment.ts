@@ -1,15 +1,15 @@
 import { lstat, mkdtemp, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { errnoOf } from '../../../errors.ts';
-import { knownIndexName, knownPathsName } from '../guest-tree/changes-script.ts';
+import { knownIndexName, knownPathsName, ownIndexName } from '../guest-tree/changes-script.ts';
 import { guestConfigText } from '../host-tree/git-config.ts';
 import { writeGuestIndex, writeKnownIndex } from './guest-index.ts';
 import { writePack } from './guest-pack.ts';
-import { findShallowEnds } from '../host-tree/history.ts';
+import { describeHistory, findShallowEnds, tipsOf } from '../host-tree/history.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import { hostBytes } from '../host-tree/raw-path.ts';
 import { fullHistoryEnds, listCommits } from '../host-tree/known-commits.ts';
-import { hasSameContent, hasSamePaths, readTrailer } from './known-paths.ts';
+import { hasSameContent, hasSamePaths } from './known-paths.ts';
 import type { Manifest } from './manifest.ts';
 import {
   baseReference,
@@ -72,7 +72,7 @@ export async function buildShipment(
     ...ofRepository.map((entry) => placed(entry, place)),
     ...(place === topPlace ? [textEntry(updateNames.sent, Buffer.from(`${token}\n`))] : []),
     ...(indexFile && hasSamePaths({ entries: tree.entries, files }) && hasSameContent(tree, files)
-      ? [placed(await knownPathsEntry(baseTree, indexFile), place)]
+      ? knownPathsEntries(baseTree).map((entry) => placed(entry, place))
       : []),
   ];
   const commits = fullHistory
@@ -82,17 +82,13 @@ export async function buildShipment(
     baseTree,
     files,
     commits,
+    history: await describeHistory(tree),
     index: await describeIndex(tree),
     staged: describeStaged(tree.entries, files),
     texts: textsOf(ofRepository),
   };
   const fileCount = tree.files.length + submodules.fileCount;
   return { entries, fileCount, totalBytes: sizeOf(entries), baseTree, manifest };
-}
-
-/** What the history that travels begins with. */
-export function tipsOf({ repository: { head }, state }: WorkingTree): string[] {
-  return head === undefined ? [...state.tips] : [head, ...state.tips];
 }
 
 export interface ShipmentOptions {
@@ -213,8 +209,9 @@ async function knownIndexEntry(indexFile: string, knownFile: string, now: number
   return { path: `.git/${knownIndexName}`, mode: 0o644, mtimeSeconds: now, content };
 }
 
-async function knownPathsEntry(baseTree: string, indexFile: string): Promise<TarEntry> {
-  return textEntry(`.git/${knownPathsName}`, Buffer.from(`${baseTree} ${await readTrailer(indexFile)}\n`));
+function knownPathsEntries(baseTree: string): TarEntry[] {
+  const base = textEntry(`.git/${knownPathsName}`, Buffer.from(`${baseTree}\n`));
+  return [{ ...base, path: `.git/${ownIndexName}`, content: { kind: 'link', target: '.git/index' } }, base];
 }
 
 export async function fileEntry(path: string, file: string, mode: number): Promise<TarEntry> {

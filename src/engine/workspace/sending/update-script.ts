@@ -1,5 +1,5 @@
 import { shellQuote } from '../../../host/shell-quote.ts';
-import { guestGitEnvironment, knownPathsName } from '../guest-tree/changes-script.ts';
+import { guestGitEnvironment, knownPathsName, ownIndexName } from '../guest-tree/changes-script.ts';
 import { parentsOf, type FilePlan } from './plan-update.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
 
@@ -41,8 +41,8 @@ export interface ScriptInput {
   /** Directories that the new tree has */
   readonly directories: ReadonlySet<RawPath>;
   readonly baseTree: string;
-  /** Absent unless paths stay the same in tree and index, as `knownPathsName` says; `trailer`: of an index that is sent */
-  readonly knownPaths?: { readonly previousBase: string; readonly trailer?: string };
+  /** The base before, if paths stay the same in tree and index, as `knownPathsName` says */
+  readonly knownPaths?: string;
   /** References that change; an empty name of an object removes one */
   readonly references: readonly (readonly [name: string, oid: string])[];
   /** Content of HEAD, when it changes */
@@ -81,13 +81,13 @@ export function updateScript(input: ScriptInput): Buffer {
     ...referenceLines(references),
     ...(head === undefined ? [] : [headLine(head)]),
     `base ${input.baseTree}`,
-    pathsLine(input),
     ...input.goneTexts.map(({ path, before }) => `forget ${shellQuote([`.git/${path}`, before])}`),
     ...input.changedTexts.map(({ path, before, next }) => {
       return `replace ${shellQuote([`.git/${path}`, before ?? 'absent', next])}`;
     }),
     ...(input.index === 'sent' ? [`mv -f ${updateNames.index} .git/index || exit`] : []),
     ...(input.index === 'none' ? ['gone .git/index'] : []),
+    ...pathsLines(input),
     `sync -f . 2>/dev/null || sync`,
     `echo ${token} >${updateNames.sent}.new && mv -f ${updateNames.sent}.new ${updateNames.sent} || exit`,
     `rm -f ${updateNames.archive} ${updateNames.script}`,
@@ -149,10 +149,10 @@ base() {
   echo "$1" >.git/refs/banger/base.new && mv -f .git/refs/banger/base.new .git/refs/banger/base || exit
 }
 paths() {
-  [ -f ${knownPathsFile} ] && read -r known mark <${knownPathsFile} || return 0
+  [ -f ${knownPathsFile} ] && read -r known rest <${knownPathsFile} || return 0
   case $known in
-    "$1" | "$2") echo "$2 \${3:-$mark}" >${knownPathsFile}.new && mv -f ${knownPathsFile}.new ${knownPathsFile} || exit ;;
-    *) rm -f ${knownPathsFile} || exit ;;
+    "$1" | "$2") echo "$2" >${knownPathsFile}.new && mv -f ${knownPathsFile}.new ${knownPathsFile} || exit ;;
+    *) rm -f ${knownPathsFile} .git/${ownIndexName} || exit ;;
   esac
 }
 is() {
@@ -209,8 +209,12 @@ function shallowLines({ shallowEnds, deepened, endsShallowness }: ScriptInput): 
   return [...calls('deepen', deepened), ...(shallowEnds.length > 0 ? calls('shallow', shallowEnds) : [])];
 }
 
-function pathsLine({ knownPaths: known, baseTree }: ScriptInput): string {
-  return known ? `paths ${known.previousBase} ${baseTree} ${known.trailer ?? ''}` : `rm -f ${knownPathsFile}`;
+function pathsLines({ knownPaths: previousBase, baseTree, index }: ScriptInput): string[] {
+  if (previousBase === undefined) return [`rm -f ${knownPathsFile} .git/${ownIndexName}`];
+  return [
+    ...(index === 'sent' ? [`ln -f .git/index .git/${ownIndexName} || exit`] : []),
+    `paths ${previousBase} ${baseTree}`,
+  ];
 }
 
 const reason = shellQuote(['banger: prepare']);
