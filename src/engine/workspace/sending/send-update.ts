@@ -19,14 +19,16 @@ cd "$1" && rm -f ${updateNames.part} && exec gunzip -c >${updateNames.part}
  * Until the archive has its name nothing has happened; from then on it will, whoever is killed: the next to come
  * carries it out. So what it holds is on the disk before.
  */
-const carryOutScript = `
+export const carryOutScript = `
 trap '' HUP TERM INT PIPE
 cd "$1" || exit
 shift
 if [ -e .git/index.lock ]; then exit ${gitAtWork}; fi
 sync ${updateNames.part} 2>/dev/null || sync
 mv -f ${updateNames.part} ${updateNames.archive} || exit
-tar -x -f ${updateNames.archive} ${updateNames.script} && sh ${updateNames.script} . "$@"
+tar -x -f ${updateNames.archive} ${updateNames.script} || exit
+set -- . "$@"
+. ./${updateNames.script}
 `;
 
 /** Carries out what was begun, and prints the token of the last sending that is in place. */
@@ -42,7 +44,7 @@ fi
 `;
 
 /** How long a guest may take to move files about. */
-const carryOutTimeoutMs = 15 * 60_000;
+export const carryOutTimeoutMs = 15 * 60_000;
 
 /**
  * Brings a guest's workspace from one state to the next. Files arrive beside it first; `commit` is called when all
@@ -90,12 +92,17 @@ async function run(
     signal: AbortSignal.any([signal, AbortSignal.timeout(carryOutTimeoutMs)]),
   });
   if (output.exit.code === 0) return output.stdout;
+  throw notCarriedOut({ guest, guestPath, vmName }, output);
+}
+
+/** Why an update that had arrived is not in place. */
+export function notCarriedOut({ guestPath, vmName }: GuestPlace, output: GuestOutput): BangerError {
   if (output.exit.code === gitAtWork) {
-    throw new BangerError('busy', `git is at work in "${guestPath}" in VM "${vmName}"`, {
+    return new BangerError('busy', `git is at work in "${guestPath}" in VM "${vmName}"`, {
       hint: `Let it finish, or if it was killed: banger vm exec ${vmName} -- rm ${guestPath}/.git/index.lock`,
     });
   }
-  throw new BangerError(
+  return new BangerError(
     'command_failed',
     `"${guestPath}" in VM "${vmName}" is partly updated: that stopped${complaint(output)}`,
     {
