@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -101,6 +102,8 @@ export function fakeEngine(): FakeEngine {
   const { log, lines } = fakeLog();
   const faults: Faults = {};
   const vmms = new Map<string, ProcessIdentity>();
+  /** Settle when a VMM ends, by pid */
+  const exits = new Map<number, Promise<unknown>>();
   const specs: VmmSpec[] = [];
   const machines = new Map<string, FakeMachine>();
   const toolboxRuns: (readonly string[])[] = [];
@@ -113,6 +116,7 @@ export function fakeEngine(): FakeEngine {
       if (faults.spawn) throw faults.spawn;
       const child = spawn('sleep', ['600'], { stdio: 'ignore' });
       const identity = identifyProcess(child.pid!)!;
+      exits.set(identity.pid, once(child, 'exit'));
       vmms.set(spec.id, identity);
       machines.set(spec.id, {
         activity: 'running',
@@ -144,13 +148,7 @@ export function fakeEngine(): FakeEngine {
     const id = [...vmms.keys()].find((one) => vmPaths(layout, one).controlSocket === socket)!;
     const process = vmms.get(id);
     const machine = machines.get(id)!;
-    const closed = new Promise<GuestEnd | undefined>((resolve) => {
-      const timer = setInterval(() => {
-        if (process && isAlive(process)) return;
-        clearInterval(timer);
-        resolve(machine.end);
-      }, 5);
-    });
+    const closed = Promise.resolve(process && exits.get(process.pid)).then(() => machine.end);
     const act = (activity: GuestActivity) => async (): Promise<void> => {
       if (faults.control) throw faults.control;
       machine.activity = activity;
