@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  appendFileSync,
   chmodSync,
   mkdirSync,
   mkdtempSync,
@@ -35,9 +36,20 @@ export function makeTempDirectory(): { readonly path: string; remove(): void } {
 export function createRepo(path: string): GitRepo {
   mkdirSync(path, { recursive: true });
   runGit(path, ['init', '-q', '-b', 'main']);
-  runGit(path, ['config', 'user.name', 'Ada "the" Tester']);
-  runGit(path, ['config', 'user.email', 'ada@example.com']);
+  appendFileSync(join(path, '.git/config'), committer);
   return openRepo(path);
+}
+
+const committer = '[user]\n\tname = Ada \\"the\\" Tester\n\temail = ada@example.com\n';
+
+/** The commit of the branch that is checked out, of which a file tells once one was made; else undefined. */
+function branchHead(path: string): string | undefined {
+  try {
+    const [, ref] = /^ref: (.*)\n$/.exec(readFileSync(join(path, '.git/HEAD'), 'utf8'))!;
+    return readFileSync(join(path, '.git', ref!), 'utf8').trim();
+  } catch {
+    return undefined; // A HEAD that is detached, or a worktree.
+  }
 }
 
 export function openRepo(path: string): GitRepo {
@@ -53,8 +65,8 @@ export function openRepo(path: string): GitRepo {
     },
     commit(message) {
       git('add', '-A');
-      git('commit', '-q', '-m', message);
-      return git('rev-parse', 'HEAD').trim();
+      git('-c', 'maintenance.auto=false', 'commit', '-q', '-m', message);
+      return branchHead(path) ?? git('rev-parse', 'HEAD').trim();
     },
     snapshot: () => snapshot(join(path, '.git')),
   };
