@@ -45,6 +45,7 @@ slirp4netns slirp4netns is a network for VMMs without root
 ip iproute2 makes network namespaces, bridges and taps
 nft nftables shows the rules that banger makes
 /usr/bin/python3 python3 sends forged frames
+/usr/bin/perl perl-base answers on a Unix socket in a guest
 dig dnsutils asks the name server for VMs
 LIST
 }

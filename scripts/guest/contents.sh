@@ -18,6 +18,7 @@ build_toolbox() {
   # The image sees run/banger. What only the SSH service and init use stays outside of it.
   copy_elf "$root/bin" "$root/run/banger/lib" usr/sbin/dropbear '*sbin/resize2fs' '*sbin/e2fsck'
   copy_elf "$root/run/banger/bin" "$root/run/banger/lib" usr/lib/openssh/sftp-server '*bin/setpriv'
+  compile "$recipe/relay.c" "$root/run/banger/bin/relay"
   relocate /run/banger/lib "$root"/bin/{dropbear,resize2fs,e2fsck} "$root"/run/banger/bin/{sftp-server,setpriv}
   relocate_libraries "$root/run/banger/lib" /run/banger/lib
 
@@ -29,6 +30,14 @@ build_toolbox() {
   install -m 644 "$recipe/protocol" "$root/run/banger/protocol"
   pack_cpio "$root" >"$work/toolbox.cpio"
   zstd -q -19 -T0 -f "$work/toolbox.cpio" -o "$out/toolbox.cpio.zst"
+}
+
+# Compiles a program that needs no libraries, with a compiler that needs none but the C library of this host.
+# Usage: compile SOURCE PROGRAM
+compile() {
+  local compiler=$work/debs/tcc/usr
+  "$compiler/bin/tcc" -B "$compiler/lib/x86_64-linux-gnu/tcc" -Wall -Werror -nostdlib -static -o "$2" "$1"
+  chmod 755 "$2"
 }
 
 ## The default image

@@ -7,6 +7,9 @@ kernels=(linux-image-cloud-amd64 linux-image-kvm linux-image-virtual)
 # What the guest is made of. Libraries follow from their dependencies.
 tools=(busybox-static dropbear-bin openssh-sftp-server e2fsprogs util-linux git)
 
+# What compiles our own part of it. Not shipped.
+builders=(tcc)
+
 # Libraries that these packages name, and nothing we take out of them uses.
 unused='^(liberror-perl|libcurl.*|libexpat1|libperl.*|libpam.*|libsystemd.*|libudev.*|libtinfo.*|libreadline.*|libcryptsetup.*)$'
 
@@ -41,12 +44,12 @@ choose_packages() {
   local -A seen=()
   # One call for the whole graph: each costs a noticeable part of a second.
   apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances \
-    "${kernels[@]}" "${tools[@]}" 2>/dev/null |
+    "${kernels[@]}" "${tools[@]}" "${builders[@]}" 2>/dev/null |
     awk '/^[^ ]/ { name = $1 } /^ / && /Depends: / { if (!alternative) print name, $2; alternative = /\|/ }' >"$work/depends"
 
   mapfile -t queue < <(choose_kernel)
   [[ ${#queue[@]} -gt 0 ]] || die 'no kernel package in the index; refresh it with: sudo apt-get update'
-  queue+=("${tools[@]}")
+  queue+=("${tools[@]}" "${builders[@]}")
   while [[ ${#queue[@]} -gt 0 ]]; do
     name=${queue[0]}
     queue=("${queue[@]:1}")

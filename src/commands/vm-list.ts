@@ -4,7 +4,7 @@ import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
 import { renderTable } from './table.ts';
 import { addLabelFilter, labelsOf, type VmSelection } from './vm-selection.ts';
-import { ago, portText } from './vm-text.ts';
+import { ago, portText, socketText } from './vm-text.ts';
 
 const mib = 1024 ** 2;
 
@@ -31,7 +31,7 @@ function listText(vms: readonly VmView[]): string {
       formatBytes(vm.memoryMib * mib),
       vm.vmm ?? '',
       vm.address === undefined ? vm.network : `${vm.network} (${vm.address})`,
-      vm.ports.map(portText).join(', '),
+      [...vm.ports.map(portText), ...vm.sockets.map(socketText)].join(', '),
       vm.workspaces[0]?.hostPath ?? '',
       ago(vm.createdAt),
     ]),

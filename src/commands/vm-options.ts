@@ -10,7 +10,7 @@ import {
   parseStopAfterOrOff,
   parseVmName,
 } from './parse.ts';
-import { collectPort, type PortRequest } from './port-options.ts';
+import { publishCollector, publishParams, publishSyntax, type Published } from './port-options.ts';
 
 /** What `vm create` and `vm run` ask about a new VM. */
 export interface VmSpecOptions {
@@ -22,7 +22,7 @@ export interface VmSpecOptions {
   readonly disk?: number;
   readonly label?: Record<string, string>;
   readonly network?: string;
-  readonly publish?: PortRequest[];
+  readonly publish?: Published[];
   readonly publishAll?: boolean;
   readonly egress?: string[];
   readonly ttl?: number;
@@ -58,8 +58,8 @@ export function addVmSpecOptions(command: Command, cwd: string): Command {
     )
     .option(
       '-p, --publish <port>',
-      'lead a port into it: [[ADDRESS:]PORT:]GUESTPORT[/udp]; on 127.0.0.1 unless ADDRESS says otherwise (repeatable)',
-      collectPort,
+      `lead a port or a Unix socket into it: ${publishSyntax}; ports on 127.0.0.1 unless ADDRESS says otherwise (repeatable)`,
+      publishCollector(cwd),
     )
     .option('-P, --publish-all', 'publish whatever listens in it, on 127.0.0.1, as long as it listens')
     .option(
@@ -92,7 +92,7 @@ export function vmSpecParams(options: VmSpecOptions) {
     diskBytes: options.disk,
     labels: options.label ?? {},
     network: options.network,
-    publish: options.publish ?? [],
+    ...publishParams(options.publish),
     publishAll: options.publishAll ?? false,
     egress: options.egress,
     fileSync: options.fileSync ?? [],

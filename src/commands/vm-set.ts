@@ -5,7 +5,15 @@ import type { Cli } from './cli.ts';
 import { collectGuestPath, fileSyncCollector, type AskedFile } from './file-sync-options.ts';
 import { collectLabel, type LabelSelector } from './label-options.ts';
 import { collectWord, parseCount, parseMib, parseSize, parseStopAfterOrOff, parseVmName } from './parse.ts';
-import { collectPort, collectPortName, type PortName, type PortRequest } from './port-options.ts';
+import {
+  publishCollector,
+  publishedNameCollector,
+  publishParams,
+  publishSyntax,
+  unpublishParams,
+  type Published,
+  type PublishedName,
+} from './port-options.ts';
 import { UsageError } from './usage-error.ts';
 import { addFilter, forEachVm } from './vm-selection.ts';
 import { pendingText } from './vm-text.ts';
@@ -17,8 +25,8 @@ interface SetOptions {
   readonly disk?: number;
   readonly label?: Record<string, string>;
   readonly removeLabel?: string[];
-  readonly publish?: PortRequest[];
-  readonly unpublish?: PortName[];
+  readonly publish?: Published[];
+  readonly unpublish?: PublishedName[];
   readonly ttl?: number;
   readonly idleStop?: number;
   readonly fileSync?: AskedFile[];
@@ -49,13 +57,13 @@ export function vmSetCommand(cli: Cli): Command {
     .option('--remove-label <key>', 'take a label away (repeatable)', collectWord)
     .option(
       '-p, --publish <port>',
-      'lead a port into it: [[ADDRESS:]PORT:]GUESTPORT[/udp] (repeatable)',
-      collectPort,
+      `lead a port or a Unix socket into it: ${publishSyntax} (repeatable)`,
+      publishCollector(cli.cwd),
     )
     .option(
       '--unpublish <port>',
-      'a port of the host that no longer leads into it (repeatable)',
-      collectPortName,
+      'a port or socket of the host that no longer leads into it (repeatable)',
+      publishedNameCollector(cli.cwd),
     )
     .option(
       '--ttl <duration>',
@@ -97,8 +105,8 @@ function setParams(options: SetOptions) {
     diskBytes: options.disk,
     labels: options.label ?? {},
     removeLabels: options.removeLabel ?? [],
-    publish: options.publish ?? [],
-    unpublish: options.unpublish ?? [],
+    ...publishParams(options.publish),
+    ...unpublishParams(options.unpublish),
     fileSync: options.fileSync ?? [],
     removeFileSync: options.removeFileSync ?? [],
     ttlMs: orNull(options.ttl),

@@ -38,6 +38,7 @@ export function vmText(vm: VmView): string {
     ['VMM', vm.vmmReason === undefined ? vm.vmm : `${vm.vmm}, ${vm.vmmReason}`],
     ['SSH', vm.sshPort === undefined ? undefined : `root@${vm.sshHost ?? '127.0.0.1'} port ${vm.sshPort}`],
     ...vm.ports.map((port): [string, string] => ['Port', portText(port)]),
+    ...vm.sockets.map((socket): [string, string] => ['Socket', socketText(socket)]),
     ['Publishes', vm.publishesAll ? 'whatever listens in it, too' : undefined],
     ['Stops', stopRuleText(vm)],
     ['Created', vm.createdAt],
@@ -60,6 +61,11 @@ export function vmText(vm: VmView): string {
 /** `127.0.0.1:8080->80/tcp`, as docker writes it */
 export function portText({ bind, hostPort, guestPort, protocol }: VmView['ports'][number]): string {
   return `${bind}:${hostPort}->${guestPort}/${protocol}`;
+}
+
+/** `/run/user/1000/docker.sock->/run/docker.sock` */
+export function socketText({ hostPath, guestPath }: VmView['sockets'][number]): string {
+  return `${hostPath}->${guestPath}`;
 }
 
 /** What waits for the next start: `2 CPUs, host name db`. Undefined when nothing does. */

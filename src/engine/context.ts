@@ -18,6 +18,7 @@ import type { LogKeeper } from './log-keeper.ts';
 import type { Log } from './log.ts';
 import type { OperationRegistry } from './operations.ts';
 import type { PortFollowers } from './ports/port-followers.ts';
+import type { SocketKeeper } from './ports/socket-keeper.ts';
 import type { StopTimers } from './stop-timers.ts';
 
 /** What every part of the engine works with. Made once in `main.ts`; tests make their own. */
@@ -51,6 +52,8 @@ export interface EngineContext {
   readonly egress: EgressKeeper;
   /** Publishes what listens in VMs that want it so */
   readonly portFollowers: PortFollowers;
+  /** Unix sockets of the host that lead into VMs */
+  readonly sockets: SocketKeeper;
   /** Stops VMs whose time is over */
   readonly stopTimers: StopTimers;
   /** The key pair by which guests know us, made on first use */

@@ -55,6 +55,12 @@ export interface Guest {
   spawn(argv: readonly string[], options?: GuestExecOptions): Promise<GuestProcess>;
   /** Runs one of the toolbox's programs (busybox applets) in the image's root, whatever the image has */
   spawnToolbox(argv: readonly string[], options?: GuestExecOptions): Promise<GuestProcess>;
+  /**
+   * Connects to a Unix socket of the image's. Each direction of the stream ends by itself, as those of a socket do;
+   * a socket that cannot be connected to ends it with another exit code than 0, and `stderr` says why. Throws
+   * `invalid_state` when the guest was started by a banger that could not do this.
+   */
+  connectSocket(path: string, options?: Pick<GuestExecOptions, 'signal'>): Promise<GuestProcess>;
   /** An interactive login shell */
   shell(options: GuestExecOptions): Promise<GuestProcess>;
   /** Runs a program to completion with collected output (at most 64 MiB), whatever its exit code */

@@ -37,6 +37,7 @@ import type { OwnProgram } from './names/ssh-config.ts';
 import { operationEvent } from './operation-routes.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
 import { PortFollowers } from './ports/port-followers.ts';
+import { SocketKeeper } from './ports/socket-keeper.ts';
 import { reconcile } from './reconciler.ts';
 import { holdOptimizer } from './optimizer.ts';
 import { MemoryRest } from './rest.ts';
@@ -125,6 +126,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   context.logs.close();
   context.egress.close();
   context.portFollowers.close();
+  context.sockets.close();
   context.guests.closeAll();
   closeEngineDatabase(db);
   lock.close();
@@ -162,6 +164,7 @@ function createContext(
     guests,
     egress: new EgressKeeper(() => context),
     portFollowers: new PortFollowers(() => context),
+    sockets: new SocketKeeper(() => context),
     clientKey,
     driver: vmmDrivers(config),
     controls: new Map(),

@@ -110,6 +110,7 @@ async function matchPorts(context: EngineContext, id: string): Promise<void> {
       const vm = findVm(context.db, id);
       if (vm?.state !== 'running' && vm?.state !== 'paused') return;
       await matchForwards(context, vm);
+      await context.sockets.match(vm);
       await adoptEgress(context, vm);
       context.portFollowers.watch(vm);
     });

@@ -5,8 +5,9 @@ import type { ClientChannel } from 'ssh2';
 import { abortError, BangerError, errnoOf } from '../errors.ts';
 import {
   guestCommand,
-  secretsProtocol,
   oldestGuestProtocol,
+  relayProtocol,
+  secretsProtocol,
   type GuestWord,
 } from '../host/guest-protocol.ts';
 import { giveUpAfter } from '../host/patience.ts';
@@ -42,13 +43,7 @@ export function sshGuest({ name, take, takeWithAgent, protocol: protocolOf }: Ss
     async (argv: readonly string[], options: GuestExecOptions = {}) => {
       const protocol = await protocolOf();
       if (protocol < secretsProtocol && (options.secrets ?? options.agentSocket) !== undefined)
-        throw new BangerError(
-          'invalid_state',
-          `VM "${name}" was started by an older banger, without secrets and SSH agents`,
-          {
-            hint: `Give it this one's guest part with: banger vm restart ${name}`,
-          },
-        );
+        throw tooOld(name, 'secrets and SSH agents');
       const asked = guestCommand(protocol, word, wordsOf(word, argv, options));
       const command =
         Buffer.byteLength(asked) <= longestCommandBytes
@@ -83,9 +78,19 @@ export function sshGuest({ name, take, takeWithAgent, protocol: protocolOf }: Ss
     spawnToolbox: spawn('banger-toolbox'),
     run: collect('banger-exec'),
     runToolbox: collect('banger-toolbox'),
+    connectSocket: async (path, options) => {
+      if ((await protocolOf()) < relayProtocol) throw tooOld(name, 'a relay to Unix sockets');
+      return spawn('banger-toolbox')(['sh', '-c', 'exec /run/banger/bin/relay "$1"', 'relay', path], options);
+    },
     shell: (options) => spawn('banger-exec')([], options),
     powerOff: (signal) => powerOff(take, signal),
   };
+}
+
+function tooOld(name: string, lacks: string): BangerError {
+  return new BangerError('invalid_state', `VM "${name}" was started by an older banger, without ${lacks}`, {
+    hint: `Give it this one's guest part with: banger vm restart ${name}`,
+  });
 }
 
 /** Tells people what they can do about a guest that does not answer. */

@@ -73,6 +73,7 @@ function view(context: EngineContext, vm: Vm, { workspaces, configured }: ViewIn
       guestPort,
       followed,
     })),
+    sockets: vm.sockets.map(({ hostPath, guestPath }) => ({ hostPath, guestPath })),
     egress: egressWords(vm.egress),
     ttlMs: vm.ttlMs,
     idleStopMs: vm.idleStopMs,

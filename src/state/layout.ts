@@ -51,6 +51,8 @@ export interface VmPaths {
   /** What its workspaces were made of */
   readonly manifests: string;
   readonly controlSocket: string;
+  /** Where we listen for a socket that is published at a path of the user's */
+  readonly publishedSocket: (hostPath: string) => string;
 }
 
 export interface LayoutInput {
@@ -151,6 +153,8 @@ export function vmPaths(layout: Layout, id: string): VmPaths {
     handles: join(directory, 'handles.json'),
     manifests: join(directory, 'workspaces'),
     controlSocket: join(layout.runtimeDirectory, `${id.slice(0, 12)}.control`),
+    publishedSocket: (hostPath) =>
+      join(layout.runtimeDirectory, `${id.slice(0, 12)}.${shortHash(hostPath).slice(0, 7)}`),
   };
 }
 
@@ -202,7 +206,7 @@ function absolute(path: string | undefined): string | undefined {
   return path?.startsWith('/') ? path : undefined;
 }
 
-/** FNV-1a, 32 bits, twice. Names a directory only; loading `node:crypto` for it would cost every command 5 ms. */
+/** FNV-1a, 32 bits, twice. Names files only; loading `node:crypto` for it would cost every command 5 ms. */
 function shortHash(text: string): string {
   const half = (seed: number): string => {
     let hash = seed;

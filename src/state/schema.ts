@@ -145,4 +145,11 @@ export const migrations: readonly string[] = [
   // Ports that are there as long as something listens in the guest.
   `ALTER TABLE published_ports ADD COLUMN followed INTEGER NOT NULL DEFAULT 0;  -- 1: it came with a listener, and goes with it
    ALTER TABLE vms ADD COLUMN publishes_all INTEGER NOT NULL DEFAULT 0;          -- 1: whatever listens is published`,
+  // Unix sockets of the host that lead to sockets in VMs.
+  `CREATE TABLE published_sockets (
+     host_path TEXT NOT NULL PRIMARY KEY,
+     vm_id TEXT NOT NULL REFERENCES vms (id) ON DELETE CASCADE,
+     guest_path TEXT NOT NULL
+   ) STRICT;
+   CREATE INDEX published_sockets_by_vm ON published_sockets (vm_id);`,
 ];

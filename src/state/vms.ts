@@ -4,6 +4,7 @@ import type { DiskMethodName } from './disk-methods.ts';
 import { egressAll, formatEgress, parseEgress, type EgressPolicy } from './egress.ts';
 import type { FileSync } from './file-sync.ts';
 import { parsePorts, portsColumn, replacePorts, type PublishedPort } from './ports.ts';
+import { parseSockets, replaceSockets, socketsColumn, type PublishedSocket } from './sockets.ts';
 import { statesBefore, type VmState } from './vm-states.ts';
 import { didYouMean } from './vm-suggestion.ts';
 
@@ -39,6 +40,8 @@ export interface Vm {
   readonly idleStopMs?: number;
   /** In the order of their guest ports */
   readonly ports: readonly PublishedPort[];
+  /** In the order of their guest paths */
+  readonly sockets: readonly PublishedSocket[];
   /** What of the host it gets copies of at each start, besides what the configuration names */
   readonly fileSync: readonly VmFileSync[];
   /** Whether it gets what the configuration names, too */
@@ -59,7 +62,7 @@ export type Labels = Readonly<Record<string, string>>;
 export type VmFileSync = Pick<FileSync, 'host' | 'guest'>;
 
 type Defaulted =
-  'diskMethod' | 'labels' | 'ports' | 'fileSync' | 'takesConfigFiles' | 'egress' | 'publishesAll';
+  'diskMethod' | 'labels' | 'ports' | 'sockets' | 'fileSync' | 'takesConfigFiles' | 'egress' | 'publishesAll';
 
 export type NewVm = Omit<Vm, 'state' | 'address' | 'startedAt' | 'stoppedAt' | 'lastError' | Defaulted> &
   Partial<Pick<Vm, Defaulted>>;
@@ -71,6 +74,7 @@ type Encoded =
   | 'kernelId'
   | 'labels'
   | 'ports'
+  | 'sockets'
   | 'fileSync'
   | 'takesConfigFiles'
   | 'egress'
@@ -87,6 +91,7 @@ interface VmRow extends Omit<Vm, Encoded> {
   readonly kernelId: string | null;
   readonly labels: string;
   readonly ports: string;
+  readonly sockets: string;
   readonly fileSync: string;
   readonly takesConfigFiles: number;
   readonly egress: string;
@@ -103,7 +108,7 @@ const columns = `id, name, state, image_id AS imageId, image_name AS imageName, 
   created_at AS createdAt, started_at AS startedAt, stopped_at AS stoppedAt, last_error AS lastError, labels,
   ttl_ms AS ttlMs, idle_stop_ms AS idleStopMs, file_sync AS fileSync, takes_config_files AS takesConfigFiles, egress,
   publishes_all AS publishesAll,
-  ${portsColumn} AS ports, (SELECT address FROM vm_addresses WHERE vm_id = vms.id) AS address`;
+  ${portsColumn} AS ports, ${socketsColumn} AS sockets, (SELECT address FROM vm_addresses WHERE vm_id = vms.id) AS address`;
 
 /**
  * Reserves name and id for a VM that is about to be made. The database decides who gets a name
@@ -129,6 +134,7 @@ export function insertVm(db: Database, vm: NewVm): Vm {
     const { changes } = insert.run({
       ...vm,
       ports: undefined,
+      sockets: undefined,
       kernelId: vm.kernelId ?? null,
       diskMethod: vm.diskMethod ?? 'qcow2',
       ephemeral: vm.ephemeral ? 1 : 0,
@@ -142,6 +148,7 @@ export function insertVm(db: Database, vm: NewVm): Vm {
     });
     if (changes === 0) throw nameTaken(vm.name);
     replacePorts(db, vm.id, vm.ports ?? []);
+    replaceSockets(db, vm.id, vm.sockets ?? []);
   })();
   return getVm(db, vm.id);
 }
@@ -162,6 +169,7 @@ export interface VmChanges {
   readonly ttlMs?: number | null;
   readonly idleStopMs?: number | null;
   readonly ports?: readonly PublishedPort[];
+  readonly sockets?: readonly PublishedSocket[];
   readonly fileSync?: readonly VmFileSync[];
   readonly egress?: EgressPolicy;
 }
@@ -186,6 +194,7 @@ export function changeVm(db: Database, id: string, changes: VmChanges): Vm {
       if (done.changes === 0 && column === 'name' && findVm(db, id)) throw nameTaken(String(value));
     }
     if (changes.ports) replacePorts(db, id, changes.ports);
+    if (changes.sockets) replaceSockets(db, id, changes.sockets);
   })();
   return getVm(db, id);
 }
@@ -287,6 +296,7 @@ function toVm(row: VmRow): Vm {
     ephemeral: row.ephemeral === 1,
     labels: JSON.parse(row.labels) as Labels,
     ports: parsePorts(row.ports),
+    sockets: parseSockets(row.sockets),
     fileSync: JSON.parse(row.fileSync) as VmFileSync[],
     takesConfigFiles: row.takesConfigFiles === 1,
     egress: parseEgress([row.egress]),

@@ -28,6 +28,7 @@ import {
 import { ensureClientKey } from '../../src/host/keys.ts';
 import { identifyProcess, isAlive, killProcess, type ProcessIdentity } from '../../src/host/process.ts';
 import { PortFollowers } from '../../src/engine/ports/port-followers.ts';
+import { SocketKeeper } from '../../src/engine/ports/socket-keeper.ts';
 import { StopTimers } from '../../src/engine/stop-timers.ts';
 import { parseConfig } from '../../src/state/config.ts';
 import { openDatabase } from '../../src/state/database.ts';
@@ -38,7 +39,7 @@ import { fakeLog } from './fakes.ts';
 
 export const testImageId = 'a'.repeat(64);
 export const readyLine =
-  'banger-ready v=3 kernel=1.0 modules=1.1 root=1.2 network=1.2 ssh=1.3 init=image shell=/bin/sh boot_id=b00t\n';
+  'banger-ready v=4 kernel=1.0 modules=1.1 root=1.2 network=1.2 ssh=1.3 init=image shell=/bin/sh boot_id=b00t\n';
 
 /** Points where a test can make the world fail. */
 export interface Faults {
@@ -246,6 +247,7 @@ export function fakeEngine(): FakeEngine {
     },
     egress: new EgressKeeper(() => context),
     portFollowers: new PortFollowers(() => context),
+    sockets: new SocketKeeper(() => context),
     stopTimers: new StopTimers(() => context),
     driver: () => driver,
     controls: new Map(),
@@ -283,6 +285,7 @@ export function fakeEngine(): FakeEngine {
       context.stopTimers.close();
       context.egress.close();
       context.portFollowers.close();
+      context.sockets.close();
       for (const process of vmms.values()) if (isAlive(process)) await killProcess(process);
       db.close();
       rmSync(root, { recursive: true, force: true });

@@ -34,6 +34,7 @@ export function createFakeGuest(options: FakeGuestOptions = {}): FakeGuest {
     spawnToolbox: async (argv, run = {}) => start(toolbox(argv), run),
     run: async (argv, run = {}) => collect(start(argv, run), run),
     runToolbox: async (argv, run = {}) => collect(start(toolbox(argv), run), run),
+    connectSocket: () => Promise.reject(new Error('The fake guest has no sockets')),
     shell: () => Promise.reject(new Error('The fake guest has no login shell')),
     powerOff: async () => undefined,
   };

@@ -31,7 +31,18 @@ test('ten commands at once start one engine', async () => {
 test('--json prints one document on stdout, with keys that stay', async () => {
   const created = await banger.run(['vm', 'create', '--no-start', '--name', 'web', '--json']);
   const size = ['cpus', 'diskBytes', 'memoryMib'];
-  const spec = ['egress', 'fileSync', 'image', 'labels', 'name', 'network', 'ports', 'publishesAll', ...size];
+  const spec = [
+    'egress',
+    'fileSync',
+    'image',
+    'labels',
+    'name',
+    'network',
+    'ports',
+    'publishesAll',
+    'sockets',
+    ...size,
+  ];
   const vmKeys = [...spec, 'createdAt', 'id', 'state', 'stoppedAt', 'workspaces'].toSorted();
   expect(Object.keys(JSON.parse(created.stdout) as object).toSorted()).toEqual(
     [...vmKeys, 'stages'].toSorted(),

@@ -1,4 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { buffer, text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../src/host/exec.ts';
 import {
@@ -9,6 +13,8 @@ import {
   until,
   type Banger,
 } from '../support/banger.ts';
+import { killEngine } from '../support/crash-lab.ts';
+import { startPerl } from '../support/guest-perl.ts';
 import { openClosedNetwork, programInside, type ClosedNetwork } from '../support/closed-network.ts';
 
 const bigBytes = 100_000_000;
@@ -125,6 +131,39 @@ test('a port is added, carries 100 MB intact into a guest that reaches nothing, 
   expect(await banger.ok(['vm', 'port', 'list', 'web'])).toContain(`127.0.0.1:${port}/tcp`);
   await banger.ok(['vm', 'port', 'remove', 'web', port]);
   await expect(inside('curl', '-sS', `http://127.0.0.1:${port}/`)).rejects.toThrow('curl: (7)');
+});
+
+test('a Unix socket of the guest is one of the host, also for the next engine', async () => {
+  await startPerl(banger, 'web', ['test/support/socket-server.pl', '/run/app.sock']);
+
+  const path = join(home, 'app.sock');
+  await banger.ok(['vm', 'port', 'add', 'web', `${path}:/run/app.sock`]);
+  expect(await banger.ok(['vm', 'port', 'list', 'web'])).toMatch(/app\.sock +\/run\/app\.sock/);
+  const dial = (line: string) => {
+    const client = connect({ path, allowHalfOpen: true });
+    client.write(`${line}\n`);
+    return client;
+  };
+  await until('the server listens', async () => (await text(dial('close').end())) === 'bye\n');
+
+  const sent = randomBytes(3_000_000);
+  const echo = dial('echo');
+  echo.end(sent);
+  const back = await buffer(echo);
+  expect(back.equals(sent)).toBe(true);
+
+  // The server has said all, and we have not.
+  const count = dial('count');
+  expect(await text(count)).toBe('counting\n');
+  count.end(Buffer.alloc(100_000));
+  const counted = (): Promise<string> => banger.guest('web', 'cat /run/app.sock.count; true');
+  await until('the server has heard all', async () => (await counted()) === '100000');
+
+  await killEngine((await banger.enginePid())!);
+  await banger.ok(['vm', 'list']);
+  await until('the next engine listens', async () => (await text(dial('close')).catch(() => '')) === 'bye\n');
+  await banger.ok(['vm', 'port', 'remove', 'web', path]);
+  expect(existsSync(path)).toBe(false);
 });
 
 test('what listens is published as long as it does, with -P', async () => {

@@ -9,6 +9,7 @@ import { egress } from '../egress/match-egress.ts';
 import { network } from '../network/network.ts';
 import type { Operation } from '../operations.ts';
 import { followedPorts } from '../ports/port-followers.ts';
+import { publishedSockets } from '../ports/published-sockets.ts';
 import { fileSync } from '../sync/file-sync.ts';
 import { gitIdentity } from '../sync/git-identity.ts';
 import { rootDisk } from './root-disk.ts';
@@ -25,6 +26,7 @@ export type PlannedVm = Pick<
   | 'diskMethod'
   | 'network'
   | 'ports'
+  | 'sockets'
   | 'fileSync'
   | 'takesConfigFiles'
   | 'egress'
@@ -48,7 +50,7 @@ export interface Capability {
   /** Refuses what cannot work whatever the image is, before one is pulled */
   checkRequest?(
     context: EngineContext,
-    vm: Pick<PlannedVm, 'network' | 'ports' | 'egress' | 'fileSync' | 'takesConfigFiles'>,
+    vm: Pick<PlannedVm, 'network' | 'ports' | 'sockets' | 'egress' | 'fileSync' | 'takesConfigFiles'>,
   ): Promise<void>;
   /** Refuses what cannot work, before anything is made */
   preflight?(context: EngineContext, vm: PlannedVm): Promise<void>;
@@ -82,6 +84,7 @@ export const builtInCapabilities: readonly Capability[] = [
   network,
   egress,
   followedPorts,
+  publishedSockets,
   fileSync,
   gitIdentity,
 ];

@@ -6,6 +6,7 @@ import { generateHostKey } from '../../host/keys.ts';
 import { vmPaths } from '../../state/layout.ts';
 import { egressAll, parseEgress } from '../../state/egress.ts';
 import { saveVmTemplate, type RecordedTemplate } from '../../state/templates.ts';
+import type { PublishedSocket } from '../../state/sockets.ts';
 import {
   deleteVmRow,
   getVm,
@@ -46,6 +47,7 @@ export interface CreateVmParams {
   /** `user`, `none`, or the name of a network; absent: as the configuration says */
   readonly network?: string;
   readonly publish?: readonly PortRequest[];
+  readonly publishSockets?: readonly PublishedSocket[];
   /** Whether what listens in it is published as long as it does */
   readonly publishAll?: boolean;
   readonly fileSync?: readonly VmFileSync[];
@@ -85,6 +87,7 @@ export async function createVm(
   const request = {
     network,
     ports,
+    sockets: params.publishSockets ?? [],
     fileSync: params.fileSync ?? [],
     takesConfigFiles: params.takesConfigFiles ?? true,
     publishesAll: params.publishAll ?? false,

@@ -7,6 +7,7 @@ import type { EngineContext } from '../context.ts';
 import { checkEgress, cutsConnections, matchEgress, refuseCutting } from '../egress/match-egress.ts';
 import type { Operation } from '../operations.ts';
 import { refuseUnreachablePorts } from '../network/network.ts';
+import { planSockets, type SocketChange } from '../ports/plan-sockets.ts';
 import { checkSyncedFiles } from '../sync/file-sync.ts';
 import { vmmControl } from './guest-activity.ts';
 import { growGuestFilesystem, setGuestHostname } from './guest-settings.ts';
@@ -16,7 +17,7 @@ import { growsLive, growStoppedDisk } from './root-disk.ts';
 import { settleVm } from './settle-vm.ts';
 import { hostSize, planVmSize } from './vm-spec.ts';
 
-export interface SetVmParams extends Omit<VmChanges, 'ports' | 'egress'> {
+export interface SetVmParams extends Omit<VmChanges, 'ports' | 'sockets' | 'egress'>, SocketChange {
   /** Guest paths of files of the host that it is sent no more */
   readonly removeFileSync?: readonly string[];
   readonly removeLabels: readonly string[];
@@ -57,6 +58,16 @@ export async function setVm(
       if (await cutsConnections(context, planned)) refuseCutting(context, before);
     }
     return withRollback(operation, context.log, async (run) => {
+      const { sockets } = changes;
+      const kept = before.sockets.filter((one) => !sockets || sockets.includes(one));
+      if (kept.length < before.sockets.length && isLive) {
+        // Before the row forgets them: a link that nobody knows of would stay.
+        await run({
+          stage: 'Taking sockets back',
+          apply: () => context.sockets.match({ ...before, sockets: kept }),
+          undo: () => context.sockets.match(before),
+        });
+      }
       let hasGrown = false;
       await run({
         stage: 'Recording changes',
@@ -75,6 +86,13 @@ export async function setVm(
           stage: 'Publishing ports',
           apply: () => matchForwards(context, vm),
           undo: () => matchForwards(context, before),
+        });
+      }
+      if (sockets && live) {
+        await run({
+          stage: 'Publishing sockets',
+          apply: () => context.sockets.match(vm),
+          undo: () => context.sockets.match(before),
         });
       }
       if (changes.egress && live) {
@@ -129,6 +147,7 @@ async function planChanges(context: EngineContext, vm: Vm, params: SetVmParams):
     idleStopMs: params.idleStopMs,
     fileSync: await planFileSync(context, vm, params),
     ports: isRepublished ? await planPublished(vm, params) : undefined,
+    sockets: await planSockets(context, vm, params),
     egress: planEgress(vm, params),
   };
 }
@@ -189,7 +208,7 @@ async function planPublished(vm: Vm, { publish, unpublish }: SetVmParams): Promi
 
 /** A row's changeable part, to go back to. */
 function rowOf(vm: Vm): VmChanges {
-  const { name, cpus, memoryMib, diskBytes, labels, ports, fileSync, egress } = vm;
+  const { name, cpus, memoryMib, diskBytes, labels, ports, sockets, fileSync, egress } = vm;
   return {
     name,
     cpus,
@@ -197,6 +216,7 @@ function rowOf(vm: Vm): VmChanges {
     diskBytes,
     labels,
     ports,
+    sockets,
     fileSync,
     egress,
     ttlMs: vm.ttlMs ?? null,

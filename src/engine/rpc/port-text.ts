@@ -13,6 +13,10 @@ export const loopback = '127.0.0.1';
 
 /** Parses a port to publish, written as for docker: `80`, `8080:80`, `0.0.0.0:8080:80`, `53:53/udp`. */
 export function parsePortText(text: string): PortRequest {
+  if (text.includes(':/'))
+    throw refusal(
+      `"${text}" is not a port. A socket is published with --publish, by a path that begins with "/" or "./"`,
+    );
   const [place, protocol = 'tcp', ...rest] = text.split('/');
   if (rest.length > 0 || (protocol !== 'tcp' && protocol !== 'udp'))
     throw refusal(`"${protocol}" is not tcp or udp`);

@@ -9,6 +9,7 @@ import {
   maxFileSyncs,
   portRequest,
   protocol,
+  publishedSocket,
   reference,
   stopAfterMs,
   vmName,
@@ -69,6 +70,9 @@ export const vmSet = method(
       z.array(z.object({ protocol: z._default(protocol, 'tcp'), hostPort: z.int() })),
       [],
     ),
+    publishSockets: z._default(z.array(publishedSocket), []),
+    /** Paths of the host that no longer lead into it */
+    unpublishSockets: z._default(z.array(z.string()), []),
     /** What it may reach outside, or rules that are added or taken away */
     egress: z.optional(z.array(z.string())),
     egressChange: z._default(z.enum(['replace', 'add', 'remove']), 'replace'),

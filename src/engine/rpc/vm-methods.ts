@@ -1,6 +1,7 @@
 import * as z from 'zod/mini';
 import { vmStates } from '../../state/vm-states.ts';
 import { method, question, streamMethod } from './method.ts';
+import { isSocketPath } from './socket-text.ts';
 import { templateChoice } from './template-methods.ts';
 import { guestBranch } from './workspace-methods.ts';
 
@@ -44,6 +45,13 @@ export const portRequest = z.object({
   guestPort: port,
 });
 
+const socketPath = z
+  .string()
+  .check(z.refine(isSocketPath, 'is not an absolute path of at most 107 bytes without colons'));
+
+/** A Unix socket of the host that leads to one of the guest. */
+export const publishedSocket = z.object({ hostPath: socketPath, guestPath: socketPath });
+
 /** Something of the host of which a VM gets a copy at each start. */
 export const fileSync = z.object({
   /** Absolute, or below the user's home as `~/…` */
@@ -85,6 +93,8 @@ export const vmView = z.object({
   bootId: z.optional(z.string()),
   labels,
   ports: z.array(publishedPort),
+  /** Unix sockets of the host that lead into it */
+  sockets: z.array(z.object({ hostPath: z.string(), guestPath: z.string() })),
   /** Whether whatever listens in it is published */
   publishesAll: z.boolean(),
   /** What it may reach outside: `all`, `none`, or rules */
@@ -143,6 +153,7 @@ const vmSpec = {
   /** `user`, `none`, or the name of a network; absent: as the configuration says */
   network: z.optional(networkName),
   publish: z._default(z.array(portRequest), []),
+  publishSockets: z._default(z.array(publishedSocket), []),
   /** Publish whatever listens in it, on the loopback, as long as it listens */
   publishAll: z._default(z.boolean(), false),
   /** What it may reach outside: `all`, `none`, or rules; absent: as the configuration says */

@@ -51,7 +51,15 @@ function scriptedGuest(exitCodes: (argv: readonly string[]) => number): { guest:
   };
   const never = () => Promise.reject(new Error('not in this test'));
   return {
-    guest: { run, runToolbox: run, spawn: never, spawnToolbox: never, shell: never, powerOff: never },
+    guest: {
+      run,
+      runToolbox: run,
+      spawn: never,
+      spawnToolbox: never,
+      connectSocket: never,
+      shell: never,
+      powerOff: never,
+    },
     ran,
   };
 }

@@ -1,0 +1,42 @@
+import type { Capability } from '../lifecycle/capabilities.ts';
+import { checkSocketLink, removeSocketLink, type SocketLink } from '../../host/socket-link.ts';
+import { vmPaths, type Layout } from '../../state/layout.ts';
+import { refuseOwnedSocket, type PublishedSocket } from '../../state/sockets.ts';
+import type { Vm } from '../../state/vms.ts';
+
+/** Unix sockets of the host that lead into a VM while it runs. Their paths are its own as long as it exists. */
+export const publishedSockets: Capability = {
+  name: 'published sockets',
+  async checkRequest(context, { sockets }) {
+    for (const { hostPath } of sockets) {
+      refuseOwnedSocket(context.db, hostPath, undefined);
+      // There is no VM yet that what is there could belong to.
+      await checkSocketLink({ path: hostPath, target: '' });
+    }
+  },
+  // Before anything boots. Whoever is faster then is told of at the start's end.
+  async configureGuest(context, vm) {
+    for (const socket of vm.sockets) await checkSocketLink(linkOf(context.layout, vm.id, socket));
+    return {};
+  },
+  async afterStart(context, vm) {
+    await context.sockets.match(vm);
+  },
+  async afterStop(context, vm) {
+    await context.sockets.drop(vm.id);
+    await removeLinks(context.layout, vm);
+  },
+  async cleanUp(context, vm) {
+    await context.sockets.drop(vm.id);
+    await removeLinks(context.layout, vm);
+  },
+};
+
+/** The user's path, and where we listen for it. Named after the VM's id, so that undo finds it untold. */
+export function linkOf(layout: Layout, id: string, { hostPath }: PublishedSocket): SocketLink {
+  return { path: hostPath, target: vmPaths(layout, id).publishedSocket(hostPath) };
+}
+
+async function removeLinks(layout: Layout, vm: Vm): Promise<void> {
+  for (const socket of vm.sockets) await removeSocketLink(linkOf(layout, vm.id, socket));
+}

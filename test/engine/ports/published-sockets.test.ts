@@ -1,0 +1,190 @@
+import { existsSync, mkdirSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { deleteVm } from '../../../src/engine/lifecycle/delete-vm.ts';
+import { setVm } from '../../../src/engine/lifecycle/set-vm.ts';
+import { startVm } from '../../../src/engine/lifecycle/start-vm.ts';
+import { stopVm } from '../../../src/engine/lifecycle/stop-vm.ts';
+import type { Guest, GuestExit } from '../../../src/engine/guest.ts';
+import { SocketKeeper } from '../../../src/engine/ports/socket-keeper.ts';
+import { reconcile } from '../../../src/engine/reconciler.ts';
+import { getVm, type Vm } from '../../../src/state/vms.ts';
+import { fakeEngine, type FakeEngine } from '../../support/fake-engine.ts';
+import { fakeOperation } from '../../support/fakes.ts';
+import { createTestVm } from '../../support/vm-world.ts';
+
+let engine: FakeEngine;
+let guestServer: Server;
+let guestPath: string;
+let hostPath: string;
+/** What connects to the guest's socket, on its side */
+let atGuest: Socket[];
+
+beforeEach(async () => {
+  engine = fakeEngine();
+  const { runtimeDirectory, stateDirectory: root } = engine.context.layout;
+  mkdirSync(runtimeDirectory);
+  await createTestVm(engine, { name: 'first', start: false });
+  guestPath = join(root, 'guest.sock');
+  hostPath = join(root, 'host.sock');
+  atGuest = [];
+  guestServer = createServer({ allowHalfOpen: true }, (socket) => void atGuest.push(socket));
+  await new Promise<void>((resolve) => guestServer.listen(guestPath, resolve));
+  replaceKeeper();
+});
+afterEach(async () => {
+  for (const socket of atGuest) socket.destroy();
+  guestServer.close();
+  await engine.close();
+});
+
+/** A guest whose sockets are this host's. */
+const guest = {
+  connectSocket: async (path: string) => {
+    const stdio = connect({ path, allowHalfOpen: true });
+    const stderr = new Readable({ read: () => undefined });
+    const exit = new Promise<GuestExit>((resolve) => {
+      stdio.once('error', (error) => {
+        stderr.push(error.message);
+        setImmediate(() => resolve({ code: 1 }));
+      });
+      stdio.once('close', () => resolve({ code: 0 }));
+    });
+    return { stdio, stderr, exit, resize: () => {}, sendSignal: () => {}, close: () => stdio.destroy() };
+  },
+} as unknown as Guest;
+
+/** As a new engine's: the old one was killed, and took nothing back. */
+function replaceKeeper(): void {
+  const keeper = new SocketKeeper(() => ({ ...engine.context, guest: async () => guest }));
+  Object.assign(engine.context, { sockets: keeper });
+}
+
+const operation = () => fakeOperation().operation;
+const create = (name = 'web') => createTestVm(engine, { name, publishSockets: [{ hostPath, guestPath }] });
+const set = (vm: Vm, change: { publishSockets?: Vm['sockets']; unpublishSockets?: string[] }) =>
+  setVm(
+    engine.context,
+    { id: vm.id, params: { removeLabels: [], publish: [], unpublish: [], ...change } },
+    operation(),
+  );
+const dial = (): Socket => connect({ path: hostPath, allowHalfOpen: true });
+const dialled = async (): Promise<[Socket, Socket]> => {
+  const next = new Promise<Socket>((resolve) => guestServer.once('connection', resolve));
+  const client = dial();
+  return [client, await next];
+};
+const listeners = () =>
+  readdirSync(engine.context.layout.runtimeDirectory).filter((name) => !name.endsWith('.control'));
+
+test('bytes go both ways, and each way ends by itself', async () => {
+  await create();
+  const [client, server] = await dialled();
+  server.end('said all');
+  expect((await buffer(client)).toString()).toBe('said all');
+  const heard = buffer(server);
+  client.write('still ');
+  client.end('talking');
+  expect((await heard).toString()).toBe('still talking');
+
+  const [second, secondServer] = await dialled();
+  second.end('question');
+  expect((await buffer(secondServer)).toString()).toBe('question');
+  secondServer.end('answer');
+  expect((await buffer(second)).toString()).toBe('answer');
+});
+
+test('the socket is for its user alone, and there while the VM runs', async () => {
+  const vm = await create();
+  expect(statSync(hostPath).mode & 0o777).toBe(0o600);
+  expect(readlinkSync(hostPath)).toContain(engine.context.layout.runtimeDirectory);
+  await stopVm(engine.context, { id: vm.id, timeoutMs: 50 }, operation());
+  expect([existsSync(hostPath), listeners()]).toEqual([false, []]);
+  await startVm(engine.context, vm.id, operation());
+  expect(statSync(hostPath).isSocket()).toBe(true);
+  await deleteVm(engine.context, vm.id, operation());
+  expect([existsSync(hostPath), listeners()]).toEqual([false, []]);
+});
+
+test('a guest that does not listen is told by the end of the connection, and in the log', async () => {
+  await create();
+  guestServer.close();
+  expect((await buffer(dial())).toString()).toBe('');
+  expect(engine.log.join('\n')).toMatch(/did not reach ".*guest\.sock": .*ENOENT/);
+});
+
+test('the engine that adopts a VM listens where the killed one has left everything', async () => {
+  await create();
+  replaceKeeper();
+  await reconcile(engine.context);
+  const [client, server] = await dialled();
+  server.end('adopted');
+  expect((await buffer(client)).toString()).toBe('adopted');
+});
+
+test('a path that is taken is told before anything boots, and what is there stays', async () => {
+  writeFileSync(hostPath, 'precious');
+  await expect(create()).rejects.toMatchObject({ code: 'busy' });
+  expect(engine.specs).toEqual([]);
+  expect(statSync(hostPath).size).toBe(8);
+});
+
+test('a path that came to be taken while the VM was stopped keeps it from starting, and stays when it is deleted', async () => {
+  const vm = await create();
+  await stopVm(engine.context, { id: vm.id, timeoutMs: 50 }, operation());
+  writeFileSync(hostPath, 'precious');
+  const starts = engine.specs.length;
+  await expect(startVm(engine.context, vm.id, operation())).rejects.toMatchObject({ code: 'busy' });
+  expect(engine.specs.length).toBe(starts);
+  await deleteVm(engine.context, vm.id, operation());
+  expect(statSync(hostPath).size).toBe(8);
+});
+
+test('a path is one VM’s, running or not', async () => {
+  const vm = await create();
+  await stopVm(engine.context, { id: vm.id, timeoutMs: 50 }, operation());
+  await expect(create('other')).rejects.toMatchObject({
+    code: 'already_exists',
+    hint: expect.stringContaining(`banger vm port remove web ${hostPath}`) as string,
+  });
+});
+
+test('sockets are added and taken back while a VM runs, with the connections to them', async () => {
+  const vm = await createTestVm(engine);
+  expect(await set(vm, { publishSockets: [{ hostPath, guestPath }] })).toMatchObject({
+    applied: ['sockets'],
+  });
+  const [client] = await dialled();
+  const ended = buffer(client);
+  await set(vm, { unpublishSockets: [hostPath] });
+  expect((await ended).length).toBe(0);
+  expect([existsSync(hostPath), listeners(), getVm(engine.context.db, vm.id).sockets]).toEqual([
+    false,
+    [],
+    [],
+  ]);
+  await expect(set(vm, { unpublishSockets: [hostPath] })).rejects.toMatchObject({ code: 'not_found' });
+});
+
+test('when one of two paths is taken, neither is published', async () => {
+  const vm = await createTestVm(engine);
+  const taken = `${hostPath}.taken`;
+  const asked = [
+    { hostPath, guestPath },
+    { hostPath: taken, guestPath },
+  ];
+  // Somebody makes it after we have looked.
+  const { match } = engine.context.sockets;
+  Object.assign(engine.context.sockets, {
+    match: (one: Vm) => {
+      if (one.sockets.length > 0) writeFileSync(taken, '');
+      return match.call(engine.context.sockets, one);
+    },
+  });
+  await expect(set(vm, { publishSockets: asked })).rejects.toMatchObject({ code: 'busy' });
+  expect([existsSync(hostPath), existsSync(taken), listeners()]).toEqual([false, true, []]);
+  expect(getVm(engine.context.db, vm.id).sockets).toEqual([]);
+});
