@@ -31,6 +31,9 @@ export function hostSetupCommand(cli: Cli, env: Readonly<Record<string, string |
       const report = await setupHost({ user, taps, shared: network, dryRun }, input);
       cli.print(report, reportText);
       if (!report.survivesReboot) cli.say('Warning: This host has no systemd: after a reboot, run it again');
+      const { advice, problem } = report.names;
+      if (advice) cli.say(`For names of VMs, ${advice}`);
+      if (problem) cli.say(`Warning: VMs are not found as NAME.vm: ${problem}`);
       if (report.done) cli.say('Use it with: banger vm create --network bridge');
     });
 }

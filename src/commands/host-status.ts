@@ -28,15 +28,19 @@ function stateText(state: SetupState): string {
   return [
     ...lines,
     `Taps for ${setup.user}: ${taps.length}, of which ${usedTaps.length} in use`,
+    ...(state.names.isTold ? ['Names: programs of this host find VMs as NAME.vm'] : []),
     ...trouble,
     ...(trouble.length > 0 ? ['Make it whole with: sudo banger host setup'] : []),
   ].join('\n');
 }
 
-function troubles({ missingTaps, missingFiles, isForwarding }: SetupState): string[] {
+function troubles({ missingTaps, missingFiles, isForwarding, names }: SetupState): string[] {
   return [
     ...(missingTaps.length > 0 ? [`Missing taps: ${missingTaps.join(', ')}`] : []),
     ...missingFiles.map((path) => `Missing file: ${path}`),
+    ...(names.isTold === false && names.resolver === 'systemd-resolved'
+      ? ['systemd-resolved does not ask banger for NAME.vm']
+      : []),
     ...(isForwarding ? [] : ['Packets are not forwarded (net.ipv4.ip_forward is 0)']),
   ];
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { checkNames } from '../../src/host/doctor/names.ts';
-import { findHostResolver, planNameResolution } from '../../src/host/name-resolution.ts';
+import { findHostResolver, nameFiles, planNameResolution } from '../../src/host/name-resolution.ts';
 import { fakeExec } from '../support/fakes.ts';
 
 let root: string;
@@ -15,7 +15,8 @@ function put(path: string, text: string): void {
   writeFileSync(join(root, path), text);
 }
 
-const place = { link: 'banger0', address: '127.0.0.1', port: 10053, domains: ['vm', '77.10.in-addr.arpa'] };
+const link = { name: 'bgb0123-7', zone: '7.213.10.in-addr.arpa' };
+const place = { uid: 1000, address: '127.0.0.1', port: 10053, links: [link] };
 
 test('who answers for names is seen from the files of the system', async () => {
   expect(await findHostResolver(root)).toBe('other');
@@ -35,30 +36,29 @@ test('who answers for names is seen from the files of the system', async () => {
 });
 
 test('systemd-resolved asks us for our domains alone, for as long as the bridge is there', () => {
-  const { files, apply, undo } = planNameResolution('systemd-resolved', place);
+  const { files, apply } = planNameResolution('systemd-resolved', place);
   expect(files).toEqual([]);
   expect(apply.map((argv) => argv.join(' '))).toEqual([
-    'resolvectl dns banger0 127.0.0.1:10053',
-    'resolvectl domain banger0 ~vm ~77.10.in-addr.arpa',
-    'resolvectl default-route banger0 no',
+    'resolvectl dns bgb0123-7 127.0.0.1:10053',
+    'resolvectl domain bgb0123-7 ~vm ~7.213.10.in-addr.arpa',
+    'resolvectl default-route bgb0123-7 no',
   ]);
-  expect(undo).toEqual([['resolvectl', 'revert', 'banger0']]);
 });
 
 test.each([
-  ['dnsmasq', '/etc/dnsmasq.d/banger.conf', 'dnsmasq.service'],
-  ['network-manager', '/etc/NetworkManager/dnsmasq.d/banger.conf', 'NetworkManager.service'],
+  ['dnsmasq', '/etc/dnsmasq.d/banger-1000.conf', 'dnsmasq.service'],
+  ['network-manager', '/etc/NetworkManager/dnsmasq.d/banger-1000.conf', 'NetworkManager.service'],
 ] as const)('%s is told in a file of ours, and told again when that is gone', (resolver, path, unit) => {
-  const { files, apply, undo } = planNameResolution(resolver, place);
+  const { files, apply } = planNameResolution(resolver, place);
   expect(files).toEqual([
-    { path, text: 'server=/vm/127.0.0.1#10053\nserver=/77.10.in-addr.arpa/127.0.0.1#10053\n' },
+    { path, text: 'server=/vm/127.0.0.1#10053\nserver=/7.213.10.in-addr.arpa/127.0.0.1#10053\n' },
   ]);
   expect(apply).toEqual([['systemctl', 'try-reload-or-restart', unit]]);
-  expect(undo).toEqual(apply);
+  expect(nameFiles(1000)).toContainEqual({ path, forget: apply[0] });
 });
 
 test('whoever has something else is told what to enter', () => {
-  const { files, apply, advice } = planNameResolution('other', { ...place, domains: ['vm'] });
+  const { files, apply, advice } = planNameResolution('other', { ...place, links: [] });
   expect([files, apply]).toEqual([[], []]);
   expect(advice).toContain('server=/vm/127.0.0.1#10053');
 });

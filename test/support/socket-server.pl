@@ -1,6 +1,5 @@
 # socket-server.pl PATH: listens on a Unix socket, and does for each connection what its first line says. No modules.
-use strict;
-use warnings;
+# Not even strict: where it runs there is none.
 
 $SIG{CHLD} = 'IGNORE';
 $SIG{PIPE} = 'IGNORE';

@@ -1,7 +1,16 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { BangerError } from '../../src/errors.ts';
 import type { Exec, ExecOutput } from '../../src/host/exec.ts';
 import { readHostSetup } from '../../src/host/setup/host-setup.ts';
 import { hostStatus, setupHost, teardownHost } from '../../src/host/setup/setup-host.ts';
@@ -38,7 +47,24 @@ describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () 
         .filter((name) => !/^(?:markers|units)$/.test(name))
         .sort(),
     ].join('\n');
+  /** As systemd-resolved keeps them: by link, and only of links that are there. */
+  const resolved = new Map<string, Record<string, string>>();
+  const resolvectl = async ([verb, link, ...words]: readonly string[]): Promise<ExecOutput> => {
+    const isThere = (await lab.exec(['ip', 'link', 'show', link!], { okExitCodes: [1] })).exitCode === 0;
+    if (!isThere) throw new BangerError('command_failed', `Failed to resolve interface "${link}"`);
+    const settings = resolved.get(link!) ?? {};
+    if (words.length > 0) resolved.set(link!, { ...settings, [verb!]: words.join(' ') });
+    const stdout = Buffer.from(`Link 7 (${link}): ${settings[verb!] ?? ''}\n`);
+    return { exitCode: 0, stdout, stderr: '' };
+  };
+  const answeredBy = (resolver: string): void => {
+    mkdirSync(join(root, 'system/etc/dnsmasq.d'), { recursive: true });
+    const address = resolver === 'systemd-resolved' ? '127.0.0.53' : '127.0.0.1';
+    writeFileSync(join(root, 'system/etc/resolv.conf'), `nameserver ${address}\n`);
+    before = state();
+  };
   const exec: Exec = async (argv, options) => {
+    if (argv[0] === 'resolvectl') return resolvectl(argv.slice(1));
     if (argv[0] !== 'systemctl') return lab.exec(argv, options);
     asked.push(argv.slice(1).join(' '));
     const empty = Buffer.alloc(0);
@@ -53,6 +79,7 @@ describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () 
       unitDirectory: join(root, 'units'),
       forwarding: { file: join(root, 'ip_forward'), markers: join(root, 'markers') },
       hasSystemd: true,
+      systemRoot: join(root, 'system'),
     },
   });
   const setup = (extra: { taps?: number; shared?: string[]; dryRun?: boolean } = {}) =>
@@ -111,6 +138,71 @@ describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () 
     expect(await hostStatus({ user }, input())).toMatchObject({ missingTaps: [], missingFiles: [] });
     await teardownHost({ user }, input());
     expect(lab.snapshot()).toBe(before.split('\n').slice(0, lab.snapshot().split('\n').length).join('\n'));
+  });
+
+  test('has systemd-resolved ask for names of VMs, on every link and again at boot, and nobody afterwards', async () => {
+    answeredBy('systemd-resolved');
+    const planned = await setup({ shared: ['lab'], dryRun: true });
+    expect(resolved.size).toBe(0);
+    const done = await setup({ shared: ['lab'] });
+    expect(done.names).toEqual({ resolver: 'systemd-resolved' });
+    const links = [...lab.run(['ip', '-br', 'link']).matchAll(/^bgb\S+/gm)].map(([name]) => name);
+    expect([...resolved.keys()].toSorted()).toEqual(links.toSorted());
+    expect(resolved.get(links[0]!)).toMatchObject({
+      dns: '127.0.0.1:10053',
+      domain: expect.stringMatching(/^~vm ~\d+\.213\.10\.in-addr\.arpa$/) as string,
+      'default-route': 'no',
+    });
+    const commands = planned.commands.filter((line) => line.startsWith('resolvectl'));
+    expect(commands).toHaveLength(6);
+    const unit = readFileSync(join(root, 'units', `banger-network-${uid}.service`), 'utf8');
+    for (const line of commands) expect(unit).toContain(`\nExecStart=-${line}\n`);
+
+    expect(await hostStatus({ user }, input())).toMatchObject({ names: { isTold: true } });
+    // It was started anew, and has forgotten.
+    resolved.clear();
+    expect(await hostStatus({ user }, input())).toMatchObject({ names: { isTold: false } });
+    await setup();
+    expect(await hostStatus({ user }, input())).toMatchObject({ names: { isTold: true } });
+    await teardownHost({ user }, input());
+    expect(state()).toBe(before);
+  });
+
+  test('has dnsmasq ask by a file of its own, which goes with it, also when another answers by then', async () => {
+    answeredBy('dnsmasq');
+    const path = join(root, 'system/etc/dnsmasq.d', `banger-${uid}.conf`);
+    const planned = await setup({ dryRun: true });
+    expect(planned.files.map((file) => file.path)).toContain(path);
+    expect(existsSync(path)).toBe(false);
+    await setup();
+    expect(readFileSync(path, 'utf8')).toMatch(/^server=\/vm\/127\.0\.0\.1#10053\n/);
+    expect(asked.at(-1)).toBe('try-reload-or-restart dnsmasq.service');
+    expect(await hostStatus({ user }, input())).toMatchObject({ missingFiles: [], names: { isTold: true } });
+    rmSync(path);
+    expect(await hostStatus({ user }, input())).toMatchObject({ missingFiles: [path] });
+    await setup();
+    writeFileSync(join(root, 'system/etc/resolv.conf'), 'nameserver 127.0.0.53\n');
+    expect((await teardownHost({ user }, input())).removed).toContain(path);
+    expect(asked.at(-1)).toBe('try-reload-or-restart dnsmasq.service');
+    answeredBy('dnsmasq');
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test('stands when nobody can be told of names, and says so', async () => {
+    expect((await setup({ dryRun: true })).names.advice).toContain('server=/vm/127.0.0.1#10053');
+    answeredBy('systemd-resolved');
+    const broken = {
+      ...input(),
+      exec: (async (argv, options) => {
+        if (argv[0] === 'resolvectl') throw new BangerError('command_failed', 'resolvectl: no answer');
+        return exec(argv, options);
+      }) as Exec,
+    };
+    const done = await setupHost({ user, taps: 1, shared: [], dryRun: false }, broken);
+    expect(done).toMatchObject({ done: true, names: { problem: 'resolvectl: no answer' } });
+    expect(await hostStatus({ user }, broken)).toMatchObject({ missingTaps: [], names: { isTold: false } });
+    await teardownHost({ user }, broken);
+    expect(state()).toBe(before);
   });
 
   test('is refused for root, for users that there are not, and where others could have written the plan', async () => {

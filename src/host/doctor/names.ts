@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { Exec } from '../exec.ts';
-import { findHostResolver, type HostResolver } from '../name-resolution.ts';
+import { findHostResolver, isRoutedByResolved, type HostResolver } from '../name-resolution.ts';
 import { pass, type CheckResult } from './check.ts';
 
 /** By what the user's configuration of ssh is known to include the VMs; see `commands/ssh-include.ts`. */
@@ -29,18 +29,9 @@ export async function checkNames({ exec, sshConfig, root }: NamesInput): Promise
     ? 'ssh NAME.vm works'
     : 'ssh does not know VMs (banger ssh-config --install)';
   const resolver = await findHostResolver(root);
-  const isRouted = resolver === 'systemd-resolved' && (await routesVms(exec));
+  const isRouted = resolver === 'systemd-resolved' && (await isRoutedByResolved(exec));
   return pass(
     subject,
     `${ssh}; ${resolverNames[resolver]} ${isRouted ? 'asks banger' : resolver === 'other' ? 'do not ask banger' : 'does not ask banger'} for NAME.vm`,
   );
-}
-
-async function routesVms(exec: Exec): Promise<boolean> {
-  try {
-    const { exitCode, stdout } = await exec(['resolvectl', 'domain'], { okExitCodes: [1] });
-    return exitCode === 0 && /(?:^|\s)~vm(?:\s|$)/m.test(stdout.toString());
-  } catch {
-    return false; // There is no such program, or it does not answer.
-  }
 }

@@ -1,22 +1,33 @@
 import { mkdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errnoOf } from '../../errors.ts';
 import type { Exec } from '../exec.ts';
 import { writeFileAtomic } from '../files.ts';
 import { applyHostNetwork, removeHostNetwork } from '../network/apply.ts';
 import { readLinks, type Link } from '../network/links.ts';
-import { tapName } from '../network/plan.ts';
+import {
+  findHostResolver,
+  isRoutedByResolved,
+  nameFiles,
+  type HostResolver,
+  type NamePlan,
+} from '../name-resolution.ts';
+import { bridgeName, tapName } from '../network/plan.ts';
 import { readHostSetup, type HostSetup } from './host-setup.ts';
 import type { SetupPlaces } from './places.ts';
-import { setupFiles, unitName, type SetupPlan } from './plan-setup.ts';
+import { planNames, setupFiles, unitName, type SetupPlan } from './plan-setup.ts';
 
 export interface SetupTools {
   readonly exec: Exec;
   readonly places: SetupPlaces;
 }
 
-/** Does what was planned. Doing it again changes nothing. */
-export async function applySetup(plan: SetupPlan, { exec, places }: SetupTools): Promise<void> {
+/**
+ * Does what was planned. Doing it again changes nothing. VMs run without names as well: returns why whoever answers for
+ * names could not be told, if so.
+ */
+export async function applySetup(plan: SetupPlan, { exec, places }: SetupTools): Promise<string | undefined> {
   await requireRootsOwn(places.configDirectory);
   // Before files: a network that cannot be made is not to come back at boot.
   await applyHostNetwork(plan.network, { exec, forwarding: places.forwarding });
@@ -25,6 +36,31 @@ export async function applySetup(plan: SetupPlan, { exec, places }: SetupTools):
     await writeFileAtomic(path, content, 0o644);
   }
   for (const argv of enableCommands(plan.unit, places)) await exec(argv);
+  return applyNames(plan.names, { exec, places });
+}
+
+/** A link that was made just now may not be known to systemd-resolved yet. */
+const resolverAttempts = 3;
+const resolverPauseMs = 500;
+
+async function applyNames(
+  { files, apply }: SetupPlan['names'],
+  { exec }: SetupTools,
+): Promise<string | undefined> {
+  for (const { path, text } of files) {
+    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+    await writeFileAtomic(path, text, 0o644);
+  }
+  for (let attempt = 1; ; attempt++) {
+    try {
+      for (const argv of apply) await exec(argv);
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof BangerError)) throw error;
+      if (attempt === resolverAttempts) return error.message;
+      await sleep(resolverPauseMs);
+    }
+  }
 }
 
 /** Commands by which systemd comes to know a unit, and brings it up at boot. */
@@ -58,6 +94,8 @@ export interface SetupState {
   readonly isForwarding: boolean;
   /** Files that are missing */
   readonly missingFiles: readonly string[];
+  /** Who answers for names on this host, and whether they were told to ask for those of VMs; absent: nobody can be told */
+  readonly names: { readonly resolver: HostResolver; readonly isTold?: boolean };
 }
 
 /** Undefined when the host was not set up for this user. */
@@ -72,7 +110,13 @@ export async function readSetupState(
     addresses.map((address) => tapName(setup.owner, number, address)),
   );
   const { unit, ...files } = setupFiles(uid, places);
-  const wanted = [...Object.values(files), ...(places.hasSystemd ? [unit] : [])];
+  const resolver = await findHostResolver(places.systemRoot);
+  const names = planNames(setup, resolver, places.systemRoot);
+  const wanted = [
+    ...Object.values(files),
+    ...(places.hasSystemd ? [unit] : []),
+    ...names.files.map(({ path }) => path),
+  ];
   const isMissing = await Promise.all(wanted.map(async (path) => !(await isThere(path))));
   return {
     setup,
@@ -82,7 +126,19 @@ export async function readSetupState(
     isForwarding:
       (await readFile(places.forwarding.file ?? '/proc/sys/net/ipv4/ip_forward', 'utf8')).trim() === '1',
     missingFiles: wanted.filter((_, index) => isMissing[index]),
+    names: { resolver, isTold: await isTold(names, setup, exec) },
   };
+}
+
+async function isTold(names: NamePlan, setup: HostSetup, exec: Exec): Promise<boolean | undefined> {
+  if (names.resolver === 'other') return undefined;
+  if (names.resolver !== 'systemd-resolved') {
+    const there = await Promise.all(names.files.map(({ path }) => isThere(path)));
+    return there.every(Boolean);
+  }
+  for (const { number } of setup.networks)
+    if (!(await isRoutedByResolved(exec, bridgeName(setup.owner, number)))) return false;
+  return true;
 }
 
 async function isThere(path: string): Promise<boolean> {
@@ -114,6 +170,15 @@ export async function removeSetup(
   await remove(files.unit);
   if (places.hasSystemd && removed.some((path) => basename(path) === unitName(owner.uid)))
     await exec(['systemctl', 'daemon-reload']);
+  // What systemd-resolved was told goes with the links.
+  for (const { path, forget } of nameFiles(owner.uid, places.systemRoot)) {
+    if (!(await isThere(path))) continue;
+    await remove(path);
+    // One that does not run has nothing to forget.
+    await exec(forget).catch((error: unknown) => {
+      if (!(error instanceof BangerError)) throw error;
+    });
+  }
   await removeHostNetwork(owner, { exec, forwarding: places.forwarding });
   await remove(files.rules);
   await remove(files.links);

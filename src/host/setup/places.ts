@@ -9,6 +9,8 @@ export interface SetupPlaces {
   readonly forwarding: Forwarding;
   /** Whether systemd runs this host */
   readonly hasSystemd: boolean;
+  /** Where the files of those are who answer for names */
+  readonly systemRoot: string;
 }
 
 /** A user for whom a host is set up. */

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { BangerError } from '../../errors.ts';
 import { planBridges, planTaps } from '../network/links.ts';
-import { networkOwner, type HostNetwork } from '../network/plan.ts';
+import { planNameResolution, type HostResolver, type NamePlan } from '../name-resolution.ts';
+import { bridgeName, networkOwner, resolverPort, type HostNetwork } from '../network/plan.ts';
 import type { Route } from '../network/routes.ts';
 import { ruleset } from '../network/ruleset.ts';
 import { chooseNumber, guestAddresses, subnetOf } from '../network/subnets.ts';
@@ -29,6 +30,8 @@ export interface SetupPlan {
   /** In the order in which they are written */
   readonly files: readonly PlannedFile[];
   readonly unit: string;
+  /** By which programs of the host find VMs by name */
+  readonly names: NamePlan;
 }
 
 export const maxTaps = 252;
@@ -40,6 +43,7 @@ export function planSetup(
     readonly before: HostSetup | undefined;
     readonly routes: readonly Route[];
     readonly places: SetupPlaces;
+    readonly resolver: HostResolver;
   },
 ): SetupPlan {
   const { user, taps } = request;
@@ -64,8 +68,22 @@ export function planSetup(
   }
   const setup: HostSetup = { version: 1, user: user.name, owner, networks };
   const network = hostNetworkOf(setup);
-  const unit = unitName(user.uid);
-  return { setup, network, files: planFiles(setup, network, host.places), unit };
+  const names = planNames(setup, host.resolver, host.places.systemRoot);
+  const files = planFiles({ setup, network, names }, host.places);
+  return { setup, network, files, unit: unitName(user.uid), names };
+}
+
+/** By the name server of the user's engine, where it listens unless their configuration says otherwise. */
+export function planNames({ owner, networks }: HostSetup, resolver: HostResolver, root: string): NamePlan {
+  const links = networks.map(({ number, subnet }) => ({
+    name: bridgeName(owner, number),
+    zone: `${subnet.split('.').slice(0, 3).reverse().join('.')}.in-addr.arpa`,
+  }));
+  return planNameResolution(
+    resolver,
+    { uid: owner.uid, address: '127.0.0.1', port: resolverPort, links },
+    root,
+  );
 }
 
 /** Those that there are already stay, unless the whole setup is taken down. */
@@ -107,13 +125,16 @@ export function setupFiles(uid: number, { configDirectory, unitDirectory }: Setu
   };
 }
 
-function planFiles(setup: HostSetup, network: HostNetwork, places: SetupPlaces): PlannedFile[] {
+function planFiles(
+  { setup, network, names }: Pick<SetupPlan, 'setup' | 'network' | 'names'>,
+  places: SetupPlaces,
+): PlannedFile[] {
   const paths = setupFiles(setup.owner.uid, places);
   const links = [...planBridges(network, []), ...planTaps(network, [])];
   return [
     { path: paths.rules, content: ruleset(network) },
     { path: paths.links, content: links.map((line) => `${line}\n`).join('') },
-    ...(places.hasSystemd ? [{ path: paths.unit, content: unitText(setup, paths) }] : []),
+    ...(places.hasSystemd ? [{ path: paths.unit, content: unitText(setup, paths, names) }] : []),
     // Last: an engine takes it for a sign that all is there.
     { path: paths.setup, content: `${JSON.stringify(setup, undefined, 2)}\n` },
   ];
@@ -123,10 +144,13 @@ function planFiles(setup: HostSetup, network: HostNetwork, places: SetupPlaces):
  * Runs programs of the system only: what root runs at boot must not be a file that a user can write to, as their banger
  * may be. systemd finds the programs in its own PATH, whatever the distribution.
  */
-function unitText({ user }: HostSetup, paths: ReturnType<typeof setupFiles>): string {
+function unitText({ user }: HostSetup, paths: ReturnType<typeof setupFiles>, names: NamePlan): string {
+  // Settings of links are gone after a reboot. A name server that reads files has them already.
+  const told = names.resolver === 'systemd-resolved' ? names.apply : [];
+  const resolver = told.map((argv) => `ExecStart=-${argv.join(' ')}\n`).join('');
   return `[Unit]
 Description=Network for the VMs of ${user} (banger)
-After=network-pre.target nftables.service ufw.service firewalld.service
+After=network-pre.target nftables.service ufw.service firewalld.service systemd-resolved.service
 Wants=network-pre.target
 
 [Service]
@@ -135,7 +159,7 @@ RemainAfterExit=yes
 ExecStart=nft -f ${paths.rules}
 ExecStart=-ip -force -batch ${paths.links}
 ExecStart=sysctl -q -w net.ipv4.ip_forward=1
-
+${resolver}
 [Install]
 WantedBy=multi-user.target
 `;

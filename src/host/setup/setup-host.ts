@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { exec as realExec, type Exec } from '../exec.ts';
+import { findHostResolver, type HostResolver } from '../name-resolution.ts';
 import { readRoutes } from '../network/routes.ts';
 import { bridgePrefix, networkOwner } from '../network/plan.ts';
 import { applySetup, enableCommands, readSetupState, removeSetup, type SetupState } from './apply-setup.ts';
@@ -26,6 +27,14 @@ export interface SetupReport {
   readonly done: boolean;
   /** False: nothing brings it back after a reboot */
   readonly survivesReboot: boolean;
+  /** How programs of the host find VMs by name */
+  readonly names: {
+    readonly resolver: HostResolver;
+    /** What people have to do themselves, where it is not known how it is done */
+    readonly advice?: string;
+    /** Why whoever answers for names could not be told */
+    readonly problem?: string;
+  };
 }
 
 /** Sets up the host for a user, or says what that would be. */
@@ -41,8 +50,9 @@ export async function setupHost(
   const routes = (await readRoutes(exec)).filter(
     ({ device }) => !device.startsWith(`${bridgePrefix}${own.tag}-`),
   );
-  const plan = planSetup({ ...request, user }, { before, routes, places });
-  if (!request.dryRun) await applySetup(plan, { exec, places });
+  const resolver = await findHostResolver(places.systemRoot);
+  const plan = planSetup({ ...request, user }, { before, routes, places, resolver });
+  const problem = request.dryRun ? undefined : await applySetup(plan, { exec, places });
   const [rules, links] = plan.files;
   return {
     user: user.name,
@@ -51,15 +61,17 @@ export async function setupHost(
       subnet,
       taps: addresses.length,
     })),
-    files: plan.files,
+    files: [...plan.files, ...plan.names.files.map(({ path, text }) => ({ path, content: text }))],
     commands: [
       ['nft', '-f', rules!.path],
       ['ip', '-batch', links!.path],
       ['sysctl', '-q', '-w', 'net.ipv4.ip_forward=1'],
       ...enableCommands(plan.unit, places),
+      ...plan.names.apply,
     ].map((argv) => argv.join(' ')),
     done: !request.dryRun,
     survivesReboot: places.hasSystemd,
+    names: { resolver, advice: plan.names.advice, problem },
   };
 }
 
@@ -95,6 +107,7 @@ function toolsOf({ exec = realExec, places, markers }: HostInput) {
       unitDirectory: '/etc/systemd/system',
       forwarding: { markers },
       hasSystemd: existsSync('/run/systemd/system'),
+      systemRoot: '/',
     },
   };
 }
