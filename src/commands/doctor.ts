@@ -77,7 +77,7 @@ async function diagnose(
   const { runChecks } = await import('../host/doctor/run-checks.ts');
   const { loadConfig, parseConfig } = await import('../state/config.ts');
   const assets = temporaryAssets(input, scratches.scratch);
-  const findings = await runChecks({
+  const host = await runChecks({
     paths: {
       ...layout,
       longestSocket: vmPaths(layout, '0'.repeat(32)).controlSocket,
@@ -94,6 +94,10 @@ async function diagnose(
     kvmDevice: input.kvmDevice,
     kvmTimeoutMs: input.kvmTimeoutMs,
   });
+  const { findNeededPorts } = await import('./needed-ports.ts');
+  const { checkNeededPorts } = await import('../host/doctor/ports.ts');
+  const ports = await checkNeededPorts(await findNeededPorts(cli, layout.configFile));
+  const findings = { ...host, checks: [...host.checks, ports] };
   if (!boot) return conclude(findings);
   return tryBoot(cli, input, { findings, ...scratches, assets });
 }

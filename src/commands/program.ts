@@ -110,6 +110,8 @@ const groups: Readonly<Record<string, Group>> = {
     commands: {
       setup: async ({ cli, env }) => (await import('./host-setup.ts')).hostSetupCommand(cli, env),
       status: async ({ cli, env }) => (await import('./host-status.ts')).hostStatusCommand(cli, env),
+      prune: async ({ cli, env, doctor }) =>
+        (await import('./host-prune.ts')).hostPruneCommand(cli, env, doctor.layout.stateDirectory),
       teardown: async ({ cli, env }) => (await import('./host-teardown.ts')).hostTeardownCommand(cli, env),
     },
   },

@@ -64,6 +64,7 @@ async function doctor(argv: readonly string[], config: string): Promise<Run> {
   const unpackedTo: string[] = [];
   const outcome = { value: undefined as Diagnosis | undefined, text: '', exitCode: 0 };
   const cli = {
+    callIfRunning: () => Promise.resolve(undefined),
     showProgress: (event: { stage: string } | undefined) => stages.push(event?.stage),
     print: (value: Diagnosis, text: (value: Diagnosis) => string) => {
       outcome.value = value;

@@ -11,9 +11,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { BangerError } from '../../src/errors.ts';
+import { checkBridges } from '../../src/host/doctor/bridges.ts';
 import type { Exec, ExecOutput } from '../../src/host/exec.ts';
+import { applyHostNetwork, removeHostNetwork } from '../../src/host/network/apply.ts';
+import { networkOwner } from '../../src/host/network/plan.ts';
 import { readHostSetup } from '../../src/host/setup/host-setup.ts';
-import { hostStatus, setupHost, teardownHost } from '../../src/host/setup/setup-host.ts';
+import {
+  hostStatus,
+  knownOwners,
+  pruneHost,
+  setupHost,
+  teardownHost,
+} from '../../src/host/setup/setup-host.ts';
 import { canMakeLab, labReason, openNetworkLab, type NetworkLab } from '../support/network-lab.ts';
 
 const user = 'nobody';
@@ -203,6 +212,48 @@ describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () 
     expect(await hostStatus({ user }, broken)).toMatchObject({ missingTaps: [], names: { isTold: false } });
     await teardownHost({ user }, broken);
     expect(state()).toBe(before);
+  });
+
+  test('what a banger that is gone has left is told, and removed; what has an owner or a VM stays', async () => {
+    await setup();
+    const kept = state();
+    const forwarding = { file: join(root, 'ip_forward'), markers: join(root, 'markers') };
+    const gone = networkOwner('/a/directory/that/was/deleted', 0);
+    const own = networkOwner('/the/state/directory', 0);
+    const network = (number: number) => ({
+      number,
+      subnet: `10.213.${number}.0/24`,
+      isShared: false,
+      guests: [`10.213.${number}.2`],
+      spare: [],
+    });
+    for (const [owner, number] of [
+      [gone, 201],
+      [own, 202],
+    ] as const)
+      await applyHostNetwork({ owner, bridges: [network(number)] }, { exec, forwarding });
+    const isIn = (owner: { tag: string }) => state().includes(owner.tag);
+
+    const prune = (dryRun: boolean) => pruneHost({ stateDirectory: '/the/state/directory', dryRun }, input());
+    const known = () => knownOwners('/the/state/directory', etc());
+    const doctor = async () =>
+      (
+        await checkBridges({ exec, mayAdminister: true, setup: undefined, known, tunDevice: '/dev/null' })
+      ).find(({ id }) => id === 'leftovers');
+    expect(await doctor()).toMatchObject({
+      status: 'warn',
+      evidence: expect.stringContaining(`bgb${gone.tag}-201, bgt${gone.tag}-201-2, table`) as string,
+      fix: 'Remove them with: sudo banger host prune',
+    });
+    const [planned, ...others] = await prune(true);
+    expect([planned!.owner.tag, others, isIn(gone)]).toEqual([gone.tag, [], true]);
+    expect(await prune(false)).toEqual([planned]);
+    expect([isIn(gone), isIn(own)]).toEqual([false, true]);
+    expect(await doctor()).toMatchObject({ status: 'pass' });
+    expect(await prune(false)).toEqual([]);
+    await removeHostNetwork(own, { exec, forwarding });
+    expect(state()).toBe(kept);
+    await teardownHost({ user }, input());
   });
 
   test('is refused for root, for users that there are not, and where others could have written the plan', async () => {

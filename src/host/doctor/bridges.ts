@@ -1,7 +1,8 @@
 import { accessSync, constants } from 'node:fs';
 import { errnoOf, errorText } from '../../errors.ts';
 import type { Exec } from '../exec.ts';
-import { bridgePrefix } from '../network/plan.ts';
+import { findLeftovers } from '../network/leftovers.ts';
+import { bridgePrefix, type NetworkOwner } from '../network/plan.ts';
 import type { HostSetup } from '../setup/host-setup.ts';
 import { pass, skip, warn, type CheckResult, type Subject } from './check.ts';
 
@@ -11,13 +12,18 @@ export interface BridgesInput {
   readonly mayAdminister: boolean;
   /** What was made for our user; undefined: nothing */
   readonly setup: HostSetup | undefined;
+  /** Whose bridges are accounted for */
+  readonly known: () => readonly Pick<NetworkOwner, 'tag'>[];
   readonly tunDevice?: string;
 }
 
 const bridges: Subject = { id: 'bridges', title: 'Bridges' };
 const firewall: Subject = { id: 'firewall', title: 'Other firewalls' };
 
-const notAsked = skip(firewall, 'only those who make bridges may ask for rules');
+const leftovers: Subject = { id: 'leftovers', title: 'Leftovers' };
+
+const mayNotAsk = 'only those who make bridges may ask for rules';
+const notAsked = [skip(firewall, mayNotAsk), skip(leftovers, mayNotAsk)];
 
 /** Whether VMs can be behind a bridge. They need not be: the network "user" takes no rights. */
 export async function checkBridges(input: BridgesInput): Promise<CheckResult[]> {
@@ -25,13 +31,13 @@ export async function checkBridges(input: BridgesInput): Promise<CheckResult[]> 
   if (!mayAdminister && !setup) {
     const reason =
       'not for this user, without root; VMs use the network "user" (for more: sudo banger host setup)';
-    return [skip(bridges, reason), notAsked];
+    return [skip(bridges, reason), ...notAsked];
   }
   const trouble = tunTrouble(input.tunDevice ?? '/dev/net/tun');
-  if (trouble) return [trouble, notAsked];
+  if (trouble) return [trouble, ...notAsked];
   if (!mayAdminister) {
     const names = setup!.networks.map(({ name }) => `"${name}"`).join(', ');
-    return [pass(bridges, `set up for this user: ${names} (see: banger host status)`), notAsked];
+    return [pass(bridges, `set up for this user: ${names} (see: banger host status)`), ...notAsked];
   }
   for (const program of ['ip', 'nft'] as const) {
     try {
@@ -44,12 +50,32 @@ export async function checkBridges(input: BridgesInput): Promise<CheckResult[]> 
           errorText(error),
           `Install it with: sudo apt-get install ${name} (or what your distribution calls it)`,
         ),
-        notAsked,
+        ...notAsked,
       ];
     }
   }
-  return [pass(bridges, 'made when VMs need them'), await checkFirewalls(input.exec)];
+  return [
+    pass(bridges, 'made when VMs need them'),
+    await checkFirewalls(input.exec),
+    await checkLeftovers(input),
+  ];
 }
+
+/** What is left of a banger that nobody uses: it takes names and addresses, and keeps forwarding on. */
+async function checkLeftovers({ exec, known }: BridgesInput): Promise<CheckResult> {
+  const found = await findLeftovers(exec, known());
+  if (found.length === 0) return pass(leftovers, 'no bridges or rules of ours without an owner');
+  const words = found.flatMap(({ links, tables }) => [...links, ...tables.map((table) => `table ${table}`)]);
+  const shown = words.slice(0, maxShown).join(', ');
+  const more = words.length > maxShown ? ` and ${words.length - maxShown} more` : '';
+  return warn(
+    leftovers,
+    `of a banger that is not known here, and no VM runs on them: ${shown}${more}`,
+    'Remove them with: sudo banger host prune',
+  );
+}
+
+const maxShown = 6;
 
 function tunTrouble(device: string): CheckResult | undefined {
   try {

@@ -7,6 +7,7 @@ import type { JailerWish } from '../drivers/firecracker/jail.ts';
 import { readOwnRights } from '../drivers/qemu-confinement.ts';
 import { mayAdministerNetwork } from '../network/rights.ts';
 import { readHostSetup } from '../setup/host-setup.ts';
+import { knownOwners } from '../setup/setup-host.ts';
 import { checkAcceleration } from './acceleration.ts';
 import { checkBridges } from './bridges.ts';
 import { fail, type CheckResult, type Subject } from './check.ts';
@@ -166,7 +167,12 @@ async function checkSurroundings({ paths, readConfig, exec = realExec }: CheckIn
     checkTemporaryDirectory(paths.temporaryDirectory),
     guard(loopback, () => checkLoopback()),
     guard(bridges, () =>
-      checkBridges({ exec, mayAdminister: mayAdministerNetwork(), setup: readHostSetup(process.getuid!()) }),
+      checkBridges({
+        exec,
+        mayAdminister: mayAdministerNetwork(),
+        setup: readHostSetup(process.getuid!()),
+        known: () => knownOwners(paths.stateDirectory),
+      }),
     ),
     guard(engine, () => checkEngine(paths.engineSocket)),
     guard(names, () => checkNames({ exec, sshConfig: join(userInfo().homedir, '.ssh/config') })),

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { errnoOf } from '../../errors.ts';
 import type { NetworkOwner } from '../network/plan.ts';
 
@@ -22,6 +22,19 @@ export interface HostSetup {
 
 export function hostSetupFile(uid: number, directory = '/etc/banger'): string {
   return `${directory}/network-${uid}.json`;
+}
+
+/** Every setup of this host, whoever it is for. */
+export function listHostSetups(directory = '/etc/banger'): HostSetup[] {
+  let names: string[];
+  try {
+    names = readdirSync(directory);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return [];
+    throw error;
+  }
+  const uids = names.flatMap((name) => /^network-(\d+)\.json$/.exec(name)?.slice(1) ?? []);
+  return uids.flatMap((uid) => readHostSetup(Number(uid), directory) ?? []);
 }
 
 /** Undefined when the host was not set up for this user. */

@@ -2,9 +2,11 @@ import { existsSync } from 'node:fs';
 import { exec as realExec, type Exec } from '../exec.ts';
 import { findHostResolver, type HostResolver } from '../name-resolution.ts';
 import { readRoutes } from '../network/routes.ts';
-import { bridgePrefix, networkOwner } from '../network/plan.ts';
+import { removeHostNetwork } from '../network/apply.ts';
+import { findLeftovers, type Leftover } from '../network/leftovers.ts';
+import { bridgePrefix, networkOwner, type NetworkOwner } from '../network/plan.ts';
 import { applySetup, enableCommands, readSetupState, removeSetup, type SetupState } from './apply-setup.ts';
-import { readHostSetup } from './host-setup.ts';
+import { listHostSetups, readHostSetup } from './host-setup.ts';
 import { findSetupUser, requireRoot, type SetupPlaces } from './places.ts';
 import { planSetup, type PlannedFile, type SetupRequest } from './plan-setup.ts';
 
@@ -97,6 +99,31 @@ export async function teardownHost(
   const user = await findSetupUser(tools.exec, request.user, input.env);
   const owner = networkOwner(`setup for user ${user.uid}`, user.uid);
   return { user: user.name, removed: await removeSetup(owner, tools) };
+}
+
+/**
+ * Removes bridges, taps and rules of ours that belong to nobody any more: neither to this state directory nor to a setup,
+ * and no VM runs on them. Returns what went, or, by `dryRun`, what would.
+ */
+export async function pruneHost(
+  request: { readonly stateDirectory: string; readonly dryRun: boolean },
+  input: HostInput,
+): Promise<readonly Leftover[]> {
+  requireRoot('prune');
+  const { exec, places } = toolsOf(input);
+  const leftovers = await findLeftovers(exec, knownOwners(request.stateDirectory, places.configDirectory));
+  if (!request.dryRun)
+    for (const { owner } of leftovers)
+      await removeHostNetwork(owner, { exec, forwarding: places.forwarding });
+  return leftovers;
+}
+
+/** Whose bridges are accounted for: a state directory's, whose engine sees to them, and those of setups. */
+export function knownOwners(stateDirectory: string, setups?: string): NetworkOwner[] {
+  return [
+    networkOwner(stateDirectory, process.getuid!()),
+    ...listHostSetups(setups).map(({ owner }) => owner),
+  ];
 }
 
 function toolsOf({ exec = realExec, places, markers }: HostInput) {

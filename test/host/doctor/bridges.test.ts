@@ -25,8 +25,13 @@ table inet other {
 `;
 const printing =
   (text: string): Exec =>
-  async () =>
-    Promise.resolve({ exitCode: 0, stdout: Buffer.from(text), stderr: '' });
+  async (argv) =>
+    Promise.resolve({
+      exitCode: 0,
+      stdout: Buffer.from(argv.includes('chains') ? text : ''),
+      stderr: '',
+    });
+const known = () => [];
 const setup: HostSetup = {
   version: 1,
   user: 'me',
@@ -37,7 +42,7 @@ const tunDevice = '/dev/null';
 
 test('a firewall that refuses what is forwarded is named, with the rules that let VMs through', async () => {
   expect(refusingChains(chains)).toEqual(['ip filter FORWARD']);
-  const input = { mayAdminister: true, setup: undefined, tunDevice };
+  const input = { mayAdminister: true, setup: undefined, known, tunDevice };
   expect((await checkBridges({ exec: printing(chains), ...input }))[1]).toMatchObject({
     status: 'warn',
     fix: expect.stringContaining("iptables -I FORWARD -i 'bgb+' -j ACCEPT"),
@@ -45,11 +50,12 @@ test('a firewall that refuses what is forwarded is named, with the rules that le
   expect((await checkBridges({ exec: printing(''), ...input })).map(({ status }) => status)).toEqual([
     'pass',
     'pass',
+    'pass',
   ]);
 });
 
 test('who has no rights is told of the setup, and, once there is one, of its networks', async () => {
-  const input = { exec: printing(''), mayAdminister: false, tunDevice };
+  const input = { exec: printing(''), mayAdminister: false, known, tunDevice };
   expect((await checkBridges({ ...input, setup: undefined }))[0]).toMatchObject({
     status: 'skip',
     evidence: expect.stringContaining('sudo banger host setup'),
@@ -61,9 +67,16 @@ test('who has no rights is told of the setup, and, once there is one, of its net
 });
 
 test('without a device for taps there are none', async () => {
-  const input = { exec: printing(''), mayAdminister: true, setup: undefined, tunDevice: '/nonexistent/tun' };
+  const input = {
+    exec: printing(''),
+    mayAdminister: true,
+    setup: undefined,
+    known,
+    tunDevice: '/nonexistent/tun',
+  };
   expect(await checkBridges(input)).toMatchObject([
     { status: 'warn', fix: expect.stringContaining('modprobe tun') },
+    { status: 'skip' },
     { status: 'skip' },
   ]);
 });

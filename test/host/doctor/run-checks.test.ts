@@ -85,6 +85,7 @@ test('every check reports once, under a name of its own', async () => {
     'loopback',
     'bridges',
     'firewall',
+    'leftovers',
     'engine',
     'names',
     'socket-path',

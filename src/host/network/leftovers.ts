@@ -1,0 +1,54 @@
+import type { Exec } from '../exec.ts';
+import { readLinks } from './links.ts';
+import { bridgePrefix, tapPrefix, type NetworkOwner } from './plan.ts';
+
+/** Bridges, taps and rules that are named and marked as ours, of somebody whom nobody here knows. */
+export interface Leftover {
+  readonly owner: NetworkOwner;
+  readonly links: readonly string[];
+  /** As `nft` names them, such as `inet banger_0a1b` */
+  readonly tables: readonly string[];
+}
+
+/**
+ * What of ours no VM runs on and that is not one of the known owners': of a state directory that was deleted, or that
+ * is used no more. Takes the right to list rules.
+ */
+export async function findLeftovers(
+  exec: Exec,
+  known: readonly Pick<NetworkOwner, 'tag'>[],
+): Promise<readonly Leftover[]> {
+  const found = new Map<string, { alias?: string; links: string[]; tables: string[]; isUsed: boolean }>();
+  const of = (tag: string) => {
+    const one = found.get(tag) ?? { links: [], tables: [], isUsed: false };
+    found.set(tag, one);
+    return one;
+  };
+  for (const { name, alias, hasCarrier } of await readLinks(exec)) {
+    const [, kind, tag] = linkName.exec(name) ?? [];
+    // One that was only half made has no mark yet; one with another's mark is not ours.
+    if (tag === undefined || (alias !== undefined && !alias.startsWith(`banger-${tag}`))) continue;
+    const one = of(tag);
+    one.alias ??= alias;
+    one.links.push(name);
+    one.isUsed ||= kind === tapPrefix && hasCarrier === true;
+  }
+  const { stdout } = await exec(['nft', 'list', 'tables']);
+  for (const [, table, tag] of stdout.toString('utf8').matchAll(tableLine)) of(tag!).tables.push(table!);
+  const isKnown = new Set(known.map(({ tag }) => tag));
+  return (
+    [...found]
+      // A name alone may be somebody else's.
+      .filter(([, { alias, tables }]) => alias !== undefined || tables.length > 0)
+      .filter(([tag, { isUsed }]) => !isUsed && !isKnown.has(tag))
+      .map(([tag, { alias, links, tables }]) => ({
+        // Rules alone do not say whose they are beyond their tag, and there is nothing else to tell by it.
+        owner: { tag, alias: alias ?? `banger-${tag}`, uid: 0 },
+        links: links.toSorted(),
+        tables,
+      }))
+  );
+}
+
+const linkName = new RegExp(`^(${bridgePrefix}|${tapPrefix})([0-9a-f]{4})-`);
+const tableLine = /^table ((?:bridge|inet) banger_([0-9a-f]{4}))$/gm;
