@@ -27,6 +27,7 @@ interface SetOptions {
   readonly removeLabel?: string[];
   readonly publish?: Published[];
   readonly unpublish?: PublishedName[];
+  readonly publishAll?: boolean;
   readonly ttl?: number;
   readonly idleStop?: number;
   readonly fileSync?: AskedFile[];
@@ -65,6 +66,8 @@ export function vmSetCommand(cli: Cli): Command {
       'a port or socket of the host that no longer leads into it (repeatable)',
       publishedNameCollector(cli.cwd),
     )
+    .option('-P, --publish-all', 'publish whatever listens in it, on 127.0.0.1, as long as it listens')
+    .option('--no-publish-all', 'publish no more than was asked for by number')
     .option(
       '--ttl <duration>',
       'stop it after this long, from now and after each start; or "off"',
@@ -107,6 +110,7 @@ function setParams(options: SetOptions) {
     removeLabels: options.removeLabel ?? [],
     ...publishParams(options.publish),
     ...unpublishParams(options.unpublish),
+    publishAll: options.publishAll,
     fileSync: options.fileSync ?? [],
     removeFileSync: options.removeFileSync ?? [],
     ttlMs: orNull(options.ttl),
@@ -120,6 +124,7 @@ const words: Readonly<Record<string, string>> = {
   ttlMs: 'ttl',
   idleStopMs: 'idle-stop',
   fileSync: 'file-sync',
+  publishesAll: 'publish-all',
 };
 
 /** `web: labels set; at the next start: 4 GiB memory` */

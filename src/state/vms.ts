@@ -172,6 +172,7 @@ export interface VmChanges {
   readonly sockets?: readonly PublishedSocket[];
   readonly fileSync?: readonly VmFileSync[];
   readonly egress?: EgressPolicy;
+  readonly publishesAll?: boolean;
 }
 
 /** Changes all of it or, when name or a port belongs to somebody else (`already_exists`), nothing. */
@@ -186,6 +187,7 @@ export function changeVm(db: Database, id: string, changes: VmChanges): Vm {
     ['idle_stop_ms', changes.idleStopMs],
     ['file_sync', changes.fileSync && JSON.stringify(changes.fileSync)],
     ['egress', changes.egress && formatEgress(changes.egress)],
+    ['publishes_all', changes.publishesAll === undefined ? undefined : Number(changes.publishesAll)],
   ];
   db.transaction(() => {
     for (const [column, value] of assignments) {

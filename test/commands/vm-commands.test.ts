@@ -113,7 +113,7 @@ test('ports are added, removed and listed by the words of create', async () => {
     { protocol: 'udp', bind: '0.0.0.0', hostPort: 4711, guestPort: 53 },
     { protocol: 'tcp', bind: '127.0.0.1', hostPort: 9, guestPort: 9 },
   ];
-  const added = await run(['vm', 'port', 'add', 'web', '8080:80', '0.0.0.0::53/udp'], { ports });
+  const added = await run(['vm', 'port', 'add', 'web', '8080:80', '0.0.0.0::53/udp', '/s:/t'], { ports });
   expect(added.calls).toEqual([
     [
       'vm.set',
@@ -123,12 +123,13 @@ test('ports are added, removed and listed by the words of create', async () => {
           { protocol: 'tcp', bind: '127.0.0.1', hostPort: 8080, guestPort: 80 },
           { protocol: 'udp', bind: '0.0.0.0', hostPort: undefined, guestPort: 53 },
         ],
+        publishSockets: [{ hostPath: '/s', guestPath: '/t' }],
       },
     ],
   ]);
-  expect(added.printed).toEqual(['127.0.0.1:8080->80/tcp\n0.0.0.0:4711->53/udp']);
+  expect(added.printed).toEqual(['127.0.0.1:8080->80/tcp\n0.0.0.0:4711->53/udp\n/s->/t']);
 
-  const { params } = await run(['vm', 'port', 'rm', 'web', '8080', '53/udp', '127.0.0.1:8443:443'], {
+  const { params } = await run(['vm', 'port', 'rm', 'web', '8080', '53/udp', '127.0.0.1:8443:443', '/s:/t'], {
     ports,
   });
   expect(params).toEqual({
@@ -138,8 +139,9 @@ test('ports are added, removed and listed by the words of create', async () => {
       { protocol: 'udp', hostPort: 53 },
       { protocol: 'tcp', hostPort: 8443 },
     ],
+    unpublishSockets: ['/s'],
   });
-  expect((await run(['vm', 'port', 'list', 'web'], { name: 'web', ports })).calls).toEqual([
+  expect((await run(['vm', 'port', 'list', 'web'], { name: 'web', ports, sockets: [] })).calls).toEqual([
     ['vm.show', { vm: 'web' }],
   ]);
   await expect(run(['vm', 'port', 'add', 'web', '99999'])).rejects.toThrow('1 to 65535');

@@ -17,11 +17,13 @@ import { growsLive, growStoppedDisk } from './root-disk.ts';
 import { settleVm } from './settle-vm.ts';
 import { hostSize, planVmSize } from './vm-spec.ts';
 
-export interface SetVmParams extends Omit<VmChanges, 'ports' | 'sockets' | 'egress'>, SocketChange {
+export interface SetVmParams
+  extends Omit<VmChanges, 'ports' | 'sockets' | 'egress' | 'publishesAll'>, SocketChange {
   /** Guest paths of files of the host that it is sent no more */
   readonly removeFileSync?: readonly string[];
   readonly removeLabels: readonly string[];
   readonly publish: readonly PortRequest[];
+  readonly publishAll?: boolean;
   readonly unpublish: readonly Pick<PublishedPort, 'protocol' | 'hostPort'>[];
   /** What it may reach, or rules that are added or taken away */
   readonly egress?: readonly string[];
@@ -110,6 +112,7 @@ export async function setVm(
         await run({ stage: 'Growing disk', apply: grow });
       }
       if (live) await run({ stage: 'Telling the guest', apply: () => tellGuest(context, vm, operation) });
+      if (changes.publishesAll !== undefined && live) context.portFollowers.watch(vm);
       await context.stopTimers.change(vm, changes.ttlMs !== undefined);
       return { vm: getVm(context.db, id), ...outcome(context, vm, changes) };
     });
@@ -136,7 +139,12 @@ async function planChanges(context: EngineContext, vm: Vm, params: SetVmParams):
   const labels: Record<string, string> = { ...vm.labels, ...params.labels };
   for (const key of params.removeLabels) delete labels[key];
   const isRelabelled = params.removeLabels.length > 0 || Object.keys(params.labels ?? {}).length > 0;
-  const isRepublished = params.publish.length > 0 || params.unpublish.length > 0;
+  const { publishAll = vm.publishesAll } = params;
+  if (publishAll) refuseUnreachablePorts(vm.network, 1);
+  // Without it, what came by itself goes.
+  const stays = publishAll ? vm : { ...vm, ports: vm.ports.filter(({ followed }) => !followed) };
+  const isRepublished =
+    params.publish.length > 0 || params.unpublish.length > 0 || stays.ports.length < vm.ports.length;
   return {
     name: params.name,
     cpus: params.cpus,
@@ -146,9 +154,10 @@ async function planChanges(context: EngineContext, vm: Vm, params: SetVmParams):
     ttlMs: params.ttlMs,
     idleStopMs: params.idleStopMs,
     fileSync: await planFileSync(context, vm, params),
-    ports: isRepublished ? await planPublished(vm, params) : undefined,
+    ports: isRepublished ? await planPublished(stays, params) : undefined,
     sockets: await planSockets(context, vm, params),
     egress: planEgress(vm, params),
+    publishesAll: publishAll === vm.publishesAll ? undefined : publishAll,
   };
 }
 
@@ -208,7 +217,7 @@ async function planPublished(vm: Vm, { publish, unpublish }: SetVmParams): Promi
 
 /** A row's changeable part, to go back to. */
 function rowOf(vm: Vm): VmChanges {
-  const { name, cpus, memoryMib, diskBytes, labels, ports, sockets, fileSync, egress } = vm;
+  const { name, cpus, memoryMib, diskBytes, labels, ports, sockets, fileSync, egress, publishesAll } = vm;
   return {
     name,
     cpus,
@@ -219,6 +228,7 @@ function rowOf(vm: Vm): VmChanges {
     sockets,
     fileSync,
     egress,
+    publishesAll,
     ttlMs: vm.ttlMs ?? null,
     idleStopMs: vm.idleStopMs ?? null,
   };

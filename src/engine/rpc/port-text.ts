@@ -20,9 +20,13 @@ export function parsePortText(text: string): PortRequest {
   const [place, protocol = 'tcp', ...rest] = text.split('/');
   if (rest.length > 0 || (protocol !== 'tcp' && protocol !== 'udp'))
     throw refusal(`"${protocol}" is not tcp or udp`);
+  const ipv6 = /^\[([^\]]*)\]?/.exec(place!)?.[1];
+  if (ipv6 !== undefined)
+    throw refusal(
+      `"${ipv6}" is an IPv6 address, and ports are published on IPv4 ones only: leave it out for ${loopback}, or write 0.0.0.0 for all`,
+    );
   const words = place!.split(':');
-  if (words.length > 3)
-    throw refusal('Write it as [[ADDRESS:]PORT:]GUESTPORT[/udp]. Addresses are IPv4 ones');
+  if (words.length > 3) throw refusal('Write it as [[ADDRESS:]PORT:]GUESTPORT[/udp], with an IPv4 address');
   const guestPort = parsePortNumber(words.at(-1)!);
   const host = words.at(-2) ?? '';
   const bind = words.at(-3) ?? loopback;

@@ -70,6 +70,8 @@ export const vmSet = method(
       z.array(z.object({ protocol: z._default(protocol, 'tcp'), hostPort: z.int() })),
       [],
     ),
+    /** Whether whatever listens in it is published, as long as it listens */
+    publishAll: z.optional(z.boolean()),
     publishSockets: z._default(z.array(publishedSocket), []),
     /** Paths of the host that no longer lead into it */
     unpublishSockets: z._default(z.array(z.string()), []),

@@ -88,6 +88,28 @@ test('a port that cannot be had costs no other one', async () => {
   expect(forwarded()).toEqual([3000, 5000]);
 });
 
+test('it is begun with and ended while a VM runs, and what was published by hand stays', async () => {
+  const set = (publishAll: boolean, publish: { protocol: 'tcp'; bind: string; guestPort: number }[] = []) =>
+    setVm(
+      engine.context,
+      { id: vm.id, params: { removeLabels: [], unpublish: [], publish, publishAll } },
+      operation(),
+    );
+  await set(true, [{ protocol: 'tcp', bind: '127.0.0.1', guestPort: 9000 }]);
+  await follow(3000);
+  expect(guestPorts()).toEqual([3000, 9000]);
+  expect(await set(false)).toMatchObject({ applied: expect.arrayContaining(['publishesAll']) as string[] });
+  expect([guestPorts(), forwarded()]).toEqual([[9000], [9000]]);
+  await follow(3000);
+  expect(guestPorts()).toEqual([9000]);
+  await set(true);
+  await follow(3000);
+  expect([guestPorts(), forwarded()]).toEqual([
+    [3000, 9000],
+    [3000, 9000],
+  ]);
+});
+
 test('a VM that did not ask for it is left alone', async () => {
   const plain = await createTestVm(engine, { name: 'plain' });
   await followPorts(engine.context, plain.id, [3000]);

@@ -34,6 +34,24 @@ test.each([
   expect(() => parseSocketText(text, '/')).toThrow(why);
 });
 
+test.each([
+  ['[::1]:8080:80', '::1'],
+  ['[::]:80', '::'],
+  ['[fe80::1%eth0]:8080:80/udp', 'fe80::1%eth0'],
+])('the IPv6 address in %j is told as one', (text, address) => {
+  expect(() => parsePortText(text)).toThrow(
+    `"${address}" is an IPv6 address, and ports are published on IPv4`,
+  );
+});
+
+test('one without brackets is told to be an IPv4 one', () => {
+  expect(() => parsePortText('::1:8080:80')).toThrow('with an IPv4 address');
+});
+
+test.each(['8080:80', ':80', '127.0.0.1::80', '0.0.0.0:53:53/udp'])('%j has none', (text) => {
+  expect(parsePortText(text)).toMatchObject({ protocol: expect.stringMatching(/^(?:tcp|udp)$/) as string });
+});
+
 test('where only ports are taken, or the path begins with neither "/" nor ".", it is told how sockets are written', () => {
   expect(() => parsePortText('web.sock:/run/app.sock')).toThrow('begins with "/" or "./"');
 });
