@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import type { Capability } from '../lifecycle/capabilities.ts';
 import { checkSocketLink, removeSocketLink, type SocketLink } from '../../host/socket-link.ts';
 import { vmPaths, type Layout } from '../../state/layout.ts';
@@ -22,11 +23,8 @@ export const publishedSockets: Capability = {
   async afterStart(context, vm) {
     await context.sockets.match(vm);
   },
+  // Also when a VM is deleted: a directory that cannot be written to any more is no reason to keep the VM.
   async afterStop(context, vm) {
-    await context.sockets.drop(vm.id);
-    await removeLinks(context.layout, vm);
-  },
-  async cleanUp(context, vm) {
     await context.sockets.drop(vm.id);
     await removeLinks(context.layout, vm);
   },
@@ -38,5 +36,9 @@ export function linkOf(layout: Layout, id: string, { hostPath }: PublishedSocket
 }
 
 async function removeLinks(layout: Layout, vm: Vm): Promise<void> {
-  for (const socket of vm.sockets) await removeSocketLink(linkOf(layout, vm.id, socket));
+  for (const socket of vm.sockets) {
+    const link = linkOf(layout, vm.id, socket);
+    await removeSocketLink(link);
+    await rm(link.target, { force: true });
+  }
 }

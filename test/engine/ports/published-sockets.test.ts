@@ -1,4 +1,12 @@
-import { existsSync, mkdirSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -11,6 +19,7 @@ import { stopVm } from '../../../src/engine/lifecycle/stop-vm.ts';
 import type { Guest, GuestExit } from '../../../src/engine/guest.ts';
 import { SocketKeeper } from '../../../src/engine/ports/socket-keeper.ts';
 import { reconcile } from '../../../src/engine/reconciler.ts';
+import { killProcess } from '../../../src/host/process.ts';
 import { getVm, type Vm } from '../../../src/state/vms.ts';
 import { fakeEngine, type FakeEngine } from '../../support/fake-engine.ts';
 import { fakeOperation } from '../../support/fakes.ts';
@@ -123,6 +132,15 @@ test('the engine that adopts a VM listens where the killed one has left everythi
   const [client, server] = await dialled();
   server.end('adopted');
   expect((await buffer(client)).toString()).toBe('adopted');
+});
+
+test('what is left of a VM that died with its engine is gone with the next one', async () => {
+  const vm = await create();
+  replaceKeeper();
+  await killProcess(engine.vmms.get(vm.id)!);
+  await reconcile(engine.context);
+  expect(getVm(engine.context.db, vm.id).state).toBe('stopped');
+  expect([lstatSync(hostPath, { throwIfNoEntry: false }), listeners()]).toEqual([undefined, []]);
 });
 
 test('a path that is taken is told before anything boots, and what is there stays', async () => {
