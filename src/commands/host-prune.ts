@@ -1,5 +1,4 @@
 import { Command } from 'commander';
-import type { Leftover } from '../host/network/leftovers.ts';
 import { hostMarkersDirectory } from '../state/layout.ts';
 import type { Cli } from './cli.ts';
 
@@ -23,7 +22,12 @@ export function hostPruneCommand(
     });
 }
 
-function prunedText(removed: readonly Pick<Leftover, 'links' | 'tables'>[], dryRun: boolean): string {
+interface Pruned {
+  readonly links: readonly string[];
+  readonly tables: readonly string[];
+}
+
+function prunedText(removed: readonly Pruned[], dryRun: boolean): string {
   const verb = dryRun ? 'Would remove' : 'Removed';
   const lines = removed.flatMap(({ links, tables }) => [
     ...links.map((name) => `${verb} ${name}`),

@@ -5,6 +5,7 @@ import { egressAll, formatEgress, parseEgress, type EgressPolicy } from './egres
 import type { FileSync } from './file-sync.ts';
 import { parsePorts, portsColumn, replacePorts, type PublishedPort } from './ports.ts';
 import { parseSockets, replaceSockets, socketsColumn, type PublishedSocket } from './sockets.ts';
+import type { VmChanges } from './vm-changes.ts';
 import { statesBefore, type VmState } from './vm-states.ts';
 import { didYouMean } from './vm-suggestion.ts';
 
@@ -157,22 +158,6 @@ function nameTaken(name: string): BangerError {
   return new BangerError('already_exists', `There is already a VM named "${name}"`, {
     hint: `Choose another name, or delete it with: banger vm delete ${name}`,
   });
-}
-
-/** What can be changed about a VM that exists; what is absent stays, and `null` takes away. */
-export interface VmChanges {
-  readonly name?: string;
-  readonly cpus?: number;
-  readonly memoryMib?: number;
-  readonly diskBytes?: number;
-  readonly labels?: Labels;
-  readonly ttlMs?: number | null;
-  readonly idleStopMs?: number | null;
-  readonly ports?: readonly PublishedPort[];
-  readonly sockets?: readonly PublishedSocket[];
-  readonly fileSync?: readonly VmFileSync[];
-  readonly egress?: EgressPolicy;
-  readonly publishesAll?: boolean;
 }
 
 /** Changes all of it or, when name or a port belongs to somebody else (`already_exists`), nothing. */

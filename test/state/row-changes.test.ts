@@ -2,7 +2,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openDatabase, type Database } from '../../src/state/database.ts';
 import { deleteImageName, deleteImageRow, insertImage, setImageName } from '../../src/state/images.ts';
 import { watchRows, type RowChange } from '../../src/state/row-changes.ts';
-import { changeVm, deleteVmRow, insertVm, moveVm, type VmChanges } from '../../src/state/vms.ts';
+import type { VmChanges } from '../../src/state/vm-changes.ts';
+import { changeVm, deleteVmRow, insertVm, moveVm } from '../../src/state/vms.ts';
 import { saveWorkspace } from '../../src/state/workspaces.ts';
 
 const imageId = 'a'.repeat(64);

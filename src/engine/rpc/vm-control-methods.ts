@@ -1,15 +1,13 @@
 import * as z from 'zod/mini';
 import { errorCodes } from '../../errors.ts';
 import { method, question } from './method.ts';
+import { portRequest, protocol, publishedSocket } from './port-schemas.ts';
 import { vmStates } from '../../state/vm-states.ts';
 import {
   fileSync,
   labels,
   labelSelector,
   maxFileSyncs,
-  portRequest,
-  protocol,
-  publishedSocket,
   reference,
   stopAfterMs,
   vmName,

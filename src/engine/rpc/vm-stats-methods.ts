@@ -1,7 +1,8 @@
 import * as z from 'zod/mini';
 import { vmStates } from '../../state/vm-states.ts';
 import { question } from './method.ts';
-import { labelSelector, protocol, reference } from './vm-methods.ts';
+import { protocol } from './port-schemas.ts';
+import { labelSelector, reference } from './vm-methods.ts';
 
 /** What a VM uses now. Sizes in bytes; what counts up does so since its start. */
 export const vmStatsView = z.object({
