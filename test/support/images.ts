@@ -1,5 +1,6 @@
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import {
   copyFileSync,
   existsSync,
@@ -105,7 +106,7 @@ export async function packLayout(layout: string, layers: readonly string[]): Pro
   for (const layer of layers) await program('umoci', ['raw', 'add-layer', '--image', image, layer]);
 }
 
-/** Makes a file or directory once per recipe, and lets nobody see it half made. */
+/** Makes a file or directory once per recipe, and lets nobody see it half made; who wants it meanwhile waits. */
 async function cached(
   name: string,
   recipe: readonly string[],
@@ -115,15 +116,29 @@ async function cached(
   const path = join(cache, `${name}-${key}`);
   if (existsSync(path)) return path;
   mkdirSync(cache, { recursive: true });
-  const directory = mkdtempSync(join(cache, '.making-'));
+  return whileLocked(`${path}.lock`, async () => {
+    if (existsSync(path)) return path;
+    const directory = mkdtempSync(join(cache, '.making-'));
+    try {
+      await make(join(directory, name));
+      renameSync(join(directory, name), path);
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+    return path;
+  });
+}
+
+/** The lock is a program's that ends when its input does: whoever dies gives it back. */
+async function whileLocked<T>(path: string, work: () => Promise<T>): Promise<T> {
+  const holder = spawn('flock', [path, 'sh', '-c', 'echo held; exec cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  await once(holder.stdout, 'data');
   try {
-    await make(join(directory, name));
-    renameSync(join(directory, name), path);
-  } catch (error) {
-    // Another process was faster.
-    if (!existsSync(path)) throw error;
+    return await work();
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    holder.stdin.end();
+    await once(holder, 'exit');
   }
-  return path;
 }
