@@ -317,9 +317,9 @@ test('an update that is killed at any point is the old tree, or finished by whoe
   write(0);
   await fixture.prepare();
   const outcomes = new Set<string>();
-  for (let version = 1; ; version++, turn++) {
-    const before = viewOf(copy);
+  for (let version = 1, before = viewOf(copy); ; version++, turn++) {
     write(version);
+    const wanted = viewOf(repo);
     isUpdating = true;
     const ended = await fixture.prepare().then(
       () => 'done',
@@ -329,11 +329,13 @@ test('an update that is killed at any point is the old tree, or finished by whoe
     programs.killAt(-1);
     if (!reached) break;
     expect((await fixture.export()).files).toEqual([]);
-    const isNew = viewOf(copy).join() === viewOf(repo).join();
-    if (!isNew) expect(viewOf(copy)).toEqual(before);
+    const found = viewOf(copy);
+    const isNew = found.join() === wanted.join();
+    if (!isNew) expect(found).toEqual(before);
     outcomes.add(`${ended}, ${isNew ? 'new' : 'old'}`);
     await fixture.prepare();
-    expect(viewOf(copy)).toEqual(viewOf(repo));
+    before = viewOf(copy);
+    expect(before).toEqual(wanted);
   }
   expect(turn).toBeGreaterThan(8);
   expect(outcomes).toContain('killed, old');
