@@ -1,0 +1,53 @@
+// datagram-sender.mjs PORT BYTES: sends so many to datagram-server.pl by UDP, again where they are lost, and prints their SHA-256.
+import { createHash } from 'node:crypto';
+import { createSocket } from 'node:dgram';
+
+const [port, bytes] = process.argv.slice(2).map(Number);
+const [pieceBytes, window, patienceMs] = [1400, 48, 200];
+const pieces = Math.ceil(bytes / pieceBytes);
+const hash = createHash('sha256');
+
+/** The last one, empty, says that it was. */
+function piece(number) {
+  const size = number === pieces ? 0 : Math.min(pieceBytes, bytes - number * pieceBytes);
+  const datagram = Buffer.alloc(4 + size, number % 251);
+  datagram.writeUInt32BE(number);
+  if (size >= 4) datagram.writeUInt32BE((number * 2654435761) % 2 ** 32, 4);
+  return datagram;
+}
+
+const socket = createSocket('udp4');
+let [acknowledged, sent, hashed] = [0, 0, 0];
+let timer;
+
+function next() {
+  for (; sent <= pieces && sent < acknowledged + window; sent++) {
+    const datagram = piece(sent);
+    if (sent === hashed) {
+      hash.update(datagram.subarray(4));
+      hashed++;
+    }
+    socket.send(datagram);
+  }
+  clearTimeout(timer);
+  timer = setTimeout(again, patienceMs);
+}
+
+function again() {
+  sent = acknowledged;
+  next();
+}
+
+socket.on('message', (message) => {
+  const number = message.readUInt32BE();
+  if (number <= acknowledged) return;
+  acknowledged = number;
+  if (sent < acknowledged) sent = acknowledged;
+  if (acknowledged <= pieces) return next();
+  clearTimeout(timer);
+  socket.close();
+  console.log(hash.digest('hex'));
+});
+// Nobody listens yet, or any more.
+socket.on('error', () => undefined);
+socket.connect(port, '127.0.0.1', next);
