@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# TCP from the host into a guest through our bridge, beside a tap made by hand; and how long an answer for a name takes.
+# TCP from the host into a guest and back through our bridge, beside a tap made by hand; and how long an answer for a name takes.
 #
 #   bench/network.sh [ROUNDS]
 set -euo pipefail

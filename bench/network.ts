@@ -1,5 +1,5 @@
 /**
- * TCP from a host into a guest behind a bridge of ours, with our rules, beside the same QEMU and guest on a bridge and a
+ * TCP between a host and a guest behind a bridge of ours, both ways, with our rules, beside the same QEMU and guest on a bridge and a
  * tap made by hand, without any. Each is in network namespaces of its own, and both run all the time: what one takes,
  * the other's rounds feel too. It takes root.
  */
@@ -15,7 +15,9 @@ import { bootRaw, median, recipeOf } from './raw-guest.ts';
 const rounds = Number(process.argv[2] ?? 7);
 const megabytes = 100;
 const least = 0.95;
-const port = 7000;
+const [sinkPort, sourcePort] = [7000, 7001];
+/** A transfer that takes longer hangs. */
+const deadlineMs = 60_000;
 
 process.chdir(resolve(import.meta.dirname, '..'));
 main().catch((error: unknown) => {
@@ -58,7 +60,8 @@ async function main(): Promise<void> {
 }
 
 /** One connection after the other. */
-const server = `while :; do nc -l -p ${port} </dev/null >/dev/null; done`;
+const server = `(while :; do nc -l -p ${sinkPort} </dev/null >/dev/null; done) &
+while :; do head -c ${megabytes}000000 /dev/zero | nc -l -p ${sourcePort} >/dev/null; done`;
 
 function inside({ host }: NetworkLab): string[] {
   return ['ip', 'netns', 'exec', host];
@@ -80,23 +83,33 @@ async function measure(
   address: string,
   labs: Readonly<Record<'ours' | 'theirs', NetworkLab>>,
 ): Promise<void> {
+  await compare('TCP host to guest', labs, sendingCode(address));
+  await compare('TCP guest to host', labs, receivingCode(address));
+}
+
+/** `code` carries everything once, and prints in how many seconds, or what was left. */
+async function compare(
+  what: string,
+  labs: Readonly<Record<'ours' | 'theirs', NetworkLab>>,
+  code: string,
+): Promise<void> {
   const seconds = { ours: [] as number[], theirs: [] as number[] };
   for (let round = 1; round <= rounds; round++) {
-    for (const who of ['ours', 'theirs'] as const) seconds[who].push(await carry(labs[who], address));
+    for (const who of ['ours', 'theirs'] as const) seconds[who].push(await carry(labs[who], code));
   }
   const ratio = median(seconds.theirs) / median(seconds.ours);
   const speed = (times: readonly number[]): string => `${(megabytes / median(times)).toFixed(1)} MB/s`;
-  process.stderr.write(`${speed(seconds.ours)}, by hand ${speed(seconds.theirs)}\n`);
+  process.stderr.write(`${what}: ${speed(seconds.ours)}, by hand ${speed(seconds.theirs)}\n`);
   process.stdout.write(
-    `${'TCP host to guest, beside a tap made by hand'.padEnd(58)}${ratio.toFixed(2).padStart(8)}  (wanted: >= ${least})\n`,
+    `${`${what}, beside a tap made by hand`.padEnd(58)}${ratio.toFixed(2).padStart(8)}  (wanted: >= ${least})\n`,
   );
   if (ratio < least) process.exitCode = 1;
 }
 
-/** Seconds from the connection to its end, when the other side has all. */
-async function carry(lab: NetworkLab, address: string): Promise<number> {
-  const code = `
-const socket = require('node:net').connect({ host: '${address}', port: ${port}, allowHalfOpen: true });
+/** From the connection to its end, when the other side has all. */
+function sendingCode(address: string): string {
+  return `
+const socket = require('node:net').connect({ host: '${address}', port: ${sinkPort}, allowHalfOpen: true });
 const piece = Buffer.alloc(1e6);
 let began, left = ${megabytes};
 const next = () => {
@@ -104,9 +117,30 @@ const next = () => {
   socket.write(piece) ? setImmediate(next) : socket.once('drain', next);
 };
 socket.on('connect', () => { began = performance.now(); next(); });
-socket.on('error', (error) => { console.log(error.code); process.exit(); });
-socket.on('close', () => console.log(JSON.stringify({ seconds: (performance.now() - began) / 1000, left })));
+${watched('socket.on(`close`, () => tell(left + 1));')}
 socket.resume();`;
+}
+
+/** From the connection until all has arrived, whether or not the other side hangs up then. */
+function receivingCode(address: string): string {
+  return `
+const socket = require('node:net').connect({ host: '${address}', port: ${sourcePort} });
+let began, left = ${megabytes}e6;
+socket.on('connect', () => { began = performance.now(); });
+socket.on('data', (piece) => { left -= piece.length; if (left <= 0) tell(0); });
+${watched('socket.on(`close`, () => tell(left / 1e6));')}`;
+}
+
+function watched(atEnd: string): string {
+  return `
+const tell = (left) => { console.log(JSON.stringify({ seconds: (performance.now() - began) / 1000, left })); process.exit(); };
+setTimeout(() => tell(left), ${deadlineMs});
+socket.on('error', (error) => { console.log(error.code); process.exit(); });
+${atEnd}`;
+}
+
+/** Seconds that it took. */
+async function carry(lab: NetworkLab, code: string): Promise<number> {
   for (let attempt = 1; attempt <= 100; attempt++) {
     const said = lab.node(code);
     // Between two connections nobody listens.
@@ -115,7 +149,7 @@ socket.resume();`;
       continue;
     }
     const { seconds, left } = JSON.parse(said) as { seconds: number; left: number };
-    if (left !== -1) throw new Error(`the guest hung up with ${left} MB to go`);
+    if (left !== 0) throw new Error(`it ended with ${left} MB to go, after ${seconds.toFixed(0)} s`);
     return seconds;
   }
   throw new Error('the guest does not listen');
