@@ -145,7 +145,7 @@ function isFileAsSent(found: FoundThere, sent: SentFile, mark: FoundThere): bool
   return (
     found.sizeBytes === sent.sizeBytes &&
     isExecutable === (sent.mode === '100755') &&
-    found.ctimeSeconds <= mark.ctimeSeconds &&
+    found.ctime <= mark.ctime &&
     (sent.placedSeconds === undefined || found.mtimeSeconds === sent.placedSeconds)
   );
 }
