@@ -82,14 +82,6 @@ test('what the guest has changed is kept, and said each time', async () => {
 test.each<[string, () => void]>([
   ['an edit', () => fixture.copy.write('one', 'from the guest\n')],
   ['an edit of the same size that bears an older time', () => forge('one', '9\n', -60)],
-  [
-    'an edit of the same size, in the second of the mark,',
-    () => {
-      // As a `find` sees it that compares seconds.
-      setMarkBack();
-      fixture.copy.write('one', '9\n');
-    },
-  ],
   ['a file of another size that bears the same time', () => forge('one', 'from the guest\n', 0)],
   [
     'a file that is gone',

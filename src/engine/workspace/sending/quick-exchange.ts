@@ -30,7 +30,7 @@ while [ "$count" -gt 0 ]; do
   count=$((count - 1))
 done
 head -c "$bytes" | gunzip -c >${updateNames.part} || exit
-TZ=UTC0 stat -c '%f %s %Y %z %n' -- ${updateNames.clean} "$@" 2>/dev/null
+stat -c '%f %s %Y %Z %n' -- ${updateNames.clean} "$@" 2>/dev/null
 echo arrived
 if ! read -r word || [ "$word" != go ]; then
   rm -f ${updateNames.part}
@@ -45,8 +45,7 @@ export interface FoundThere {
   readonly mode: number;
   readonly sizeBytes: number;
   readonly mtimeSeconds: number;
-  /** UTC to the nanosecond, in words that compare as the times do */
-  readonly ctime: string;
+  readonly ctimeSeconds: number;
 }
 
 /** What a guest has at the paths of an update. */
@@ -113,15 +112,13 @@ export class QuickExchange {
       if (line === undefined) return undefined;
       if (line === 'arrived') break;
       const [, mode, size, mtime, ctime, path] =
-        /^([0-9a-f]{1,8}) (\d{1,15}) (-?\d{1,12}) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{9}) \+0000 (.+)$/.exec(
-          line,
-        ) ?? [];
+        /^([0-9a-f]{1,8}) (\d{1,15}) (-?\d{1,12}) (-?\d{1,12}) (.+)$/.exec(line) ?? [];
       if (path === undefined) return undefined;
       found.set(path, {
         mode: parseInt(mode!, 16),
         sizeBytes: Number(size),
         mtimeSeconds: Number(mtime),
-        ctime: ctime!,
+        ctimeSeconds: Number(ctime),
       });
     }
     const mark = found.get(updateNames.clean);

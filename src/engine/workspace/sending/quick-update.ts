@@ -145,7 +145,7 @@ function isFileAsSent(found: FoundThere, sent: SentFile, mark: FoundThere): bool
   return (
     found.sizeBytes === sent.sizeBytes &&
     isExecutable === (sent.mode === '100755') &&
-    found.ctime <= mark.ctime &&
+    found.ctimeSeconds <= mark.ctimeSeconds &&
     (sent.placedSeconds === undefined || found.mtimeSeconds === sent.placedSeconds)
   );
 }
