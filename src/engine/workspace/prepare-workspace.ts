@@ -16,8 +16,7 @@ import { inspectTree, type WorkingTree } from './host-tree/inspect-tree.ts';
 import { readManifest } from './sending/manifest.ts';
 import { pathText } from './host-tree/raw-path.ts';
 import { withScratch } from './scratch.ts';
-import { askQuickly, sendQuickly } from './sending/quick-update.ts';
-import { sendConsistently, type Inspected, type SendInput, type Sent } from './sending/send-workspace.ts';
+import { sendConsistently, type Inspected, type SendInput } from './sending/send-workspace.ts';
 import { isSendUnsettled, manifestPlace } from './sending/settle-sends.ts';
 import { sideBySide } from './side-by-side.ts';
 import { takeSnapshot } from './host-tree/snapshot.ts';
@@ -100,41 +99,22 @@ async function prepareAgain(
 ): Promise<ResultOf<typeof workspacePrepare> | undefined> {
   const vm = await awaitRunningVm(context, known.vm.id, operation.signal);
   return inPlace(context, params, { ...known, vm, operation }, async (place) => {
-    const recorded = listWorkspaces(context.db, vm.id).find((each) => each.guestPath === known.guestPath);
-    const manifest = recorded && (await readManifest(manifestPlace(context.layout, recorded), recorded));
-    const before = manifest && { known: recorded, manifest };
+    const sent = listWorkspaces(context.db, vm.id).find((each) => each.guestPath === known.guestPath);
+    const manifest = sent && (await readManifest(manifestPlace(context.layout, sent), sent));
     let isThere = false;
     const read = async (signal: AbortSignal): Promise<Inspected> => {
-      const tree = asSent(place, await inspect(signal));
+      const tree = await inspect(signal);
       const isPartial = promisorRemote(tree.repository.config) !== undefined;
-      if (!before || !isThere || isPartial || tree.submodules.length > 0) return tree;
+      if (!manifest || !isThere || isPartial || tree.submodules.length > 0) return tree;
       const { snapshot, scratch } = tree;
-      const input = { manifest, previousHead: before.known.head, fullHistory: place.fullHistory, snapshot };
+      const input = { manifest, previousHead: sent.head, fullHistory: place.fullHistory, snapshot };
       return { ...tree, draft: await draftUpdate(tree, scratch, input) };
     };
-    const look = (signal: AbortSignal): ReturnType<typeof findThere> => {
-      return findThere(context, place, operation, { signal, manifest, onFound: () => (isThere = true) });
-    };
-    const asking = before && askQuickly(place, before);
-    try {
-      const [first, found] = await sideBySide(operation.signal, read, async (signal) => {
-        const exchange = await asking;
-        if (!exchange || !before || !(await exchange.isUntouched(signal)))
-          return { there: await look(signal) };
-        isThere = true;
-        return { before, exchange };
-      });
-      if (first.repository.topLevel !== known.hostPath) return undefined;
-      if ('there' in found)
-        return await send(context, place, { first, there: found.there, inspect, operation, created: false });
-      const sent = await sendQuickly(context, { ...place, ...found.before, ...found }, first, operation);
-      if (sent) return answer(place, sent, false);
-      await found.exchange.close();
-      const there = await look(operation.signal);
-      return await send(context, place, { first, there, inspect, operation, created: false });
-    } finally {
-      await (await asking?.catch(() => undefined))?.close();
-    }
+    const [first, there] = await sideBySide(operation.signal, read, (signal) =>
+      findThere(context, place, operation, { signal, manifest, onFound: () => (isThere = true) }),
+    );
+    if (first.repository.topLevel !== known.hostPath) return undefined;
+    return send(context, place, { first, there, inspect, operation, created: false });
   });
 }
 
@@ -168,22 +148,14 @@ async function send(
     readonly created: boolean;
   },
 ): Promise<ResultOf<typeof workspacePrepare>> {
+  const { isReadOnly, hostPath, guestPath } = place.workspace;
   const { signal } = input.operation;
+  const asSent = (tree: Inspected): Inspected => (isReadOnly ? withoutWriting(tree) : tree);
   const sent = await sendConsistently(context, place, {
     ...input,
-    first: asSent(place, first),
-    inspect: async () => asSent(place, await inspect(signal)),
+    first: asSent(first),
+    inspect: async () => asSent(await inspect(signal)),
   });
-  return answer(place, sent, created);
-}
-
-/** The tree as it is to arrive. */
-function asSent({ workspace }: Place, tree: Inspected): Inspected {
-  return workspace.isReadOnly ? withoutWriting(tree) : tree;
-}
-
-function answer(place: Place, sent: Sent, created: boolean): ResultOf<typeof workspacePrepare> {
-  const { hostPath, guestPath } = place.workspace;
   const { tree, shipment } = sent;
   const plan = 'plan' in shipment ? shipment.plan : undefined;
   return {

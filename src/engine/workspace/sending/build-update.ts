@@ -59,8 +59,6 @@ export interface UpdateInput extends Pick<HistoryInput, 'isHeadLost'> {
   readonly findIgnored: (paths: readonly RawPath[]) => Promise<readonly ChangedPath[]>;
   readonly policy: ConflictPolicy;
   readonly token: string;
-  /** The guest has repositories of its own in the workspace */
-  readonly hasNested: boolean;
 }
 
 /** Files that guest and host both changed, when these were to stop the update. */
@@ -166,7 +164,6 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     endsShallowness: parts.fullHistory,
     index: isIndexSame ? 'same' : indexFile ? 'sent' : 'none',
     token: parts.token,
-    isClean: plan.kept.length === 0 && plan.conflicts.length === 0 && !parts.hasNested,
   });
   const wanted = tree.files.filter((file) => plan.write.has(file.path));
   const entries: TarEntry[] = [
@@ -187,7 +184,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     setsIndex: !isIndexSame,
     manifest: {
       baseTree,
-      files: placedBefore(files, parts),
+      files,
       commits: history.commits,
       history: await describeHistory(tree),
       index,
@@ -195,16 +192,6 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
       texts,
     },
   };
-}
-
-/** What is not sent keeps the time that it got in the guest. */
-function placedBefore(files: Manifest['files'], { manifest, plan }: Parts): Manifest['files'] {
-  return new Map(
-    [...files].map(([path, file]) => {
-      const placedSeconds = plan.write.has(path) ? undefined : manifest.files.get(path)?.placedSeconds;
-      return [path, { ...file, placedSeconds }] as const;
-    }),
-  );
 }
 
 /** Whether tree and index have the paths that they had, and the same ones. */

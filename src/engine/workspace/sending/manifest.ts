@@ -16,8 +16,6 @@ export interface SentFile {
   readonly sizeBytes?: number;
   /** Of the host's file; see `stampOf` */
   readonly stamp?: string;
-  /** Modification time that the guest's file got; absent when that was the guest's own time then */
-  readonly placedSeconds?: number;
 }
 
 /** What a guest's workspace was made of, so that the next `prepare` sends what is different. */
@@ -103,8 +101,8 @@ const version = 'banger manifest 1';
 
 /** A line of JSON, then a record for each file, ended by a zero byte: names are bytes. */
 function manifestText({ files, ...head }: Manifest): string {
-  const records = [...files].map(([path, { mode, oid, permissions, sizeBytes, stamp, placedSeconds }]) => {
-    return `${mode} ${oid} ${permissions ?? '-'} ${sizeBytes ?? '-'} ${stamp ?? '-'} ${placedSeconds ?? '-'}\t${path}\0`;
+  const records = [...files].map(([path, { mode, oid, permissions, sizeBytes, stamp }]) => {
+    return `${mode} ${oid} ${permissions ?? '-'} ${sizeBytes ?? '-'} ${stamp ?? '-'}\t${path}\0`;
   });
   const line = Buffer.from(JSON.stringify({ version, ...head })).toString('latin1');
   return `${line}\n${records.join('')}end`;
@@ -118,14 +116,13 @@ function parseManifest(text: string): Manifest | undefined {
   for (const record of text.slice(newline + 1, -'end'.length).split('\0')) {
     if (record === '') continue;
     const tab = record.indexOf('\t');
-    const [mode, oid, permissions, sizeBytes, stamp, placed = '-'] = record.slice(0, tab).split(' ');
+    const [mode, oid, permissions, sizeBytes, stamp] = record.slice(0, tab).split(' ');
     files.set(record.slice(tab + 1), {
       mode: mode!,
       oid: oid!,
       permissions: permissions === '-' ? undefined : Number(permissions),
       sizeBytes: sizeBytes === '-' ? undefined : Number(sizeBytes),
       stamp: stamp === '-' ? undefined : stamp,
-      placedSeconds: placed === '-' ? undefined : Number(placed),
     });
   }
   const { baseTree, commits, history, index, staged, texts } = head;

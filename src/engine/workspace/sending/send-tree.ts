@@ -44,7 +44,6 @@ if ! mv "$path.banger-new" "$path"; then
   [ ! -e "$path.banger-old" ] || mv "$path.banger-old" "$path"
   exit 1
 fi
-[ ! -d "$path/.git" ] || : >"$path/${updateNames.clean}"
 rm -rf "$path.banger-old"
 # Not waited for: what a user does next need not wait either.
 sync </dev/null >/dev/null 2>&1 &

@@ -19,16 +19,14 @@ cd "$1" && rm -f ${updateNames.part} && exec gunzip -c >${updateNames.part}
  * Until the archive has its name nothing has happened; from then on it will, whoever is killed: the next to come
  * carries it out. So what it holds is on the disk before.
  */
-export const carryOutScript = `
+const carryOutScript = `
 trap '' HUP TERM INT PIPE
 cd "$1" || exit
 shift
 if [ -e .git/index.lock ]; then exit ${gitAtWork}; fi
 sync ${updateNames.part} 2>/dev/null || sync
 mv -f ${updateNames.part} ${updateNames.archive} || exit
-tar -x -f ${updateNames.archive} ${updateNames.script} || exit
-set -- . "$@"
-. ./${updateNames.script}
+tar -x -f ${updateNames.archive} ${updateNames.script} && sh ${updateNames.script} . "$@"
 `;
 
 /** Carries out what was begun, and prints the token of the last sending that is in place. */
@@ -44,7 +42,7 @@ fi
 `;
 
 /** How long a guest may take to move files about. */
-export const carryOutTimeoutMs = 15 * 60_000;
+const carryOutTimeoutMs = 15 * 60_000;
 
 /**
  * Brings a guest's workspace from one state to the next. Files arrive beside it first; `commit` is called when all
@@ -92,17 +90,12 @@ async function run(
     signal: AbortSignal.any([signal, AbortSignal.timeout(carryOutTimeoutMs)]),
   });
   if (output.exit.code === 0) return output.stdout;
-  throw notCarriedOut({ guest, guestPath, vmName }, output);
-}
-
-/** Why an update that had arrived is not in place. */
-export function notCarriedOut({ guestPath, vmName }: GuestPlace, output: GuestOutput): BangerError {
   if (output.exit.code === gitAtWork) {
-    return new BangerError('busy', `git is at work in "${guestPath}" in VM "${vmName}"`, {
+    throw new BangerError('busy', `git is at work in "${guestPath}" in VM "${vmName}"`, {
       hint: `Let it finish, or if it was killed: banger vm exec ${vmName} -- rm ${guestPath}/.git/index.lock`,
     });
   }
-  return new BangerError(
+  throw new BangerError(
     'command_failed',
     `"${guestPath}" in VM "${vmName}" is partly updated: that stopped${complaint(output)}`,
     {

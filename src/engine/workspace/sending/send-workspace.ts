@@ -121,7 +121,6 @@ async function update(
     isHeadLost: !isHeadKnown && policy === 'overwrite',
     policy,
     token,
-    hasNested: there.changes.nested.length > 0,
   });
   if ('conflicts' in shipment) throw conflictError(place, shipment.conflicts.map(pathText));
   const { nested } = there.changes;
@@ -158,12 +157,12 @@ function isInTheWay(path: RawPath, written: ReadonlySet<RawPath>): boolean {
   return [...written].some((file) => isBelow(path, file) || isBelow(file, path));
 }
 
-export function sending(operation: Operation, { fileCount }: Shipment): void {
+function sending(operation: Operation, { fileCount }: Shipment): void {
   operation.enter(`Sending ${fileCount} ${fileCount === 1 ? 'file' : 'files'}`);
 }
 
 /** What is to be recorded of a tree that is sent. Throws when its VM is gone meanwhile. */
-export function record(
+function record(
   { db }: WorkspaceContext,
   { vm, workspace }: Place,
   { tree, baseTree }: { readonly tree: WorkingTree; readonly baseTree: string },

@@ -52,7 +52,7 @@ export async function buildShipment(
   const { fullHistory, token } = options;
   const { repository, state } = tree;
   const { env, baseTree, listed } = options.snapshot ?? (await takeSnapshot(tree, scratch));
-  const files = withTimes(sentFiles(tree, listed), tree);
+  const files = sentFiles(tree, listed);
   const shallowEnds = await (fullHistory ? fullHistoryEnds : findShallowEnds)(repository, state.tips);
   const indexFile = await writeGuestIndex(tree, scratch);
   const knownIndexFile = await writeKnownIndex(tree, indexFile);
@@ -98,12 +98,6 @@ export interface ShipmentOptions {
   readonly token: string;
   /** Of the tree, when it was taken already */
   readonly snapshot?: Snapshot;
-}
-
-/** Files that arrive with the times of the host's. */
-function withTimes(files: Manifest['files'], tree: WorkingTree): Manifest['files'] {
-  const times = new Map(tree.files.map(({ path, mtimeSeconds }) => [path, mtimeSeconds] as const));
-  return new Map([...files].map(([path, file]) => [path, { ...file, placedSeconds: times.get(path) }]));
 }
 
 /** Bytes of content. */

@@ -16,8 +16,6 @@ export const updateNames = {
   text: '.git/banger-next-text',
   /** Names the last sending whose files are in place */
   sent: '.git/banger-sent',
-  /** Made when nothing in the workspace was other than it was sent; absent when that was not so */
-  clean: '.git/banger-clean',
 } as const;
 
 /** A small file of the repository that is gone. What the guest has made of it since is not removed. */
@@ -59,8 +57,6 @@ export interface ScriptInput {
   readonly changedTexts: readonly ChangedText[];
   readonly goneTexts: readonly GoneText[];
   readonly token: string;
-  /** After this, the guest has nothing that is not as it was sent */
-  readonly isClean: boolean;
 }
 
 /**
@@ -92,7 +88,6 @@ export function updateScript(input: ScriptInput): Buffer {
     ...(input.index === 'sent' ? [`mv -f ${updateNames.index} .git/index || exit`] : []),
     ...(input.index === 'none' ? ['gone .git/index'] : []),
     ...pathsLines(input),
-    input.isClean ? `: >${updateNames.clean}` : `[ ! -e ${updateNames.clean} ] || rm -f ${updateNames.clean}`,
     `sync -f . 2>/dev/null || sync`,
     `echo ${token} >${updateNames.sent}.new && mv -f ${updateNames.sent}.new ${updateNames.sent} || exit`,
     `rm -f ${updateNames.archive} ${updateNames.script}`,
@@ -151,12 +146,12 @@ permit() {
 }
 base() {
   [ -d .git/refs/banger ] || mkdir -p .git/refs/banger || exit
-  echo "$1" >.git/refs/banger/base || exit
+  echo "$1" >.git/refs/banger/base.new && mv -f .git/refs/banger/base.new .git/refs/banger/base || exit
 }
 paths() {
   [ -f ${knownPathsFile} ] && read -r known rest <${knownPathsFile} || return 0
   case $known in
-    "$1" | "$2") echo "$2" >${knownPathsFile} || exit ;;
+    "$1" | "$2") echo "$2" >${knownPathsFile}.new && mv -f ${knownPathsFile}.new ${knownPathsFile} || exit ;;
     *) rm -f ${knownPathsFile} .git/${ownIndexName} || exit ;;
   esac
 }
