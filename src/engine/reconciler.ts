@@ -104,21 +104,25 @@ async function matchBridges(context: EngineContext): Promise<void> {
   }
 }
 
+/** Each for itself: a path that came to be taken is no reason to keep a VM from the world. */
 async function matchPorts(context: EngineContext, id: string): Promise<void> {
-  try {
-    await context.locks.vm.run(id, new AbortController().signal, async () => {
+  const attempt = async (what: string, task: () => void | Promise<void>): Promise<void> => {
+    try {
+      await task();
+    } catch (error) {
+      context.log('error', `${what} could not be set right: ${errorText(error)}`, { vm: id });
+    }
+  };
+  await attempt('ports, sockets and egress', () =>
+    context.locks.vm.run(id, new AbortController().signal, async () => {
       const vm = findVm(context.db, id);
       if (vm?.state !== 'running' && vm?.state !== 'paused') return;
-      await matchForwards(context, vm);
-      await context.sockets.match(vm);
-      await adoptEgress(context, vm);
-      context.portFollowers.watch(vm);
-    });
-  } catch (error) {
-    context.log('error', `published ports and egress could not be set right: ${errorText(error)}`, {
-      vm: id,
-    });
-  }
+      await attempt('egress', () => adoptEgress(context, vm));
+      await attempt('published ports', () => matchForwards(context, vm));
+      await attempt('published sockets', () => context.sockets.match(vm));
+      await attempt('followed ports', () => context.portFollowers.watch(vm));
+    }),
+  );
 }
 
 /** What is true of a VM now: its handle file if that still holds, else what its VMM's command line tells. */

@@ -5,6 +5,7 @@ import { vmPaths } from '../../state/layout.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
+import { forAll } from '../for-all.ts';
 import { egress } from '../egress/match-egress.ts';
 import { network } from '../network/network.ts';
 import type { Operation } from '../operations.ts';
@@ -91,15 +92,8 @@ export const builtInCapabilities: readonly Capability[] = [
 
 /** Runs every capability's clean-up, last made first, whatever the others do; their errors are joined. */
 export async function cleanUpCapabilities(context: EngineContext, vm: Vm): Promise<void> {
-  const errors: unknown[] = [];
-  for (const capability of [...context.capabilities].reverse()) {
-    try {
-      await capability.cleanUp?.(context, vm);
-      if (capability.cleanUp) await failpoint(`${capability.name} removed`);
-    } catch (error) {
-      errors.push(error);
-    }
-  }
-  if (errors.length === 1) throw errors[0];
-  if (errors.length > 1) throw new AggregateError(errors, errors.map(String).join('; '));
+  await forAll([...context.capabilities].reverse(), async (capability) => {
+    await capability.cleanUp?.(context, vm);
+    if (capability.cleanUp) await failpoint(`${capability.name} removed`);
+  });
 }
