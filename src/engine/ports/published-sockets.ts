@@ -1,4 +1,5 @@
 import { rm } from 'node:fs/promises';
+import { forAll } from '../for-all.ts';
 import type { Capability } from '../lifecycle/capabilities.ts';
 import { checkSocketLink, removeSocketLink, type SocketLink } from '../../host/socket-link.ts';
 import { vmPaths, type Layout } from '../../state/layout.ts';
@@ -25,8 +26,11 @@ export const publishedSockets: Capability = {
   },
   // Also when a VM is deleted: a directory that cannot be written to any more is no reason to keep the VM.
   async afterStop(context, vm) {
-    await context.sockets.drop(vm.id);
-    await removeLinks(context.layout, vm);
+    try {
+      await context.sockets.drop(vm.id);
+    } finally {
+      await removeLinks(context.layout, vm);
+    }
   },
 };
 
@@ -36,9 +40,9 @@ export function linkOf(layout: Layout, id: string, { hostPath }: PublishedSocket
 }
 
 async function removeLinks(layout: Layout, vm: Vm): Promise<void> {
-  for (const socket of vm.sockets) {
+  await forAll(vm.sockets, async (socket) => {
     const link = linkOf(layout, vm.id, socket);
-    await removeSocketLink(link);
     await rm(link.target, { force: true });
-  }
+    await removeSocketLink(link);
+  });
 }

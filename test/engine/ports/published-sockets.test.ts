@@ -5,13 +5,14 @@ import {
   readdirSync,
   readlinkSync,
   statSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { deleteVm } from '../../../src/engine/lifecycle/delete-vm.ts';
 import { setVm } from '../../../src/engine/lifecycle/set-vm.ts';
 import { startVm } from '../../../src/engine/lifecycle/start-vm.ts';
@@ -31,6 +32,8 @@ let guestPath: string;
 let hostPath: string;
 /** What connects to the guest's socket, on its side */
 let atGuest: Socket[];
+/** Those of the guest, from the first */
+let relays: Socket[];
 
 beforeEach(async () => {
   engine = fakeEngine();
@@ -40,6 +43,7 @@ beforeEach(async () => {
   guestPath = join(root, 'guest.sock');
   hostPath = join(root, 'host.sock');
   atGuest = [];
+  relays = [];
   guestServer = createServer({ allowHalfOpen: true }, (socket) => void atGuest.push(socket));
   await new Promise<void>((resolve) => guestServer.listen(guestPath, resolve));
   replaceKeeper();
@@ -52,8 +56,15 @@ afterEach(async () => {
 
 /** A guest whose sockets are this host's. */
 const guest = {
-  connectSocket: async (path: string) => {
-    const stdio = connect({ path, allowHalfOpen: true });
+  connectSocket: async (path: string, { signal }: { signal: AbortSignal }) => {
+    // What it holds back for a guest that does not read yet is as much as a channel of SSH does.
+    const stdio = connect({
+      path,
+      allowHalfOpen: true,
+      writableHighWaterMark: 2 * 1024 * 1024,
+    } as NetConnectOpts);
+    signal.addEventListener('abort', () => stdio.destroy());
+    relays.push(stdio);
     const stderr = new Readable({ read: () => undefined });
     const exit = new Promise<GuestExit>((resolve) => {
       stdio.once('error', (error) => {
@@ -67,8 +78,11 @@ const guest = {
 } as unknown as Guest;
 
 /** As a new engine's: the old one was killed, and took nothing back. */
-function replaceKeeper(): void {
-  const keeper = new SocketKeeper(() => ({ ...engine.context, guest: async () => guest }));
+function replaceKeeper(fail: () => void = () => undefined): void {
+  const keeper = new SocketKeeper(() => {
+    fail();
+    return { ...engine.context, guest: async () => guest };
+  });
   Object.assign(engine.context, { sockets: keeper });
 }
 
@@ -106,8 +120,35 @@ test('bytes go both ways, and each way ends by itself', async () => {
   expect((await buffer(second)).toString()).toBe('answer');
 });
 
+test('what is said last reaches a guest that has said all, and has yet to read it', async () => {
+  await create();
+  const [client, server] = await dialled();
+  server.pause();
+  server.end('said all');
+  expect((await buffer(client)).toString()).toBe('said all');
+  const bytes = 1024 * 1024;
+  client.end(Buffer.alloc(bytes, 1));
+  await vi.waitFor(() => expect(relays[0]!.writableEnded).toBe(true));
+  await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+  expect((await buffer(server)).length).toBe(bytes);
+});
+
+test('when there are as many connections as can be, others are hung up on, and the log says so once', async () => {
+  await create();
+  const clients = Array.from({ length: 64 }, dial);
+  await vi.waitFor(() => expect(atGuest).toHaveLength(64));
+  expect((await buffer(dial())).length).toBe(0);
+  expect((await buffer(dial())).length).toBe(0);
+  expect(engine.log.filter((line) => line.includes('64 connections already'))).toHaveLength(1);
+  for (const client of clients) client.destroy();
+});
+
 test('the socket is for its user alone, and there while the VM runs', async () => {
+  const umask = vi.spyOn(process, 'umask');
   const vm = await create();
+  // It is the whole process's: files that others make meanwhile would get it.
+  expect(umask).not.toHaveBeenCalledWith(expect.anything());
+  umask.mockRestore();
   expect(statSync(hostPath).mode & 0o777).toBe(0o600);
   expect(readlinkSync(hostPath)).toContain(engine.context.layout.runtimeDirectory);
   await stopVm(engine.context, { id: vm.id, timeoutMs: 50 }, operation());
@@ -132,6 +173,50 @@ test('the engine that adopts a VM listens where the killed one has left everythi
   const [client, server] = await dialled();
   server.end('adopted');
   expect((await buffer(client)).toString()).toBe('adopted');
+});
+
+test('of what leads into an adopted VM, one socket that cannot be made keeps nothing else away', async () => {
+  const other = { hostPath: `${hostPath}.other`, guestPath };
+  const { id } = await createTestVm(engine, {
+    name: 'web',
+    publishSockets: [{ hostPath, guestPath }, other],
+  });
+  replaceKeeper();
+  unlinkSync(hostPath);
+  writeFileSync(hostPath, 'precious');
+  const adopted: string[] = [];
+  engine.machines.get(id)!.reach = 'none';
+  const watch = vi.spyOn(engine.context.portFollowers, 'watch').mockImplementation((vm) => {
+    adopted.push(vm.name);
+  });
+  await reconcile(engine.context);
+  watch.mockRestore();
+  expect(engine.log.join('\n')).toMatch(/published sockets could not be set right: .*host\.sock" is there/);
+  expect([adopted, engine.machines.get(id)!.reach]).toEqual([['web'], 'all']);
+  const next = new Promise<Socket>((resolve) => guestServer.once('connection', resolve));
+  const client = connect({ path: other.hostPath, allowHalfOpen: true });
+  (await next).end('adopted');
+  expect((await buffer(client)).toString()).toBe('adopted');
+});
+
+test('of two sockets, one that cannot be taken back does not keep the other, and leads nowhere', async () => {
+  let failures = 0;
+  replaceKeeper(() => {
+    if (failures-- > 0) throw new Error('no');
+  });
+  const other = `${hostPath}.other`;
+  const vm = await createTestVm(engine, {
+    name: 'web',
+    publishSockets: [
+      { hostPath, guestPath },
+      { hostPath: other, guestPath },
+    ],
+  });
+  const [client] = await dialled();
+  failures = 1;
+  await expect(engine.context.sockets.drop(vm.id)).rejects.toThrow('no');
+  expect((await buffer(client)).length).toBe(0);
+  expect([existsSync(other), listeners()]).toEqual([false, []]);
 });
 
 test('what is left of a VM that died with its engine is gone with the next one', async () => {
