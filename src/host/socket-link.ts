@@ -1,15 +1,17 @@
+import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access, lstat, readlink, stat, symlink, unlink } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { access, lstat, readlink, rename, rm, stat, symlink, unlink } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 import { BangerError, errnoOf } from '../errors.ts';
 
 /**
- * A path of the user's that leads to a socket of ours, by a symbolic link: what it points to says whose it is, so that
- * one that an engine left behind is known again, and nobody else's file is ever taken for it.
+ * A path of the user's that leads to a socket of ours, by a symbolic link: the name that it points to says whose it is,
+ * so that one that an engine left behind is known again, also when our directory was another then, and nobody else's
+ * file is ever taken for it.
  */
 export interface SocketLink {
   readonly path: string;
-  /** In a directory of ours */
+  /** In a directory of ours, under a name that no other has */
   readonly target: string;
 }
 
@@ -35,25 +37,54 @@ export async function ensureSocketLink({ path, target }: SocketLink): Promise<vo
     await symlink(target, path);
   } catch (error) {
     if (errnoOf(error) !== 'EEXIST') throw notWritable(path, error);
-    if (await isTaken({ path, target })) throw pathTaken(path);
+    const found = await findLink(path);
+    if (!found || !isOurs(found, target)) throw pathTaken(path);
+    if (found.target !== target) await replaceLink({ path, target });
+  }
+}
+
+/** Nobody finds nothing there meanwhile. */
+async function replaceLink({ path, target }: SocketLink): Promise<void> {
+  const temporary = `${path}.${randomBytes(4).toString('hex')}.tmp`;
+  try {
+    await symlink(target, temporary);
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw notWritable(path, error);
   }
 }
 
 /** Removes it. One that is gone, or is no link of ours any more, counts as removed. */
 export async function removeSocketLink({ path, target }: SocketLink): Promise<void> {
-  if ((await targetOf(path)) !== target) return;
+  const found = await findLink(path);
+  if (!found || !isOurs(found, target)) return;
   await unlink(path).catch((error: unknown) => {
     if (errnoOf(error) !== 'ENOENT') throw error;
   });
 }
 
 async function isTaken({ path, target }: SocketLink): Promise<boolean> {
-  const found = await lstat(path).catch(() => undefined);
-  return found !== undefined && (await targetOf(path)) !== target;
+  const found = await findLink(path);
+  return found !== undefined && !isOurs(found, target);
 }
 
-async function targetOf(path: string): Promise<string | undefined> {
-  return readlink(path).catch(() => undefined);
+interface FoundLink {
+  readonly uid: number;
+  /** Undefined when it is no link */
+  readonly target: string | undefined;
+}
+
+/** Undefined when nothing is there. */
+async function findLink(path: string): Promise<FoundLink | undefined> {
+  const found = await lstat(path).catch(() => undefined);
+  return found && { uid: found.uid, target: await readlink(path).catch(() => undefined) };
+}
+
+/** Anybody can make a link to any name: it is ours only if our user has made it. */
+function isOurs(found: FoundLink, target: string): boolean {
+  const name = basename(target);
+  return name !== '' && found.uid === process.getuid!() && basename(found.target ?? '') === name;
 }
 
 function pathTaken(path: string): BangerError {

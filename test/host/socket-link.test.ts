@@ -1,4 +1,14 @@
-import { lstatSync, mkdirSync, mkdtempSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -26,10 +36,21 @@ test('a link is made, stays when it is made again, and is removed; one that is g
   await removeSocketLink(link);
 });
 
+test('a link from when our directory was another is known again, led to where we are now, and removed', async () => {
+  symlinkSync(join(root, 'elsewhere', 'ours'), link.path);
+  await checkSocketLink(link);
+  await ensureSocketLink(link);
+  expect([readlinkSync(link.path), readdirSync(root)]).toEqual([link.target, ['web.sock']]);
+  rmSync(link.path);
+  symlinkSync(join(root, 'elsewhere', 'ours'), link.path);
+  await removeSocketLink(link);
+  expect(isThere()).toBe(false);
+});
+
 test.each([
   ['a file', () => writeFileSync(link.path, 'precious')],
   ['a directory', () => mkdirSync(link.path)],
-  ['a link of somebody else', () => symlinkSync(join(root, 'theirs'), link.path)],
+  ['a link to something else', () => symlinkSync(join(root, 'theirs'), link.path)],
 ])('%s at the path is neither replaced nor removed', async (_, make) => {
   make();
   const before = lstatSync(link.path);
@@ -42,6 +63,17 @@ test.each([
   await removeSocketLink(link);
   expect(lstatSync(link.path)).toMatchObject({ ino: before.ino, mode: before.mode, mtimeMs: before.mtimeMs });
 });
+
+test.skipIf(process.getuid!() !== 0)(
+  "another user's link is neither replaced nor removed, wherever it leads (needs root)",
+  async () => {
+    symlinkSync(link.target, link.path);
+    lchownSync(link.path, 65_534, 65_534);
+    await expect(ensureSocketLink(link)).rejects.toMatchObject({ code: 'busy' });
+    await removeSocketLink(link);
+    expect(isThere()).toBe(true);
+  },
+);
 
 test('a directory that is missing, or is none, is told', async () => {
   const missing = { ...link, path: join(root, 'no', 'web.sock') };
