@@ -1,6 +1,6 @@
 import { lstatSync, mkdirSync, statSync } from 'node:fs';
 import { mkdir, open, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { BangerError } from '../errors.ts';
 
 let temporaryCounter = 0;
@@ -16,7 +16,8 @@ export async function writeFileAtomic(
 ): Promise<void> {
   const directory = dirname(path);
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  const temporary = `${path}.${process.pid}.${++temporaryCounter}.tmp`;
+  // Hidden: who reads every file of a directory, as dnsmasq does, passes it over.
+  const temporary = join(directory, `.${basename(path)}.${process.pid}.${++temporaryCounter}.tmp`);
   try {
     const file = await open(temporary, 'wx', mode);
     try {

@@ -20,6 +20,16 @@ test('a file is replaced whole, with its mode, and leaves nothing beside it', as
   expect(readdirSync(join(directory, 'sub'))).toEqual(['file']);
 });
 
+test('while it is written it is hidden from who reads every file of its directory', async () => {
+  const seen: string[] = [];
+  const content = async function* (): AsyncGenerator<Uint8Array> {
+    seen.push(...readdirSync(directory));
+    yield Buffer.from('text');
+  };
+  await writeFileAtomic(join(directory, 'file'), content(), 0o600);
+  expect(seen).toEqual([expect.stringMatching(/^\.file\./)]);
+});
+
 test('a directory for secrets that is a link or open to others is refused', () => {
   ensurePrivateDirectory(join(directory, 'mine'));
   symlinkSync(join(directory, 'mine'), join(directory, 'link'));
