@@ -1,18 +1,18 @@
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Exec } from './exec.ts';
 
 /** What programs of this host ask for names. */
 export type HostResolver = 'systemd-resolved' | 'network-manager' | 'dnsmasq' | 'other';
 
-/** Finds out who answers for names here, from files alone; `root` is where they are. */
-export async function findHostResolver(root = '/'): Promise<HostResolver> {
+/** Finds out who answers for names here; `root` is where the files are that tell it. */
+export async function findHostResolver(exec: Exec, root = '/'): Promise<HostResolver> {
   const target = await readlink(join(root, 'etc/resolv.conf')).catch(() => '');
   const resolvConf = await textOf(join(root, 'etc/resolv.conf'));
   const servers = [...resolvConf.matchAll(/^\s*nameserver\s+(\S+)/gm)].map(([, server]) => server!);
-  if (target.includes('systemd/resolve') || servers.some((one) => /^127\.0\.0\.5[34]$/.test(one))) {
-    return 'systemd-resolved';
-  }
+  // Its other file, resolv.conf, names the servers that it asks: programs go past it.
+  const isStub = target.endsWith('systemd/resolve/stub-resolv.conf');
+  if (isStub || servers.some((one) => /^127\.0\.0\.5[34]$/.test(one))) return 'systemd-resolved';
   if (!servers.some((one) => one.startsWith('127.') || one === '::1')) return 'other';
   const directory = join(root, 'etc/NetworkManager');
   const files = await readdir(join(directory, 'conf.d')).catch(() => []);
@@ -22,8 +22,20 @@ export async function findHostResolver(root = '/'): Promise<HostResolver> {
     ),
   );
   if (configs.some((text) => /^\s*dns\s*=\s*dnsmasq\s*$/m.test(text))) return 'network-manager';
-  const isDnsmasq = (await readdir(join(root, 'etc/dnsmasq.d')).catch(() => undefined)) !== undefined;
-  return isDnsmasq ? 'dnsmasq' : 'other';
+  const hasDirectory =
+    (await readdir(join(root, dropIns.dnsmasq.directory)).catch(() => undefined)) !== undefined;
+  // Installed, it may leave the loopback to another, such as unbound.
+  return hasDirectory && (await isActive(exec, dropIns.dnsmasq.unit)) ? 'dnsmasq' : 'other';
+}
+
+async function isActive(exec: Exec, unit: string): Promise<boolean> {
+  try {
+    // 3: it is not; 4: there is no such unit
+    const { exitCode } = await exec(['systemctl', 'is-active', '--quiet', unit], { okExitCodes: [1, 3, 4] });
+    return exitCode === 0;
+  } catch {
+    return false; // There is no systemd, or it does not answer: nothing could be told to its unit.
+  }
 }
 
 type Argv = readonly [string, ...string[]];
@@ -50,22 +62,32 @@ export interface NameServerPlace {
   readonly links: readonly { readonly name: string; readonly zone: string }[];
 }
 
-/** Where name servers other than systemd-resolved are told, and which unit reads it. */
+/** Where name servers other than systemd-resolved are told, and which unit reads it when it is asked how. */
 const dropIns = {
-  'network-manager': { directory: 'etc/NetworkManager/dnsmasq.d', unit: 'NetworkManager.service' },
-  dnsmasq: { directory: 'etc/dnsmasq.d', unit: 'dnsmasq.service' },
+  'network-manager': {
+    directory: 'etc/NetworkManager/dnsmasq.d',
+    unit: 'NetworkManager.service',
+    // It starts its dnsmasq anew by that, and nothing else.
+    verb: 'try-reload-or-restart',
+  },
+  // Reloading it has it read its hosts again, and no configuration.
+  dnsmasq: { directory: 'etc/dnsmasq.d', unit: 'dnsmasq.service', verb: 'try-restart' },
 } as const;
 
 /** Every file that a plan for a user may have, whoever answers for names now, with what makes its reader forget it. */
 export function nameFiles(uid: number, root = '/'): { readonly path: string; readonly forget: Argv }[] {
-  return Object.values(dropIns).map(({ directory, unit }) => ({
-    path: join(root, directory, `banger-${uid}.conf`),
-    forget: restart(unit),
+  return (['network-manager', 'dnsmasq'] as const).map((resolver) => ({
+    path: nameFile(resolver, uid, root),
+    forget: readAgain(resolver),
   }));
 }
 
-function restart(unit: string): Argv {
-  return ['systemctl', 'try-reload-or-restart', unit];
+function nameFile(resolver: keyof typeof dropIns, uid: number, root: string): string {
+  return join(root, dropIns[resolver].directory, `banger-${uid}.conf`);
+}
+
+function readAgain(resolver: keyof typeof dropIns): Argv {
+  return ['systemctl', dropIns[resolver].verb, dropIns[resolver].unit];
 }
 
 /** Decides how names of VMs come to be asked of our name server, and no others. Touches nothing. */
@@ -80,16 +102,16 @@ export function planNameResolution(resolver: HostResolver, place: NameServerPlac
         files: [],
         // Of each link: it counts while a VM is on it. A domain to route by is not searched for names without dots.
         apply: links.flatMap(({ name, zone }): Argv[] => [
-          ['resolvectl', 'dns', name, `${address}:${port}`],
-          ['resolvectl', 'domain', name, `~${vmDomain}`, `~${zone}`],
+          // The server last: at no time is it asked for anything else.
           ['resolvectl', 'default-route', name, 'no'],
+          ['resolvectl', 'domain', name, `~${vmDomain}`, `~${zone}`],
+          ['resolvectl', 'dns', name, `${address}:${port}`],
         ]),
       };
     case 'network-manager':
     case 'dnsmasq': {
-      const { directory, unit } = dropIns[resolver];
-      const path = join(root, directory, `banger-${uid}.conf`);
-      return { resolver, files: [{ path, text: rules }], apply: [restart(unit)] };
+      const path = nameFile(resolver, uid, root);
+      return { resolver, files: [{ path, text: rules }], apply: [readAgain(resolver)] };
     }
     case 'other':
       return {
@@ -101,8 +123,34 @@ export function planNameResolution(resolver: HostResolver, place: NameServerPlac
   }
 }
 
-/** Whether systemd-resolved asks us for names of VMs on a link; on any, without one. */
-export async function isRoutedByResolved(exec: Exec, link?: string): Promise<boolean> {
+/**
+ * Whether who answers for names was told to ask us for those of VMs: on all these links, or, without any, on one.
+ * Undefined when it is somebody who cannot be told.
+ */
+export async function isToldOfNames(
+  exec: Exec,
+  { resolver, uid, links, root = '/' }: ToldOf,
+): Promise<boolean | undefined> {
+  if (resolver === 'other') return undefined;
+  if (resolver !== 'systemd-resolved')
+    return stat(nameFile(resolver, uid, root)).then(
+      () => true,
+      () => false,
+    );
+  if (links.length === 0) return isRoutedByResolved(exec);
+  for (const link of links) if (!(await isRoutedByResolved(exec, link))) return false;
+  return true;
+}
+
+export interface ToldOf {
+  readonly resolver: HostResolver;
+  readonly uid: number;
+  /** Bridges of a setup */
+  readonly links: readonly string[];
+  readonly root?: string;
+}
+
+async function isRoutedByResolved(exec: Exec, link?: string): Promise<boolean> {
   try {
     const argv: Argv = ['resolvectl', 'domain', ...(link === undefined ? [] : [link])];
     const { exitCode, stdout } = await exec(argv, { okExitCodes: [1] });

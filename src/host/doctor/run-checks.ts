@@ -7,6 +7,7 @@ import type { JailerWish } from '../drivers/firecracker/jail.ts';
 import { readOwnRights } from '../drivers/qemu-confinement.ts';
 import { mayAdministerNetwork } from '../network/rights.ts';
 import { readHostSetup } from '../setup/host-setup.ts';
+import { bridgesOf } from '../setup/plan-setup.ts';
 import { knownOwners } from '../setup/setup-host.ts';
 import { checkAcceleration } from './acceleration.ts';
 import { checkBridges } from './bridges.ts';
@@ -154,6 +155,8 @@ async function checkSurroundings({ paths, readConfig, exec = realExec }: CheckIn
   const bridges = { id: 'bridges', title: 'Bridges' };
   const engine = { id: 'engine', title: 'Engine' };
   const names = { id: 'names', title: 'Names' };
+  const uid = process.getuid!();
+  const setup = readHostSetup(uid);
   const groups = await Promise.all([
     directory(state, paths.stateDirectory, false),
     guard(stateSpace, () => checkSpace(stateSpace, paths.stateDirectory)),
@@ -170,12 +173,19 @@ async function checkSurroundings({ paths, readConfig, exec = realExec }: CheckIn
       checkBridges({
         exec,
         mayAdminister: mayAdministerNetwork(),
-        setup: readHostSetup(process.getuid!()),
+        setup,
         known: () => knownOwners(paths.stateDirectory),
       }),
     ),
     guard(engine, () => checkEngine(paths.engineSocket)),
-    guard(names, () => checkNames({ exec, sshConfig: join(userInfo().homedir, '.ssh/config') })),
+    guard(names, () =>
+      checkNames({
+        exec,
+        sshConfig: join(userInfo().homedir, '.ssh/config'),
+        uid,
+        links: setup ? bridgesOf(setup) : [],
+      }),
+    ),
   ]);
   return [checkConfig(paths.configFile, readConfig), ...groups.flat(), checkSocketPath(paths.longestSocket)];
 }

@@ -6,17 +6,11 @@ import type { Exec } from '../exec.ts';
 import { writeFileAtomic } from '../files.ts';
 import { applyHostNetwork, removeHostNetwork } from '../network/apply.ts';
 import { readLinks, type Link } from '../network/links.ts';
-import {
-  findHostResolver,
-  isRoutedByResolved,
-  nameFiles,
-  type HostResolver,
-  type NamePlan,
-} from '../name-resolution.ts';
-import { bridgeName, tapName } from '../network/plan.ts';
+import { findHostResolver, isToldOfNames, nameFiles, type HostResolver } from '../name-resolution.ts';
+import { tapName } from '../network/plan.ts';
 import { readHostSetup, type HostSetup } from './host-setup.ts';
 import type { SetupPlaces } from './places.ts';
-import { planNames, setupFiles, unitName, type SetupPlan } from './plan-setup.ts';
+import { bridgesOf, planNames, setupFiles, unitName, type SetupPlan } from './plan-setup.ts';
 
 export interface SetupTools {
   readonly exec: Exec;
@@ -36,6 +30,7 @@ export async function applySetup(plan: SetupPlan, { exec, places }: SetupTools):
     await writeFileAtomic(path, content, 0o644);
   }
   for (const argv of enableCommands(plan.unit, places)) await exec(argv);
+  await forgetNames(plan.setup.owner.uid, plan.names.files, { exec, places });
   return applyNames(plan.names, { exec, places });
 }
 
@@ -61,6 +56,25 @@ async function applyNames(
       await sleep(resolverPauseMs);
     }
   }
+}
+
+/** Takes away what name servers were told before and are not to keep, and returns the files that went. */
+async function forgetNames(
+  uid: number,
+  kept: SetupPlan['names']['files'],
+  { exec, places }: SetupTools,
+): Promise<string[]> {
+  const removed: string[] = [];
+  for (const { path, forget } of nameFiles(uid, places.systemRoot)) {
+    if (kept.some((file) => file.path === path) || !(await isThere(path))) continue;
+    await rm(path);
+    removed.push(path);
+    // One that does not run has nothing to forget.
+    await exec(forget).catch((error: unknown) => {
+      if (!(error instanceof BangerError)) throw error;
+    });
+  }
+  return removed;
 }
 
 /** Commands by which systemd comes to know a unit, and brings it up at boot. */
@@ -110,8 +124,9 @@ export async function readSetupState(
     addresses.map((address) => tapName(setup.owner, number, address)),
   );
   const { unit, ...files } = setupFiles(uid, places);
-  const resolver = await findHostResolver(places.systemRoot);
-  const names = planNames(setup, resolver, places.systemRoot);
+  const root = places.systemRoot;
+  const resolver = await findHostResolver(exec, root);
+  const names = planNames(setup, resolver, root);
   const wanted = [
     ...Object.values(files),
     ...(places.hasSystemd ? [unit] : []),
@@ -126,19 +141,8 @@ export async function readSetupState(
     isForwarding:
       (await readFile(places.forwarding.file ?? '/proc/sys/net/ipv4/ip_forward', 'utf8')).trim() === '1',
     missingFiles: wanted.filter((_, index) => isMissing[index]),
-    names: { resolver, isTold: await isTold(names, setup, exec) },
+    names: { resolver, isTold: await isToldOfNames(exec, { resolver, uid, links: bridgesOf(setup), root }) },
   };
-}
-
-async function isTold(names: NamePlan, setup: HostSetup, exec: Exec): Promise<boolean | undefined> {
-  if (names.resolver === 'other') return undefined;
-  if (names.resolver !== 'systemd-resolved') {
-    const there = await Promise.all(names.files.map(({ path }) => isThere(path)));
-    return there.every(Boolean);
-  }
-  for (const { number } of setup.networks)
-    if (!(await isRoutedByResolved(exec, bridgeName(setup.owner, number)))) return false;
-  return true;
 }
 
 async function isThere(path: string): Promise<boolean> {
@@ -171,14 +175,7 @@ export async function removeSetup(
   if (places.hasSystemd && removed.some((path) => basename(path) === unitName(owner.uid)))
     await exec(['systemctl', 'daemon-reload']);
   // What systemd-resolved was told goes with the links.
-  for (const { path, forget } of nameFiles(owner.uid, places.systemRoot)) {
-    if (!(await isThere(path))) continue;
-    await remove(path);
-    // One that does not run has nothing to forget.
-    await exec(forget).catch((error: unknown) => {
-      if (!(error instanceof BangerError)) throw error;
-    });
-  }
+  removed.push(...(await forgetNames(owner.uid, [], { exec, places })));
   await removeHostNetwork(owner, { exec, forwarding: places.forwarding });
   await remove(files.rules);
   await remove(files.links);

@@ -111,6 +111,11 @@ export function hostNetworkOf({ owner, networks }: HostSetup): HostNetwork {
   };
 }
 
+/** Names of the bridges that a setup has made. */
+export function bridgesOf({ owner, networks }: HostSetup): string[] {
+  return networks.map(({ number }) => bridgeName(owner, number));
+}
+
 export function unitName(uid: number): string {
   return `banger-network-${uid}.service`;
 }

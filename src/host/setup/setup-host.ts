@@ -52,7 +52,7 @@ export async function setupHost(
   const routes = (await readRoutes(exec)).filter(
     ({ device }) => !device.startsWith(`${bridgePrefix}${own.tag}-`),
   );
-  const resolver = await findHostResolver(places.systemRoot);
+  const resolver = await findHostResolver(exec, places.systemRoot);
   const plan = planSetup({ ...request, user }, { before, routes, places, resolver });
   const problem = request.dryRun ? undefined : await applySetup(plan, { exec, places });
   const [rules, links] = plan.files;
