@@ -9,6 +9,7 @@ import {
   readFileSync,
   realpathSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -36,8 +37,14 @@ export function makeTempDirectory(): { readonly path: string; remove(): void } {
 export function createRepo(path: string): GitRepo {
   mkdirSync(path, { recursive: true });
   runGit(path, ['init', '-q', '-b', 'main']);
-  appendFileSync(join(path, '.git/config'), committer);
+  appendFileSync(join(gitDirectory(path), 'config'), committer);
   return openRepo(path);
+}
+
+/** `.git`, or what that leads to where it is a file. */
+function gitDirectory(path: string): string {
+  const dotGit = join(path, '.git');
+  return statSync(dotGit).isDirectory() ? dotGit : readFileSync(dotGit, 'utf8').replace(/^gitdir: |\n$/g, '');
 }
 
 const committer = '[user]\n\tname = Ada \\"the\\" Tester\n\temail = ada@example.com\n';

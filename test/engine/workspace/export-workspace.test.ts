@@ -63,7 +63,7 @@ test('all that happened in the guest comes back as one patch: commits, staged an
   expect(readFileSync(join(copy.path, '.git/index'))).toEqual(before.index);
   expect(copy.git('status', '--porcelain=v2')).toBe(before.status);
   // What it knows of the files makes the next time faster; nothing else stays.
-  expect(ours(copy.path)).toEqual(['banger-known-index', 'banger-sent']);
+  expect(ours(copy.path)).toEqual(['banger-known-index', 'banger-own-index', 'banger-sent']);
 
   expect(files.map((file) => `${file.status} ${file.path}`)).toEqual([
     'modified binary',
@@ -185,7 +185,7 @@ test('an index of ours that is broken, or left over, is no obstacle', async () =
   copy.write('.git/banger-known-index', 'nonsense');
   copy.write('.git/banger-export-index.1.lock', '');
   expect((await fixture.export()).files.map((file) => file.path)).toEqual(['edited']);
-  expect(ours(copy.path)).toEqual(['banger-known-index', 'banger-known-paths', 'banger-sent']);
+  expect(ours(copy.path)).toEqual(['banger-known-index', 'banger-known-paths', 'banger-own-index', 'banger-sent']);
 });
 
 test('a patch of any length arrives whole', async () => {

@@ -7,6 +7,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
@@ -101,6 +102,33 @@ test('the whole history, once it is there, stays whole', async () => {
   expect(copy.git('rev-list', '--count', 'HEAD')).toBe('28\n');
   expect(copy.git('rev-parse', '--is-shallow-repository')).toBe('false\n');
   copy.git('fsck', '--strict');
+});
+
+test('the whole history of a clone that is cut itself ends where that does, and goes on when that does', async () => {
+  const { repo, copy } = fixture;
+  for (let number = 0; number < 18; number++) {
+    repo.write('file', `${number}\n`);
+    repo.commit(`commit ${number}`);
+  }
+  const cut = join(repo.path, '.git/shallow');
+  writeFileSync(cut, repo.git('rev-parse', 'HEAD~14'));
+  const expectAsHere = (): void => {
+    expect(copy.git('rev-list', 'HEAD')).toBe(repo.git('rev-list', 'HEAD'));
+    copy.git('fsck', '--strict');
+  };
+  await fixture.prepare();
+  expect(copy.git('rev-list', '--count', 'HEAD')).toBe('10\n');
+  for (let times = 0; times < 2; times++) {
+    await fixture.prepare({ fullHistory: true });
+    expectAsHere();
+  }
+  expect(copy.git('rev-list', '--count', 'HEAD')).toBe('15\n');
+  rmSync(cut);
+  for (let times = 0; times < 2; times++) {
+    await fixture.prepare({ fullHistory: true });
+    expectAsHere();
+  }
+  expect(copy.git('rev-parse', '--is-shallow-repository')).toBe('false\n');
 });
 
 test('a history that was cut is deepened where the host goes back, and cut where it goes on', async () => {

@@ -1,7 +1,7 @@
-import { mkdir, copyFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError } from '../../../errors.ts';
-import { parseEntries, submoduleMode } from './index-entries.ts';
+import { copyIndexFile, parseEntries, submoduleMode } from './index-entries.ts';
 import type { WorkingTree } from './inspect-tree.ts';
 import { parentsOf } from '../sending/plan-update.ts';
 import { displayPath, hostBytes, splitRaw, type RawPath } from './raw-path.ts';
@@ -90,7 +90,7 @@ export async function switchTree(
   refuseDirt(await dirtyPaths(tree, from), changed, repository);
 
   const index = join(scratch, 'switched-index');
-  await copyFile(indexCopy, index);
+  await copyIndexFile(indexCopy, index);
   const env = { GIT_INDEX_FILE: index };
   // Removals first: a directory may be in the way of a file.
   const lines = [

@@ -58,3 +58,20 @@ export async function fullHistoryEnds(
     .split('\n')
     .filter((commit) => ends.has(commit));
 }
+
+/** Those of some commits that a history has in it; they may be gone from this repository. */
+export async function reachableCommits(
+  { git }: Repository,
+  commits: readonly string[],
+  tips: readonly string[],
+): Promise<string[]> {
+  const list = async (words: readonly string[], lines: readonly string[]): Promise<Set<string>> => {
+    const input = Buffer.from(lines.map((line) => `${line}\n`).join(''));
+    const listed = await git(['rev-list', ...words, '--stdin'], { input });
+    return new Set(listed.stdout.toString('latin1').split('\n'));
+  };
+  const present = await list(['--no-walk=unsorted', '--ignore-missing'], commits);
+  const there = commits.filter((commit) => present.has(commit));
+  const beside = await list([], [...there, ...tips.map((tip) => `^${tip}`)]);
+  return there.filter((commit) => !beside.has(commit));
+}

@@ -161,7 +161,6 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     ...difference,
     shallowEnds: history.newEnds,
     deepened: history.deepened,
-    endsShallowness: parts.fullHistory,
     index: isIndexSame ? 'same' : indexFile ? 'sent' : 'none',
     token: parts.token,
   });

@@ -1,6 +1,6 @@
 import { describeHistory, findShallowEnds, tipsOf } from '../host-tree/history.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
-import { fullHistoryEnds, listCommits } from '../host-tree/known-commits.ts';
+import { fullHistoryEnds, listCommits, reachableCommits } from '../host-tree/known-commits.ts';
 import type { Manifest } from './manifest.ts';
 
 export interface HistoryInput {
@@ -34,9 +34,20 @@ export async function planHistory(tree: WorkingTree, input: HistoryInput): Promi
   const isSame = manifest.history !== undefined && manifest.history === (await describeHistory(tree));
   if (!isSame || isHeadLost || (fullHistory && manifest.commits !== undefined))
     return compareHistory(tree, input);
-  const ends = manifest.texts?.['shallow']?.split('\n').filter(Boolean) ?? [];
   const { commits } = manifest;
-  return { ends, newEnds: [], deepened: [], commits, missing: [], boundary: tipsOf(tree) };
+  return {
+    ends: sentEnds(manifest),
+    newEnds: [],
+    deepened: [],
+    commits,
+    missing: [],
+    boundary: tipsOf(tree),
+  };
+}
+
+/** Where the history ended that the guest was sent. */
+function sentEnds({ texts }: HistoryInput['manifest']): string[] {
+  return texts?.['shallow']?.split('\n').filter(Boolean) ?? [];
 }
 
 async function compareHistory(
@@ -46,19 +57,18 @@ async function compareHistory(
   const { repository } = tree;
   const { git } = repository;
   const tips = tipsOf(tree);
-  const isFullThere = manifest.commits === undefined && !isHeadLost;
   // What a guest has once, it goes on having.
   const isFull = fullHistory || manifest.commits === undefined;
   if (tips.length === 0) {
     const commits = isFull ? undefined : [];
     return { ends: [], newEnds: [], deepened: [], commits, missing: [], boundary: [] };
   }
-  if (isFull && !isFullThere) {
-    const ends = await fullHistoryEnds(repository, tips);
-    return { ends, newEnds: ends, deepened: [], boundary: [] };
-  }
-  const unknown = isFullThere ? await commitsSince(git, tips, previousHead) : undefined;
   const ends = await (isFull ? fullHistoryEnds : findShallowEnds)(repository, tips);
+  // A cut of before that is in the midst of this history; those of other branches stay, since nothing is sent below them.
+  const lifted = isFull ? await liftedEnds(tree, sentEnds(manifest), ends) : [];
+  const isFullThere = manifest.commits === undefined && !isHeadLost && lifted.length === 0;
+  if (isFull && !isFullThere) return { ends, newEnds: ends, deepened: lifted, boundary: [] };
+  const unknown = isFullThere ? await commitsSince(git, tips, previousHead) : undefined;
   const commits = unknown ?? (await listCommits(repository, tips, ends));
   const known = new Set(isHeadLost ? [] : manifest.commits);
   const missing = [...commits.keys()].filter((commit) =>
@@ -75,6 +85,16 @@ async function compareHistory(
     missing,
     boundary: [...new Set(around)].filter((commit) => !isMissing.has(commit)),
   };
+}
+
+async function liftedEnds(
+  tree: WorkingTree,
+  before: readonly string[],
+  now: readonly string[],
+): Promise<string[]> {
+  const isEnd = new Set(now);
+  const others = before.filter((end) => !isEnd.has(end));
+  return others.length === 0 ? [] : reachableCommits(tree.repository, others, tipsOf(tree));
 }
 
 /** Commits that the tips have and the previous head had not, with their parents; all when the host knows that no more. */

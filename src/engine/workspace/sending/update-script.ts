@@ -51,8 +51,6 @@ export interface ScriptInput {
   readonly shallowEnds: readonly string[];
   /** Commits whose parents are there, even if they were not before */
   readonly deepened: readonly string[];
-  /** All of the history travels: nothing is cut any more */
-  readonly endsShallowness: boolean;
   readonly index: 'same' | 'sent' | 'none';
   readonly changedTexts: readonly ChangedText[];
   readonly goneTexts: readonly GoneText[];
@@ -204,8 +202,7 @@ function byPermissions({ plan, permissionsOf }: ScriptInput): [mode: string, pat
   return [...groups];
 }
 
-function shallowLines({ shallowEnds, deepened, endsShallowness }: ScriptInput): string[] {
-  if (endsShallowness && shallowEnds.length === 0) return ['rm -f .git/shallow || exit'];
+function shallowLines({ shallowEnds, deepened }: ScriptInput): string[] {
   return [...calls('deepen', deepened), ...(shallowEnds.length > 0 ? calls('shallow', shallowEnds) : [])];
 }
 
