@@ -185,7 +185,12 @@ test('an index of ours that is broken, or left over, is no obstacle', async () =
   copy.write('.git/banger-known-index', 'nonsense');
   copy.write('.git/banger-export-index.1.lock', '');
   expect((await fixture.export()).files.map((file) => file.path)).toEqual(['edited']);
-  expect(ours(copy.path)).toEqual(['banger-known-index', 'banger-known-paths', 'banger-own-index', 'banger-sent']);
+  expect(ours(copy.path)).toEqual([
+    'banger-known-index',
+    'banger-known-paths',
+    'banger-own-index',
+    'banger-sent',
+  ]);
 });
 
 test('a patch of any length arrives whole', async () => {
