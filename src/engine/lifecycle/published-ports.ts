@@ -19,10 +19,14 @@ export interface PortName {
   readonly hostPort: number;
 }
 
-/** Gives each a port of the host. Throws when one is asked for that is taken; `isOwned` knows those of other VMs. */
+/**
+ * Gives each a port of the host. Throws when one is asked for that is taken; `isOwned` knows those of other VMs, and
+ * `isGivenUp` those that are taken by what goes when these come.
+ */
 export async function planPorts(
   requests: readonly PortRequest[],
   isOwned: (port: PortName) => boolean = () => false,
+  isGivenUp: (port: PortName) => boolean = () => false,
 ): Promise<PublishedPort[]> {
   const planned: PublishedPort[] = [];
   const isOurs = (port: PortName): boolean =>
@@ -40,7 +44,7 @@ export async function planPorts(
         chosen: true,
       });
     } else {
-      await checkPort({ ...place, port: hostPort });
+      if (!isGivenUp({ protocol, hostPort })) await checkPort({ ...place, port: hostPort });
       planned.push({ ...place, hostPort, guestPort, chosen: false });
     }
   }

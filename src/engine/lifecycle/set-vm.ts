@@ -10,9 +10,10 @@ import type { Operation } from '../operations.ts';
 import { refuseUnreachablePorts } from '../network/network.ts';
 import { planSockets, type SocketChange } from '../ports/plan-sockets.ts';
 import { checkSyncedFiles } from '../sync/file-sync.ts';
+import { planChangedPorts } from './changed-ports.ts';
 import { vmmControl } from './guest-activity.ts';
 import { growGuestFilesystem, setGuestHostname } from './guest-settings.ts';
-import { matchForwards, planPorts, type PortRequest } from './published-ports.ts';
+import { matchForwards, type PortRequest } from './published-ports.ts';
 import { withRollback } from './rollback.ts';
 import { growsLive, growStoppedDisk } from './root-disk.ts';
 import { settleVm } from './settle-vm.ts';
@@ -142,10 +143,6 @@ async function planChanges(context: EngineContext, vm: Vm, params: SetVmParams):
   const isRelabelled = params.removeLabels.length > 0 || Object.keys(params.labels ?? {}).length > 0;
   const { publishAll = vm.publishesAll } = params;
   if (publishAll) refuseUnreachablePorts(vm.network, 1);
-  // Without it, what came by itself goes.
-  const stays = publishAll ? vm : { ...vm, ports: vm.ports.filter(({ followed }) => !followed) };
-  const isRepublished =
-    params.publish.length > 0 || params.unpublish.length > 0 || stays.ports.length < vm.ports.length;
   return {
     name: params.name,
     cpus: params.cpus,
@@ -155,7 +152,7 @@ async function planChanges(context: EngineContext, vm: Vm, params: SetVmParams):
     ttlMs: params.ttlMs,
     idleStopMs: params.idleStopMs,
     fileSync: await planFileSync(context, vm, params),
-    ports: isRepublished ? await planPublished(stays, params) : undefined,
+    ports: await planChangedPorts(vm, { ...params, publishAll }),
     sockets: await planSockets(context, vm, params),
     egress: planEgress(vm, params),
     publishesAll: publishAll === vm.publishesAll ? undefined : publishAll,
@@ -190,30 +187,6 @@ function planEgress(vm: Vm, { egress, egressChange = 'replace' }: SetVmParams): 
   const planned = changedEgress(vm.egress, parseEgress(egress), egressChange);
   checkEgress(vm.network, planned);
   return planned;
-}
-
-async function planPublished(vm: Vm, { publish, unpublish }: SetVmParams): Promise<readonly PublishedPort[]> {
-  const isSame = (one: (typeof unpublish)[number], port: PublishedPort): boolean =>
-    one.protocol === port.protocol && one.hostPort === port.hostPort;
-  for (const one of unpublish) {
-    if (vm.ports.some((port) => isSame(one, port))) continue;
-    throw new BangerError(
-      'not_found',
-      `VM "${vm.name}" has not published port ${one.hostPort}/${one.protocol}`,
-      { hint: `See its ports with: banger vm port list ${vm.name}` },
-    );
-  }
-  refuseUnreachablePorts(vm.network, publish.length);
-  const kept = vm.ports.filter((port) => !unpublish.some((one) => isSame(one, port)));
-  // One that is published already as asked stays: its port is taken by ourselves.
-  const added = publish.filter(
-    (asked) =>
-      !kept.some(
-        (port) =>
-          isSame({ ...asked, hostPort: asked.hostPort ?? 0 }, port) && port.guestPort === asked.guestPort,
-      ),
-  );
-  return [...kept, ...(await planPorts(added))];
 }
 
 /** A row's changeable part, to go back to. */

@@ -1,7 +1,6 @@
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { setVm } from '../../../src/engine/lifecycle/set-vm.ts';
+import { createServer, type AddressInfo, type Server } from 'node:net';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { setVm, type SetVmParams } from '../../../src/engine/lifecycle/set-vm.ts';
 import { startVm } from '../../../src/engine/lifecycle/start-vm.ts';
 import { stopVm } from '../../../src/engine/lifecycle/stop-vm.ts';
 import { followPorts, publishablePorts } from '../../../src/engine/ports/follow-ports.ts';
@@ -69,6 +68,47 @@ test('what is published by hand stays, and is not published twice', async () => 
   expect(guestPorts()).toEqual([3000, 4000]);
   await follow();
   expect(guestPorts()).toEqual([3000]);
+});
+
+describe('a port that follows a listener and is asked for by hand', () => {
+  let hostPort: number;
+  let vmm: Server;
+  beforeEach(async () => {
+    await follow(3000);
+    hostPort = ports()[0]!.hostPort;
+    // Our own forward listens there, as a VMM does.
+    vmm = createServer();
+    await new Promise<void>((resolve) => vmm.listen(hostPort, '127.0.0.1', resolve));
+  });
+  afterEach(() => void vmm.close());
+
+  const place = { protocol: 'tcp', bind: '127.0.0.1' } as const;
+  const set = (change: Partial<SetVmParams>) =>
+    setVm(
+      engine.context,
+      { id: vm.id, params: { removeLabels: [], unpublish: [], publish: [], ...change } },
+      operation(),
+    );
+
+  test.each([true, false])('is one that stays (publishing all: %s)', async (publishAll) => {
+    await set({ publish: [{ ...place, hostPort, guestPort: 3000 }], publishAll });
+    expect(ports()).toEqual([{ ...place, hostPort, guestPort: 3000, chosen: false }]);
+    await follow();
+    expect([guestPorts(), forwarded()]).toEqual([[3000], [3000]]);
+  });
+
+  test('stays where it is when no port of the host is asked for', async () => {
+    await set({ publish: [{ ...place, guestPort: 3000 }] });
+    expect(ports()).toEqual([{ ...place, hostPort, guestPort: 3000, chosen: true }]);
+  });
+
+  test('gives its port of the host up when that is to lead elsewhere', async () => {
+    await set({ publish: [{ ...place, hostPort, guestPort: 4000 }] });
+    expect(ports()).toEqual([{ ...place, hostPort, guestPort: 4000, chosen: false }]);
+    await follow(3000, 4000);
+    expect(guestPorts()).toEqual([3000, 4000]);
+    expect(forwarded()).toEqual([3000, 4000]);
+  });
 });
 
 test('a VM that stops has none of them any more, and neither has its next start', async () => {

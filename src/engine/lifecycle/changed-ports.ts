@@ -1,0 +1,69 @@
+import { BangerError } from '../../errors.ts';
+import type { PublishedPort } from '../../state/ports.ts';
+import type { Vm } from '../../state/vms.ts';
+import { refuseUnreachablePorts } from '../network/network.ts';
+import { planPorts, type PortName, type PortRequest } from './published-ports.ts';
+
+export interface PortChange {
+  readonly publish: readonly PortRequest[];
+  readonly unpublish: readonly PortName[];
+  /** Whether what listens in the guest is published by itself from now on */
+  readonly publishAll: boolean;
+}
+
+/** The ports that a VM is to have; undefined when that changes nothing. Throws for what cannot be, touching nothing. */
+export async function planChangedPorts(
+  vm: Vm,
+  { publish, unpublish, publishAll }: PortChange,
+): Promise<readonly PublishedPort[] | undefined> {
+  const losesFollowed = !publishAll && vm.ports.some(({ followed }) => followed);
+  if (publish.length === 0 && unpublish.length === 0 && !losesFollowed) return undefined;
+  for (const one of unpublish) {
+    if (vm.ports.some((port) => isSame(one, port))) continue;
+    throw new BangerError(
+      'not_found',
+      `VM "${vm.name}" has not published port ${one.hostPort}/${one.protocol}`,
+      { hint: `See its ports with: banger vm port list ${vm.name}` },
+    );
+  }
+  refuseUnreachablePorts(vm.network, publish.length);
+  const remaining = vm.ports.filter((port) => !unpublish.some((one) => isSame(one, port)));
+  const kept = remaining.flatMap((port): PublishedPort[] => {
+    if (!port.followed) return [port];
+    const asked = publish.find((one) => isTheFollowed(one, port));
+    if (asked) return [staying(port, asked)];
+    // One that is asked for goes before one that came by itself, which comes again by another.
+    return publishAll && !publish.some((one) => isSame(one, port)) ? [port] : [];
+  });
+  // One that is published already as asked stays: its port is taken by ourselves.
+  const added = publish.filter(
+    (asked) =>
+      !kept.some((port) => isSame(asked, port) && port.guestPort === asked.guestPort) &&
+      !remaining.some((port) => isTheFollowed(asked, port)),
+  );
+  const isGivenUp = (port: PortName): boolean =>
+    vm.state !== 'stopped' &&
+    vm.ports.some((one) => isSame(port, one)) &&
+    !kept.some((one) => isSame(port, one));
+  return [...kept, ...(await planPorts(added, undefined, isGivenUp))];
+}
+
+function isSame(one: Pick<PortRequest, 'protocol' | 'hostPort'>, port: PortName): boolean {
+  return one.protocol === port.protocol && one.hostPort === port.hostPort;
+}
+
+/** Whether a port that came by itself is what is asked for. */
+function isTheFollowed(asked: PortRequest, port: PublishedPort): boolean {
+  return (
+    port.followed === true &&
+    asked.protocol === port.protocol &&
+    asked.bind === port.bind &&
+    asked.guestPort === port.guestPort &&
+    (asked.hostPort === undefined || asked.hostPort === port.hostPort)
+  );
+}
+
+/** One that no longer goes when nothing listens there. */
+function staying({ protocol, bind, hostPort, guestPort }: PublishedPort, asked: PortRequest): PublishedPort {
+  return { protocol, bind, hostPort, guestPort, chosen: asked.hostPort === undefined };
+}
