@@ -15,8 +15,19 @@ export function holdOptimizer(): void {
   setFlagsFromString('--no-turbofan');
 }
 
-/** Lets them in for good: whoever works through megabytes in JavaScript says so first. It holds for all threads. */
+/** Lets them in for good, in all threads: for whoever works through megabytes in JavaScript. */
 export function admitOptimizer(): void {
   setFlagsFromString('--maglev');
   setFlagsFromString('--turbofan');
+}
+
+/** Lets them in once one piece of work has turned out to be of that kind. */
+export class BulkMeter {
+  #bytes = 0;
+
+  note(bytes: number): void {
+    const before = this.#bytes;
+    this.#bytes += bytes;
+    if (before <= bulkBytes && this.#bytes > bulkBytes) admitOptimizer();
+  }
 }

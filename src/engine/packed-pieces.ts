@@ -1,6 +1,6 @@
 import { promisify } from 'node:util';
 import { constants, gzip as gzipCallback } from 'node:zlib';
-import { admitOptimizer } from './optimizer.ts';
+import { BulkMeter } from './optimizer.ts';
 
 const gzip = promisify(gzipCallback);
 
@@ -84,9 +84,10 @@ export async function* packedPieces(
   pieces: AsyncIterable<Buffer>,
   { choice = new PackingChoice(), now = () => performance.now() } = {},
 ): AsyncGenerator<Buffer> {
-  admitOptimizer();
+  const meter = new BulkMeter();
   let stretch = { bytes: 0, packedBytes: 0, waitedMs: 0, beganMs: now() };
   for await (const piece of gathered(pieces)) {
+    meter.note(piece.length);
     const { packing } = choice;
     const packed = await gzip(piece, {
       level: packing === 'packed' ? constants.Z_BEST_SPEED : constants.Z_NO_COMPRESSION,

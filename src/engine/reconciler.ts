@@ -214,10 +214,18 @@ async function removeOrphans(context: EngineContext): Promise<void> {
   const entries = await readdir(context.layout.vmsDirectory).catch(() => []);
   for (const id of entries.filter((name) => /^[0-9a-f]{32}$/.test(name) && !known.has(name))) {
     context.log('warn', 'removing a VM directory that no VM owns', { vm: id });
-    const vmm = findVmm(context, id);
-    if (vmm) await killProcess(vmm.process);
-    await dmSnapshot(context.exec).detach({ id, path: vmPaths(context.layout, id).disk('dm-snapshot') });
-    const { controlSocket } = vmPaths(context.layout, id);
-    await removeVmDirectory(context.layout, { id, controlSocket });
+    try {
+      await removeOrphan(context, id);
+    } catch (error) {
+      context.log('error', `VM directory without an owner was left: ${errorText(error)}`, { vm: id });
+    }
   }
+}
+
+async function removeOrphan(context: EngineContext, id: string): Promise<void> {
+  const vmm = findVmm(context, id);
+  if (vmm) await killProcess(vmm.process);
+  const { controlSocket, disk } = vmPaths(context.layout, id);
+  await dmSnapshot(context.exec).detach({ id, path: disk('dm-snapshot') });
+  await removeVmDirectory(context.layout, { id, controlSocket });
 }

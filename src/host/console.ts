@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../errors.ts';
 import { Deadline } from './patience.ts';
 
@@ -52,7 +52,8 @@ export async function waitForReady(
           `The guest was not ready within ${options.timeoutMs / 1000} s${tailOf(lines.end)}`,
         );
       }
-      if (!mayHoldMore) await sleep(pollMs);
+      // Others get their turn between the pieces of a flood.
+      await (mayHoldMore ? setImmediate() : sleep(pollMs));
     }
   } finally {
     reader.close();

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText } from '../errors.ts';
 import { monotonicMs } from './clock.ts';
 import type { VmmDriver } from './drivers/driver.ts';
+import { removeControlGroups } from './drivers/firecracker/control-groups.ts';
 import type { JailerWish } from './drivers/firecracker/jail.ts';
 import type { Exec } from './exec.ts';
 import { writeFileAtomic } from './files.ts';
@@ -127,6 +128,9 @@ async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
   }
 }
 
+/** Its VMM is known by this, as those of VMs are by their ids. */
+const probeId = 'probe';
+
 /** To the first words of our init: as VMs are started, confined as they are. */
 async function bootGuest(
   { vmm: { title }, timeoutMs = probeTimeoutMs }: KvmProbeInput,
@@ -153,7 +157,7 @@ async function bootGuest(
     const vmm = await driver.start(
       {
         ...guest,
-        id: 'probe',
+        id: probeId,
         cpus: 1,
         memoryMib: 256,
         consoleLog,
@@ -177,6 +181,7 @@ async function bootGuest(
       }
     } finally {
       await killProcess(vmm);
+      await removeControlGroups(probeId).catch(() => undefined);
     }
   } catch (error) {
     if (timeout.signal.aborted && error instanceof BangerError && error.code === 'cancelled') return hangs;

@@ -8,6 +8,7 @@ import type { Operation } from '../operations.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import { guestPathKinds, type vmCopyIn, type vmCopyOut, type vmPath } from '../rpc/vm-copy-methods.ts';
+import { BulkMeter } from '../optimizer.ts';
 import { packedPieces, unpackInto } from '../packed-pieces.ts';
 import { counted, standardInput } from '../standard-input.ts';
 
@@ -98,7 +99,11 @@ export async function copyOut(
   try {
     // Not destroyed when it has ended: the guest's word about how tar ended comes after its output.
     const output = process.stdio.iterator({ destroyOnReturn: false });
-    for await (const chunk of counted(output, tell)) await stream.send('stdout', chunk);
+    const meter = new BulkMeter();
+    for await (const chunk of counted(output, tell)) {
+      meter.note(chunk.length);
+      await stream.send('stdout', chunk);
+    }
   } catch (error) {
     if (signal.aborted) throw abortError(signal);
     throw error;

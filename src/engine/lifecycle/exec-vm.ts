@@ -8,7 +8,7 @@ import { listWorkspaces, type Workspace } from '../../state/workspaces.ts';
 import type { EngineContext } from '../context.ts';
 import type { GuestExecOptions, GuestExit, GuestProcess } from '../guest.ts';
 import type { Operation } from '../operations.ts';
-import { admitOptimizer, bulkBytes } from '../optimizer.ts';
+import { BulkMeter } from '../optimizer.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
 import { withMise } from '../setup/guest-mise.ts';
 import { deliverSecrets, withdrawSecrets } from './deliver-secrets.ts';
@@ -105,9 +105,11 @@ export async function bridge(
   stream: EngineStream,
   signal: AbortSignal,
 ): Promise<GuestExit> {
+  const inputMeter = new BulkMeter();
   stream.onFrame(async (frame) => {
     switch (frame.type) {
       case 'stdin':
+        inputMeter.note(frame.payload.length);
         if (process.stdio.writable && !process.stdio.write(frame.payload)) await drained(process);
         await stream.send('credit', String(frame.payload.length));
         return;
@@ -135,11 +137,9 @@ export async function bridge(
   // program ended, which comes after its output, would be lost now and then.
   await stream.send('credit', String(inputWindowBytes));
   const pump = async (from: Readable, type: 'stdout' | 'stderr'): Promise<void> => {
-    let bytes = 0;
+    const meter = new BulkMeter();
     for await (const chunk of from.iterator({ destroyOnReturn: false })) {
-      const { length } = chunk as Buffer;
-      if (bytes <= bulkBytes && bytes + length > bulkBytes) admitOptimizer();
-      bytes += length;
+      meter.note((chunk as Buffer).length);
       await stream.send(type, chunk as Buffer);
     }
   };

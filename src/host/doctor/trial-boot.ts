@@ -13,6 +13,7 @@ import {
   type VmmDriver,
   type VmmSpec,
 } from '../drivers/driver.ts';
+import { removeControlGroups } from '../drivers/firecracker/control-groups.ts';
 import { qemuDriver } from '../drivers/qemu.ts';
 import { exec as realExec, type Exec } from '../exec.ts';
 import { ensureClientKey, generateHostKey } from '../keys.ts';
@@ -102,6 +103,7 @@ async function bootKernel(input: TrialBootInput, measure: Measure): Promise<void
     await measure('power-off', 'Powering off', () => waitForEnd(vmm));
   } finally {
     await killProcess(vmm);
+    await removeControlGroups(spec.id).catch(() => undefined);
   }
 }
 
@@ -162,6 +164,7 @@ async function bootToPowerOff(
   } finally {
     control.close();
     await killProcess(vmm);
+    await removeControlGroups(spec.id).catch(() => undefined);
   }
 }
 

@@ -97,7 +97,8 @@ async function startFirecracker(
     child.unref();
     return await configure({ program, spec, jail, signal, answerTimeoutMs, pid: child.pid!, pulse });
   } catch (error) {
-    if (jail) await removeJailOf(spec);
+    // Why it did not start is worth more than what is left of it, which whoever forgets the VM removes.
+    if (jail) await removeJailOf(spec).catch(() => undefined);
     throw error;
   }
 }

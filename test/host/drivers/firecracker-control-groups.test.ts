@@ -10,7 +10,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
   findControlGroups,
   groupLimits,
@@ -82,7 +82,7 @@ test.each([1, 2] as const)('limits of version %i are what a jailer takes', (vers
   expect(cgroup.values).toEqual(
     version === 2
       ? { 'memory.max': String(memory), 'cpu.max': '300000 100000', 'pids.max': '66' }
-      : { 'memory.limit_in_bytes': String(memory), 'cpu.cfs_quota_us': '300000', 'pids.max': '66' },
+      : { 'cpu.cfs_quota_us': '300000', 'pids.max': '66' },
   );
   const argv = jailerArguments(
     { execFile: '/firecracker', user: 1 },
@@ -108,6 +108,18 @@ describe('groups of a VM are removed', () => {
     // No group of ours is ever made there.
     expect(readdirSync(join(root, 'freezer/banger'))).toEqual(['banger-a']);
     await removeControlGroups('a', mounts);
+  });
+
+  test('by root alone, whose jailer makes them: nobody else fails over them', async () => {
+    const mounts = separate('memory');
+    mkdirSync(join(root, 'memory/banger/banger-a'), { recursive: true });
+    const uid = vi.spyOn(process, 'getuid').mockReturnValue(1000);
+    try {
+      await removeControlGroups('a', mounts);
+    } finally {
+      uid.mockRestore();
+    }
+    expect(readdirSync(join(root, 'memory/banger'))).toEqual(['banger-a']);
   });
 
   test('without following a link, or removing what is no directory', async () => {

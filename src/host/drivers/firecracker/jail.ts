@@ -175,7 +175,7 @@ function cgroupArguments({ version, parent, values }: NonNullable<JailerOptions[
   return [
     ...['--cgroup-version', String(version), '--parent-cgroup', parent],
     ...Object.entries(values).flatMap(([file, value]) => {
-      // It splits at "=" and at the dot, and wants to find one of each and something to write.
+      // It splits at "=" and at the dot, and wants to find one of each (older ones do) and something to write.
       demand(/^[a-z0-9_]+\.[a-z0-9_]+$/i.test(file), `"${file}" is no file of a control group`);
       demand(/^[^=\n]+$/.test(value), `"${value}" cannot be written to ${file}`);
       return ['--cgroup', `${file}=${value}`];
