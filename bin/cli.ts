@@ -48,6 +48,7 @@ export async function runCommand(words: readonly string[], engineWord: string): 
     doctor: {
       layout,
       temporaryDirectory: tmpdir(),
+      home: process.env['BANGER_HOME'],
       makeRootDisk: async (path: string) => {
         const { makeRootDisk } = await import('./doctor-disk.ts');
         await makeRootDisk(openAssets(layout.assetsDirectory), path);

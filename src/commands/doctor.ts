@@ -13,6 +13,8 @@ import { renderTable } from './table.ts';
 export interface DoctorInput {
   readonly layout: Layout;
   readonly temporaryDirectory: string;
+  /** `BANGER_HOME`, if it is set */
+  readonly home?: string;
   /**
    * Makes the base image's filesystem at `path`, whose directory is private and empty. Absent: an image that is
    * published already is used, or none.
@@ -84,6 +86,7 @@ async function diagnose(
       kvmVerdictFile: layout.kvmProbeFile,
       temporaryDirectory: input.temporaryDirectory,
     },
+    home: input.home,
     readConfig: (): VmmConfig => loadConfig(layout.configFile),
     defaultConfig: parseConfig('', layout.configFile),
     kernel: async () => (await assets()).file('vmlinux.zst'),

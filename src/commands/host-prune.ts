@@ -8,7 +8,7 @@ export function hostPruneCommand(
   stateDirectory: string,
 ): Command {
   return new Command('prune')
-    .description('Remove bridges, taps and rules of banger that belong to nobody any more')
+    .description('Remove bridges, taps and rules of bangers not known here, and without running VMs')
     .option('-n, --dry-run', 'only show what would go')
     .addHelpText(
       'after',

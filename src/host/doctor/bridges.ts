@@ -3,6 +3,7 @@ import { errnoOf, errorText } from '../../errors.ts';
 import type { Exec } from '../exec.ts';
 import { findLeftovers } from '../network/leftovers.ts';
 import { bridgePrefix, type NetworkOwner } from '../network/plan.ts';
+import { shellQuote } from '../shell-quote.ts';
 import type { HostSetup } from '../setup/host-setup.ts';
 import { pass, skip, warn, type CheckResult, type Subject } from './check.ts';
 
@@ -14,6 +15,8 @@ export interface BridgesInput {
   readonly setup: HostSetup | undefined;
   /** Whose bridges are accounted for */
   readonly known: () => readonly Pick<NetworkOwner, 'tag'>[];
+  /** `BANGER_HOME`, where it says what is ours: sudo does not pass it on */
+  readonly home?: string;
   readonly tunDevice?: string;
 }
 
@@ -62,16 +65,16 @@ export async function checkBridges(input: BridgesInput): Promise<CheckResult[]> 
 }
 
 /** What is left of a banger that nobody uses: it takes names and addresses, and keeps forwarding on. */
-async function checkLeftovers({ exec, known }: BridgesInput): Promise<CheckResult> {
+async function checkLeftovers({ exec, known, home }: BridgesInput): Promise<CheckResult> {
   const found = await findLeftovers(exec, known());
-  if (found.length === 0) return pass(leftovers, 'no bridges or rules of ours without an owner');
+  if (found.length === 0) return pass(leftovers, 'no bridges or rules of a banger that is not known here');
   const words = found.flatMap(({ links, tables }) => [...links, ...tables.map((table) => `table ${table}`)]);
   const shown = words.slice(0, maxShown).join(', ');
   const more = words.length > maxShown ? ` and ${words.length - maxShown} more` : '';
   return warn(
     leftovers,
-    `of a banger that is not known here, and no VM runs on them: ${shown}${more}`,
-    'Remove them with: sudo banger host prune',
+    `of a banger that is not known here, and without running VMs: ${shown}${more}`,
+    `Remove them with: sudo ${home ? `${shellQuote([`BANGER_HOME=${home}`])} ` : ''}banger host prune`,
   );
 }
 

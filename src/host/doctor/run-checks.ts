@@ -47,6 +47,8 @@ export interface CheckInput {
     readonly kvmVerdictFile: string;
     readonly temporaryDirectory: string;
   };
+  /** `BANGER_HOME`, if that is where all of this is */
+  readonly home?: string;
   /** Throws when the file is wrong */
   readonly readConfig: () => VmmConfig;
   /** What to go by when it is */
@@ -141,7 +143,12 @@ async function checkPlatform(): Promise<CheckResult[]> {
   ];
 }
 
-async function checkSurroundings({ paths, readConfig, exec = realExec }: CheckInput): Promise<CheckResult[]> {
+async function checkSurroundings({
+  paths,
+  home,
+  readConfig,
+  exec = realExec,
+}: CheckInput): Promise<CheckResult[]> {
   const directory = (subject: Subject, path: string, isStrict: boolean): Promise<CheckResult[]> =>
     guard(subject, () => checkDirectory(subject, { path, isStrict, uid: process.getuid!() }));
   const state = { id: 'state-directory', title: 'State directory' };
@@ -175,6 +182,7 @@ async function checkSurroundings({ paths, readConfig, exec = realExec }: CheckIn
         mayAdminister: mayAdministerNetwork(),
         setup,
         known: () => knownOwners(paths.stateDirectory),
+        home,
       }),
     ),
     guard(engine, () => checkEngine(paths.engineSocket)),

@@ -50,5 +50,24 @@ export async function findLeftovers(
   );
 }
 
+/**
+ * Removes leftovers, and returns those that went. Each is looked at again just before: VMs may have come to run on it,
+ * or its owner may have become known.
+ */
+export async function removeLeftovers(
+  exec: Exec,
+  known: () => readonly Pick<NetworkOwner, 'tag'>[],
+  remove: (owner: NetworkOwner) => Promise<void>,
+): Promise<readonly Leftover[]> {
+  const removed: Leftover[] = [];
+  for (const { owner } of await findLeftovers(exec, known())) {
+    const still = (await findLeftovers(exec, known())).find((one) => one.owner.tag === owner.tag);
+    if (!still) continue;
+    await remove(still.owner);
+    removed.push(still);
+  }
+  return removed;
+}
+
 const linkName = new RegExp(`^(${bridgePrefix}|${tapPrefix})([0-9a-f]{4})-`);
 const tableLine = /^table ((?:bridge|inet) banger_([0-9a-f]{4}))$/gm;

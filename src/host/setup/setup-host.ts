@@ -3,7 +3,7 @@ import { exec as realExec, type Exec } from '../exec.ts';
 import { findHostResolver, type HostResolver } from '../name-resolution.ts';
 import { readRoutes } from '../network/routes.ts';
 import { removeHostNetwork } from '../network/apply.ts';
-import { findLeftovers, type Leftover } from '../network/leftovers.ts';
+import { findLeftovers, removeLeftovers, type Leftover } from '../network/leftovers.ts';
 import { bridgePrefix, networkOwner, type NetworkOwner } from '../network/plan.ts';
 import { applySetup, enableCommands, readSetupState, removeSetup, type SetupState } from './apply-setup.ts';
 import { listHostSetups, readHostSetup } from './host-setup.ts';
@@ -102,8 +102,8 @@ export async function teardownHost(
 }
 
 /**
- * Removes bridges, taps and rules of ours that belong to nobody any more: neither to this state directory nor to a setup,
- * and no VM runs on them. Returns what went, or, by `dryRun`, what would.
+ * Removes bridges, taps and rules of ours that are not known here, neither to this state directory nor by a setup, and
+ * without running VMs. Returns what went, or, by `dryRun`, what would.
  */
 export async function pruneHost(
   request: { readonly stateDirectory: string; readonly dryRun: boolean },
@@ -111,11 +111,11 @@ export async function pruneHost(
 ): Promise<readonly Leftover[]> {
   requireRoot('prune');
   const { exec, places } = toolsOf(input);
-  const leftovers = await findLeftovers(exec, knownOwners(request.stateDirectory, places.configDirectory));
-  if (!request.dryRun)
-    for (const { owner } of leftovers)
-      await removeHostNetwork(owner, { exec, forwarding: places.forwarding });
-  return leftovers;
+  const known = (): NetworkOwner[] => knownOwners(request.stateDirectory, places.configDirectory);
+  if (request.dryRun) return findLeftovers(exec, known());
+  return removeLeftovers(exec, known, (owner) =>
+    removeHostNetwork(owner, { exec, forwarding: places.forwarding }),
+  );
 }
 
 /** Whose bridges are accounted for: a state directory's, whose engine sees to them, and those of setups. */

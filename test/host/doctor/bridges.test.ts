@@ -54,6 +54,25 @@ test('a firewall that refuses what is forwarded is named, with the rules that le
   ]);
 });
 
+test('what a banger that is not known here has left is removed by a command that knows where ours is', async () => {
+  const exec: Exec = async (argv) =>
+    Promise.resolve({
+      exitCode: 0,
+      stdout: Buffer.from(argv.includes('tables') ? 'table inet banger_0a1b\n' : ''),
+      stderr: '',
+    });
+  const input = { exec, mayAdminister: true, setup: undefined, known, tunDevice };
+  const fix = async (home?: string) => (await checkBridges({ ...input, home }))[2]!;
+  expect(await fix()).toMatchObject({
+    status: 'warn',
+    evidence: 'of a banger that is not known here, and without running VMs: table inet banger_0a1b',
+    fix: 'Remove them with: sudo banger host prune',
+  });
+  expect((await fix('/srv/my home')).fix).toBe(
+    "Remove them with: sudo 'BANGER_HOME=/srv/my home' banger host prune",
+  );
+});
+
 test('who has no rights is told of the setup, and, once there is one, of its networks', async () => {
   const input = { exec: printing(''), mayAdminister: false, known, tunDevice };
   expect((await checkBridges({ ...input, setup: undefined }))[0]).toMatchObject({
