@@ -1,6 +1,7 @@
 import { BangerError } from '../errors.ts';
 import type { NeededPort } from '../host/doctor/ports.ts';
 import { engineStatus } from '../engine/rpc/engine-methods.ts';
+import { loopback } from '../engine/rpc/port-text.ts';
 import { vmList } from '../engine/rpc/vm-methods.ts';
 import { loadConfig, parseConfig, type Config } from '../state/config.ts';
 import type { Cli } from './cli.ts';
@@ -15,14 +16,15 @@ export async function findNeededPorts(
   const published = vms
     .filter(({ state }) => state === 'stopped')
     .flatMap(({ name, ports }) =>
-      ports.map(({ protocol, bind, hostPort, guestPort }): NeededPort => {
+      ports.filter(isPromised).map(({ protocol, bind, hostPort, guestPort }): NeededPort => {
+        const place = bind === loopback ? '' : `${bind}::`;
         const suffix = protocol === 'udp' ? '/udp' : '';
         return {
           protocol,
           bind,
           port: hostPort,
           purpose: `VM "${name}"`,
-          wayOut: `Publish on another: banger vm set ${name} --unpublish ${hostPort}${suffix} -p ${guestPort}${suffix}`,
+          wayOut: `Publish on another: banger vm set ${name} --unpublish ${hostPort}${suffix} -p ${place}${guestPort}${suffix}`,
         };
       }),
     );
@@ -38,6 +40,17 @@ export async function findNeededPorts(
     wayOut: `Have another used, in the configuration under [dns]: listen = "${place.address}:${place.port + 1}"`,
   };
   return [...published, names];
+}
+
+/** One that was left to us is replaced by another when it is taken. */
+function isPromised({
+  chosen,
+  followed,
+}: {
+  readonly chosen?: boolean;
+  readonly followed?: boolean;
+}): boolean {
+  return !chosen && !followed;
 }
 
 /** One that cannot be asked, such as another build's, has a check of its own. */

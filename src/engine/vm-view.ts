@@ -66,12 +66,13 @@ function view(context: EngineContext, vm: Vm, { workspaces, configured }: ViewIn
     bootId: handles?.guestBootId,
     labels: { ...vm.labels },
     publishesAll: vm.publishesAll,
-    ports: vm.ports.map(({ protocol, bind, hostPort, guestPort, followed }) => ({
+    ports: vm.ports.map(({ protocol, bind, hostPort, guestPort, followed, chosen }) => ({
       protocol,
       bind,
       hostPort,
       guestPort,
       followed,
+      chosen: chosen || undefined,
     })),
     sockets: vm.sockets.map(({ hostPath, guestPath }) => ({ hostPath, guestPath })),
     egress: egressWords(vm.egress),

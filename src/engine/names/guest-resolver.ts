@@ -8,6 +8,8 @@ import { Zone } from './dns/zone.ts';
 import { addressesOf } from './name-service.ts';
 
 const dnsPort = 53;
+/** Addresses of all networks of banger: the host's name server knows whose they are, and would tell guests. */
+const poolReverseZone = '213.10.in-addr.arpa';
 
 export interface GuestResolverInput {
   /** The network whose guests ask: they are told of VMs of it, and of no others */
@@ -33,6 +35,7 @@ export function openGuestResolver(
     return new Zone(
       vms.map((vm) => ({ name: vm.name, addresses: addressesOf(vm) })),
       ++serial,
+      poolReverseZone,
     );
   };
   const forwarder = new Forwarder({

@@ -12,6 +12,8 @@ export const publishedPort = z.object({
   guestPort: z.int(),
   /** Present, and true, when it came with what listens in the guest, and goes with it */
   followed: z.optional(z.boolean()),
+  /** Present, and true, when the host's port was left to the engine: the next start takes another if it must */
+  chosen: z.optional(z.boolean()),
 });
 
 /** A port to publish. */

@@ -13,7 +13,7 @@ test('guests are told of running VMs of their own network, and of others nothing
     insertNetwork(db, {
       number,
       name,
-      subnet: `10.77.${number}.0/24`,
+      subnet: `10.213.${number}.0/24`,
       isShared: true,
       createdAt: '2026-01-01T00:00:00Z',
     });
@@ -21,7 +21,7 @@ test('guests are told of running VMs of their own network, and of others nothing
   const run = (name: string, network: Network, host: number): void => {
     const template = addVm(engine.context, `t-${name}`, testImageId);
     const { id } = insertVm(db, { ...template, id: name.padEnd(32, '1'), name, network: network.name });
-    takeAddress(db, id, { network, addresses: [`10.77.${network.number}.${host}`] });
+    takeAddress(db, id, { network, addresses: [`10.213.${network.number}.${host}`] });
     for (const state of ['stopped', 'starting', 'running'] as const) moveVm(db, id, state);
   };
   run('web', lab, 2);
@@ -40,9 +40,13 @@ test('guests are told of running VMs of their own network, and of others nothing
   resolver.setServers([`127.0.0.1:${server.port}`]);
   const ask = (name: string): Promise<string[] | string> =>
     resolver.resolve4(name).catch((error: unknown) => (error as { code: string }).code);
-  expect(await ask('web.vm')).toEqual(['10.77.1.2']);
-  expect(await resolver.reverse('10.77.1.2')).toEqual(['web.vm']);
+  expect(await ask('web.vm')).toEqual(['10.213.1.2']);
+  expect(await resolver.reverse('10.213.1.2')).toEqual(['web.vm']);
   expect(await ask('db.vm')).toBe('ENOTFOUND');
+  // Those of other networks, too: whoever the host asks may know them.
+  for (const address of ['10.213.2.2', '10.213.77.1'])
+    await expect(resolver.reverse(address)).rejects.toMatchObject({ code: 'ENOTFOUND' });
+  await expect(resolver.resolvePtr('2.213.10.in-addr.arpa')).rejects.toMatchObject({ code: 'ENODATA' });
   expect(asked).toEqual([]);
   expect(await ask('example.org')).toBe('ESERVFAIL');
   expect(asked).toEqual(['upstream']);

@@ -13,6 +13,9 @@ export interface NamedVm {
 const ttl = 5;
 const negativeTtl = 1;
 
+/** Of the name of an IPv4 address backwards */
+const addressLabels = 6;
+
 const apex: readonly string[] = [vmDomain];
 
 /**
@@ -23,19 +26,28 @@ export class Zone {
   readonly #vms: ReadonlyMap<string, NamedVm>;
   readonly #pointers: ReadonlyMap<string, string>;
   readonly #serial: number;
+  readonly #reverse: string | undefined;
 
-  /** `serial` tells one state from the next. */
-  constructor(vms: readonly NamedVm[], serial: number) {
+  /**
+   * `serial` tells one state from the next. Below `reverse`, such as `213.10.in-addr.arpa`, there are no other names
+   * than ours; without it, others answer for addresses that are not of our VMs.
+   */
+  constructor(vms: readonly NamedVm[], serial: number, reverse?: string) {
     this.#vms = new Map(vms.map((vm) => [vm.name, vm]));
     this.#pointers = new Map(
       vms.flatMap((vm) => vm.addresses.map((address) => [reverseName(address).join('.'), vm.name] as const)),
     );
     this.#serial = serial;
+    this.#reverse = reverse;
   }
 
   /** True for what only we can answer. */
   isOurs({ labels }: Pick<Question, 'labels'>): boolean {
-    return labels.at(-1) === vmDomain || this.#pointers.has(labels.join('.'));
+    return labels.at(-1) === vmDomain || this.#pointers.has(labels.join('.')) || this.#isBelowReverse(labels);
+  }
+
+  #isBelowReverse(labels: readonly string[]): boolean {
+    return this.#reverse !== undefined && `.${labels.join('.')}`.endsWith(`.${this.#reverse}`);
   }
 
   answer(question: Question): Answer {
@@ -44,6 +56,7 @@ export class Zone {
     if (!isInternet || isTransfer || !this.isOurs(question)) return refusal;
     const name = question.labels;
     const records = this.#recordsAt(name);
+    if (this.#isBelowReverse(name) && !records) return this.#noPointer(name);
     if (!records) return this.#negative(rcodes.nxDomain);
     const wanted = records.filter(({ type }) => type === question.type || question.type === types.ANY);
     if (wanted.length === 0) return this.#negative(rcodes.ok);
@@ -62,6 +75,13 @@ export class Zone {
     }
     const vm = name.length === 2 ? this.#vms.get(name[0]!) : undefined;
     return vm?.addresses.map((address) => addressRecord(name, address));
+  }
+
+  /** Above names of whole addresses there are names, without anything to them. */
+  #noPointer(name: readonly string[]): Answer {
+    const rcode = name.length < addressLabels ? rcodes.ok : rcodes.nxDomain;
+    const authority = [{ ...this.#soa(negativeTtl), name: this.#reverse!.split('.') }];
+    return { rcode, isAuthoritative: true, answers: [], authority };
   }
 
   #negative(rcode: Answer['rcode']): Answer {
