@@ -1,9 +1,8 @@
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeShortTempDirectory, openBanger, programArgv, until, type Banger } from '../support/banger.ts';
 import { killEngine } from '../support/crash-lab.ts';
-import { startPerl } from '../support/guest-perl.ts';
 import {
   canMakeLab,
   labAddresses,
@@ -156,13 +155,6 @@ describe.skipIf(!canMakeLab)(`VMs behind bridges${labReason}`, () => {
     await until('the datagram has arrived', async () => (await uncalled()) > before);
     await until('all has arrived', async () => (await banger.guest('alone', 'cat /tmp/sum')) !== '');
     expect(await banger.guest('alone', 'cut -c1-64 /tmp/sum')).toBe(sum);
-  });
-
-  test('megabytes arrive whole by a published UDP port', async () => {
-    await startPerl(banger, 'alone', ['test/support/datagram-server.pl', '99', '/tmp/datagrams']);
-    const sender = resolve('test/support/datagram-sender.mjs');
-    const sum = lab.run([process.execPath, sender, String(udpPort), String(20_000_000)]).trim();
-    expect(await banger.guest('alone', 'cut -c1-64 /tmp/datagrams')).toBe(sum);
   });
 
   test('an engine that starts restates rules and taps that somebody has flushed meanwhile', async () => {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { exec } from '../../src/host/exec.ts';
@@ -18,6 +18,7 @@ import { startPerl } from '../support/guest-perl.ts';
 import { openClosedNetwork, programInside, type ClosedNetwork } from '../support/closed-network.ts';
 
 const bigBytes = 100_000_000;
+const datagramBytes = 20_000_000;
 const home = makeShortTempDirectory();
 let network: ClosedNetwork;
 let banger: Banger;
@@ -100,6 +101,18 @@ test('an engine that was killed takes the way out along, and the next one brings
     (await fetch('http://git.test:8000/')).startsWith('hello'),
   );
   expect(await fetch('http://www.test:8000/')).toContain('403');
+});
+
+test('a published UDP port carries megabytes intact, both ways while all is in reach', async () => {
+  await banger.ok(['vm', 'egress', 'set', 'web', 'all']);
+  await startPerl(banger, 'web', ['test/support/datagram-server.pl', '99', '/tmp/datagrams']);
+  const added = await banger.ok(['vm', 'port', 'add', 'web', '99/udp']);
+  const port = /^127\.0\.0\.1:(\d+)->99\/udp$/m.exec(added)![1]!;
+  // Each piece is acknowledged: what is lost is sent again, and nothing arrives without answers.
+  const sender = resolve('test/support/datagram-sender.mjs');
+  const { stdout } = await inside(process.execPath, sender, port, String(datagramBytes));
+  expect(await banger.guest('web', 'cut -c1-64 /tmp/datagrams')).toBe(stdout.toString().trim());
+  await banger.ok(['vm', 'port', 'remove', 'web', `${port}/udp`]);
 });
 
 test('all is everything at once, and rules are rules again; a VM in use is left alone', async () => {
