@@ -123,6 +123,8 @@ void relay(long *stack) {
     say("usage: relay PATH\n");
     leave(2);
   }
+  /* Whoever listens may let us wait. */
+  call(sys_prctl, set_parent_death_signal, sigkill, 0);
   int peer = connect_to((const char *)stack[2]);
   long child = call(sys_fork, 0, 0, 0);
   if (child == 0) send_input(peer);
