@@ -173,9 +173,9 @@ test('a Unix socket of the guest is one of the host, also for the next engine', 
   // The server has said all, and we have not.
   const count = dial('count');
   expect(await text(count)).toBe('counting\n');
-  count.end(Buffer.alloc(100_000));
+  count.end(Buffer.alloc(3_000_000));
   const counted = (): Promise<string> => banger.guest('web', 'cat /run/app.sock.count; true');
-  await until('the server has heard all', async () => (await counted()) === '100000');
+  await until('the server has heard all', async () => (await counted()) === '3000000');
 
   await killEngine((await banger.enginePid())!);
   await banger.ok(['vm', 'list']);
