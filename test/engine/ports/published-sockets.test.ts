@@ -219,6 +219,18 @@ test('of two sockets, one that cannot be taken back does not keep the other, and
   expect([existsSync(other), listeners()]).toEqual([false, []]);
 });
 
+test('what could not be taken back when a VM stopped is no reason to leave links', async () => {
+  let failures = 0;
+  replaceKeeper(() => {
+    if (failures-- > 0) throw new Error('no');
+  });
+  const vm = await create();
+  failures = 1;
+  await stopVm(engine.context, { id: vm.id, timeoutMs: 50 }, operation());
+  expect(engine.log).toContainEqual(expect.stringMatching(/published sockets was not taken back: .*no/));
+  expect([lstatSync(hostPath, { throwIfNoEntry: false }), listeners()]).toEqual([undefined, []]);
+});
+
 test('what is left of a VM that died with its engine is gone with the next one', async () => {
   const vm = await create();
   replaceKeeper();
