@@ -4,6 +4,8 @@ import type { Vm } from '../../state/vms.ts';
 import { refuseUnreachablePorts } from '../network/network.ts';
 import { planPorts, type PortName, type PortRequest } from './published-ports.ts';
 
+const everyAddress = '0.0.0.0';
+
 export interface PortChange {
   readonly publish: readonly PortRequest[];
   readonly unpublish: readonly PortName[];
@@ -29,7 +31,7 @@ export async function planChangedPorts(
   refuseUnreachablePorts(vm.network, publish.length);
   const remaining = vm.ports.filter((port) => !unpublish.some((one) => isSame(one, port)));
   const kept = remaining.flatMap((port): PublishedPort[] => {
-    if (!port.followed) return [port];
+    if (!port.followed) return publish.some((asked) => isElsewhere(asked, port)) ? [] : [port];
     const asked = publish.find((one) => isTheFollowed(one, port));
     if (asked) return [staying(port, asked)];
     // One that is asked for goes before one that came by itself, which comes again by another.
@@ -38,7 +40,7 @@ export async function planChangedPorts(
   // One that is published already as asked stays: its port is taken by ourselves.
   const added = publish.filter(
     (asked) =>
-      !kept.some((port) => isSame(asked, port) && port.guestPort === asked.guestPort) &&
+      !kept.some((port) => leadsTheSame(asked, port) && port.bind === asked.bind) &&
       !remaining.some((port) => isTheFollowed(asked, port)),
   );
   const isGivenUp = (port: PortName): boolean =>
@@ -50,6 +52,17 @@ export async function planChangedPorts(
 
 function isSame(one: Pick<PortRequest, 'protocol' | 'hostPort'>, port: PortName): boolean {
   return one.protocol === port.protocol && one.hostPort === port.hostPort;
+}
+
+function leadsTheSame(asked: PortRequest, port: PublishedPort): boolean {
+  return isSame(asked, port) && asked.guestPort === port.guestPort;
+}
+
+/** Whether a port is to be had from everywhere that was had from one address, or the other way round. */
+function isElsewhere(asked: PortRequest, port: PublishedPort): boolean {
+  return (
+    leadsTheSame(asked, port) && asked.bind !== port.bind && [asked.bind, port.bind].includes(everyAddress)
+  );
 }
 
 /** Whether a port that came by itself is what is asked for. */

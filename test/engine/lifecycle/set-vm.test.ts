@@ -83,6 +83,16 @@ test('ports come and go while the VM runs', async () => {
   });
 });
 
+test('a port that is published at one address is opened to all by asking for that', async () => {
+  const port = await findFreePort();
+  await set({ publish: [loopback(port, 80)] });
+  const wide = { ...loopback(port, 80), bind: '0.0.0.0' };
+  await set({ publish: [wide] });
+  expect(forwards()).toEqual([expect.objectContaining(wide)]);
+  await set({ publish: [loopback(port, 80)] });
+  expect(forwards()).toEqual([expect.objectContaining(loopback(port, 80))]);
+});
+
 test('a port is one VM’s, also when the other wants it on all addresses', async () => {
   const port = await findFreePort();
   await set({ publish: [loopback(port, 80)] });
