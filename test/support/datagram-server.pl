@@ -1,4 +1,4 @@
-# datagram-server.pl PORT FILE: puts together what datagram-sender.mjs sends, whatever is lost or comes twice, and
+# datagram-server.pl PORT FILE: puts together what datagram-sender.ts sends, whatever is lost or comes twice, and
 # writes the SHA-256 of it into FILE. Where it runs there are no modules.
 
 my ($port, $file) = @ARGV;

@@ -109,7 +109,7 @@ test('a published UDP port carries megabytes intact, both ways while all is in r
   const added = await banger.ok(['vm', 'port', 'add', 'web', '99/udp']);
   const port = /^127\.0\.0\.1:(\d+)->99\/udp$/m.exec(added)![1]!;
   // Each piece is acknowledged: what is lost is sent again, and nothing arrives without answers.
-  const sender = resolve('test/support/datagram-sender.mjs');
+  const sender = resolve('test/support/datagram-sender.ts');
   const { stdout } = await inside(process.execPath, sender, port, String(datagramBytes));
   expect(await banger.guest('web', 'cut -c1-64 /tmp/datagrams')).toBe(stdout.toString().trim());
   await banger.ok(['vm', 'port', 'remove', 'web', `${port}/udp`]);

@@ -1,14 +1,14 @@
-// datagram-sender.mjs PORT BYTES: sends so many to datagram-server.pl by UDP, again where they are lost, and prints their SHA-256.
+// datagram-sender.ts PORT BYTES: sends so many to datagram-server.pl by UDP, again where they are lost, and prints their SHA-256.
 import { createHash } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 
-const [port, bytes] = process.argv.slice(2).map(Number);
-const [pieceBytes, window, patienceMs] = [1400, 48, 200];
+const [port = 0, bytes = 0] = process.argv.slice(2).map(Number);
+const [pieceBytes, window, patienceMs] = [1400, 48, 200] as const;
 const pieces = Math.ceil(bytes / pieceBytes);
 const hash = createHash('sha256');
 
 /** The last one, empty, says that it was. */
-function piece(number) {
+function piece(number: number): Buffer {
   const size = number === pieces ? 0 : Math.min(pieceBytes, bytes - number * pieceBytes);
   const datagram = Buffer.alloc(4 + size, number % 251);
   datagram.writeUInt32BE(number);
@@ -18,9 +18,9 @@ function piece(number) {
 
 const socket = createSocket('udp4');
 let [acknowledged, sent, hashed] = [0, 0, 0];
-let timer;
+let timer: NodeJS.Timeout | undefined;
 
-function next() {
+function next(): void {
   for (; sent <= pieces && sent < acknowledged + window; sent++) {
     const datagram = piece(sent);
     if (sent === hashed) {
@@ -33,7 +33,7 @@ function next() {
   timer = setTimeout(again, patienceMs);
 }
 
-function again() {
+function again(): void {
   sent = acknowledged;
   next();
 }
