@@ -1,13 +1,18 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 /** The kernel package that the build downloaded, or why there is none. */
 export function kernelPackage(): { readonly path: string } | { readonly missing: string } {
   const cache = resolve(process.env['BANGER_BUILD_CACHE'] ?? '.cache', 'debs');
   const names = existsSync(cache) ? readdirSync(cache) : [];
-  const name = names.find((one) => /^linux-image-\d.*\.deb$/.test(one));
-  if (name !== undefined) return { path: join(cache, name) };
+  // The latest: a cache keeps those of earlier builds.
+  const time = (path: string): number => statSync(path).mtimeMs;
+  const [path] = names
+    .filter((name) => /^linux-image-\d.*\.deb$/.test(name))
+    .map((name) => join(cache, name))
+    .toSorted((one, other) => time(other) - time(one));
+  if (path !== undefined) return { path };
   return { missing: 'no linux-image package is in the cache of the build: npm run build downloads it' };
 }
 
