@@ -47,7 +47,8 @@ export async function planChangedPorts(
     vm.state !== 'stopped' &&
     vm.ports.some((one) => isSame(port, one)) &&
     !kept.some((one) => isSame(port, one));
-  return [...kept, ...(await planPorts(added, undefined, isGivenUp))];
+  const isKept = (port: PortName): boolean => kept.some((one) => isSame(one, port));
+  return [...kept, ...(await planPorts(added, isKept, isGivenUp))];
 }
 
 function isSame(one: Pick<PortRequest, 'protocol' | 'hostPort'>, port: PortName): boolean {

@@ -19,6 +19,9 @@ export interface PortName {
   readonly hostPort: number;
 }
 
+/** Promised ports are few: who meets ten of them in a row is told. */
+const chooseAttempts = 10;
+
 /**
  * Gives each a port of the host. Throws when one is asked for that is taken; `isOwned` knows those of other VMs, and
  * `isGivenUp` those that are taken by what goes when these come.
@@ -40,7 +43,7 @@ export async function planPorts(
       planned.push({
         ...place,
         guestPort,
-        hostPort: isFree ? hostPort : await findFreePort(place),
+        hostPort: isFree ? hostPort : await chooseFreePort(place, (port) => isOurs(port) || isOwned(port)),
         chosen: true,
       });
     } else {
@@ -49,6 +52,17 @@ export async function planPorts(
     }
   }
   return planned;
+}
+
+/** A free port may be promised all the same, to a VM that does not run. */
+async function chooseFreePort(
+  place: Parameters<typeof findFreePort>[0] & object,
+  isPromised: (port: PortName) => boolean,
+): Promise<number> {
+  for (let attempt = 1; ; attempt++) {
+    const hostPort = await findFreePort(place);
+    if (attempt === chooseAttempts || !isPromised({ protocol: place.protocol, hostPort })) return hostPort;
+  }
 }
 
 async function canListen(place: Parameters<typeof checkPort>[0]): Promise<boolean> {
