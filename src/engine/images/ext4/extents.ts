@@ -21,10 +21,10 @@ export interface ExtentTree {
   readonly blocks: readonly TreeBlock[];
 }
 
-/** One record of any level: where it begins in the file, and its 12 bytes. */
-interface TreeRecord {
+/** A block of the tree one level down, and where in the file what it tells of begins. */
+interface IndexRecord {
   readonly logical: number;
-  readonly bytes: Buffer;
+  readonly block: number;
 }
 
 /**
@@ -37,51 +37,69 @@ export function buildExtentTree(
   inodeSeed: number,
   allocateBlock: () => number,
 ): ExtentTree {
-  let records = extents.map(leafRecord);
-  const blocks: TreeBlock[] = [];
-  let depth = 0;
-  for (; records.length > recordsInInode; depth++) {
-    const parents: TreeRecord[] = [];
-    for (let from = 0; from < records.length; from += recordsInBlock) {
-      const block = allocateBlock();
-      const children = records.slice(from, from + recordsInBlock);
-      blocks.push({ block, data: treeBlock(children, depth, inodeSeed) });
-      parents.push(indexRecord(children[0]?.logical ?? 0, block));
-    }
-    records = parents;
+  const root = Buffer.allocUnsafe(headerSize + recordsInInode * recordSize);
+  if (extents.length <= recordsInInode) {
+    writeTreeNode(root.fill(0), extents, { depth: 0, capacity: recordsInInode, write: writeLeafRecord });
+    return { root, blocks: [] };
   }
-  const root = Buffer.alloc(headerSize + recordsInInode * recordSize);
-  writeNode(root, records, depth, recordsInInode);
+  const blocks: TreeBlock[] = [];
+  /** Puts records into blocks of one level, and returns what tells of these. */
+  const level = <Item extends { readonly logical: number }>(
+    records: readonly Item[],
+    depth: number,
+    write: WriteRecord<Item>,
+  ): IndexRecord[] => {
+    const parents: IndexRecord[] = [];
+    for (let from = 0; from < records.length; from += recordsInBlock) {
+      const children = records.slice(from, from + recordsInBlock);
+      const data = Buffer.alloc(blockSize);
+      writeTreeNode(data, children, { depth, capacity: recordsInBlock, write });
+      sealTreeBlock(data, inodeSeed);
+      const block = allocateBlock();
+      blocks.push({ block, data });
+      parents.push({ logical: children[0]?.logical ?? 0, block });
+    }
+    return parents;
+  };
+  let depth = 1;
+  let records = level(extents, 0, writeLeafRecord);
+  for (; records.length > recordsInInode; depth++) records = level(records, depth, writeIndexRecord);
+  writeTreeNode(root.fill(0), records, { depth, capacity: recordsInInode, write: writeIndexRecord });
   return { root, blocks };
 }
 
-function treeBlock(records: readonly TreeRecord[], depth: number, inodeSeed: number): Buffer {
-  const data = Buffer.alloc(blockSize);
-  writeNode(data, records, depth, recordsInBlock);
+function sealTreeBlock(data: Buffer, inodeSeed: number): void {
   const tail = headerSize + recordsInBlock * recordSize;
   data.writeUInt32LE(crc32c(inodeSeed, data.subarray(0, tail)), tail);
-  return data;
 }
 
-function writeNode(target: Buffer, records: readonly TreeRecord[], depth: number, capacity: number): void {
+/** Writes a record into its 12 bytes of zeros. */
+type WriteRecord<Item> = (target: Buffer, at: number, item: Item) => void;
+
+/** Records are written where they belong: a buffer for each was more to get and to collect than all else here. */
+function writeTreeNode<Item>(
+  target: Buffer,
+  records: readonly Item[],
+  {
+    depth,
+    capacity,
+    write,
+  }: { readonly depth: number; readonly capacity: number; readonly write: WriteRecord<Item> },
+): void {
   target.writeUInt16LE(magic, 0);
   target.writeUInt16LE(records.length, 2);
   target.writeUInt16LE(capacity, 4);
   target.writeUInt16LE(depth, 6);
-  records.forEach((record, index) => record.bytes.copy(target, headerSize + index * recordSize));
+  records.forEach((record, index) => write(target, headerSize + index * recordSize, record));
 }
 
-function leafRecord(extent: Extent): TreeRecord {
-  const bytes = Buffer.alloc(recordSize);
-  bytes.writeUInt32LE(extent.logical, 0);
-  bytes.writeUInt16LE(extent.run.length, 4);
-  bytes.writeUInt32LE(extent.run.start, 8);
-  return { logical: extent.logical, bytes };
+function writeLeafRecord(target: Buffer, at: number, { logical, run }: Extent): void {
+  target.writeUInt32LE(logical, at);
+  target.writeUInt16LE(run.length, at + 4);
+  target.writeUInt32LE(run.start, at + 8);
 }
 
-function indexRecord(logical: number, block: number): TreeRecord {
-  const bytes = Buffer.alloc(recordSize);
-  bytes.writeUInt32LE(logical, 0);
-  bytes.writeUInt32LE(block, 4);
-  return { logical, bytes };
+function writeIndexRecord(target: Buffer, at: number, { logical, block }: IndexRecord): void {
+  target.writeUInt32LE(logical, at);
+  target.writeUInt32LE(block, at + 4);
 }

@@ -18,15 +18,17 @@ export interface NodeContext {
 /** Blocks on their way to the file, which copies them: one for each directory would be memory to get and to clear. */
 const scratch = Buffer.alloc(blockSize);
 
+/** The inode at hand. */
+const inode = Buffer.alloc(inodeSize);
+
 /** Longest target that is kept in the inode itself, with its final zero */
 const inlineTargetLength = 59;
 
-/** Writes the blocks of a node (but not a file's contents, which are there) and returns its inode. */
+/** Writes the blocks of a node (but not a file's contents, which are there) and returns its inode, valid until the next. */
 export function writeNode(context: NodeContext, node: Node, parent: number): Buffer {
   const seed = inodeChecksumSeed(context.checksumSeed, node.number);
   const contents = writeContents(context, node, parent, seed);
   const xattrs = encodeXattrs(node.xattrs);
-  const slot = Buffer.alloc(inodeSize);
   const record = {
     contents,
     type: node.kind,
@@ -35,8 +37,8 @@ export function writeNode(context: NodeContext, node: Node, parent: number): Buf
     xattrBlock: xattrs.block ? writeXattrBlock(context, xattrs.block) : 0,
     inlineXattrs: xattrs.inline,
   };
-  encodeInode(slot, record, seed);
-  return slot;
+  encodeInode(inode.fill(0), record, seed);
+  return inode;
 }
 
 function writeContents(context: NodeContext, node: Node, parent: number, seed: number): InodeContents {

@@ -88,7 +88,8 @@ async function writeFile(
 }
 
 function attributesOf({ mode, uid, gid, mtime, xattrs }: TarEntry): Attributes {
-  const kept = [...(xattrs ?? [])].filter(([name]) => isStorableXattr(name));
+  if (!xattrs) return { mode, uid, gid, mtime, xattrs };
+  const kept = [...xattrs].filter(([name]) => isStorableXattr(name));
   const attributes = { mode, uid, gid, mtime, xattrs: kept.length === 0 ? undefined : new Map(kept) };
   try {
     // Now, while it is known which entry they came with.
