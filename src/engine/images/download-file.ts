@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { BangerError } from '../../errors.ts';
 import type { Operation } from '../operations.ts';
+import { bodyChunks } from './registry/body-chunks.ts';
 import { checkForeignAddress, isLoopback } from './registry/registry-trust.ts';
 import { connectionError, ConnectionError, type HttpResponse, type Transport } from './registry/transport.ts';
 
@@ -71,11 +72,12 @@ export async function downloadFile(
         }
         const left = Number(response.header('content-length') ?? NaN);
         const total = Number.isSafeInteger(left) ? done + left : undefined;
-        for await (const chunk of response.body as AsyncIterable<Buffer>) {
+        for await (const chunk of bodyChunks(response.body)) {
           if (done + chunk.length > download.use.maxBytes) throw tooLarge(download);
           await file.write(chunk, 0, chunk.length, done);
           hash.update(chunk);
           done += chunk.length;
+          response.giveBack(chunk);
           operation.progress({ done, total, unit: 'bytes' });
         }
         break;

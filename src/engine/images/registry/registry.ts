@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errorText } from '../../../errors.ts';
 import type { RegistryConfig } from '../../../state/config.ts';
 import type { Log } from '../../log.ts';
+import { bodyChunks } from './body-chunks.ts';
 import type { FindCredentials } from './docker-auth.ts';
 import { manifestMediaTypes, maxDocumentBytes, refused } from './manifest.ts';
 import { readLimited } from './read-limited.ts';
@@ -276,7 +277,7 @@ function retryAfterMs(header: string | undefined): number | undefined {
 /** A body whose errors name the registry. */
 async function* guarded(response: HttpResponse, host: string, signal: AbortSignal): AsyncGenerator<Buffer> {
   try {
-    yield* response.body as AsyncIterable<Buffer>;
+    yield* bodyChunks(response.body);
   } catch (error) {
     throw connectionError(error, host, signal);
   }
