@@ -47,8 +47,8 @@ async function main(directory: string, assets: string): Promise<void> {
     await run(cli, ['engine', 'stop']);
     await running;
     const undici = load('undici', directory);
-    const { slices, importWhole } = undici.exports as unknown as typeof UndiciSlices;
-    for (const slice of [...slices, importWhole]) await slice();
+    const { slices, importParts } = undici.exports as unknown as typeof UndiciSlices;
+    for (const slice of [...slices, importParts]) await slice();
     // V8 takes a cache under the flags only that it was made under; the engine has changed some.
     admitOptimizer();
     for (const [name, { script }] of Object.entries({ engine, cli, undici })) {

@@ -75,7 +75,7 @@ async function bundle(entry: string): Promise<string> {
     minifyWhitespace: true,
     legalComments: 'none',
     // Read only when run from source.
-    define: { 'import.meta.url': '"file:///"', isRelease: 'true' },
+    define: { 'import.meta.url': '"file:///"', isRelease: 'true', esbuildDetection: 'true' },
     // The parts are plain scripts, in which `import()` does not work and `require` does.
     supported: { 'dynamic-import': false },
     plugins: [withoutAddons(), withoutSubprocesses(), onlySshClient(), partsApart()],

@@ -63,10 +63,11 @@ export function createTransport({ env, certificates }: TransportInput): Transpor
   };
 
   return async (url, request) => {
-    const undici = await loadUndici();
     try {
-      const response = await undici.request(url, {
-        dispatcher: await dispatcherFor(url, request.isInsecure),
+      const dispatcher = await dispatcherFor(url, request.isInsecure);
+      const response = await dispatcher.request({
+        origin: url.origin,
+        path: url.pathname + url.search,
         method: request.method ?? 'GET',
         headers: { 'user-agent': 'banger', ...request.headers },
         body: request.body,
