@@ -58,6 +58,22 @@ test('a thread writes the same bytes as a direct call, and tells the same', asyn
   expect(hashOf(converted)).toBe(hashOf(image));
 });
 
+test('the thread gives way to the one that started it', async () => {
+  using temp = tempDirectory();
+  const niceOf = (stat: string): number => Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
+  const own = niceOf(readFileSync('/proc/thread-self/stat', 'utf8'));
+  const others = new Set<number>();
+  const source = layerOf(layers[0]!);
+  const open = (): AsyncIterable<Buffer> => {
+    for (const task of readdirSync('/proc/self/task'))
+      others.add(niceOf(readFileSync(`/proc/self/task/${task}/stat`, 'utf8')));
+    return source.open();
+  };
+  await run(temp.path, [{ ...source, open }]);
+  expect(others).toContain(Math.min(own + 5, 19));
+  expect(niceOf(readFileSync('/proc/thread-self/stat', 'utf8'))).toBe(own);
+});
+
 test('large chunks of a file are handed over', async () => {
   using temp = tempDirectory();
   const data = path.join(temp.path, 'layer');
