@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
@@ -10,22 +11,76 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
+import { openBanger, until, type Banger } from './banger.ts';
 
 /**
  * What tests need that most hosts have not, one level down: QEMU emulates a processor with AMD-V, so that a VM of ours
- * is a host with a KVM that works, and Debian's kernel has device-mapper.
+ * is a host with a KVM that works, Debian's kernel has device-mapper, and systemd runs it. Everything in it is emulated
+ * twice, so that it takes minutes.
  */
-const packages = ['qemu-system-x86', 'qemu-utils', 'dmsetup', 'kmod', 'git', 'iproute2', 'procps'];
-/** Loaded in it before banger is run. */
-export const labModules = ['kvm-amd', 'loop', 'dm-snapshot', 'dm-zero'];
+export interface Lab extends AsyncDisposable {
+  /** The banger whose VM it is */
+  readonly outer: Banger;
+  /** Runs a shell command in it as root; returns what it prints, and throws with that when it fails */
+  root(command: string): Promise<string>;
+  /** The same as `labUser`, who logs in for that, and out again. */
+  user(command: string): Promise<string>;
+  /** Returns when systemd has started everything again. */
+  reboot(): Promise<void>;
+}
+
+export const isLabWanted = process.env['BANGER_TEST_LAB'] === '1';
+/** May become root by sudo, and use KVM. */
+export const labUser = 'dev';
+
+/** Makes the VM, with the program under test in its PATH. */
+export async function openLab(): Promise<Lab> {
+  const outer = openBanger();
+  outer.configure(`[vmm]\ndriver = "qemu"\naccel = "tcg"\nqemu = "${labQemu(outer.home)}"\n`);
+  await outer.ok(['image', 'import', labImage(), '--name', 'lab']);
+  const size = ['--cpus', '2', '--memory', '3G', '--disk', '24G'];
+  await outer.ok(['vm', 'create', '--name', 'lab', '--image', 'lab', ...size]);
+  const lab: Lab = {
+    outer,
+    root: (command) => outer.guest('lab', command),
+    user: (command) => outer.ok(['vm', 'exec', 'lab', '--', 'su', '-', labUser, '-c', command]),
+    reboot: async () => {
+      await outer.ok(['vm', 'restart', '--timeout', '120s', 'lab']);
+      await started(lab);
+    },
+    [Symbol.asyncDispose]: () => outer[Symbol.asyncDispose](),
+  };
+  await outer.ok(['vm', 'cp', outer.argv[0], 'lab:/usr/local/bin/banger']);
+  await started(lab);
+  return lab;
+}
+
+async function started(lab: Lab): Promise<void> {
+  const state = (): Promise<string> => lab.root('systemctl is-system-running || :');
+  await until('systemd has started all', async () => /^(?:running|degraded)$/.test(await state()), 300_000);
+}
+
+const packages = [
+  ...['qemu-system-x86', 'qemu-utils', 'slirp4netns', 'git', 'openssh-client'],
+  ...['systemd-sysv', 'systemd-resolved', 'dbus', 'libpam-systemd', 'udev', 'sudo'],
+  ...['dmsetup', 'kmod', 'iproute2', 'nftables', 'procps', 'dnsutils', 'e2fsprogs', 'xfsprogs'],
+];
+const files: Readonly<Record<string, string>> = {
+  'etc/modules-load.d/lab.conf': 'kvm-amd\nloop\ndm-snapshot\ndm-zero\n',
+  // Names are asked of systemd-resolved. At boot this link leads nowhere yet, so that a file takes its place in guests.
+  'etc/tmpfiles.d/lab.conf': 'L+ /etc/resolv.conf - - - - ../run/systemd/resolve/stub-resolv.conf\n',
+  'etc/sudoers.d/lab': `${labUser} ALL=(ALL) NOPASSWD: ALL\n`,
+};
 
 const cache = resolve(process.env['BANGER_BUILD_CACHE'] ?? '.cache');
 
 /** Makes the image of a lab VM, once for all runs: a Debian with QEMU, and the modules of the kernel that guests have. */
-export function labImage(): string {
+function labImage(): string {
   const kernel = newestKernel();
-  const tar = join(cache, 'test-images', `lab-${kernel.version}.tar`);
+  const recipe = createHash('sha256').update(JSON.stringify([packages, files]));
+  const key = recipe.digest('hex').slice(0, 12);
+  const tar = join(cache, 'test-images', `lab-${kernel.version}-${key}.tar`);
   if (existsSync(tar)) return tar;
   const work = mkdtempSync(join(tmpdir(), 'banger-lab-'));
   try {
@@ -34,6 +89,13 @@ export function labImage(): string {
     // In Debian /lib is a link, which a directory of that name would replace.
     const place = '--transform=s,^lib,usr/lib,';
     execFileSync('tar', ['-C', join(work, 'kernel'), place, '-cf', modules, 'lib']);
+    const additions = join(work, 'additions.tar');
+    for (const [name, content] of Object.entries(files)) {
+      mkdirSync(join(work, 'files', dirname(name)), { recursive: true });
+      writeFileSync(join(work, 'files', name), content);
+    }
+    const owner = ['--owner=0', '--group=0'];
+    execFileSync('tar', ['-C', join(work, 'files'), ...owner, '-cf', additions, ...Object.keys(files)]);
     mkdirSync(join(cache, 'test-images'), { recursive: true });
     execFileSync(
       'mmdebstrap',
@@ -43,6 +105,8 @@ export function labImage(): string {
         `--include=${packages.join(',')}`,
         ...['doc', 'locale', 'man'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
         `--customize-hook=tar-in ${modules} /`,
+        `--customize-hook=tar-in ${additions} /`,
+        `--customize-hook=chroot "$1" useradd --create-home --shell /bin/bash --groups kvm ${labUser}`,
         `--customize-hook=chroot "$1" depmod ${kernel.version}`,
         'bookworm',
         `${tar}.partial.tar`,
@@ -71,7 +135,7 @@ function newestKernel(): { readonly file: string; readonly version: string } {
 }
 
 /** A QEMU whose emulated processor has AMD-V. */
-export function labQemu(directory: string): string {
+function labQemu(directory: string): string {
   const program = join(directory, 'qemu-with-svm');
   writeFileSync(
     program,

@@ -1,50 +1,26 @@
 import { beforeAll, afterAll, describe, expect, test } from 'vitest';
-import { openBanger, type Banger } from '../support/banger.ts';
-import { labImage, labModules, labQemu } from '../support/lab.ts';
+import { isLabWanted, openLab, type Lab } from '../support/lab.ts';
 
-/**
- * banger on a host with a KVM that works and with device-mapper, which is a VM of banger's. Everything in it is emulated
- * twice, so that it takes minutes.
- */
-const isWanted = process.env['BANGER_TEST_LAB'] === '1';
-
-if (isWanted) describe('in a lab VM', labTests);
+/** banger on a host with a KVM that works and with device-mapper. */
+if (isLabWanted) describe('in a lab VM', labTests);
 else
   test('QEMU on KVM and disks by device-mapper, in a lab VM', ({ skip }) =>
     skip('it takes many minutes: ask for it with BANGER_TEST_LAB=1'));
 
 function labTests(): void {
-  let host: Banger;
+  let lab: Lab;
 
   /** Runs banger in the lab */
   const inner = (command: string): Promise<string> =>
-    host.guest('lab', `BANGER_HOME=/root/b; export BANGER_HOME; ${command}`);
+    lab.root(`BANGER_HOME=/root/b; export BANGER_HOME; ${command}`);
 
   beforeAll(async () => {
-    host = openBanger();
-    host.configure(`[vmm]\ndriver = "qemu"\naccel = "tcg"\nqemu = "${labQemu(host.home)}"\n`);
-    await host.ok(['image', 'import', labImage(), '--name', 'lab']);
-    await host.ok([
-      'vm',
-      'create',
-      '--name',
-      'lab',
-      '--image',
-      'lab',
-      '--cpus',
-      '2',
-      '--memory',
-      '3G',
-      '--disk',
-      '24G',
-    ]);
-    await host.guest('lab', `modprobe -a ${labModules.join(' ')}`);
-    await host.ok(['vm', 'cp', host.argv[0], 'lab:/usr/local/bin/banger']);
+    lab = await openLab();
     // A boot probe's three seconds are not enough where everything is emulated twice.
     const config = '[vmm]\naccel = "kvm"\ndriver = "qemu"\n[disk]\nmethod = "dm-snapshot"\n';
-    await host.guest('lab', `mkdir -p /root/b && printf '%s' '${config}' > /root/b/config.toml`);
+    await lab.root(`mkdir -p /root/b && printf '%s' '${config}' > /root/b/config.toml`);
   }, 900_000);
-  afterAll(() => host?.[Symbol.asyncDispose](), 120_000);
+  afterAll(() => lab?.[Symbol.asyncDispose](), 120_000);
 
   test('a guest boots on KVM, on a disk that is a snapshot by device-mapper', async () => {
     await inner('banger vm create --name inner --memory 256M --cpus 1');
