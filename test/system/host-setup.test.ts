@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -140,12 +141,22 @@ describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () 
     lab.run(['nft', 'flush', 'ruleset']);
     expect(interfaces()).toBe(count - names.length);
     const commands = [...unit!.content.matchAll(/^ExecStart=-?(.*)$/gm)].map(([, line]) => line!.split(' '));
-    expect(commands.map(([program]) => program)).toEqual(['nft', 'ip', 'sysctl']);
+    expect(commands.map(([program]) => program)).toEqual(['nft', 'ip', 'sh']);
     expect(commands.flat()).toContain(rules!.path);
     for (const argv of commands.slice(0, 2)) lab.run(argv);
     expect(lab.run(['nft', 'list', 'ruleset'])).toBe(ruleset);
-    expect(await hostStatus({ user }, input())).toMatchObject({ missingTaps: [], missingFiles: [] });
+    rmSync(join(root, 'markers'), { recursive: true });
+    writeFileSync(join(root, 'ip_forward'), '0\n');
+    const [, script] = /^ExecStart=sh -c '(.*)'$/m.exec(unit!.content)!;
+    // In the namespace of who takes the setup down.
+    execFileSync('sh', ['-c', script!.replaceAll('$$', '$')]);
+    expect(await hostStatus({ user }, input())).toMatchObject({
+      missingTaps: [],
+      missingFiles: [],
+      isForwarding: true,
+    });
     await teardownHost({ user }, input());
+    expect(readFileSync(join(root, 'ip_forward'), 'utf8')).toBe('0\n');
     expect(lab.snapshot()).toBe(before.split('\n').slice(0, lab.snapshot().split('\n').length).join('\n'));
   });
 

@@ -5,6 +5,7 @@ import { bridgePrefix } from './plan.ts';
 import type { Link } from './links.ts';
 
 const defaultSwitch = '/proc/sys/net/ipv4/ip_forward';
+const namespaceLink = '/proc/self/ns/net';
 
 /** Where the kernel's switch is, and where we remember that it was us who turned it. Tests have their own. */
 export interface Forwarding {
@@ -23,6 +24,12 @@ export async function ensureForwarding(forwarding: Forwarding): Promise<void> {
   await mkdir(forwarding.markers, { recursive: true, mode: 0o755 });
   await writeFile(await markerOf(forwarding), 'on\n', { mode: 0o644 });
   await writeFile(file, '1\n');
+}
+
+/** The same as `ensureForwarding`, as a line for sh, where no banger is to run. */
+export function forwardingScript({ file = defaultSwitch, markers }: Forwarding): string {
+  const marker = `${markers}/forwarding-$(readlink ${namespaceLink} | tr -dc 0-9)`;
+  return `read -r on <${file}; [ "$on" = 1 ] || { mkdir -p ${markers} && echo on >${marker} && echo 1 >${file}; }`;
 }
 
 /** Turns forwarding off if we turned it on, and nobody needs it any more; `links` are those that are left. */
@@ -49,7 +56,7 @@ function isForwarder({ name, kind }: Link): boolean {
 
 /** One for each network namespace: each has a switch of its own. */
 async function markerOf({ markers }: Forwarding): Promise<string> {
-  const namespace = /\d+/.exec(basename(await readlink('/proc/self/ns/net')))?.[0] ?? '0';
+  const namespace = /\d+/.exec(basename(await readlink(namespaceLink)))?.[0] ?? '0';
   return join(markers, `forwarding-${namespace}`);
 }
 

@@ -170,10 +170,13 @@ export async function removeSetup(
   // First: engines are not to use what goes.
   await remove(files.setup);
   if (places.hasSystemd && (await isThere(files.unit)))
-    await exec(['systemctl', 'disable', unitName(owner.uid)]);
+    await exec(['systemctl', 'disable', '--now', unitName(owner.uid)]);
   await remove(files.unit);
-  if (places.hasSystemd && removed.some((path) => basename(path) === unitName(owner.uid)))
+  if (places.hasSystemd && removed.some((path) => basename(path) === unitName(owner.uid))) {
     await exec(['systemctl', 'daemon-reload']);
+    // One that failed at boot would stay listed. 1: it did not, and is unknown by now.
+    await exec(['systemctl', 'reset-failed', unitName(owner.uid)], { okExitCodes: [1] });
+  }
   // What systemd-resolved was told goes with the links.
   removed.push(...(await forgetNames(owner.uid, [], { exec, places })));
   await removeHostNetwork(owner, { exec, forwarding: places.forwarding });

@@ -1,10 +1,12 @@
 import { join } from 'node:path';
 import { BangerError } from '../../errors.ts';
+import { forwardingScript } from '../network/forwarding.ts';
 import { planBridges, planTaps } from '../network/links.ts';
 import { planNameResolution, type HostResolver, type NamePlan } from '../name-resolution.ts';
 import { bridgeName, networkOwner, resolverPort, type HostNetwork } from '../network/plan.ts';
 import type { Route } from '../network/routes.ts';
 import { ruleset } from '../network/ruleset.ts';
+import { shellQuote } from '../shell-quote.ts';
 import { chooseNumber, guestAddresses, subnetOf } from '../network/subnets.ts';
 import { hostSetupFile, type HostSetup, type PreparedNetwork } from './host-setup.ts';
 import type { SetupPlaces, SetupUser } from './places.ts';
@@ -139,20 +141,28 @@ function planFiles(
   return [
     { path: paths.rules, content: ruleset(network) },
     { path: paths.links, content: links.map((line) => `${line}\n`).join('') },
-    ...(places.hasSystemd ? [{ path: paths.unit, content: unitText(setup, paths, names) }] : []),
+    ...(places.hasSystemd ? [{ path: paths.unit, content: unitText(setup, { paths, names, places }) }] : []),
     // Last: an engine takes it for a sign that all is there.
     { path: paths.setup, content: `${JSON.stringify(setup, undefined, 2)}\n` },
   ];
+}
+
+interface UnitInput {
+  readonly paths: ReturnType<typeof setupFiles>;
+  readonly names: NamePlan;
+  readonly places: SetupPlaces;
 }
 
 /**
  * Runs programs of the system only: what root runs at boot must not be a file that a user can write to, as their banger
  * may be. systemd finds the programs in its own PATH, whatever the distribution.
  */
-function unitText({ user }: HostSetup, paths: ReturnType<typeof setupFiles>, names: NamePlan): string {
+function unitText({ user }: HostSetup, { paths, names, places }: UnitInput): string {
   // Settings of links are gone after a reboot. A name server that reads files has them already.
   const told = names.resolver === 'systemd-resolved' ? names.apply : [];
   const resolver = told.map((argv) => `ExecStart=-${argv.join(' ')}\n`).join('');
+  // In a unit "$" names a variable of systemd's.
+  const forward = shellQuote([forwardingScript(places.forwarding)]).replaceAll('$', '$$$$');
   return `[Unit]
 Description=Network for the VMs of ${user} (banger)
 After=network-pre.target nftables.service ufw.service firewalld.service systemd-resolved.service
@@ -163,7 +173,7 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=nft -f ${paths.rules}
 ExecStart=-ip -force -batch ${paths.links}
-ExecStart=sysctl -q -w net.ipv4.ip_forward=1
+ExecStart=sh -c ${forward}
 ${resolver}
 [Install]
 WantedBy=multi-user.target
