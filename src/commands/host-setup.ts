@@ -40,7 +40,7 @@ export function hostSetupCommand(cli: Cli, env: Readonly<Record<string, string |
 
 function reportText({ user, networks, files, commands, done }: SetupReport): string {
   const lines = networks.map(
-    ({ name, subnet, taps }) => `Network "${name}": ${subnet}, ${taps} taps for ${user}`,
+    ({ name, subnet, taps }) => `Network "${name}": ${subnet}, room for ${taps} VMs of ${user}`,
   );
   if (done) return [...lines, ...files.map(({ path }) => `Wrote ${path}`)].join('\n');
   return [

@@ -27,7 +27,7 @@ function stateText(state: SetupState): string {
   const trouble = troubles(state);
   return [
     ...lines,
-    `Taps for ${setup.user}: ${taps.length}, of which ${usedTaps.length} in use`,
+    `Taps for ${setup.user}: ${taps.length}${setup.hasHeldTaps ? ', two for each VM' : ''}, of which ${usedTaps.length} in use`,
     ...(state.names.isTold ? ['Names: programs of this host find VMs as NAME.vm'] : []),
     ...trouble,
     ...(trouble.length > 0 ? ['Make it whole with: sudo banger host setup'] : []),

@@ -45,6 +45,8 @@ export interface EngineContext {
     /** False: only those that were made for our user can be used */
     readonly mayAdminister: () => boolean;
     readonly forwarding: Forwarding;
+    /** Where "host setup" says what it made; absent: where it does */
+    readonly setups?: string;
   };
   /** Connections to guests; `guest` below is the way to use them */
   readonly guests: Pick<GuestPool, 'connect' | 'drop' | 'closeAll' | 'activity'>;

@@ -236,6 +236,7 @@ export function fakeEngine(): FakeEngine {
     hostNetwork: {
       mayAdminister: () => !faults.isUnprivileged,
       forwarding: { file: join(root, 'ip_forward'), markers: join(root, 'markers') },
+      setups: join(root, 'setups'),
     },
     handles: new HandleCache((id) => vmPaths(layout, id).handles),
     clientKey: () => ensureClientKey(layout.clientKey),

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { exec, type Exec } from '../../src/host/exec.ts';
 
 /** A network namespace that stands for a host, joined to another one that stands for the world beyond it. */
@@ -19,6 +20,9 @@ export interface NetworkLab extends Disposable {
 /** Addresses of host and world to each other; the host's default route leads to the world. */
 export const labAddresses = { host: '192.0.2.1', world: '192.0.2.2' } as const;
 
+/** Names that programs of the host find in the world, at addresses that are as public as any. */
+export const labNames = { 'git.test': '9.9.9.9', 'www.test': '9.9.9.8' } as const;
+
 export const canMakeLab = process.getuid!() === 0;
 export const labReason = canMakeLab ? '' : ' (skipped: network namespaces take root)';
 
@@ -37,6 +41,13 @@ export function openNetworkLab(): NetworkLab {
   ip('-n', host, 'link', 'set', 'up0', 'addrgenmode', 'none', 'up');
   ip('-n', world, 'link', 'set', 'up1', 'addrgenmode', 'none', 'up');
   ip('-n', host, 'route', 'add', 'default', 'via', labAddresses.world);
+  for (const address of Object.values(labNames))
+    ip('-n', world, 'address', 'add', `${address}/32`, 'dev', 'lo');
+  // `ip netns exec` puts it in the place of /etc/hosts, for what it runs.
+  const files = `/etc/netns/${host}`;
+  mkdirSync(files, { recursive: true });
+  const names = Object.entries(labNames).map(([name, address]) => `${address} ${name}\n`);
+  writeFileSync(`${files}/hosts`, `127.0.0.1 localhost\n${names.join('')}`);
 
   const inside = (namespace: string, argv: readonly string[]): readonly [string, ...string[]] => [
     'ip',
@@ -63,6 +74,7 @@ export function openNetworkLab(): NetworkLab {
       ].join('\n'),
     [Symbol.dispose]() {
       for (const namespace of [host, world]) ip('netns', 'delete', namespace);
+      rmSync(files, { recursive: true });
     },
   };
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { macOf } from '../../src/host/network/addresses.ts';
 import { applyHostNetwork, removeHostNetwork } from '../../src/host/network/apply.ts';
-import { networkOwner, tapName, type HostNetwork } from '../../src/host/network/plan.ts';
+import { heldTapName, networkOwner, tapName, type HostNetwork } from '../../src/host/network/plan.ts';
 import {
   canMakeLab,
   labAddresses,
@@ -126,8 +126,13 @@ describe.skipIf(!canMakeLab)(`the network of a host${labReason}`, () => {
   });
 
   /** What a guest that forges frames gets through, from the tap of one address to that of another. */
-  function forge(number: number, from: string, to: string): { arrived: string[]; answered: boolean } {
-    const words = [from, to].flatMap((address) => [tapName(owner, number, address), macOf(address), address]);
+  function forge(
+    number: number,
+    from: string,
+    to: string,
+    tapOf = tapName,
+  ): { arrived: string[]; answered: boolean } {
+    const words = [from, to].flatMap((address) => [tapOf(owner, number, address), macOf(address), address]);
     const script = join(import.meta.dirname, '../support/forged-frames.py');
     const gateway = macOf(`10.213.${number}.1`);
     return JSON.parse(
@@ -147,5 +152,25 @@ describe.skipIf(!canMakeLab)(`the network of a host${labReason}`, () => {
     expect(forge(1, '10.213.1.2', '10.213.1.3')).toEqual({ arrived: [], answered: true });
     // A tap that waits for its guest lets nobody through.
     expect(forge(1, '10.213.1.4', '10.213.1.3')).toEqual({ arrived: [], answered: false });
+  });
+
+  test('a guest that is held reaches its network as ever, and nothing beyond; by the second tap so does any', async () => {
+    lab.run(['sysctl', '-q', '-w', 'net.ipv4.ip_forward=1']);
+    // Nobody listens there: its kernel counts what arrives.
+    const beyond = () => Number(lab.run(['grep', '^Udp: [0-9]', '/proc/net/snmp'], lab.world).split(' ')[2]);
+    const [, shared] = network.bridges;
+    const both = { ...shared!, hasHeldTaps: true };
+    const neighbours = { arrived: ['honest', 'honest-arp'], answered: true };
+    for (const [bridge, tapOf, count] of [
+      [shared!, tapName, 1],
+      [{ ...shared!, held: ['10.213.2.2'] }, tapName, 0],
+      [both, heldTapName, 0],
+      [both, tapName, 1],
+    ] as const) {
+      await applyHostNetwork({ owner, bridges: [bridge] }, tools());
+      const before = beyond();
+      expect(forge(2, '10.213.2.2', '10.213.2.3', tapOf)).toEqual(neighbours);
+      expect(beyond() - before).toBe(count);
+    }
   });
 });

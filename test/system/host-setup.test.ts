@@ -108,7 +108,8 @@ describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () 
     expect(made).toMatch(/persist on user (?:nobody|65534)\b/);
     const status = (await hostStatus({ user }, input()))!;
     expect(status).toMatchObject({ missingTaps: [], missingFiles: [], usedTaps: [], isForwarding: true });
-    expect(status.taps).toHaveLength(2);
+    // One that reaches all and one that does not, for each.
+    expect(status.taps).toHaveLength(4);
 
     await setup();
     expect(state()).toBe(made);
@@ -118,7 +119,7 @@ describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () 
     const [bridge, shared] = readHostSetup(uid, etc())!.networks;
     expect(bridge!.addresses).toEqual([...addresses, expect.any(String)]);
     expect(shared).toMatchObject({ name: 'lab', isShared: true, addresses: { length: 3 } });
-    expect((await hostStatus({ user }, input()))!.taps).toHaveLength(6);
+    expect((await hostStatus({ user }, input()))!.taps).toHaveLength(12);
 
     const { removed } = await teardownHost({ user }, input());
     expect(removed).toHaveLength(4);

@@ -116,6 +116,40 @@ describe.skipIf(!canMakeLab)(`VMs behind bridges${labReason}`, () => {
     expect(lab.node(dial)).toBe('reached');
   });
 
+  test('rules hold on a VM that runs: beyond its network it reaches what they name, and its neighbours as ever', async () => {
+    const code = `require('node:http').createServer((q, s) => s.end('hello from ' + q.headers.host)).listen(8000, '0.0.0.0')`;
+    const server = `nohup ${process.execPath} -e "${code}" >/dev/null 2>&1 & echo $!`;
+    const pid = Number(lab.run(['sh', '-c', server], lab.world));
+    const direct = 'unset http_proxy HTTP_PROXY;';
+    const fetch = (vm: string, host: string, before = '') =>
+      banger.guest(vm, `${before} timeout 10 wget -T 5 -qO - http://${host}:8000/ 2>&1; true`);
+    try {
+      expect(await fetch('one', '9.9.9.9')).toContain('hello');
+      await banger.ok(['vm', 'egress', 'set', 'one', 'git.test']);
+      expect(await fetch('one', 'git.test')).toBe('hello from git.test:8000');
+      for (const host of ['www.test', '9.9.9.9']) expect(await fetch('one', host), host).toContain('403');
+      const { entries } = await banger.json<{ entries: object[] }>('vm', 'egress', 'log', 'one');
+      expect(entries).toContainEqual(
+        expect.objectContaining({ host: 'www.test', verdict: 'blocked', reason: 'no rule names it' }),
+      );
+      // As its root would who wants out, also while no engine is there to hold it.
+      await killEngine((await banger.enginePid())!);
+      const route = `ip route add default via ${gateway('one')};`;
+      const breakOut = `${direct} ${route} wget -T 3 -qO - http://9.9.9.9:8000/; nslookup git.test ${gateway('one')}; ping -c 1 -W 1 9.9.9.9; ip route del default; true`;
+      expect(await banger.guest('one', breakOut)).not.toMatch(/hello|9\.9\.9\.9[^:]*\n.*ttl=/);
+      expect(await ping('one', 'two.vm')).toBe(true);
+      expect(await ping('two', 'one.vm')).toBe(true);
+      expect(await fetch('two', '9.9.9.9')).toContain('hello');
+      await until('it reaches what it may', async () =>
+        (await fetch('one', 'git.test')).includes('hello from git.test'),
+      );
+      await banger.ok(['vm', 'egress', 'set', 'one', 'all']);
+      expect(await fetch('one', '9.9.9.9')).toContain('hello');
+    } finally {
+      process.kill(pid);
+    }
+  });
+
   test('services of the host are not for its guests, whatever address they listen on', async () => {
     const code = `require('node:net').createServer((s) => s.end('secret')).listen(7777, '0.0.0.0')`;
     const pid = Number(

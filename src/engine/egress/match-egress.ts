@@ -1,13 +1,16 @@
 import { BangerError, errorText } from '../../errors.ts';
-import type { FoundReach, Reach, VmmControl } from '../../host/drivers/driver.ts';
+import { userCard, type FoundReach, type Reach, type VmmControl } from '../../host/drivers/driver.ts';
+import { gatewayOf } from '../../host/network/plan.ts';
 import { hasForeignConnection } from '../../host/tcp-connections.ts';
 import type { EgressPolicy } from '../../state/egress.ts';
+import { getNetwork, isBridged } from '../../state/networks.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { Capability } from '../lifecycle/capabilities.ts';
 import { vmmControl } from '../lifecycle/guest-activity.ts';
 import type { Operation } from '../operations.ts';
-import { tellGuest } from './guest-egress.ts';
+import { applyBridges, bridgeMeans } from '../network/bridges.ts';
+import { tellGuest, type GuestPlace } from './guest-egress.ts';
 
 /**
  * How far the VMM itself lets a guest reach: what rules allow goes through the proxy, past the VMM's network. Beside a
@@ -17,8 +20,13 @@ export function reachOf({ network, egress }: Pick<Vm, 'network' | 'egress'>): Re
   return network === 'user' && egress.kind === 'all' ? 'all' : 'none';
 }
 
+/** True for a VM whose guest's packets go nowhere beyond its network. */
+export function isHeld({ egress }: Pick<Vm, 'egress'>): boolean {
+  return egress.kind !== 'all';
+}
+
 /** Throws unless a VM's network can hold its guest to a policy. */
-export function checkEgress(network: string, policy: EgressPolicy): void {
+export function checkEgress(context: EngineContext, network: string, policy: EgressPolicy): void {
   if (policy.kind === 'all') return;
   if (network === 'none') {
     if (policy.rules.length === 0) return;
@@ -30,30 +38,47 @@ export function checkEgress(network: string, policy: EgressPolicy): void {
       },
     );
   }
-  if (network !== 'user')
-    throw new BangerError(
-      'host_unsupported',
-      `Rules about what may be reached do not hold on network "${network}" yet`,
-      {
-        hint: 'Use the network that is always there: --network user',
-      },
-    );
+  if (isBridged(network)) checkBridged(context, network);
   const udp = policy.rules.find(({ protocol }) => protocol === 'udp');
   if (udp)
     throw new BangerError(
       'host_unsupported',
-      `The rule "${udp.text}" cannot hold: on network "user" only TCP passes`,
+      `The rule "${udp.text}" cannot hold: where there are rules only TCP passes`,
       {
         hint: 'Leave it out: names are looked up on the host, so that no rule about DNS is needed',
       },
     );
 }
 
+function checkBridged(context: EngineContext, network: string): void {
+  const means = bridgeMeans(context);
+  if (means?.kind !== 'prepared' || means.setup.hasHeldTaps) return;
+  throw new BangerError(
+    'host_unsupported',
+    `Network "${network}" was set up by an older banger, and cannot hold VMs to what they may reach`,
+    { hint: 'Have the host set up again, which changes no running VM: sudo banger host setup' },
+  );
+}
+
+/**
+ * Throws when a running VM cannot go from one policy to another. Between "all" and rules it takes other rules of the
+ * host, or the other tap, which a VMM opens when it starts.
+ */
+export function checkLiveEgress(context: EngineContext, vm: Vm, policy: EgressPolicy): void {
+  if (!isBridged(vm.network) || isHeld(vm) === isHeld({ egress: policy })) return;
+  if (bridgeMeans(context)?.kind !== 'prepared') return;
+  throw new BangerError(
+    'invalid_state',
+    `VM "${vm.name}" runs, and on a network that "host setup" made, only a start takes it from "all" to rules or back`,
+    { hint: `Stop it, change it, and start it again: banger vm stop ${vm.name}` },
+  );
+}
+
 /** A VM's way out: the proxy that holds it to its rules, and its guest told of it. */
 export const egress: Capability = {
   name: 'egress',
-  checkRequest(_context, { network, egress: policy }) {
-    checkEgress(network, policy);
+  checkRequest(context, { network, egress: policy }) {
+    checkEgress(context, network, policy);
     return Promise.resolve();
   },
   async afterStart(context, vm, operation) {
@@ -62,7 +87,7 @@ export const egress: Capability = {
     await openWay(context, vm, operation);
     await tellGuest(
       await context.guest(vm, operation.signal, { isWatching: true }),
-      vm.egress,
+      { policy: vm.egress, place: placeOf(context, vm) },
       operation.signal,
     );
   },
@@ -112,6 +137,39 @@ export function refuseCutting(context: EngineContext, vm: Vm): void {
 
 /** Makes a running VM's way out what its row says. Nothing is cut when it is so already. */
 export async function matchEgress(context: EngineContext, vm: Vm, operation: Operation): Promise<void> {
+  await (isBridged(vm.network) ? matchBridged : matchUser)(context, vm, operation);
+}
+
+/** What leads into the VM goes on; what led out over the bridge ends, or may begin again. */
+async function matchBridged(context: EngineContext, vm: Vm, operation: Operation): Promise<void> {
+  const wasHeld = context.egress.state(vm.id) !== undefined;
+  const isOther = wasHeld !== isHeld(vm);
+  if (isOther && vm.state === 'paused') throw pausedError(vm);
+  if (!isHeld(vm)) await context.egress.shut(vm.id);
+  await applyBridges(context);
+  await openWay(context, vm, operation);
+  if (isOther) await retellGuest(context, vm, operation);
+}
+
+function pausedError(vm: Vm): BangerError {
+  return new BangerError('invalid_state', `VM "${vm.name}" is paused, and its guest has to be told`, {
+    hint: `Let it go on with: banger vm resume ${vm.name}`,
+  });
+}
+
+async function retellGuest(context: EngineContext, vm: Vm, operation: Operation): Promise<void> {
+  const told = { policy: vm.egress, place: placeOf(context, vm) };
+  await tellGuest(await context.guest(vm, operation.signal), told, operation.signal);
+}
+
+/** Where a guest is, which decides what its way out is called. */
+function placeOf(context: EngineContext, { network }: Vm): GuestPlace {
+  if (!isBridged(network)) return { gateway: userCard.gateway, nameServer: userCard.dns };
+  const { subnet, isShared } = getNetwork(context.db, network);
+  return { gateway: gatewayOf(subnet), neighbours: isShared ? subnet : undefined };
+}
+
+async function matchUser(context: EngineContext, vm: Vm, operation: Operation): Promise<void> {
   const control = await vmmControl(context, vm);
   const found = await findReach(context, vm, control);
   const wanted = reachOf(vm);
@@ -124,10 +182,7 @@ export async function matchEgress(context: EngineContext, vm: Vm, operation: Ope
         hint: `Stop it, change it, and start it again: banger vm stop ${vm.name}`,
       },
     );
-  if (isOther && vm.state === 'paused')
-    throw new BangerError('invalid_state', `VM "${vm.name}" is paused, and its guest has to be told`, {
-      hint: `Let it go on with: banger vm resume ${vm.name}`,
-    });
+  if (isOther && vm.state === 'paused') throw pausedError(vm);
   if (isOther) {
     if (wanted === 'all') await context.egress.shut(vm.id);
     await control.setReach(wanted);
@@ -135,7 +190,7 @@ export async function matchEgress(context: EngineContext, vm: Vm, operation: Ope
     context.guests.drop(vm.id);
   }
   await openWay(context, vm, operation);
-  if (isOther) await tellGuest(await context.guest(vm, operation.signal), vm.egress, operation.signal);
+  if (isOther) await retellGuest(context, vm, operation);
 }
 
 /** Gives a VM that was running before this engine its way out again, and finishes a change that was cut short. */

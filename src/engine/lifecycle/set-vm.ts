@@ -5,7 +5,13 @@ import { formatBytes } from '../../state/units.ts';
 import type { VmChanges } from '../../state/vm-changes.ts';
 import { changeVm, getVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
-import { checkEgress, cutsConnections, matchEgress, refuseCutting } from '../egress/match-egress.ts';
+import {
+  checkEgress,
+  checkLiveEgress,
+  cutsConnections,
+  matchEgress,
+  refuseCutting,
+} from '../egress/match-egress.ts';
 import type { Operation } from '../operations.ts';
 import { refuseUnreachablePorts } from '../network/network.ts';
 import { planSockets, type SocketChange } from '../ports/plan-sockets.ts';
@@ -154,7 +160,7 @@ async function planChanges(context: EngineContext, vm: Vm, params: SetVmParams):
     fileSync: await planFileSync(context, vm, params),
     ports: await planChangedPorts(vm, { ...params, publishAll }),
     sockets: await planSockets(context, vm, params),
-    egress: planEgress(vm, params),
+    egress: planEgress(context, vm, params),
     publishesAll: publishAll === vm.publishesAll ? undefined : publishAll,
   };
 }
@@ -182,10 +188,15 @@ async function planFileSync(
   return fileSync;
 }
 
-function planEgress(vm: Vm, { egress, egressChange = 'replace' }: SetVmParams): EgressPolicy | undefined {
+function planEgress(
+  context: EngineContext,
+  vm: Vm,
+  { egress, egressChange = 'replace' }: SetVmParams,
+): EgressPolicy | undefined {
   if (egress === undefined) return undefined;
   const planned = changedEgress(vm.egress, parseEgress(egress), egressChange);
-  checkEgress(vm.network, planned);
+  checkEgress(context, vm.network, planned);
+  if (vm.state !== 'stopped') checkLiveEgress(context, vm, planned);
   return planned;
 }
 

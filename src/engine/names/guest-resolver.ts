@@ -41,7 +41,10 @@ export function openGuestResolver(
   const forwarder = new Forwarder({
     upstreams: async () => (await upstreams()).map((server) => ({ address: server, port: dnsPort })),
   });
-  return NameServer.listen({ address, port, zone, forwarder });
+  // A question carries what is in it to whoever serves its domain: those with rules have none but of their neighbours.
+  const mayForward = (client: string): boolean =>
+    db.open && listVms(db).some((vm) => vm.address === client && vm.egress.kind === 'all');
+  return NameServer.listen({ address, port, zone, forwarder, mayForward });
 }
 
 /** Those that the host itself asks: one on its loopback, too, which guests could not reach. */

@@ -17,7 +17,7 @@ import {
   takeAddress,
   type Network,
 } from '../../state/networks.ts';
-import type { Vm } from '../../state/vms.ts';
+import { listVms, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 
@@ -32,7 +32,7 @@ type MeansContext = Pick<EngineContext, 'layout' | 'hostNetwork'>;
 export function bridgeMeans({ layout, hostNetwork }: MeansContext): BridgeMeans | undefined {
   const uid = process.getuid!();
   if (hostNetwork.mayAdminister()) return { kind: 'made', owner: networkOwner(layout.stateDirectory, uid) };
-  const setup = readHostSetup(uid);
+  const setup = readHostSetup(uid, hostNetwork.setups);
   return setup && { kind: 'prepared', owner: setup.owner, setup };
 }
 
@@ -135,6 +135,9 @@ const spareTaps = 2;
 /** The bridges that there have to be; `without` is a VM that is going. */
 export function planBridges(context: Pick<EngineContext, 'db'>, without?: string): BridgePlan[] {
   const taken = listAddresses(context.db);
+  const heldIds = new Set(
+    listVms(context.db).flatMap(({ id, egress }) => (egress.kind === 'all' ? [] : [id])),
+  );
   return listNetworks(context.db).flatMap((network) => {
     const all = taken.filter((one) => one.network === network.number);
     const guests = all.filter(({ vmId }) => vmId !== without).map(({ address }) => address);
@@ -143,7 +146,8 @@ export function planBridges(context: Pick<EngineContext, 'db'>, without?: string
     const spare = guestAddresses(network.subnet).filter((address) => !isTaken.has(address));
     const { number, subnet, isShared } = network;
     const tapUsers = usersOfTaps(all);
-    return [{ number, subnet, isShared, guests, spare: spare.slice(0, spareTaps), tapUsers }];
+    const held = all.filter(({ vmId }) => heldIds.has(vmId)).map(({ address }) => address);
+    return [{ number, subnet, isShared, guests, held, spare: spare.slice(0, spareTaps), tapUsers }];
   });
 }
 

@@ -1,13 +1,13 @@
 import { BangerError } from '../../errors.ts';
 import { accessCard, loopbackForward, userCard, type DriverName } from '../../host/drivers/driver.ts';
 import { macOf } from '../../host/network/addresses.ts';
-import { gatewayOf, tapName } from '../../host/network/plan.ts';
+import { gatewayOf, heldTapName, tapName } from '../../host/network/plan.ts';
 import { guestNameServers } from '../../host/network/routes.ts';
 import { findFreePort } from '../../host/ports.ts';
 import { getNetwork, isBridged } from '../../state/networks.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
-import { reachOf } from '../egress/match-egress.ts';
+import { isHeld, reachOf } from '../egress/match-egress.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import type { Capability, GuestSetup } from '../lifecycle/capabilities.ts';
 import { claimPorts } from '../lifecycle/published-ports.ts';
@@ -63,10 +63,12 @@ function configureUser(vm: Vm): GuestSetup {
 }
 
 async function configureBridged(context: EngineContext, vm: Vm, driver: DriverName): Promise<GuestSetup> {
-  const { owner } = requireBridgeMeans(context);
+  const { owner, kind } = requireBridgeMeans(context);
   const { number, subnet, isShared } = getNetwork(context.db, vm.network);
   const address = vm.address ?? '';
   await applyBridges(context);
+  // Whoever cannot change rules has taps of both kinds.
+  const nameOfTap = kind === 'prepared' && isHeld(vm) ? heldTapName : tapName;
   const mac = macOf(address);
   const gateway = gatewayOf(subnet);
   // Its own network's first, which answers for its VMs and hands on the rest; without an engine the others do.
@@ -78,13 +80,14 @@ async function configureBridged(context: EngineContext, vm: Vm, driver: DriverNa
     conf: {
       ADDRESS: `${address}/24`,
       MAC: mac,
-      GATEWAY: gateway,
+      // Without a route, what cannot get out is told so at once. Name servers are for when that changes.
+      GATEWAY: isHeld(vm) ? '' : gateway,
       DNS: nameServers.join(' '),
       // Firecracker's way in beside a bridge is no card of the guest's.
       ACCESS_ADDRESS: driver === 'qemu' ? accessCard.address : '',
       ACCESS_MAC: driver === 'qemu' ? accessCard.mac : '',
     },
-    network: { tap: { tap: tapName(owner, number, address), mac, address } },
+    network: { tap: { tap: nameOfTap(owner, number, address), mac, address } },
   };
 }
 

@@ -1,6 +1,6 @@
 import type { Exec } from '../exec.ts';
 import { readLinks } from './links.ts';
-import { bridgePrefix, tapPrefix, type NetworkOwner } from './plan.ts';
+import { bridgePrefix, heldTapPrefix, tapPrefix, type NetworkOwner } from './plan.ts';
 
 /** Bridges, taps and rules that are named and marked as ours, of somebody whom nobody here knows. */
 export interface Leftover {
@@ -31,7 +31,7 @@ export async function findLeftovers(
     const one = of(tag);
     one.alias ??= alias;
     one.links.push(name);
-    one.isUsed ||= kind === tapPrefix && hasCarrier === true;
+    one.isUsed ||= kind !== bridgePrefix && hasCarrier === true;
   }
   const { stdout } = await exec(['nft', 'list', 'tables']);
   for (const [, table, tag] of stdout.toString('utf8').matchAll(tableLine)) of(tag!).tables.push(table!);
@@ -69,5 +69,5 @@ export async function removeLeftovers(
   return removed;
 }
 
-const linkName = new RegExp(`^(${bridgePrefix}|${tapPrefix})([0-9a-f]{4})-`);
+const linkName = new RegExp(`^(${bridgePrefix}|${tapPrefix}|${heldTapPrefix})([0-9a-f]{4})-`);
 const tableLine = /^table ((?:bridge|inet) banger_([0-9a-f]{4}))$/gm;

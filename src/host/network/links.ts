@@ -6,8 +6,9 @@ import {
   checkAlias,
   checkUid,
   gatewayOf,
-  tapName,
+  heldTapPrefix,
   tapPrefix,
+  tapsOf,
   type BridgePlan,
   type HostNetwork,
   type NetworkOwner,
@@ -62,7 +63,7 @@ export async function readLinks(exec: Exec): Promise<Link[]> {
 
 /** True for an interface that is named as this owner's are. Whether it is, its alias says. */
 export function isNamedLikeOurs({ tag }: NetworkOwner, name: string): boolean {
-  return name.startsWith(`${bridgePrefix}${tag}-`) || name.startsWith(`${tapPrefix}${tag}-`);
+  return [bridgePrefix, tapPrefix, heldTapPrefix].some((prefix) => name.startsWith(`${prefix}${tag}-`));
 }
 
 /**
@@ -93,15 +94,16 @@ export function planBridges({ owner, bridges }: HostNetwork, links: readonly Lin
 export function planTaps({ owner, bridges }: HostNetwork, links: readonly Link[]): string[] {
   const wanted = new Set<string>();
   const made = bridges.flatMap((bridge) =>
-    [...bridge.guests, ...bridge.spare].flatMap((address) => {
-      const name = tapName(owner, bridge.number, address);
-      wanted.add(name);
-      const found = links.find((link) => link.name === name);
-      return planTap(owner, bridge, { name, found, user: bridge.tapUsers?.[address] });
-    }),
+    [...bridge.guests, ...bridge.spare].flatMap((address) =>
+      tapsOf(owner, bridge, address).flatMap((name) => {
+        wanted.add(name);
+        const found = links.find((link) => link.name === name);
+        return planTap(owner, bridge, { name, found, user: bridge.tapUsers?.[address] });
+      }),
+    ),
   );
   const surplus = links.filter(
-    ({ name }) => name.startsWith(`${tapPrefix}${owner.tag}-`) && !wanted.has(name),
+    ({ name }) => isNamedLikeOurs(owner, name) && !name.startsWith(bridgePrefix) && !wanted.has(name),
   );
   return [
     ...made,

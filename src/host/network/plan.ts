@@ -30,6 +30,10 @@ export interface BridgePlan {
   readonly guests: readonly string[];
   /** Addresses whose taps are there for the guests to come, and let nobody through */
   readonly spare: readonly string[];
+  /** Those of the guests that reach nothing beyond their network */
+  readonly held?: readonly string[];
+  /** Whether each guest has a second tap, by which it reaches nothing beyond: for a VMM's owner who cannot change rules */
+  readonly hasHeldTaps?: boolean;
   /** Who may open a guest's tap, by its address, where that is a user of its own; the owner where it is not here */
   readonly tapUsers?: Readonly<Record<string, number>>;
 }
@@ -37,6 +41,8 @@ export interface BridgePlan {
 /** Every bridge of ours, whoever's it is, begins so; guests of one never reach those of another. */
 export const bridgePrefix = 'bgb';
 export const tapPrefix = 'bgt';
+/** Taps whose guests reach nothing beyond their network, whatever was decided since they were made. */
+export const heldTapPrefix = 'bgh';
 
 /** Port of the host's address on a shared network at which its guests' questions for names, sent to port 53, arrive. */
 export const resolverPort = 10_053;
@@ -51,10 +57,33 @@ export function bridgeName({ tag }: Pick<NetworkOwner, 'tag'>, number: number): 
 }
 
 /** The tap of an address: known without being told, so that it can be found by whoever cleans up. */
-export function tapName({ tag }: Pick<NetworkOwner, 'tag'>, number: number, address: string): string {
+export function tapName(owner: Pick<NetworkOwner, 'tag'>, number: number, address: string): string {
+  return tapNamed(tapPrefix, owner, { number, address });
+}
+
+/** The second tap of an address, where there is one. */
+export function heldTapName(owner: Pick<NetworkOwner, 'tag'>, number: number, address: string): string {
+  return tapNamed(heldTapPrefix, owner, { number, address });
+}
+
+function tapNamed(
+  prefix: string,
+  { tag }: Pick<NetworkOwner, 'tag'>,
+  { number, address }: { readonly number: number; readonly address: string },
+): string {
   const parsed = parseAddress(address);
   if (parsed === undefined) throw unfit(`"${address}" is no address`);
-  return `${tapPrefix}${checkTag(tag)}-${checkNumber(number)}-${parsed % 256}`;
+  return `${prefix}${checkTag(tag)}-${checkNumber(number)}-${parsed % 256}`;
+}
+
+/** Names of all taps of an address. */
+export function tapsOf(
+  owner: Pick<NetworkOwner, 'tag'>,
+  { number, hasHeldTaps }: Pick<BridgePlan, 'number' | 'hasHeldTaps'>,
+  address: string,
+): string[] {
+  const open = tapName(owner, number, address);
+  return hasHeldTaps ? [open, heldTapName(owner, number, address)] : [open];
 }
 
 export function tableName({ tag }: Pick<NetworkOwner, 'tag'>): string {
@@ -67,18 +96,29 @@ export function gatewayOf(subnet: string): string {
 }
 
 export function hostAddress(subnet: string, number: number): string {
-  const parsed = parseSubnet(subnet);
-  if (parsed?.prefix !== 24) throw unfit(`"${subnet}" is no network of 256 addresses`);
-  return addressText(parsed.first + number);
+  return addressText(parseSubnet(checkSubnet(subnet))!.first + number);
 }
 
-/** What the tap of a guest lets through: these words go into rules as they are. */
-export function guestCard(
-  owner: NetworkOwner,
-  number: number,
-  address: string,
-): { readonly tap: string; readonly mac: string; readonly address: string } {
-  return { tap: tapName(owner, number, address), mac: macOf(address), address };
+/** What a tap lets through: these words go into rules as they are. */
+export interface GuestCard {
+  readonly tap: string;
+  readonly mac: string;
+  readonly address: string;
+  /** Only to and from its network */
+  readonly isHeld: boolean;
+}
+
+/** Those of all guests of a network. */
+export function guestCards(owner: NetworkOwner, bridge: BridgePlan): GuestCard[] {
+  const { number, guests, held = [] } = bridge;
+  return guests.flatMap((address) =>
+    tapsOf(owner, bridge, address).map((tap) => ({
+      tap,
+      mac: macOf(address),
+      address,
+      isHeld: tap !== tapName(owner, number, address) || held.includes(address),
+    })),
+  );
 }
 
 /** What goes into commands and rules is checked where it is put into words: a mistake elsewhere must not become one of root's. */
@@ -90,6 +130,11 @@ function checkTag(tag: string): string {
 function checkNumber(number: number): number {
   if (Number.isInteger(number) && number >= 1 && number <= 254) return number;
   throw unfit(`${number} is no network's number`);
+}
+
+export function checkSubnet(subnet: string): string {
+  if (parseSubnet(subnet)?.prefix === 24) return subnet;
+  throw unfit(`"${subnet}" is no network of 256 addresses`);
 }
 
 export function checkAlias(alias: string): string {

@@ -1,8 +1,10 @@
 import {
   bridgeName,
   bridgePrefix,
+  checkSubnet,
   gatewayOf,
-  guestCard,
+  guestCards,
+  heldTapPrefix,
   resolverPort,
   tableName,
   tapPrefix,
@@ -18,9 +20,8 @@ import {
  * A rule of ours can refuse what another firewall allows, never the other way round.
  */
 export function ruleset({ owner, bridges }: HostNetwork): string {
-  const cards = bridges.flatMap(({ number, guests }) =>
-    guests.map((address) => guestCard(owner, number, address)),
-  );
+  const cards = bridges.flatMap((bridge) => guestCards(owner, bridge));
+  const held = cards.filter(({ isHeld }) => isHeld);
   const table = tableName(owner);
   const bridge = `${bridgePrefix}${owner.tag}-*`;
   return `${clear(owner)}
@@ -29,24 +30,47 @@ table bridge ${table} {
     type ifname . ether_addr . ipv4_addr
 ${elements(cards.map(({ tap, mac, address }) => `"${tap}" . ${mac} . ${address}`))}  }
 
+  set held {
+    type ifname
+${elements(held.map(({ tap }) => `"${tap}"`))}  }
+
   chain ingress {
     type filter hook prerouting priority -300; policy accept;
-    iifname "${tapPrefix}${owner.tag}-*" jump from_guest
+    iifname { ${ownTaps(owner)} } jump from_guest
+  }
+
+  chain egress {
+    type filter hook postrouting priority 300; policy accept;
+    oifname @held jump to_held
   }
 
   # A guest speaks for itself only: by its own MAC and address, IPv4 and ARP, and gives nobody addresses.
   chain from_guest {
+    iifname @held jump from_held
     ether type ip udp sport 67 drop
     ether type ip iifname . ether saddr . ip saddr @guests accept
     ether type arp iifname . ether saddr . arp saddr ip @guests iifname . arp saddr ether . arp saddr ip @guests accept
     drop
+  }
+
+  # It stays within its network, of which the host's address there is part. Options may name another way.
+  chain from_held {
+    ether type arp return
+    ip hdrlength != 5 drop
+${heldRules(owner, bridges, 'from')}    drop
+  }
+
+  # Whoever is beyond had answers to what began before it was held.
+  chain to_held {
+    ether type arp accept
+${heldRules(owner, bridges, 'to')}    drop
   }
 }
 
 table inet ${table} {
   set guests {
     type ipv4_addr
-${elements(cards.map(({ address }) => address))}  }
+${elements([...new Set(cards.map(({ address }) => address))])}  }
 
   chain forward {
     type filter hook forward priority filter; policy accept;
@@ -92,6 +116,25 @@ ${resolverRules(owner, bridges)}  }
   }
 }
 `;
+}
+
+function ownTaps({ tag }: NetworkOwner): string {
+  return [tapPrefix, heldTapPrefix].map((prefix) => `"${prefix}${tag}-*"`).join(', ');
+}
+
+/** By network, to all of whose taps it applies: of those that are not held nobody asks. What calls to all goes no further. */
+function heldRules(owner: NetworkOwner, bridges: readonly BridgePlan[], way: 'from' | 'to'): string {
+  const [own, other, verdict] =
+    way === 'from' ? ['iifname', 'daddr', 'return'] : ['oifname', 'saddr', 'accept'];
+  return bridges
+    .flatMap(({ number, subnet }) => {
+      const places =
+        way === 'from' ? `{ ${checkSubnet(subnet)}, 224.0.0.0/24, 255.255.255.255 }` : checkSubnet(subnet);
+      return [tapPrefix, heldTapPrefix].map(
+        (prefix) => `    ${own} "${prefix}${owner.tag}-${number}-*" ip ${other} ${places} ${verdict}\n`,
+      );
+    })
+    .join('');
 }
 
 /** What removes our tables, whether they are there or not. */

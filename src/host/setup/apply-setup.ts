@@ -7,10 +7,10 @@ import { writeFileAtomic } from '../files.ts';
 import { applyHostNetwork, removeHostNetwork } from '../network/apply.ts';
 import { readLinks, type Link } from '../network/links.ts';
 import { findHostResolver, isToldOfNames, nameFiles, type HostResolver } from '../name-resolution.ts';
-import { tapName } from '../network/plan.ts';
+import { tapsOf } from '../network/plan.ts';
 import { readHostSetup, type HostSetup } from './host-setup.ts';
 import type { SetupPlaces } from './places.ts';
-import { bridgesOf, planNames, setupFiles, unitName, type SetupPlan } from './plan-setup.ts';
+import { bridgesOf, hostNetworkOf, planNames, setupFiles, unitName, type SetupPlan } from './plan-setup.ts';
 
 export interface SetupTools {
   readonly exec: Exec;
@@ -120,8 +120,8 @@ export async function readSetupState(
   const setup = readHostSetup(uid, places.configDirectory);
   if (!setup) return undefined;
   const links = new Map((await readLinks(exec)).map((link): [string, Link] => [link.name, link]));
-  const taps = setup.networks.flatMap(({ number, addresses }) =>
-    addresses.map((address) => tapName(setup.owner, number, address)),
+  const taps = hostNetworkOf(setup).bridges.flatMap((bridge) =>
+    bridge.guests.flatMap((address) => tapsOf(setup.owner, bridge, address)),
   );
   const { unit, ...files } = setupFiles(uid, places);
   const root = places.systemRoot;

@@ -18,6 +18,8 @@ export interface HostSetup {
   readonly user: string;
   readonly owner: NetworkOwner;
   readonly networks: readonly PreparedNetwork[];
+  /** Absent: made by a banger of which none of the VMs on these networks could be held to rules */
+  readonly hasHeldTaps?: boolean;
 }
 
 export function hostSetupFile(uid: number, directory = '/etc/banger'): string {

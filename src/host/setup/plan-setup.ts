@@ -68,7 +68,7 @@ export function planSetup(
     const subnet = subnetOf(number);
     networks.push({ name, number, subnet, isShared, addresses: guestAddresses(subnet).slice(0, taps) });
   }
-  const setup: HostSetup = { version: 1, user: user.name, owner, networks };
+  const setup: HostSetup = { version: 1, user: user.name, owner, networks, hasHeldTaps: true };
   const network = hostNetworkOf(setup);
   const names = planNames(setup, host.resolver, host.places.systemRoot);
   const files = planFiles({ setup, network, names }, host.places);
@@ -100,7 +100,7 @@ function wantedNetworks(
   ]);
 }
 
-export function hostNetworkOf({ owner, networks }: HostSetup): HostNetwork {
+export function hostNetworkOf({ owner, networks, hasHeldTaps }: HostSetup): HostNetwork {
   return {
     owner,
     bridges: networks.map(({ number, subnet, isShared, addresses }) => ({
@@ -109,6 +109,7 @@ export function hostNetworkOf({ owner, networks }: HostSetup): HostNetwork {
       isShared,
       guests: addresses,
       spare: [],
+      hasHeldTaps,
     })),
   };
 }

@@ -2,7 +2,8 @@ import { Resolver } from 'node:dns/promises';
 import { expect, test } from 'vitest';
 import { openGuestResolver } from '../../../src/engine/names/guest-resolver.ts';
 import { insertNetwork, takeAddress, type Network } from '../../../src/state/networks.ts';
-import { insertVm, moveVm } from '../../../src/state/vms.ts';
+import { parseEgress } from '../../../src/state/egress.ts';
+import { changeVm, insertVm, moveVm } from '../../../src/state/vms.ts';
 import { addVm } from '../../support/add-vm.ts';
 import { fakeEngine, testImageId } from '../../support/fake-engine.ts';
 
@@ -48,7 +49,12 @@ test('guests are told of running VMs of their own network, and of others nothing
     await expect(resolver.reverse(address)).rejects.toMatchObject({ code: 'ENOTFOUND' });
   await expect(resolver.resolvePtr('2.213.10.in-addr.arpa')).rejects.toMatchObject({ code: 'ENODATA' });
   expect(asked).toEqual([]);
+  // One with rules would tell whoever serves the domain what it likes.
+  run('self', lab, 3);
+  db.prepare(`UPDATE vm_addresses SET address = '127.0.0.1' WHERE address = '10.213.1.3'`).run();
   expect(await ask('example.org')).toBe('ESERVFAIL');
+  changeVm(db, 'self'.padEnd(32, '1'), { egress: parseEgress(['example.org']) });
+  expect([await ask('example.org'), await ask('web.vm')]).toEqual(['EREFUSED', ['10.213.1.2']]);
   expect(asked).toEqual(['upstream']);
   server.close();
   await engine.close();

@@ -1,10 +1,15 @@
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
 import { deleteVm } from '../../../src/engine/lifecycle/delete-vm.ts';
-import { planBridges } from '../../../src/engine/network/bridges.ts';
+import { setVm } from '../../../src/engine/lifecycle/set-vm.ts';
+import { startVm } from '../../../src/engine/lifecycle/start-vm.ts';
+import { stopVm } from '../../../src/engine/lifecycle/stop-vm.ts';
+import { makeNetwork, planBridges } from '../../../src/engine/network/bridges.ts';
 import { readOwnRights, vmUser } from '../../../src/host/drivers/qemu-confinement.ts';
+import { networkOwner } from '../../../src/host/network/plan.ts';
+import { hostSetupFile, type HostSetup } from '../../../src/host/setup/host-setup.ts';
 import { chooseNumber } from '../../../src/host/network/subnets.ts';
 import { vmPaths } from '../../../src/state/layout.ts';
 import { listAddresses, listNetworks } from '../../../src/state/networks.ts';
@@ -87,6 +92,93 @@ test('two taps wait for the next VMs, and none when there are no VMs', async () 
   expect(planBridges(engine.context)[0]!.spare.map(last)).toEqual([3, 4]);
   await remove(vm.id);
   expect(planBridges(engine.context)).toEqual([]);
+});
+
+test('one with rules is held at its tap and told of no way out, and let go and told of it when it runs', async () => {
+  const { context, toolboxRuns } = engine;
+  const vm = await create('web', { start: true, egress: ['git.example.org'] });
+  const heldNow = () => planBridges(context)[0]!.held;
+  expect(heldNow()).toEqual([vm.address]);
+  const initrd = readFileSync(vmPaths(context.layout, vm.id).initrd, 'latin1');
+  expect(initrd).toContain("GATEWAY=''\n");
+  expect(toolboxRuns.at(-1)!.join(' ')).toContain('export https_proxy=http://127.0.0.1:1023');
+  const gateway = vm.address!.replace(/\d+$/, '1');
+  const changeTo = async (...egress: string[]) => {
+    const params = { egress, removeLabels: [], publish: [], unpublish: [] };
+    await setVm(context, { id: vm.id, params }, fakeOperation().operation);
+  };
+  // Whoever is connected to it stays so: it takes no --force.
+  engine.faults.isBusy = true;
+  await changeTo('all');
+  expect([heldNow(), context.egress.state(vm.id)]).toEqual([[], undefined]);
+  expect(toolboxRuns.at(-1)!.join(' ')).toContain(`route add default via ${gateway}`);
+  await changeTo('none');
+  expect(heldNow()).toEqual([vm.address]);
+  expect(toolboxRuns.at(-1)!.join(' ')).toContain('route del default');
+});
+
+test('guests of a network whose guests reach each other are told to go to those past the proxy', async () => {
+  const { context, toolboxRuns } = engine;
+  await makeNetwork(context, { name: 'lab', isShared: true });
+  const vm = await create('web', { start: true, network: 'lab', egress: ['none'] });
+  const subnet = vm.address!.replace(/\d+$/, '0/24');
+  expect(toolboxRuns.at(-1)!.join(' ')).toMatch(`no_proxy=localhost,127.0.0.1,::1,.vm,${subnet}`);
+});
+
+/** As after `host setup`, by whoever cannot change rules. */
+function setUpHost(more: Partial<HostSetup>): HostSetup {
+  engine.faults.isUnprivileged = true;
+  const uid = process.getuid!();
+  const setup: HostSetup = {
+    version: 1,
+    user: 'somebody',
+    owner: networkOwner('setup', uid),
+    networks: [
+      {
+        name: 'bridge',
+        number: 7,
+        subnet: '10.213.7.0/24',
+        isShared: false,
+        addresses: ['10.213.7.2', '10.213.7.3'],
+      },
+    ],
+    ...more,
+  };
+  const directory = engine.context.hostNetwork.setups!;
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(hostSetupFile(uid, directory), JSON.stringify(setup));
+  return setup;
+}
+
+test('on a host that was set up, one with rules has the tap that holds it, and changes over by a start only', async () => {
+  const { owner } = setUpHost({ hasHeldTaps: true });
+  const held = await create('held', { start: true, egress: ['git.example.org'] });
+  const free = await create('free', { start: true });
+  expect(engine.specs.map(({ network }) => network.tap!.tap)).toEqual([
+    `bgh${owner.tag}-7-2`,
+    `bgt${owner.tag}-7-3`,
+  ]);
+  const change = (id: string, ...egress: string[]) => {
+    const params = { egress, removeLabels: [], publish: [], unpublish: [] };
+    return setVm(engine.context, { id, params }, fakeOperation().operation);
+  };
+  await expect(change(held.id, 'all')).rejects.toMatchObject({ code: 'invalid_state' });
+  await expect(change(free.id, 'none')).rejects.toThrow('only a start takes it from "all" to rules or back');
+  await change(held.id, 'none');
+  await stopVm(engine.context, { id: held.id, timeoutMs: 0 }, fakeOperation().operation);
+  await change(held.id, 'all');
+  await startVm(engine.context, held.id, fakeOperation().operation);
+  expect(engine.specs.at(-1)!.network.tap!.tap).toBe(`bgt${owner.tag}-7-2`);
+});
+
+test('on a host that an older banger set up, one with rules is refused, and others are made', async () => {
+  setUpHost({});
+  await expect(create('held', { egress: ['none'] })).rejects.toMatchObject({
+    code: 'host_unsupported',
+    hint: expect.stringMatching(/: sudo banger host setup$/) as string,
+  });
+  await create('free');
+  expect(listVms(engine.context.db).map(({ name }) => name)).toEqual(['free']);
 });
 
 test('packets are forwarded while there are VMs behind a bridge, and not before and after', async () => {

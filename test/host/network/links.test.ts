@@ -24,6 +24,17 @@ test('a tap belongs to the user whose engine it is, since one without an owner w
   expect(planTaps(network, [bridge])[0]).toBe('tuntap add dev bgt1a2b-1-2 mode tap user 501');
 });
 
+test('with taps of both kinds each guest has two, and both go when nobody needs them', () => {
+  const both = { owner, bridges: [{ ...network.bridges[0]!, hasHeldTaps: true }] };
+  const held = link('bgh1a2b-1-2', { master: 'bgb1a2b-1', isIsolated: true });
+  expect(planTaps(both, [bridge, tap])[0]).toBe('tuntap add dev bgh1a2b-1-2 mode tap user 501');
+  expect(planTaps(both, [bridge, tap, held])).toEqual([]);
+  expect(planTaps(nothing, [tap, held])).toEqual([
+    'link delete dev bgt1a2b-1-2',
+    'link delete dev bgh1a2b-1-2',
+  ]);
+});
+
 test('what was cut short halfway is finished', () => {
   expect(planBridges(network, [{ ...bridge, alias: undefined, isUp: false, addresses: [] }])).toEqual([
     `link set dev bgb1a2b-1 alias ${owner.alias}`,

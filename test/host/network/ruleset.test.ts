@@ -35,6 +35,17 @@ test('a tap lets through the MAC and the address of its guest; one that waits fo
   expect(text).not.toContain('10.213.1.3');
 });
 
+test('a guest that is held is so by its tap, and so is each by its second one where there are two', () => {
+  const [one, two] = network.bridges;
+  const heldSet = (changed: HostNetwork) =>
+    /set held \{[^}]*?(?:elements = \{([^}]*)\}\s*)?\}/.exec(ruleset(changed))?.[1]?.trim();
+  expect(heldSet(network)).toBeUndefined();
+  expect(heldSet({ owner, bridges: [one!, { ...two!, held: two!.guests }] })).toBe('"bgt1a2b-2-9"');
+  const both = { owner, bridges: [{ ...one!, hasHeldTaps: true }] };
+  expect(heldSet(both)).toBe('"bgh1a2b-1-2"');
+  expect(ruleset(both)).toContain('"bgh1a2b-1-2" . 02:00:0a:d5:01:02 . 10.213.1.2');
+});
+
 test('only within a shared network may frames go from guest to guest', () => {
   expect(text).toContain('iifname "bgb1a2b-2" oifname "bgb1a2b-2" accept');
   expect(text).not.toContain('iifname "bgb1a2b-1" oifname');

@@ -13,6 +13,8 @@ export interface NameServerInput {
   readonly zone: () => Zone;
   /** Answers what is not ours; absent: it is refused */
   readonly forwarder?: Forwarder;
+  /** Whether it does for who asks from an address; absent: for all */
+  readonly mayForward?: (client: string) => boolean;
 }
 
 /** Longer questions there are none. */
@@ -72,7 +74,7 @@ export class NameServer {
   }
 
   async #answerDatagram(message: Buffer, from: RemoteInfo): Promise<void> {
-    const answer = await this.#answer(message, 'udp');
+    const answer = await this.#answer(message, 'udp', from.address);
     if (!answer) return;
     try {
       this.#udp.send(answer, from.port, from.address, () => undefined);
@@ -81,12 +83,13 @@ export class NameServer {
     }
   }
 
-  async #answer(message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer | undefined> {
+  async #answer(message: Buffer, transport: 'udp' | 'tcp', client: string): Promise<Buffer | undefined> {
     const outcome = answerMessage(message, this.#input.zone(), transport);
     if (outcome.kind === 'silence') return undefined;
     if (outcome.kind === 'answer') return outcome.message;
-    return this.#input.forwarder
-      ? this.#input.forwarder.ask({ message, query: outcome.query, transport })
+    const { forwarder, mayForward = () => true } = this.#input;
+    return forwarder && mayForward(client)
+      ? forwarder.ask({ message, query: outcome.query, transport })
       : outcome.refusal;
   }
 
@@ -94,13 +97,14 @@ export class NameServer {
   #serve(socket: Socket): void {
     if (this.#clients.size >= maxTcpClients) return void socket.destroy();
     this.#clients.add(socket);
+    const client = socket.remoteAddress ?? '';
     socket.on('error', () => undefined);
     socket.on('close', () => this.#clients.delete(socket));
     socket.setTimeout(tcpIdleMs, () => socket.destroy());
     let pending = Buffer.alloc(0);
     let answering = Promise.resolve();
     const take = async (message: Buffer): Promise<void> => {
-      const answer = await this.#answer(message, 'tcp');
+      const answer = await this.#answer(message, 'tcp', client);
       if (!answer || socket.destroyed) return void socket.destroy();
       const length = Buffer.alloc(2);
       length.writeUInt16BE(answer.length);
