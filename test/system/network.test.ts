@@ -122,7 +122,7 @@ describe.skipIf(!canMakeLab)(`VMs behind bridges${labReason}`, () => {
     const pid = Number(lab.run(['sh', '-c', server], lab.world));
     const direct = 'unset http_proxy HTTP_PROXY;';
     const fetch = (vm: string, host: string, before = '') =>
-      banger.guest(vm, `${before} timeout 10 wget -T 5 -qO - http://${host}:8000/ 2>&1; true`);
+      banger.guest(vm, `${before} timeout 10 wget -qO - http://${host}:8000/ 2>&1; true`);
     try {
       expect(await fetch('one', '9.9.9.9')).toContain('hello');
       await banger.ok(['vm', 'egress', 'set', 'one', 'git.test']);
@@ -135,7 +135,7 @@ describe.skipIf(!canMakeLab)(`VMs behind bridges${labReason}`, () => {
       // As its root would who wants out, also while no engine is there to hold it.
       await killEngine((await banger.enginePid())!);
       const route = `ip route add default via ${gateway('one')};`;
-      const breakOut = `${direct} ${route} wget -T 3 -qO - http://9.9.9.9:8000/; nslookup git.test ${gateway('one')}; ping -c 1 -W 1 9.9.9.9; ip route del default; true`;
+      const breakOut = `${direct} ${route} timeout 3 wget -qO - http://9.9.9.9:8000/; nslookup git.test ${gateway('one')}; ping -c 1 -W 1 9.9.9.9; ip route del default; true`;
       expect(await banger.guest('one', breakOut)).not.toMatch(/hello|9\.9\.9\.9[^:]*\n.*ttl=/);
       expect(await ping('one', 'two.vm')).toBe(true);
       expect(await ping('two', 'one.vm')).toBe(true);
