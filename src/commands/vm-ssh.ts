@@ -4,27 +4,42 @@ import { vmExec } from '../engine/rpc/vm-methods.ts';
 import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
 import { addLendOptions, readLendOptions, type LendOptions } from './secret-options.ts';
-import { addLabelFilter, chooseVm, type VmSelection } from './vm-selection.ts';
+import { addLabelFilter, chooseVm, labelsOf, type VmSelection } from './vm-selection.ts';
+
+const help = `
+Examples:
+  banger vm ssh web
+  banger vm ssh web -- 'ps aux | grep node'     one command line; banger vm exec takes words as they are`;
 
 export function vmSshCommand(cli: Cli, env: Readonly<Record<string, string | undefined>>): Command {
   const command = new Command('ssh')
     .alias('shell')
-    .description('Open a shell in a running VM')
+    .description('Open a shell in a running VM, or run a command line in one')
     .argument('[vm]', 'name or id; left out with --label')
+    .argument('[command...]', 'as for ssh, words that a shell reads; put -- before them')
     .option('-u, --user <user>', 'user in the guest (default: root)')
-    .addHelpText('after', '\nExample:\n  banger vm ssh web');
+    .addHelpText('after', help);
   return addLabelFilter(addLendOptions(command)).action(
-    async (name: string | undefined, options: { user?: string } & VmSelection & LendOptions) => {
+    async (
+      first: string | undefined,
+      rest: string[],
+      options: { user?: string } & VmSelection & LendOptions,
+    ) => {
       const lent = await readLendOptions(cli, options, env);
-      const vm = await chooseVm(cli, { vm: name, options, command });
+      const isByLabel = labelsOf(options).length > 0;
+      const vm = await chooseVm(cli, { vm: isByLabel ? undefined : first, options, command });
+      const words = isByLabel && first !== undefined ? [first, ...rest] : rest;
       const exit = await cli.attach(vmExec, {
         vm,
-        user: options.user,
+        ...(words.length === 0
+          ? { user: options.user }
+          : { user: options.user ?? 'root', argv: ['/bin/sh', '-c', words.join(' ')] }),
         ...lent,
         terminal: cli.programTerminal(),
       });
       cli.exitWith(exitCodeOf(exit, constants.signals));
-      if (cli.programTerminal()) cli.say(`VM ${vm} goes on running. Stop it with: banger vm stop ${vm}`);
+      if (words.length === 0 && cli.programTerminal())
+        cli.say(`VM ${vm} goes on running. Stop it with: banger vm stop ${vm}`);
     },
   );
 }

@@ -92,6 +92,15 @@ test('exec, ssh and logs take the one VM that has a label', async () => {
   });
 });
 
+test('ssh takes one command line, for a shell and as root, and is a shell without one', async () => {
+  const argv = ['/bin/sh', '-c', 'ps aux | grep node'];
+  const { params } = await run(['vm', 'ssh', 'web', '--', 'ps', 'aux | grep', 'node']);
+  expect(params).toMatchObject({ vm: 'web', user: 'root', argv });
+  const labelled = await run(['vm', 'ssh', '-u', 'me', '-l', 'app=web', 'ps aux | grep node']);
+  expect(labelled.params).toMatchObject({ vm: 'web', user: 'me', argv });
+  expect((await run(['vm', 'ssh', 'web'])).params).not.toHaveProperty('argv');
+});
+
 test('create turns labels, ports and limits into the words of the contract', async () => {
   const words = '-l app=web -l empty -p 80 -p 8080:80 -p 0.0.0.0:53:53/udp --ttl 2h --idle-stop off';
   const { params } = await run(['vm', 'create', ...words.split(' ')], created);
