@@ -11,8 +11,8 @@ export class PieceWriter {
   readonly #file: FileHandle;
   readonly #onWritten: (end: number) => void | Promise<void>;
   #position: number;
-  #gathering = Buffer.allocUnsafeSlow(pieceBytes);
-  #spare = Buffer.allocUnsafeSlow(pieceBytes);
+  #gathering: Buffer | undefined;
+  #spare: Buffer | undefined;
   #gathered = 0;
   #writing: Promise<void> | undefined;
   #failure: { readonly error: unknown } | undefined;
@@ -29,6 +29,8 @@ export class PieceWriter {
     for (let done = 0; done < chunk.length;) {
       if (this.#gathered === pieceBytes) await this.#writing;
       if (this.#failure) throw this.#failure.error;
+      // Taken when it is wanted, and not both at once: the kernel clears memory of that size for milliseconds.
+      this.#gathering ??= Buffer.allocUnsafeSlow(pieceBytes);
       const copied = chunk.copy(this.#gathering, this.#gathered, done);
       this.#gathered += copied;
       done += copied;
@@ -43,8 +45,8 @@ export class PieceWriter {
   }
 
   #start(): void {
-    if (this.#writing || this.#gathered === 0 || this.#failure) return;
     const piece = this.#gathering;
+    if (this.#writing || !piece || this.#gathered === 0 || this.#failure) return;
     const bytes = this.#gathered;
     this.#gathering = this.#spare;
     this.#gathered = 0;
