@@ -38,7 +38,7 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
     async (first: string | undefined, rest: string[], options: ExecOptions & VmSelection) => {
       const isByLabel = labelsOf(options).length > 0;
       const words = isByLabel && first !== undefined ? [first, ...rest] : rest;
-      refuseLateOptions(isByLabel ? undefined : first, words);
+      refuseLateOptions('exec', isByLabel ? undefined : first, words);
       const argv = words[0] === '--' ? words.slice(1) : words;
       const variables = await readEnvOptions(options, { own: env, cwd: cli.cwd });
       const lent = await readLendOptions(cli, options, env);
@@ -64,13 +64,17 @@ export function vmExecCommand(cli: Cli, env: Readonly<Record<string, string | un
 }
 
 /** What comes after the VM is the command, as for docker. No program is called like an option. */
-function refuseLateOptions(vm: string | undefined, words: readonly string[]): void {
+export function refuseLateOptions(
+  verb: 'exec' | 'ssh',
+  vm: string | undefined,
+  words: readonly string[],
+): void {
   const [word] = words;
   if (vm === undefined || word === undefined || !word.startsWith('-') || word === '--') return;
   const end = words.indexOf('--');
   const [late, rest] = end < 0 ? [[word], ['…']] : [words.slice(0, end), words.slice(end + 1)];
   throw new UsageError(
     `"${word}" comes after the VM, where the command begins`,
-    `Put options before the VM: banger vm exec ${late.join(' ')} ${vm} -- ${rest.join(' ')}`,
+    `Put options before the VM: banger vm ${verb} ${late.join(' ')} ${vm} -- ${rest.join(' ')}`,
   );
 }

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { vmExec } from '../engine/rpc/vm-methods.ts';
 import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
+import { refuseLateOptions } from './vm-exec.ts';
 import { addLendOptions, readLendOptions, type LendOptions } from './secret-options.ts';
 import { addLabelFilter, chooseVm, labelsOf, type VmSelection } from './vm-selection.ts';
 
@@ -17,6 +18,7 @@ export function vmSshCommand(cli: Cli, env: Readonly<Record<string, string | und
     .description('Open a shell in a running VM, or run a command line in one')
     .argument('[vm]', 'name or id; left out with --label')
     .argument('[command...]', 'as for ssh, words that a shell reads; put -- before them')
+    .passThroughOptions()
     .option('-u, --user <user>', 'user in the guest (default: root)')
     .addHelpText('after', help);
   return addLabelFilter(addLendOptions(command)).action(
@@ -25,10 +27,12 @@ export function vmSshCommand(cli: Cli, env: Readonly<Record<string, string | und
       rest: string[],
       options: { user?: string } & VmSelection & LendOptions,
     ) => {
-      const lent = await readLendOptions(cli, options, env);
       const isByLabel = labelsOf(options).length > 0;
+      const given = isByLabel && first !== undefined ? [first, ...rest] : rest;
+      refuseLateOptions('ssh', isByLabel ? undefined : first, given);
+      const words = given[0] === '--' ? given.slice(1) : given;
+      const lent = await readLendOptions(cli, options, env);
       const vm = await chooseVm(cli, { vm: isByLabel ? undefined : first, options, command });
-      const words = isByLabel && first !== undefined ? [first, ...rest] : rest;
       const exit = await cli.attach(vmExec, {
         vm,
         ...(words.length === 0

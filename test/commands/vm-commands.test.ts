@@ -98,6 +98,13 @@ test('ssh takes one command line, for a shell and as root, and is a shell withou
   expect(params).toMatchObject({ vm: 'web', user: 'root', argv });
   const labelled = await run(['vm', 'ssh', '-u', 'me', '-l', 'app=web', 'ps aux | grep node']);
   expect(labelled.params).toMatchObject({ vm: 'web', user: 'me', argv });
+  expect((await run(['vm', 'ssh', 'web', 'ls', '-la'])).params).toMatchObject({
+    vm: 'web',
+    argv: ['/bin/sh', '-c', 'ls -la'],
+  });
+  await expect(run(['vm', 'ssh', 'web', '-u', 'me', '--', 'id'])).rejects.toMatchObject({
+    hint: 'Put options before the VM: banger vm ssh -u me web -- id',
+  });
   expect((await run(['vm', 'ssh', 'web'])).params).not.toHaveProperty('argv');
 });
 

@@ -131,6 +131,7 @@ esac
   expect((await banger.run(['vm', 'ssh', vm], { input: 'tool in a shell; exit 4\n' })).stdout).toContain(
     'in a shell\n',
   );
+  expect((await banger.run(['vm', 'ssh', vm, '--', 'tool "a b"'])).stdout).toBe('tool in /root/tree, a b\n');
   await banger.ok(['vm', 'delete', vm]);
 });
 

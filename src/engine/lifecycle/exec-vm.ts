@@ -42,11 +42,13 @@ export async function execVm(
   requireRunning(vm);
   const workspaces = listWorkspaces(context.db, vm.id);
   const program = throughTools(
-    planProgram(
-      params,
-      { name: vm.imageName, config: getImage(context.db, vm.imageId).config },
-      // The working tree that was sent last.
-      workspaces[0]?.guestPath,
+    asRoot(
+      planProgram(
+        params,
+        { name: vm.imageName, config: getImage(context.db, vm.imageId).config },
+        // The working tree that was sent last.
+        workspaces[0]?.guestPath,
+      ),
     ),
     params.entrypoint ? [] : workspaces,
   );
@@ -71,6 +73,11 @@ export async function execVm(
     throw error;
   }
   return bridge(process, stream, operation.signal);
+}
+
+/** Root is who programs run as anyway, in images too that have no user of that name. */
+function asRoot(program: PlannedProgram): PlannedProgram {
+  return program.user === 'root' ? { ...program, user: undefined } : program;
 }
 
 /** In a workspace whose tools were installed, root's programs and shells have them; other users cannot read them. */
