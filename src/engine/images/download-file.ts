@@ -74,7 +74,9 @@ export async function downloadFile(
         const total = Number.isSafeInteger(left) ? done + left : undefined;
         for await (const chunk of bodyChunks(response.body)) {
           if (done + chunk.length > download.use.maxBytes) throw tooLarge(download);
-          await file.write(chunk, 0, chunk.length, done);
+          // On a disk that is nearly full, less than all of it is no error.
+          for (let put = 0; put < chunk.length;)
+            put += (await file.write(chunk, put, chunk.length - put, done + put)).bytesWritten;
           hash.update(chunk);
           done += chunk.length;
           response.giveBack(chunk);

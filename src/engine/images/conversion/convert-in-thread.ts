@@ -18,7 +18,8 @@ const heapLimits = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 16 }
  * What a heap of a thread may hold before V8 collects all of it for the first time. What a conversion keeps it keeps to
  * its end, so that each collection while it grows finds next to nothing.
  */
-const initialHeapFlag = '--initial-old-space-size=100';
+const initialHeapFlag = '--initial-old-space-size';
+const initialHeapMb = 100;
 
 /**
  * `convertLayers` in a thread of its own, so that the engine answers others meanwhile. Promises the same.
@@ -34,7 +35,7 @@ export async function convertInThread(options: ConvertOptions, script: ThreadScr
     window,
     layers: layers.map(({ label, diffId }) => ({ label, diffId })),
   };
-  setFlagsFromString(initialHeapFlag);
+  setFlagsFromString(`${initialHeapFlag}=${initialHeapMb}`);
   const worker = new Worker(script.source, {
     eval: script.isText,
     workerData,
@@ -42,6 +43,10 @@ export async function convertInThread(options: ConvertOptions, script: ThreadScr
     execArgv: ['--no-warnings'],
     name: 'conversion',
   });
+  // V8 takes code caches only under the flags that they were made under; the thread has its heap by now.
+  const restoreFlag = (): void => setFlagsFromString(`${initialHeapFlag}=0`);
+  worker.once('online', restoreFlag);
+  worker.once('exit', restoreFlag);
   const feeds = new Map<number, LayerFeed>();
   const outcome = Promise.withResolvers<ConvertResult>();
   const exited = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
