@@ -89,6 +89,8 @@ export interface FakeEngine {
   readonly machines: ReadonlyMap<string, FakeMachine>;
   /** Toolbox programs that were run in guests */
   readonly toolboxRuns: readonly (readonly string[])[];
+  /** Firewall rules in the order in which they were put in place */
+  readonly rulesets: readonly string[];
   close(): Promise<void>;
 }
 
@@ -108,6 +110,7 @@ export function fakeEngine(): FakeEngine {
   const specs: VmmSpec[] = [];
   const machines = new Map<string, FakeMachine>();
   const toolboxRuns: (readonly string[])[] = [];
+  const rulesets: string[] = [];
   addImage();
 
   const driver: VmmDriver = {
@@ -215,8 +218,9 @@ export function fakeEngine(): FakeEngine {
     events,
     log,
     logs: new LogKeeper({ limitBytes: () => 8 * 1024 * 1024, log }),
-    exec: async (argv) => {
+    exec: async (argv, options) => {
       if (faults.disk) throw faults.disk;
+      if (argv[0] === 'nft' && argv[1] === '-f') rulesets.push(String(options?.input));
       if (argv[0] === 'qemu-img') writeFileSync(argv.at(-2)!, 'qcow2');
       return { exitCode: 0, stdout: Buffer.alloc(0), stderr: '' };
     },
@@ -282,6 +286,7 @@ export function fakeEngine(): FakeEngine {
     specs,
     machines,
     toolboxRuns,
+    rulesets,
     close: async () => {
       context.stopTimers.close();
       context.egress.close();

@@ -16,6 +16,7 @@ import time
 tap, mac, ip, other_tap, other_mac, other_ip, gateway_mac, beyond = sys.argv[1:]
 BROADCAST = 'ff:ff:ff:ff:ff:ff'
 FORGED_MAC = '02:00:00:00:be:ef'
+gateway = str(ipaddress.ip_network(f'{ip}/24', strict=False).network_address + 1)
 forged_ip = str(ipaddress.ip_address(ip) + 50)
 
 
@@ -80,13 +81,16 @@ def frames():
     # Beyond the gateway somebody else listens for these.
     yield 'routed', ether(mac, gateway_mac, IP, udp(ip, beyond, named('routed')))
     yield 'routed-ip', ether(mac, gateway_mac, IP, udp(forged_ip, beyond, named('routed-ip')))
+    # To a bridge's own protocols, whose frames skip what the bridge does with those of others.
+    yield 'link-local', ether(mac, '01:80:c2:00:00:0e', IP, udp(ip, gateway, named('link-local')))
+    # Somebody else publishes that port at the gateway's address, as docker does.
+    yield 'published', ether(mac, gateway_mac, IP, udp(ip, gateway, named('published'), port=9998))
     yield 'routed-mac', ether(FORGED_MAC, gateway_mac, IP, udp(ip, beyond, named('routed-mac')))
 
 
 def main():
     mine, other = open_tap(tap), open_tap(other_tap)
     time.sleep(0.2)
-    gateway = str(ipaddress.ip_address(ipaddress.ip_network(f'{ip}/24', strict=False).network_address + 1))
     os.write(mine, ether(mac, BROADCAST, ARP, arp(1, mac, ip, gateway, b'')))
     names = []
     for name, frame in frames():

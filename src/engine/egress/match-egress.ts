@@ -66,6 +66,7 @@ function checkBridged(context: EngineContext, network: string): void {
  */
 export function checkLiveEgress(context: EngineContext, vm: Vm, policy: EgressPolicy): void {
   if (!isBridged(vm.network) || isHeld(vm) === isHeld({ egress: policy })) return;
+  if (vm.state === 'paused') throw pausedError(vm);
   if (bridgeMeans(context)?.kind !== 'prepared') return;
   throw new BangerError(
     'invalid_state',
@@ -195,10 +196,13 @@ async function matchUser(context: EngineContext, vm: Vm, operation: Operation): 
 
 /** Gives a VM that was running before this engine its way out again, and finishes a change that was cut short. */
 export async function adoptEgress(context: EngineContext, vm: Vm): Promise<void> {
-  const control = await vmmControl(context, vm);
-  const found = await findReach(context, vm, control);
-  const wanted = reachOf(vm);
-  if (found?.canChange && found.reach !== wanted) await control.setReach(wanted);
+  // Beside a bridge the VMM's own network is a way in only, whatever the policy is.
+  if (!isBridged(vm.network)) {
+    const control = await vmmControl(context, vm);
+    const found = await findReach(context, vm, control);
+    const wanted = reachOf(vm);
+    if (found?.canChange && found.reach !== wanted) await control.setReach(wanted);
+  }
   // Not waited for: a guest that hangs keeps nobody from its VM.
   void context.egress
     .match(vm)

@@ -12,7 +12,7 @@ import {
   matchEgress,
   refuseCutting,
 } from '../egress/match-egress.ts';
-import type { Operation } from '../operations.ts';
+import { uncancellable, type Operation } from '../operations.ts';
 import { refuseUnreachablePorts } from '../network/network.ts';
 import { planSockets, type SocketChange } from '../ports/plan-sockets.ts';
 import { checkSyncedFiles } from '../sync/file-sync.ts';
@@ -109,7 +109,11 @@ export async function setVm(
         await run({
           stage: 'Changing what it may reach',
           apply: () => matchEgress(context, vm, operation),
-          undo: () => matchEgress(context, before, operation),
+          undo: () => {
+            // Rules of the host are made of rows: this one has to be true first. Whoever cancelled waits for it.
+            changeVm(context.db, id, { egress: before.egress });
+            return matchEgress(context, before, uncancellable(operation, AbortSignal.timeout(undoTimeoutMs)));
+          },
         });
       }
       if (changes.diskBytes !== undefined) {
@@ -126,6 +130,9 @@ export async function setVm(
     });
   });
 }
+
+/** How long a guest may take to be told that all stays as it was */
+const undoTimeoutMs = 10_000;
 
 function notNow(vm: Vm): BangerError {
   return new BangerError('invalid_state', `VM "${vm.name}" is ${vm.state} and cannot be changed`, {

@@ -7,7 +7,7 @@ import { findFreePort } from '../../host/ports.ts';
 import { getNetwork, isBridged } from '../../state/networks.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
-import { isHeld, reachOf } from '../egress/match-egress.ts';
+import { checkEgress, isHeld, reachOf } from '../egress/match-egress.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import type { Capability, GuestSetup } from '../lifecycle/capabilities.ts';
 import { claimPorts } from '../lifecycle/published-ports.ts';
@@ -66,6 +66,7 @@ async function configureBridged(context: EngineContext, vm: Vm, driver: DriverNa
   const { owner, kind } = requireBridgeMeans(context);
   const { number, subnet, isShared } = getNetwork(context.db, vm.network);
   const address = vm.address ?? '';
+  checkEgress(context, vm.network, vm.egress);
   await applyBridges(context);
   // Whoever cannot change rules has taps of both kinds.
   const nameOfTap = kind === 'prepared' && isHeld(vm) ? heldTapName : tapName;

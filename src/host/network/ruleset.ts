@@ -24,6 +24,8 @@ export function ruleset({ owner, bridges }: HostNetwork): string {
   const held = cards.filter(({ isHeld }) => isHeld);
   const table = tableName(owner);
   const bridge = `${bridgePrefix}${owner.tag}-*`;
+  // Each in a rule of its own: nftables before 1.0.3 knows no wildcards in sets.
+  const [taps, heldTaps] = [tapPrefix, heldTapPrefix].map((prefix) => `${prefix}${owner.tag}-*`);
   return `${clear(owner)}
 table bridge ${table} {
   set guests {
@@ -36,7 +38,8 @@ ${elements(held.map(({ tap }) => `"${tap}"`))}  }
 
   chain ingress {
     type filter hook prerouting priority -300; policy accept;
-    iifname { ${ownTaps(owner)} } jump from_guest
+    iifname "${taps}" jump from_guest
+    iifname "${heldTaps}" jump from_guest
   }
 
   chain egress {
@@ -80,7 +83,7 @@ ${elements([...new Set(cards.map(({ address }) => address))])}  }
 
   chain from_guests {
     meta nfproto ipv6 drop
-${sharedRules(owner, bridges)}    oifname "${bridgePrefix}*" drop
+${sharedRules(owner, bridges)}${publishedRules(bridges)}    oifname "${bridgePrefix}*" drop
     ip saddr != @guests drop
     ct state invalid drop
   }
@@ -93,6 +96,9 @@ ${sharedRules(owner, bridges)}    ct state established,related accept
 
   chain input {
     type filter hook input priority filter; policy accept;
+    # What is sent to a bridge's own protocols (01:80:c2:00:00:0x) comes by the tap itself, past the rules for frames.
+    iifname "${taps}" drop
+    iifname "${heldTaps}" drop
     iifname "${bridge}" jump to_host
   }
 
@@ -116,10 +122,6 @@ ${resolverRules(owner, bridges)}  }
   }
 }
 `;
-}
-
-function ownTaps({ tag }: NetworkOwner): string {
-  return [tapPrefix, heldTapPrefix].map((prefix) => `"${prefix}${tag}-*"`).join(', ');
 }
 
 /** By network, to all of whose taps it applies: of those that are not held nobody asks. What calls to all goes no further. */
@@ -174,5 +176,12 @@ function sharedRules(owner: NetworkOwner, bridges: readonly BridgePlan[]): strin
     .filter(({ isShared }) => isShared)
     .map(({ number }) => bridgeName(owner, number))
     .map((name) => `    iifname "${name}" oifname "${name}" accept\n`)
+    .join('');
+}
+
+/** What somebody else publishes at the host's address there is a service of the host, though it is passed on. */
+function publishedRules(bridges: readonly BridgePlan[]): string {
+  return bridges
+    .map(({ subnet }) => `    ct direction original ct original ip daddr ${checkSubnet(subnet)} drop\n`)
     .join('');
 }

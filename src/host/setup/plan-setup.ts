@@ -168,6 +168,8 @@ function unitText({ user }: HostSetup, { paths, names, places }: UnitInput): str
 Description=Network for the VMs of ${user} (banger)
 After=network-pre.target nftables.service ufw.service firewalld.service systemd-resolved.service
 Wants=network-pre.target
+# A restart of one of these flushes the rules of all.
+PartOf=nftables.service ufw.service firewalld.service
 
 [Service]
 Type=oneshot

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
 import { deleteVm } from '../../../src/engine/lifecycle/delete-vm.ts';
+import { pauseVm } from '../../../src/engine/lifecycle/pause-vm.ts';
 import { setVm } from '../../../src/engine/lifecycle/set-vm.ts';
 import { startVm } from '../../../src/engine/lifecycle/start-vm.ts';
 import { stopVm } from '../../../src/engine/lifecycle/stop-vm.ts';
@@ -115,6 +116,34 @@ test('one with rules is held at its tap and told of no way out, and let go and t
   await changeTo('none');
   expect(heldNow()).toEqual([vm.address]);
   expect(toolboxRuns.at(-1)!.join(' ')).toContain('route del default');
+});
+
+test('a change of what one reaches that is refused, or undone, leaves its tap as it was', async () => {
+  const { context, faults, rulesets } = engine;
+  const vm = await create('web', { start: true, egress: ['git.example.org'] });
+  const holds = () => /set held \{\s+type ifname\s+elements/.test(rulesets.at(-1)!);
+  const changeTo = (egress: string, more = {}) =>
+    setVm(
+      context,
+      { id: vm.id, params: { egress: [egress], removeLabels: [], publish: [], unpublish: [], ...more } },
+      fakeOperation().operation,
+    );
+  const disk = { diskBytes: vm.diskBytes + 2 ** 30 };
+  faults.control = new Error('the disk does not grow');
+  await expect(changeTo('all', disk)).rejects.toThrow('does not grow');
+  expect([holds(), context.egress.state(vm.id) === undefined]).toEqual([true, false]);
+  faults.control = undefined;
+  await changeTo('all');
+  expect(holds()).toBe(false);
+  faults.control = new Error('the disk does not grow');
+  await expect(changeTo('none', disk)).rejects.toThrow('does not grow');
+  expect([holds(), context.egress.state(vm.id)]).toEqual([false, undefined]);
+  faults.control = undefined;
+  await changeTo('none');
+  await pauseVm(context, vm.id, fakeOperation().operation);
+  const made = rulesets.length;
+  await expect(changeTo('all')).rejects.toThrow('is paused');
+  expect([holds(), rulesets.length]).toEqual([true, made]);
 });
 
 test('guests of a network whose guests reach each other are told to go to those past the proxy', async () => {
