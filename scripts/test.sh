@@ -35,7 +35,9 @@ main() {
   [[ $unit$system != nono ]] || { usage >&2 && exit 2; }
 
   results=$(mktemp -d)
-  trap 'rm -rf "$results"' EXIT
+  begun=$(mktemp -d)
+  begun_pids=()
+  trap 'rm -rf "$results" "$begun"' EXIT
 
   phase 'Host packages'
   ensure_node
@@ -47,9 +49,11 @@ main() {
   PATH=$root/node_modules/.bin:$PATH
 
   if [[ $unit == yes && -z $pattern ]]; then
-    check 'Types' tsc --noEmit
-    check 'Lint' eslint .
-    check 'Format' prettier --check .
+    phase 'Types, lint, format'
+    begin_check 'Types' tsc --noEmit
+    begin_check 'Lint' eslint .
+    begin_check 'Format' prettier --check .
+    end_checks
   fi
   [[ $unit == no ]] || tests unit "$pattern"
   if [[ $system == yes ]]; then
@@ -87,12 +91,40 @@ check() {
   shift
   phase "$title"
   "$@" || status=$?
+  record_check "$status" "$title" "$@"
+  last_check=$status
+}
+
+# Starts a check of one processor beside those that were begun before it. end_checks says what came of it.
+begin_check() {
+  local title=$1
+  shift
+  {
+    local status=0
+    "$@" || status=$?
+    record_check "$status" "$title" "$@"
+  } >"$begun/${#begun_pids[@]}" 2>&1 &
+  begun_pids+=("$!")
+}
+
+# Waits for the checks that were begun, and prints each one's output whole, in their order.
+end_checks() {
+  local index
+  for index in "${!begun_pids[@]}"; do
+    wait "${begun_pids[index]}"
+    cat "$begun/$index"
+  done
+  begun_pids=()
+}
+
+record_check() {
+  local status=$1 title=$2
+  shift 2
   if [[ $status == 0 ]]; then
     printf 'passed\t%s\n' "$title" >>"$results/checks"
   else
     printf 'failed\t%s: "%s" exited with %s\n' "$title" "$*" "$status" >>"$results/checks"
   fi
-  last_check=$status
 }
 
 tests() {
