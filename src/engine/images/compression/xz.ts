@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
+import { admitOptimizer } from '../../optimizer.ts';
 import { ByteReader } from '../layers/byte-reader.ts';
 import { PackedRefusal } from './packed-refusal.ts';
 import { Crc64 } from './crc64.ts';
@@ -32,6 +33,8 @@ interface Check {
  * kernels, their modules and Debian packages use. Checksums are verified; other filters are refused by name.
  */
 export async function* unpackXz(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  // A bit of input is worth a hundred steps of ours: whatever the size, they are too many for an interpreter.
+  admitOptimizer();
   const input = new ByteReader(source);
   for (let isFirst = true; ; isFirst = false) {
     const header = await input.upTo(headerBytes);

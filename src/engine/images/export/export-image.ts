@@ -1,6 +1,7 @@
 import { abortError } from '../../../errors.ts';
 import type { ImageContext } from '../../context.ts';
 import type { Operation } from '../../operations.ts';
+import { BulkMeter } from '../../optimizer.ts';
 import type { EngineStream } from '../../rpc/frame-stream.ts';
 import type { exportSummary, imageExport, imageExportLayout } from '../../rpc/image-methods.ts';
 import type { ParsedParams } from '../../rpc/method.ts';
@@ -75,12 +76,14 @@ export async function sendAll(
   to: { readonly operation: Operation; readonly stream: EngineStream; readonly total?: number },
 ): Promise<void> {
   const { operation, stream, total } = to;
+  const meter = new BulkMeter();
   let done = 0;
   let waiting: Buffer[] = [];
   let waitingBytes = 0;
   const flush = async (): Promise<void> => {
     if (operation.signal.aborted) throw abortError(operation.signal);
     done += waitingBytes;
+    meter.note(waitingBytes);
     await stream.send('stdout', Buffer.concat(waiting));
     operation.progress({ done, total, unit: 'bytes' });
     waiting = [];

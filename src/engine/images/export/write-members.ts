@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { abortError, BangerError, errnoOf, whyNotWritten } from '../../../errors.ts';
 import type { Operation } from '../../operations.ts';
+import { BulkMeter } from '../../optimizer.ts';
 import type { ArchiveMember } from './archive-member.ts';
 
 /** Writes files into a directory, where none of them may exist yet. */
@@ -14,6 +15,7 @@ export async function writeMembers(
 ): Promise<void> {
   const { signal } = operation;
   const total = members.reduce((sum, member) => sum + member.sizeBytes, 0);
+  const meter = new BulkMeter();
   let done = 0;
   try {
     for (const { path, content } of members) {
@@ -22,6 +24,7 @@ export async function writeMembers(
       const counted = async function* (): AsyncGenerator<Buffer> {
         for await (const chunk of content()) {
           done += chunk.length;
+          meter.note(chunk.length);
           operation.progress({ done, total, unit: 'bytes' });
           yield chunk;
         }

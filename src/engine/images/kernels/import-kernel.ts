@@ -7,6 +7,7 @@ import type { Kernel } from '../../../state/kernels.ts';
 import { kernelPaths, type KernelPaths } from '../../../state/layout.ts';
 import type { ImageContext } from '../../context.ts';
 import type { Operation } from '../../operations.ts';
+import { admitOptimizer } from '../../optimizer.ts';
 import { withStaging } from '../image-staging.ts';
 import { findPayload, kindOf, readHead, type Payload } from './boot-image.ts';
 import { compressionOf, unpack } from './unpack.ts';
@@ -41,6 +42,8 @@ export async function importKernel(
 ): Promise<Kernel> {
   const { path } = request;
   if (request.name !== undefined) parseKernelName(request.name);
+  // Kernels are unpacked and searched byte by byte, and all have megabytes.
+  admitOptimizer();
   return withStaging(context.layout, async (staging) => {
     operation.enter('Reading kernel');
     const source = await openKernelSource(request, staging, (bytes) => {
