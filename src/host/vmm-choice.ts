@@ -99,6 +99,8 @@ export interface FirecrackerInput extends KvmProbeInput {
   /** Whether it was asked for although it would be run by root */
   readonly isInsistedOn: boolean;
   readonly jailer: JailerWish;
+  /** What taps are made by; the host's unless given */
+  readonly tunDevice?: string;
   /** Our own unless given */
   readonly rights?: OwnRights;
 }
@@ -151,7 +153,7 @@ function judgeJail({ vmm, jailer, isInsistedOn, rights = readOwnRights() }: Fire
 
 /** Why it cannot be what a VM needs, in one phrase. */
 async function needsRefusal(
-  { exec, needs, rights = readOwnRights() }: FirecrackerInput,
+  { exec, needs, rights = readOwnRights(), tunDevice }: FirecrackerInput,
   isJailed: boolean,
 ): Promise<string | undefined> {
   if (needs.disk !== 'raw')
@@ -160,7 +162,8 @@ async function needsRefusal(
   // Taps of root's are for each VM's own user.
   if (isBridged && rights.uid === 0 && !isJailed)
     return `not jailed, as root, it may not open the taps of network "${needs.network}"`;
-  return rootlessRefusal(exec, isJailed ? jailedNamespaceWords : namespaceWords);
+  const words = isJailed ? jailedNamespaceWords : namespaceWords;
+  return rootlessRefusal(exec, { words, device: tunDevice });
 }
 
 /** Networks that a VMM has in a namespace of its own. */

@@ -95,7 +95,7 @@ describe('Firecracker', () => {
   beforeEach(async () => {
     root = mkdtempSync(join(tmpdir(), 'banger-fc-'));
     fake = await makeFakeFirecracker(root);
-    for (const name of ['kvm', 'kernel', 'initrd']) writeFileSync(join(root, name), '');
+    for (const name of ['kvm', 'tun', 'kernel', 'initrd']) writeFileSync(join(root, name), '');
   });
   afterEach(() => rmSync(root, { recursive: true, force: true }));
 
@@ -108,6 +108,7 @@ describe('Firecracker', () => {
       initrd: async () => join(root, 'initrd'),
       temporaryDirectory: root,
       device: join(root, 'kvm'),
+      tunDevice: join(root, 'tun'),
       verdictFile: join(root, 'verdict.json'),
       needs: { network: 'user', disk: 'raw' },
       isInsistedOn: true,
@@ -226,6 +227,13 @@ describe('Firecracker', () => {
       reason:
         'its network needs the programs slirp4netns, ip and nft: "slirp4netns" is not installed or not in PATH',
     });
+    expect((await verdict({ tunDevice: join(root, 'missing') })).reason).toBe(
+      `its network needs a tap, and ${join(root, 'missing')} does not exist`,
+    );
+    // Open to nobody, root included.
+    expect((await verdict({ tunDevice: root })).reason).toBe(
+      `its network needs a tap, and ${root} may not be opened by you (EISDIR)`,
+    );
     fake.behave({ version: '1.5.0' });
     expect(await verdict()).toMatchObject({ works: false, reason: 'Firecracker 1.5.0 is older than 1.7' });
     expect(await verdict({ vmm: probedFirecracker('/nonexistent/fc', 'never') })).toMatchObject({

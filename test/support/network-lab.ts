@@ -57,7 +57,7 @@ export function openNetworkLab(): NetworkLab {
     ...argv,
   ];
   const run: NetworkLab['run'] = (argv, namespace = host) =>
-    execFileSync('ip', inside(namespace, argv).slice(1), { encoding: 'utf8', timeout: 60_000 });
+    execFileSync('ip', inside(namespace, argv).slice(1), { encoding: 'utf8', timeout: 180_000 });
   return {
     host,
     world,

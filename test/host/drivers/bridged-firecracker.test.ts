@@ -55,6 +55,13 @@ const askUdp = (port: number): string => `
   setTimeout(process.exit, 10000);
 `;
 
+/** Where the device that taps are made by is open to everybody, as it is on most hosts; in the namespace of its caller. */
+const withTun = [
+  ...['unshare', '--mount', 'sh', '-c'],
+  'mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && exec "$@"',
+  'sh',
+];
+
 const statusOf = (pid: number, field: string) =>
   new RegExp(`^${field}:\\s*(\\S+)`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
 
@@ -91,8 +98,11 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
   const driver = () => firecrackerDriver(fake.program, { jailer: 'never' });
   const slirps = () => findProcessesByArguments(['--api-socket', networkSocket(join(root, 'vm.control'))]);
 
-  /** Starts it where the host's network is. */
-  function start(forwards: readonly PortForward[], jailer: JailerWish = 'never'): RunningVmm {
+  /** Starts it where the host's network is; as root unless `user` says who does. */
+  function start(
+    forwards: readonly PortForward[],
+    { jailer = 'never', user }: { readonly jailer?: JailerWish; readonly user?: number } = {},
+  ): RunningVmm {
     const spec = {
       id,
       cpus: 1,
@@ -109,13 +119,18 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
       acceleration: 'kvm',
     };
     const file = resolve(import.meta.dirname, '../../../src/host/drivers/firecracker.ts');
-    const printed = lab.node(`
+    const code = `
       import(${JSON.stringify(file)})
         .then(({ firecrackerDriver }) => firecrackerDriver(${JSON.stringify(fake.program)}, { jailer: '${jailer}' })
           .start(${JSON.stringify(spec)}, new AbortController().signal))
         .then((started) => { console.log(JSON.stringify(started)); process.exit(); },
               (error) => { console.log(JSON.stringify({ code: error.code, message: error.message })); process.exit(); });
-    `);
+    `;
+    const become =
+      user === undefined
+        ? []
+        : [...withTun, 'setpriv', `--reuid=${user}`, `--regid=${user}`, '--clear-groups'];
+    const printed = lab.run([...become, process.execPath, '-e', code]).trim();
     const answer = JSON.parse(printed.split('\n').at(-1)!) as RunningVmm['process'] & { code?: string };
     if (answer.code !== undefined) throw new Error(printed);
     const { controlSocket, consoleLog, vmmLog } = spec;
@@ -168,7 +183,7 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
     mkdirSync(vm, { mode: 0o700 });
     files = vm;
     for (const name of ['kernel', 'initrd']) writeFileSync(join(vm, name), 'x', { mode: 0o600 });
-    const { process: identity, vmmLog } = start([loopbackForward(8022, 1022)], 'always');
+    const { process: identity, vmmLog } = start([loopbackForward(8022, 1022)], { jailer: 'always' });
     expect(statusOf(identity.pid, 'Uid')).toBe(String(user));
     const namespace = lab.run(['readlink', '/proc/self/ns/net']).trim();
     expect(readlinkSync(`/proc/${identity.pid}/ns/net`)).toBe(namespace);
@@ -179,6 +194,31 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
     await removeJailOf({ id, vmmLog });
     await until('nothing of it is left', () => slirps().length === 0);
     expect(readdirSync(vm).toSorted()).toEqual(['console.log', 'initrd', 'kernel', 'vmm.log']);
+  });
+
+  test('is run there by a user without rights, as root would run it', async ({ skip }) => {
+    const user = 65_533;
+    execFileSync('chown', ['-R', `${user}:${user}`, root]);
+    try {
+      execFileSync('setpriv', [`--reuid=${user}`, '--clear-groups', process.execPath, '-e', ''], {
+        stdio: 'pipe',
+      });
+    } catch (error) {
+      skip(`another user cannot run programs from here: ${String(error)}`);
+    }
+    const { process: identity } = start([loopbackForward(8022, 1022)], { user });
+    const status = (field: string): (string | undefined)[] =>
+      [identity.pid, slirps()[0]!].map((pid) => statusOf(pid, field));
+    expect(status('Uid')).toEqual([String(user), String(user)]);
+    // Who reads what a guest sends may bind ports, and see next to no files.
+    expect(status('CapEff')).toEqual(['0000000000000000', '0000000000000400']);
+    expect(status('Seccomp')[1]).toBe('2');
+    expect(readdirSync(`/proc/${slirps()[0]}/root`).toSorted()).toEqual(['etc', 'run']);
+    const namespace = lab.run(['readlink', '/proc/self/ns/net']).trim();
+    expect(readlinkSync(`/proc/${identity.pid}/ns/net`)).toBe(namespace);
+    await until('the guest answers', () => lab.node(askTcp(8022)) === 'by tcp');
+    await killProcess(identity);
+    await until('nothing of it is left', () => slirps().length === 0);
   });
 
   test('leaves nothing when a port is taken', async () => {

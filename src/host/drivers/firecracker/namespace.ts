@@ -1,4 +1,5 @@
-import { BangerError, errorText } from '../../../errors.ts';
+import { closeSync, openSync, realpathSync } from 'node:fs';
+import { BangerError, errnoOf, errorText } from '../../../errors.ts';
 import type { Exec } from '../../exec.ts';
 
 /** The program that is a network for a namespace, as QEMU has one inside. */
@@ -30,15 +31,42 @@ export const jailedNamespaceWords = [
   '--',
 ] as const;
 
+/**
+ * What slirp4netns, which reads all that a guest sends, is confined by: its own root directory with `/etc` and `/run`
+ * alone, no rights but to bind ports below 1024, and a filter of system calls.
+ */
+export function networkProgramWords(isRoots: boolean, resolver = '/etc/resolv.conf'): readonly string[] {
+  const hasResolverInside = /^\/(?:etc|run)\//.test(realPathOf(resolver) ?? '/etc/');
+  // Where names are looked up by a file elsewhere, guests would have none; what root runs is confined all the same.
+  return [...(isRoots || hasResolverInside ? ['--enable-sandbox'] : []), '--enable-seccomp'];
+}
+
+function realPathOf(path: string): string | undefined {
+  try {
+    return realpathSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Where slirp4netns of a VM is spoken to. No longer than the VMM's own socket. */
 export function networkSocket(controlSocket: string): string {
   return `${controlSocket.replace(/\.control$/, '')}.slirp`;
 }
 
-/** Why a VM whose VMM is started with these words cannot have this network here, in one phrase; undefined when it can. */
+/** What taps are made by. */
+const tunDevice = '/dev/net/tun';
+
+export interface RootlessQuestion {
+  /** What the VMM is started with; those of one that is not jailed unless given */
+  readonly words?: typeof namespaceWords | typeof jailedNamespaceWords;
+  readonly device?: string;
+}
+
+/** Why a VM cannot have this network here, in one phrase; undefined when it can. */
 export async function rootlessRefusal(
   exec: Exec,
-  words: typeof namespaceWords | typeof jailedNamespaceWords = namespaceWords,
+  { words = namespaceWords, device = tunDevice }: RootlessQuestion = {},
 ): Promise<string | undefined> {
   try {
     await exec([networkProgram, '--version']);
@@ -50,9 +78,31 @@ export async function rootlessRefusal(
   }
   try {
     await exec([...words, 'true']);
-    return undefined;
   } catch (error) {
     if (!(error instanceof BangerError)) throw error;
     return `its network needs a namespace, and this host lets us have none: ${errorText(error)}`;
+  }
+  try {
+    // As slirp4netns does for its own root directory.
+    const user = words === namespaceWords ? (['--user', '--map-root-user'] as const) : [];
+    await exec(['unshare', ...user, '--mount', '--', 'mount', '-t', 'tmpfs', 'none', '/run']);
+  } catch (error) {
+    if (!(error instanceof BangerError)) throw error;
+    return `its network has to be confined, and this host does not let us do that: ${errorText(error)}`;
+  }
+  return tunRefusal(device);
+}
+
+/** Opened, and not asked about: a container may forbid root a device whose permissions do not. */
+function tunRefusal(device: string): string | undefined {
+  try {
+    closeSync(openSync(device, 'r+'));
+    return undefined;
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === undefined) throw error;
+    return errno === 'ENOENT'
+      ? `its network needs a tap, and ${device} does not exist`
+      : `its network needs a tap, and ${device} may not be opened by you (${errno})`;
   }
 }

@@ -16,7 +16,7 @@ import {
 } from '../driver.ts';
 import { vmmEnvironment } from '../vmm-environment.ts';
 import { isNobodyThere } from './api.ts';
-import { networkProgram } from './namespace.ts';
+import { networkProgram, networkProgramWords } from './namespace.ts';
 
 /**
  * A network for a VMM that needs a tap, without root: the VMM runs in a user and a network namespace of its own, in
@@ -100,8 +100,7 @@ export async function withNetwork(
   const child = await spawnDetached(
     [
       networkProgram,
-      // Else it has root's own rights while it reads what a guest sends.
-      ...(isRoots ? ['--enable-sandbox', '--enable-seccomp'] : []),
+      ...networkProgramWords(isRoots),
       ...['--exit-fd', String(pulseDescriptor), '--api-socket', socket, String(process.pid), devices.uplink],
     ],
     { logFile: joined.logFile, env: vmmEnvironment(), pulse: joined.pulse },
