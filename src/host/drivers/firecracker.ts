@@ -37,7 +37,7 @@ import { vmmEnvironment } from './vmm-environment.ts';
 import { keepPrevious, processName } from './vmm-process.ts';
 
 /** How long Firecracker may take from its start to an answer on its socket. */
-const startTimeoutMs = 15_000;
+const defaultStartTimeoutMs = 15_000;
 const startPollMs = 5;
 /** How long one whose socket has closed may take to be gone. */
 const exitTimeoutMs = 2_000;
@@ -47,6 +47,8 @@ export interface FirecrackerDriver extends VmmDriver {
 }
 
 export interface FirecrackerOptions {
+  /** From its start to an answer on its socket; 15 s unless given */
+  readonly startTimeoutMs?: number;
   readonly answerTimeoutMs?: number;
   readonly jailer: JailerWish;
 }
@@ -64,7 +66,12 @@ export function firecrackerDriver(program: string, options: FirecrackerOptions):
 async function startFirecracker(
   program: string,
   spec: FirecrackerSpec,
-  { signal, answerTimeoutMs, jailer: wish }: FirecrackerOptions & { readonly signal: AbortSignal },
+  {
+    signal,
+    startTimeoutMs = defaultStartTimeoutMs,
+    answerTimeoutMs,
+    jailer: wish,
+  }: FirecrackerOptions & { readonly signal: AbortSignal },
 ): Promise<ProcessIdentity> {
   checkMachine(spec);
   const jailing = requireJail(program, spec, wish);
@@ -95,7 +102,8 @@ async function startFirecracker(
     const pulse = (jail ? child.stdin : child.stdio[3]) as Socket | null | undefined;
     child.once('exit', (_code, how) => spec.onExit?.(how ?? undefined));
     child.unref();
-    return await configure({ program, spec, jail, signal, answerTimeoutMs, pid: child.pid!, pulse });
+    const limits = { startTimeoutMs, answerTimeoutMs };
+    return await configure({ program, spec, jail, signal, ...limits, pid: child.pid!, pulse });
   } catch (error) {
     // Why it did not start is worth more than what is left of it, which whoever forgets the VM removes.
     if (jail) await removeJailOf(spec).catch(() => undefined);
@@ -115,6 +123,7 @@ async function configure({
   readonly spec: FirecrackerSpec;
   readonly jail: Jail | undefined;
   readonly signal: AbortSignal;
+  readonly startTimeoutMs: number;
   readonly answerTimeoutMs: number | undefined;
   readonly pid: number;
   readonly pulse: Socket | null | undefined;
@@ -125,8 +134,9 @@ async function configure({
   try {
     const api = new FirecrackerApi(spec.controlSocket, vmm.answerTimeoutMs);
     const hasExited = (): boolean => !identity || !isAlive(identity);
-    if (jail) await waitForSocket(jail, spec, { signal, hasExited });
-    const version = await waitForApi(api, spec, { signal, hasExited });
+    const patience = { signal, hasExited, timeoutMs: vmm.startTimeoutMs };
+    if (jail) await waitForSocket(jail, spec, patience);
+    const version = await waitForApi(api, spec, patience);
     if (user && pulse && identity) {
       const joined = {
         pulse,
@@ -159,21 +169,24 @@ async function configure({
   }
 }
 
+interface StartPatience {
+  readonly signal: AbortSignal;
+  readonly hasExited: () => boolean;
+  readonly timeoutMs: number;
+}
+
 /** Waits until a jailed Firecracker can be spoken to from outside. */
 async function waitForSocket(
   { paths, user }: Jail,
   { controlSocket }: FirecrackerSpec,
-  { signal, hasExited }: { readonly signal: AbortSignal; readonly hasExited: () => boolean },
+  { signal, hasExited, timeoutMs }: StartPatience,
 ): Promise<void> {
-  const deadline = new Deadline(startTimeoutMs);
+  const deadline = new Deadline(timeoutMs);
   while (!(await publishSocket(paths, { controlSocket, user }))) {
     if (signal.aborted) throw abortError(signal);
     if (hasExited()) throw new BangerError('command_failed', 'Firecracker, or its jailer, ended at once');
     if (deadline.isOver())
-      throw new BangerError(
-        'timeout',
-        `Firecracker's jailer did not start it within ${startTimeoutMs / 1000} s`,
-      );
+      throw new BangerError('timeout', `Firecracker's jailer did not start it within ${timeoutMs / 1000} s`);
     await sleep(startPollMs);
   }
 }
@@ -182,9 +195,9 @@ async function waitForSocket(
 async function waitForApi(
   api: FirecrackerApi,
   spec: FirecrackerSpec,
-  { signal, hasExited }: { readonly signal: AbortSignal; readonly hasExited: () => boolean },
+  { signal, hasExited, timeoutMs }: StartPatience,
 ): Promise<FirecrackerVersion> {
-  const deadline = new Deadline(startTimeoutMs);
+  const deadline = new Deadline(timeoutMs);
   for (;;) {
     if (signal.aborted) throw abortError(signal);
     if (hasExited()) throw new BangerError('command_failed', 'Firecracker ended at once');
@@ -198,7 +211,7 @@ async function waitForApi(
       if (!isNobodyThere(error)) throw error;
     }
     if (deadline.isOver()) {
-      throw new BangerError('timeout', `Firecracker did not answer within ${startTimeoutMs / 1000} s`);
+      throw new BangerError('timeout', `Firecracker did not answer within ${timeoutMs / 1000} s`);
     }
     await sleep(startPollMs);
   }

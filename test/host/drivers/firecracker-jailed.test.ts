@@ -91,7 +91,8 @@ afterEach(async () => {
 });
 
 const driver = (jailer: 'auto' | 'always' | 'never' = 'always') =>
-  firecrackerDriver(fake.program, { jailer });
+  // Jailer and VMM are programs for Node here, whose start takes its time on a busy host.
+  firecrackerDriver(fake.program, { jailer, startTimeoutMs: 120_000 });
 
 async function start(changes: Partial<FirecrackerSpec> = {}): Promise<RunningVmm> {
   const process = await driver().start({ ...spec, ...changes }, new AbortController().signal);
