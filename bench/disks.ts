@@ -1,7 +1,7 @@
 /**
- * What a root disk costs by each method. Each is made of the same image as a plain `cp` copies just before, so that the
- * machine's mood does not count: read the ratios. Disks are flushed before the clock stops, or the page cache would be
- * measured.
+ * What a root disk costs by each method, until a VMM could open it. Each is made of the same image as a plain `cp` copies
+ * just before, so that the machine's mood does not count: read the ratios. Disks are flushed before the clock stops, or
+ * the page cache would be measured.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
@@ -64,7 +64,12 @@ async function measureAt(place: string, methods: readonly DiskMethodName[]): Pro
       );
       rmSync(path);
       const disk = { id: 'bench', path, backing, sizeBytes: statSync(backing).size };
-      const ours = await time(place, () => diskMethod(exec, method).create(disk, { signal }));
+      const { create, attach, detach } = diskMethod(exec, method);
+      const ours = await time(place, async () => {
+        await create(disk, { signal });
+        await attach(disk);
+      });
+      await detach(disk);
       rmSync(path);
       report(`${name} by ${method}`, { ours, plain, bound: method === 'copy' ? maxCopyRatio : maxRatio });
     }
