@@ -27,14 +27,13 @@ export function vmmChooser(
   const firecracker = (needs: VmmNeeds): Promise<FirecrackerVerdict> => {
     const { firecrackerProgram, firecrackerJailer } = config();
     ensurePrivateDirectory(layout.scratchDirectory);
+    // Where VMs' own jails are: a filesystem for temporary files may have no devices, or run nothing.
+    const place = { temporaryDirectory: layout.scratchDirectory, socketDirectory: tmpdir() };
     return firecrackerVerdict({
-      ...guest,
-      // Where VMs' own jails are: a filesystem for temporary files may have no devices, or run nothing.
-      temporaryDirectory: layout.scratchDirectory,
-      socketDirectory: tmpdir(),
+      exec,
       vmm: probedFirecracker(firecrackerProgram, firecrackerJailer),
+      probe: (vmm) => cachedKvmProbe({ ...guest, ...place, vmm }, layout.firecrackerProbeFile),
       jailer: firecrackerJailer,
-      verdictFile: layout.firecrackerProbeFile,
       needs,
       isInsistedOn: config().vmmDriver === 'firecracker',
     });

@@ -6,7 +6,7 @@ import { jailedNamespaceWords, namespaceWords, rootlessRefusal } from './drivers
 import { parseFirecrackerVersion, versionRefusal } from './drivers/firecracker/version.ts';
 import { readOwnRights, type OwnRights } from './drivers/qemu-confinement.ts';
 import type { Exec } from './exec.ts';
-import { cachedKvmProbe, type KvmProbeInput, type KvmVerdict } from './kvm-probe.ts';
+import type { KvmVerdict, ProbedVmm } from './kvm-probe.ts';
 
 /** What the configuration asks for. */
 export interface VmmWish {
@@ -92,10 +92,13 @@ function confinementText({ confinement }: FirecrackerVerdict): string {
   return confinement === undefined ? '' : `; ${confinement}`;
 }
 
-export interface FirecrackerInput extends KvmProbeInput {
+export interface FirecrackerInput {
+  readonly exec: Exec;
+  readonly vmm: ProbedVmm;
+  /** What comes of booting a guest on it, confined as it says; asked last */
+  readonly probe: (vmm: ProbedVmm) => Promise<KvmVerdict>;
   /** What a VM needs that not every VMM has */
   readonly needs: VmmNeeds;
-  readonly verdictFile: string;
   /** Whether it was asked for although it would be run by root */
   readonly isInsistedOn: boolean;
   readonly jailer: JailerWish;
@@ -112,7 +115,7 @@ export async function firecrackerVerdict(input: FirecrackerInput): Promise<Firec
   const refusal = release.refusal ?? jailRefusal ?? (await needsRefusal(input, isJailed));
   if (refusal !== undefined) return { works: false, reason: refusal, isInstalled: release.isInstalled };
   const vmm = { ...input.vmm, confinement };
-  return { ...(await cachedKvmProbe({ ...input, vmm }, input.verdictFile)), isInstalled: true, confinement };
+  return { ...(await input.probe(vmm)), isInstalled: true, confinement };
 }
 
 /** Why a program cannot be used, whatever the host. */

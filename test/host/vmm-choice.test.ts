@@ -4,7 +4,12 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { BangerError } from '../../src/errors.ts';
 import { exec, type Exec } from '../../src/host/exec.ts';
-import { probedFirecracker, type KvmVerdict } from '../../src/host/kvm-probe.ts';
+import {
+  cachedKvmProbe,
+  probedFirecracker,
+  type KvmProbeInput,
+  type KvmVerdict,
+} from '../../src/host/kvm-probe.ts';
 import {
   chooseVmm,
   firecrackerVerdict,
@@ -99,23 +104,31 @@ describe('Firecracker', () => {
   });
   afterEach(() => rmSync(root, { recursive: true, force: true }));
 
-  const verdict = (given: Partial<FirecrackerInput> = {}) =>
+  const verdict = (given: Partial<FirecrackerInput & KvmProbeInput> = {}) =>
     firecrackerVerdict({
       exec,
       vmm: probedFirecracker(fake.program, 'never'),
-      guestId: 'guest',
-      kernel: async () => join(root, 'kernel'),
-      initrd: async () => join(root, 'initrd'),
-      temporaryDirectory: root,
-      device: join(root, 'kvm'),
       tunDevice: join(root, 'tun'),
-      verdictFile: join(root, 'verdict.json'),
       needs: { network: 'user', disk: 'raw' },
       isInsistedOn: true,
       jailer: 'never',
       rights: { uid: 1000, status: '', uidMap: '', gidMap: '' },
-      // A busy host takes its time to start even a fake.
-      timeoutMs: 60_000,
+      probe: (vmm) =>
+        cachedKvmProbe(
+          {
+            exec,
+            guestId: 'guest',
+            kernel: async () => join(root, 'kernel'),
+            initrd: async () => join(root, 'initrd'),
+            temporaryDirectory: root,
+            device: join(root, 'kvm'),
+            // A busy host takes its time to start even a fake.
+            timeoutMs: 60_000,
+            ...given,
+            vmm,
+          },
+          join(root, 'verdict.json'),
+        ),
       ...given,
     });
   const boots = 'banger-probe-ok\n';

@@ -66,24 +66,31 @@ export async function checkAcceleration(input: AccelerationInput): Promise<Accel
   }
   const verdict = await freshVerdict(input, probedQemu(input.qemuProgram));
   const firecracker = await tryFirecracker(input);
-  const { check, choice } = await decide(input, verdict);
+  const { check, choice } = await decide(input, { qemu: verdict, firecracker: firecracker.verdict });
   const kvmCheck = await kvmResult(input, verdict);
-  return { checks: [kvmCheck, firecracker, check], acceleration: choice?.acceleration ?? 'tcg' };
+  return { checks: [kvmCheck, firecracker.check, check], acceleration: choice?.acceleration ?? 'tcg' };
 }
 
 /** VMs run without it: what is wrong is told, and is no problem. */
-async function tryFirecracker(input: AccelerationInput): Promise<CheckResult> {
-  if (!input.hasFirecracker) return skip(firecrackerOnKvm, 'not tried: there is no Firecracker that is fit');
+async function tryFirecracker(
+  input: AccelerationInput,
+): Promise<{ readonly check: CheckResult; readonly verdict: KvmVerdict }> {
+  const notTried = (reason: string) => ({
+    check: skip(firecrackerOnKvm, `not tried: ${reason}`),
+    verdict: { works: false, reason },
+  });
+  if (!input.hasFirecracker) return notTried('there is no Firecracker that is fit');
   const refusal = deviceRefusal(input.device);
-  if (refusal) return skip(firecrackerOnKvm, `not tried: ${refusal.reason}`);
+  if (refusal) return notTried(refusal.reason);
   const verdict = await freshVerdict(
     input,
     probedFirecracker(input.firecrackerProgram, input.firecrackerJailer),
     input.jailScratch,
   );
-  return verdict.works
+  const check = verdict.works
     ? pass(firecrackerOnKvm, `works: ${verdict.reason}`)
     : warn(firecrackerOnKvm, `/dev/kvm ${verdict.reason}`);
+  return { check, verdict };
 }
 
 async function freshVerdict(
@@ -132,26 +139,24 @@ async function engineVerdict(input: AccelerationInput): Promise<KvmVerdict | und
   }
 }
 
-/** What the engine will choose, in the same way. */
+/** What the engine will choose, in the same way, by what was just found out. */
 async function decide(
   input: AccelerationInput,
-  verdict: KvmVerdict,
+  verdicts: { readonly qemu: KvmVerdict; readonly firecracker: KvmVerdict },
 ): Promise<{ readonly check: CheckResult; readonly choice?: VmmChoice }> {
   const wish = { driver: input.driver, accel: input.wanted };
   try {
-    const vmm = probedFirecracker(input.firecrackerProgram, input.firecrackerJailer);
-    const probe = {
-      ...input,
-      vmm,
-      guestId: '',
-      temporaryDirectory: '',
-      needs: { network: 'user', disk: 'raw' } as const,
-      isInsistedOn: input.driver === 'firecracker',
-      jailer: input.firecrackerJailer,
-    };
-    const firecracker = () => firecrackerVerdict(probe);
-    const choice = await chooseVmm(wish, { firecracker, qemu: () => Promise.resolve(verdict) });
-    if (choice.acceleration === 'kvm' && !verdict.works) {
+    const firecracker = () =>
+      firecrackerVerdict({
+        exec: input.exec,
+        vmm: probedFirecracker(input.firecrackerProgram, input.firecrackerJailer),
+        probe: () => Promise.resolve(verdicts.firecracker),
+        needs: { network: 'user', disk: 'raw' },
+        isInsistedOn: input.driver === 'firecracker',
+        jailer: input.firecrackerJailer,
+      });
+    const choice = await chooseVmm(wish, { firecracker, qemu: () => Promise.resolve(verdicts.qemu) });
+    if (choice.driver === 'qemu' && choice.acceleration === 'kvm' && !verdicts.qemu.works) {
       const fix = `Set accel = "auto" under [vmm] in ${input.configFile}`;
       return { choice, check: fail(decision, `${choiceText(choice)}, which does not work here`, fix) };
     }

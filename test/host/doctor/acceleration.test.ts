@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -11,7 +11,9 @@ import {
 } from '../../../src/host/doctor/acceleration.ts';
 import type { CheckResult } from '../../../src/host/doctor/check.ts';
 import { Scratch } from '../../../src/host/doctor/scratch.ts';
+import { rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
 import { cachedKvmProbe, probedQemu } from '../../../src/host/kvm-probe.ts';
+import { makeFakeFirecracker } from '../../support/firecracker-program.ts';
 import { writeFakeQemu } from './fake-qemu.ts';
 
 /** A file that even root may not write to: the kernel refuses it whatever the capabilities. */
@@ -135,6 +137,29 @@ test('Firecracker is tried where VMs are, since temporary files may be where not
   expect(found.kvm.evidence).toBe('works: a guest booted on it');
   expect(found.firecracker.evidence).toContain(`could not be tried: ENOENT`);
   expect(found.firecracker.evidence).toContain(join(root, 'missing'));
+});
+
+test('what VMs will run by goes by the boots that were just tried, and no other is', async ({ skip }) => {
+  const refusal = await rootlessRefusal(exec);
+  if (refusal !== undefined) skip(refusal);
+  const fake = await makeFakeFirecracker(root);
+  fake.behave({ console: 'banger-probe-ok\n' });
+  for (const name of ['kernel', 'initrd']) writeFileSync(join(root, name), '');
+  const here = readdirSync('.');
+  const found = await check('works', {
+    driver: 'firecracker',
+    firecrackerProgram: fake.program,
+    firecrackerJailer: 'never',
+    hasFirecracker: true,
+    kernel: async () => join(root, 'kernel'),
+    initrd: async () => join(root, 'initrd'),
+  });
+  expect(found.firecracker.evidence).toBe('works: a guest booted on it');
+  expect(found.decision.evidence).toMatch(/^Firecracker with KVM, as the configuration says/);
+  expect(fake.changes.filter(({ path }) => path === '/actions')).toHaveLength(1);
+  // The engine's verdict stays its own, and so does where doctor was asked.
+  expect(existsSync(join(root, 'verdict.json'))).toBe(false);
+  expect(readdirSync('.')).toEqual(here);
 });
 
 test('nothing is tried without QEMU', async () => {
