@@ -5,6 +5,7 @@ import type { Image } from '../../../state/images.ts';
 import { imagePaths, type Layout } from '../../../state/layout.ts';
 import type { ImageContext } from '../../context.ts';
 import type { Operation } from '../../operations.ts';
+import { BulkMeter } from '../../optimizer.ts';
 import { guestPlatform } from '../registry/manifest.ts';
 import { digestOf, hexOf } from '../registry/resolve-image.ts';
 import { rootfsFile } from '../rootfs-file.ts';
@@ -23,11 +24,13 @@ export async function flattenedImage(
   const rootfs = await rootfsFile(context, image);
   operation.enter('Reading filesystem');
   const hash = createHash('sha256');
+  const meter = new BulkMeter();
   let sizeBytes = 0;
   for await (const chunk of layerTar(rootfs)) {
     if (operation.signal.aborted) throw abortError(operation.signal);
     hash.update(chunk);
     sizeBytes += chunk.length;
+    meter.note(chunk.length);
     operation.progress({ done: sizeBytes, unit: 'bytes' });
   }
   const digest = digestText(hash);
