@@ -96,9 +96,16 @@ export class QmpClient {
   #receive(text: string): void {
     this.#pending += text;
     if (this.#pending.length > maxMessageBytes) return void this.#socket.destroy();
+    if (!text.includes('\n')) return;
     const lines = this.#pending.split('\n');
     this.#pending = lines.pop() ?? '';
-    for (const line of lines) if (line.trim() !== '') this.#dispatch(JSON.parse(line) as Reply);
+    for (const line of lines) {
+      if (line.trim() === '') continue;
+      const reply = parseReply(line);
+      // Whoever took over a QEMU writes what it likes: that connection ends, and nothing else.
+      if (!reply) return void this.#socket.destroy();
+      this.#dispatch(reply);
+    }
   }
 
   #dispatch(reply: Reply): void {
@@ -111,6 +118,16 @@ export class QmpClient {
     if (reply.error)
       waiter?.reject(new BangerError('command_failed', `QEMU: ${reply.error.desc ?? 'unknown error'}`));
     else if ('return' in reply) waiter?.resolve(reply.return);
+  }
+}
+
+/** Undefined for what QMP does not have. */
+function parseReply(line: string): Reply | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === 'object' && value !== null ? value : undefined;
+  } catch {
+    return undefined;
   }
 }
 

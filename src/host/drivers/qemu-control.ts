@@ -18,7 +18,7 @@ export async function openQemuControl(socket: string): Promise<VmmControl> {
   let end: GuestEnd | undefined;
   qmp.onEvent((event, data) => {
     if (event === 'GUEST_PANICKED') end = 'panic';
-    if (event === 'SHUTDOWN') end ??= guestEnds[String(data['reason'])];
+    if (event === 'SHUTDOWN') end ??= guestEnds.get(data['reason']);
     if (event === 'STOP' || event === 'RESUME') for (const listener of activityListeners) listener();
   });
   const monitor = async (line: string): Promise<string> =>
@@ -106,23 +106,23 @@ async function firstFreePort(): Promise<number> {
 }
 
 /** QEMU's ShutdownCause values that mean the guest ended by itself (qapi/run-state.json) */
-const guestEnds: Readonly<Record<string, GuestEnd>> = {
-  'guest-shutdown': 'power-off',
-  'guest-reset': 'reset',
-  'guest-panic': 'panic',
-};
+const guestEnds: ReadonlyMap<unknown, GuestEnd> = new Map([
+  ['guest-shutdown', 'power-off'],
+  ['guest-reset', 'reset'],
+  ['guest-panic', 'panic'],
+]);
 
 /** QEMU's RunState values (qapi/run-state.json). It stops a guest by itself when the host does not take a write. */
-const activities: Readonly<Record<string, GuestActivity>> = {
-  running: 'running',
-  paused: 'paused',
-  suspended: 'paused',
-  'io-error': 'disk-failed',
-};
+const activities: ReadonlyMap<unknown, GuestActivity> = new Map([
+  ['running', 'running'],
+  ['paused', 'paused'],
+  ['suspended', 'paused'],
+  ['io-error', 'disk-failed'],
+]);
 
 function activityOf(reply: unknown): GuestActivity {
-  const { status } = reply as { readonly status?: string };
-  return activities[status ?? ''] ?? 'other';
+  const { status } = reply as { readonly status?: unknown };
+  return activities.get(status) ?? 'other';
 }
 
 /** True when a drive's last write failed for want of room (BlockDeviceIoStatus in qapi/block-core.json). */
