@@ -10,6 +10,8 @@ export interface Endpoint {
   readonly isMirror: boolean;
   /** Plain HTTP and unknown certificates are fine: it is on loopback, or the user said so */
   readonly isInsecure: boolean;
+  /** The configuration says `http://` or `https://`, and means it */
+  readonly isSchemeGiven: boolean;
   /** Where its `/v2/` is, without a slash at the end of the path */
   readonly base: URL;
 }
@@ -26,11 +28,12 @@ export function endpointsOf(
   const base = URL.parse(`https://${host}`);
   if (!base) throw new BangerError('invalid_argument', `"${registry}" is not a registry host`);
   const isInsecure = takesAnything(base, registries[registry]);
-  return [...mirrors, { name: registry, isMirror: false, isInsecure, base }];
+  return [...mirrors, { name: registry, isMirror: false, isInsecure, isSchemeGiven: false, base }];
 }
 
 function mirrorEndpoint(text: string, registries: Readonly<Record<string, RegistryConfig>>): Endpoint {
-  const base = URL.parse(text.includes('://') ? text : `https://${text}`);
+  const isSchemeGiven = text.includes('://');
+  const base = URL.parse(isSchemeGiven ? text : `https://${text}`);
   if (!base || !['http:', 'https:'].includes(base.protocol) || base.username || base.password) {
     throw new BangerError(
       'invalid_argument',
@@ -42,7 +45,7 @@ function mirrorEndpoint(text: string, registries: Readonly<Record<string, Regist
   }
   base.pathname = base.pathname.replace(/\/+$/, '');
   const isInsecure = base.protocol === 'http:' || takesAnything(base, registries[base.host]);
-  return { name: base.host, isMirror: true, isInsecure, base };
+  return { name: base.host, isMirror: true, isInsecure, isSchemeGiven, base };
 }
 
 /** Whoever names a CA wants it to be checked, also on loopback. */
@@ -53,35 +56,33 @@ function takesAnything(base: URL, config: RegistryConfig | undefined): boolean {
 /**
  * Finds out whether an endpoint that may speak plain HTTP does, and returns it with the right base.
  *
- * Plain first, as docker does on loopback. A TLS port answers that with status 400 or closes the connection.
+ * On loopback plain comes first: there it is the rule, and a TLS port answers it with status 400 or closes the
+ * connection. Elsewhere TLS comes first, with whatever certificate: a login crosses a network in clear text only where
+ * there is no other way, and a port 80 that only redirects is not taken for the registry. docker does the same.
  */
 export async function settleScheme(
   endpoint: Endpoint,
   transport: Transport,
   signal: AbortSignal,
 ): Promise<Endpoint> {
-  if (!endpoint.isInsecure) return endpoint;
+  if (!endpoint.isInsecure || endpoint.isSchemeGiven) return endpoint;
   const plain = withProtocol(endpoint, 'http:');
   const secure = withProtocol(endpoint, 'https:');
-  const ping = async ({ base }: Endpoint): Promise<number> => {
+  const answers = async ({ base }: Endpoint): Promise<boolean> => {
     const url = new URL(`${base.href.replace(/\/$/, '')}/v2/`);
-    const response = await transport(url, { headers: {}, signal, isInsecure: true });
-    await response.discard();
-    return response.status;
+    try {
+      const response = await transport(url, { headers: {}, signal, isInsecure: true });
+      await response.discard();
+      return base.protocol === 'https:' || response.status !== 400;
+    } catch (error) {
+      if (signal.aborted || !(error instanceof ConnectionError)) throw error;
+      return false;
+    }
   };
-  try {
-    if ((await ping(plain)) !== 400) return plain;
-  } catch (error) {
-    if (!(error instanceof ConnectionError && error.isTransient)) throw error;
-  }
-  try {
-    await ping(secure);
-    return secure;
-  } catch (error) {
-    if (signal.aborted) throw error;
-    // Neither: whatever is wrong, the request itself will say it about the scheme we promise to use.
-    return plain;
-  }
+  const [first, second] = isLoopback(endpoint.base.hostname) ? [plain, secure] : [secure, plain];
+  if (await answers(first)) return first;
+  // Neither: whatever is wrong, the request itself will say it about the scheme that comes first.
+  return (await answers(second)) ? second : first;
 }
 
 function withProtocol(endpoint: Endpoint, protocol: 'http:' | 'https:'): Endpoint {

@@ -213,7 +213,7 @@ export class Registry {
     let url = new URL(`${base.href.replace(/\/$/, '')}/v2/${this.#reference.repository}/${options.path}`);
     let wasChallenged = false;
     for (let redirects = 0; redirects <= maxRedirects;) {
-      const isOwn = sameHost(url, base) && url.protocol === base.protocol;
+      const isOwn = sameHost(url, base) && (url.protocol === base.protocol || url.protocol === 'https:');
       const headers: Record<string, string> = { ...options.headers };
       if (isOwn && connection.authorization) headers['authorization'] = connection.authorization;
       const response = await this.#options.transport(url, {
