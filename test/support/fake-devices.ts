@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import type { Exec } from '../../src/host/exec.ts';
 import { BangerError } from '../../src/errors.ts';
 
@@ -22,6 +23,8 @@ export interface FakeDevices {
  */
 export function fakeDevices(): FakeDevices {
   const loops = new Map<string, string>();
+  /** Of the files behind loop devices, which hold them whatever their names lead to later */
+  const inodes = new Map<string, number>();
   const mappings = new Map<string, string>();
   const minors = new Map<string, number>();
   const commands: string[] = [];
@@ -31,6 +34,7 @@ export function fakeDevices(): FakeDevices {
   const addLoop = (file: string): string => {
     const number = [...Array(64).keys()].find((one) => !loops.has(`/dev/loop${one}`))!;
     loops.set(`/dev/loop${number}`, file);
+    inodes.set(`/dev/loop${number}`, statSync(file).ino);
     return `/dev/loop${number}`;
   };
   const minorOf = (name: string): number => minors.get(name) ?? -1;
@@ -52,10 +56,13 @@ export function fakeDevices(): FakeDevices {
     const [program, verb, ...rest] = argv;
     const line = argv.join(' ');
     if (program === 'losetup' && verb === '--list') {
+      if (line.startsWith('losetup --list --noheadings --raw --output BACK-INO /dev/loop'))
+        return { stdout: loops.has(rest.at(-1)!) ? `${inodes.get(rest.at(-1)!)}\n` : '' };
       if (!line.startsWith('losetup --list --noheadings --raw --output NAME --associated /'))
         refuse(`? ${line}`);
-      const mine = [...loops].filter(([, file]) => file === rest.at(-1));
-      return { stdout: mine.map(([device]) => `${device}\n`).join('') };
+      const inode = statSync(rest.at(-1)!, { throwIfNoEntry: false })?.ino;
+      const mine = [...loops.keys()].filter((device) => inodes.get(device) === inode);
+      return { stdout: mine.map((device) => `${device}\n`).join('') };
     }
     if (program === 'losetup' && verb === '--find') return { stdout: `${addLoop(rest.at(-1)!)}\n` };
     if (program === 'losetup' && verb === '--detach') {

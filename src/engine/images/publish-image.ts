@@ -22,6 +22,7 @@ import { imagePaths, type Layout } from '../../state/layout.ts';
 import type { ImageContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { shownImage } from './find-image.ts';
+import { imageServices } from './image-services.ts';
 import { discardPath } from './image-staging.ts';
 import { familiarName } from './reference.ts';
 import { markRootfs, rootfsFate } from './rootfs-mark.ts';
@@ -68,14 +69,15 @@ export async function publishImage(
   await syncDirectory(stagingDirectory);
   await failpoint('image synced');
 
-  return context.locks.publish.run(publishKey, signal, async () => {
+  const discarded = discardPath(context.layout);
+  const publish = async (): Promise<Image> => {
     const { layout, db } = context;
     if (!(await isPresent(context, image.id))) {
       checkReplacement(context, image, mark);
       const { directory } = imagePaths(layout, image.id);
       await mkdir(layout.imagesDirectory, { recursive: true, mode: 0o700 });
       // Without its row or without its filesystem, what lies there is of no use to anybody.
-      if (existsSync(directory)) await rename(directory, discardPath(layout));
+      if (existsSync(directory)) await rename(directory, discarded);
       await failpoint('place free');
       await rename(stagingDirectory, directory);
       await syncDirectory(layout.imagesDirectory);
@@ -87,9 +89,15 @@ export async function publishImage(
         throw error;
       }
     }
-    db.transaction(() => giveName(db, publication))();
+    db.transaction(() => giveName(context, publication))();
     return getImage(db, image.id);
-  });
+  };
+  try {
+    return await context.locks.publish.run(publishKey, signal, publish);
+  } finally {
+    // What was in the place may be gigabytes, which nobody has to wait for under the lock.
+    await rm(discarded, { recursive: true, force: true });
+  }
 }
 
 /** Points a name at an image that is present already, or returns undefined when it is not (any more). */
@@ -149,22 +157,27 @@ function checkReplacement({ db }: ImageContext, { id }: NewImage, mark: RootfsMa
   );
 }
 
-function record({ db }: ImageContext, publication: Publication, rootfs: RootfsMark): Image {
+function record(context: ImageContext, publication: Publication, rootfs: RootfsMark): Image {
+  const { db } = context;
   const { image } = publication;
   db.transaction(() => {
     insertImage(db, { ...image, createdAt: new Date().toISOString() });
     setImageRootfs(db, image.id, { sizeBytes: image.sizeBytes, rootfs });
-    giveName(db, publication);
+    giveName(context, publication);
   })();
   return getImage(db, image.id);
 }
 
-function giveName(db: Database, { image, name, isNameOffered, replaces }: Publication): void {
+function giveName(context: ImageContext, { image, name, isNameOffered, replaces }: Publication): void {
+  const { db } = context;
   if (isNameOffered) refuseTakenName(db, name, image.id);
   setImageName(db, name, image.id);
   if (replaces === undefined) return;
   moveImageNames(db, replaces, image.id);
-  if (vmsOfImage(db, replaces).length === 0) deleteImageRow(db, replaces);
+  // One that somebody is about to make a VM of stays without a name, as one with VMs does.
+  const isUsed =
+    vmsOfImage(db, replaces).length > 0 || imageServices(context).leases.images.isTaken(replaces);
+  if (!isUsed) deleteImageRow(db, replaces);
 }
 
 /** Throws when a name that an image brings along leads to another image. */

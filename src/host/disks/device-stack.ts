@@ -1,4 +1,4 @@
-import { readFile, rm } from 'node:fs/promises';
+import { readFile, rm, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errnoOf, errorText } from '../../errors.ts';
 import type { Exec } from '../exec.ts';
@@ -16,6 +16,8 @@ type StackStep =
   | {
       readonly kind: 'loop';
       readonly file: string;
+      /** Inode of the file: its name may lead to another one by the time that the device is taken down */
+      readonly inode?: string;
       /** Loop devices of that file which were there before, and are somebody else's */
       readonly before: readonly string[];
       /** Absent until it is known */
@@ -51,7 +53,8 @@ export class DeviceStack {
 
   /** Makes a loop device of a file; returns its path. */
   async addLoop(file: string, { isReadOnly }: { readonly isReadOnly: boolean }): Promise<string> {
-    const step = { kind: 'loop', file, before: await this.#loopsOf(file) } as const;
+    const { ino } = await stat(file, { bigint: true });
+    const step = { kind: 'loop', file, inode: String(ino), before: await this.#loopsOf(file) } as const;
     await this.#write([...this.#steps, step]);
     const options = isReadOnly ? ['--read-only'] : [];
     const { stdout } = await this.#exec(['losetup', '--find', '--show', ...options, file]);
@@ -102,11 +105,30 @@ export class DeviceStack {
     throw new BangerError('command_failed', `Device "${name}" cannot be asked about: ${stderr.trim()}`);
   }
 
-  async #removeLoop({ file, before, device }: Extract<StackStep, { kind: 'loop' }>): Promise<void> {
+  async #removeLoop(step: Extract<StackStep, { kind: 'loop' }>): Promise<void> {
+    for (const one of await this.#loopsOfStep(step))
+      await this.#untilFree(one, () => this.#exec(['losetup', '--detach', one]));
+  }
+
+  async #loopsOfStep({
+    file,
+    inode,
+    before,
+    device,
+  }: Extract<StackStep, { kind: 'loop' }>): Promise<string[]> {
     const now = await this.#loopsOf(file);
     // Killed before it had written which one it got: one of that file that was not there before.
-    const ours = now.filter((one) => (device === undefined ? !before.includes(one) : one === device));
-    for (const one of ours) await this.#untilFree(one, () => this.#exec(['losetup', '--detach', one]));
+    if (device === undefined) return now.filter((one) => !before.includes(one));
+    if (now.includes(device)) return [device];
+    // Of a file that was replaced or deleted meanwhile, which the device goes on holding.
+    return inode !== undefined && (await this.#inodeOf(device)) === inode ? [device] : [];
+  }
+
+  /** Inode of the file that is behind a loop device; nothing for one that is free. */
+  async #inodeOf(device: string): Promise<string> {
+    const argv = ['losetup', '--list', '--noheadings', '--raw', '--output', 'BACK-INO', device] as const;
+    const { stdout } = await this.#exec(argv, { okExitCodes: [1] });
+    return stdout.toString('utf8').trim();
   }
 
   async #loopsOf(file: string): Promise<string[]> {

@@ -1,10 +1,20 @@
-import { copyFileSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { expect, test } from 'vitest';
 import { ensureImage } from '../../../src/engine/images/ensure-image.ts';
-import type { ImagesContext } from '../../../src/engine/images/image-services.ts';
+import { imageServices, type ImagesContext } from '../../../src/engine/images/image-services.ts';
 import { pullImage } from '../../../src/engine/images/pull-image.ts';
+import { publishImage, stagedRootfs } from '../../../src/engine/images/publish-image.ts';
 import { rootfsFile } from '../../../src/engine/images/rootfs-file.ts';
-import { getImage, setImageRootfs } from '../../../src/state/images.ts';
+import { findImageById, getImage, setImageRootfs } from '../../../src/state/images.ts';
 import { imagePaths } from '../../../src/state/layout.ts';
 import { addVm } from '../../support/add-vm.ts';
 import { concatenate, imageContext, recordedOperation } from '../../support/image-context.ts';
@@ -45,6 +55,8 @@ test.each<[string, (rootfs: string) => void, RegExp]>([
   await pullImage(context, name, recordedOperation());
   expect(await fileOf(context, id)).toBe(rootfs);
   expect(readFileSync(rootfs)).toEqual(whole);
+  // What was in its place takes no room any more.
+  expect(readdirSync(context.layout.imageStagingDirectory)).toEqual([]);
 });
 
 test('a state directory that was copied is fine, unless its content is another', async () => {
@@ -105,4 +117,25 @@ test('what VMs were made from is replaced by the same only', async () => {
   await ensureImage(context, name, recordedOperation());
   expect(await fileOf(context, id)).toBe(rootfs);
   expect(readFileSync(rootfs, 'utf8')).toMatch(/laid out otherwise$/);
+});
+
+test('an image that another one replaces stays while somebody is about to make a VM of it', async () => {
+  await using registry = await startRegistry();
+  using context = imageContext();
+  putImage(registry, 'app');
+  const image = await pullImage(context, `${registry.host}/app`, recordedOperation());
+  const replace = async (letter: string): Promise<void> => {
+    const stagingDirectory = `${context.layout.imageStagingDirectory}/${letter}`;
+    mkdirSync(stagingDirectory);
+    copyFileSync(imagePaths(context.layout, image.id).rootfs, stagedRootfs(stagingDirectory));
+    const { signal } = new AbortController();
+    const publication = { stagingDirectory, name: image.names[0]!, replaces: image.id };
+    await publishImage(context, { ...publication, image: { ...image, id: letter.repeat(64) } }, signal);
+  };
+  const lease = imageServices(context).leases.images.take([image.id]);
+  await replace('b');
+  expect(findImageById(context.db, image.id)).toMatchObject({ names: [] });
+  lease[Symbol.dispose]();
+  await replace('c');
+  expect(findImageById(context.db, image.id)).toBeUndefined();
 });

@@ -68,6 +68,20 @@ test('it is taken down in reverse, and once more does no harm', async () => {
   await method().detach(disk);
 });
 
+test.each(['replaced', 'deleted'])(
+  'an image that is %s while its device is there does not keep the device',
+  async (change) => {
+    await method().attach(disk);
+    rmSync(disk.backing);
+    if (change === 'replaced') writeFileSync(disk.backing, 'another one');
+    const foreign = change === 'replaced' ? [devices.addForeignLoop(disk.backing)] : [];
+    await method().detach(disk);
+    expect([...devices.mappings.keys()]).toEqual([]);
+    expect([...devices.loops.keys()]).toEqual(foreign);
+    expect(existsSync(record())).toBe(false);
+  },
+);
+
 test('attached twice it is one disk, of the size that is asked for last', async () => {
   await method().attach(disk);
   await method().attach({ ...disk, sizeBytes: 96 * mib });

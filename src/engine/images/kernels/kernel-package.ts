@@ -159,7 +159,10 @@ class Spool {
     if (entry.stretches.length > 1) throw new KernelRefusal('has sparse files in it, which no package has');
     const offset = this.length;
     await tar.body(async (at, data) => {
-      await this.#file.write(data, 0, data.length, offset + at);
+      for (let put = 0; put < data.length;) {
+        const { bytesWritten } = await this.#file.write(data, put, data.length - put, offset + at + put);
+        put += bytesWritten;
+      }
     });
     this.length += entry.size;
     return { path: this.#path, offset, length: entry.size };

@@ -37,13 +37,14 @@ export async function publishKernel(
   await syncDirectory(paths.directory);
   await failpoint('kernel synced');
 
-  return context.locks.publish.run(publishKey, signal, async () => {
+  const discarded = discardPath(layout);
+  const publish = async (): Promise<Kernel> => {
     const { directory } = kernelPaths(layout, kernel.id);
     const wasKnown = isKernelPresent(context, kernel.id);
     if (!wasKnown) {
       await mkdir(layout.kernelsDirectory, { recursive: true, mode: 0o700 });
       // Without its row, or without its files, what lies there is of no use to anybody.
-      if (existsSync(directory)) await rename(directory, discardPath(layout));
+      if (existsSync(directory)) await rename(directory, discarded);
       await rename(paths.directory, directory);
       await syncDirectory(layout.kernelsDirectory);
     }
@@ -54,7 +55,12 @@ export async function publishKernel(
       if (!findKernel(db, kernel.id)) await rm(directory, { recursive: true, force: true });
       throw error;
     }
-  });
+  };
+  try {
+    return await context.locks.publish.run(publishKey, signal, publish);
+  } finally {
+    await rm(discarded, { recursive: true, force: true });
+  }
 }
 
 /** True when a kernel has both its row and its files. */
