@@ -5,65 +5,20 @@
  * what that side ends ends the output, while the other direction goes on. It is over when both have ended, when the
  * other side has closed, or when nobody reads the output any more.
  *
- * Two processes, one a direction: each may wait for its reader without keeping the other one up. No C library: a
- * guest's image may have any, or none. x86-64 only, as guests are.
+ * Two processes, one a direction: each may wait for its reader without keeping the other one up.
  */
 
-enum { sys_read = 0, sys_write = 1, sys_close = 3, sys_poll = 7, sys_socket = 41, sys_connect = 42 };
-enum { sys_shutdown = 48, sys_fork = 57, sys_exit = 60, sys_prctl = 157 };
+#include "system.h"
+
+enum { sys_shutdown = 48, sys_fork = 57, sys_prctl = 157 };
 enum { unix_domain = 1, stream = 1, shut_write = 1, set_parent_death_signal = 1, sigkill = 9 };
-enum { readable = 1, failed = 8, hung_up = 16 };
-enum { interrupted = -4 };
 
 struct address {
   unsigned short family;
   char path[108];
 };
 
-struct pollfd {
-  int descriptor;
-  short events;
-  short found;
-};
-
 static char buffer[65536];
-
-static long call(long number, long first, long second, long third) {
-  long result;
-  __asm__ volatile("syscall"
-                   : "=a"(result)
-                   : "a"(number), "D"(first), "S"(second), "d"(third)
-                   : "rcx", "r11", "memory");
-  return result;
-}
-
-static void leave(int code) {
-  for (;;) call(sys_exit, code, 0, 0);
-}
-
-static void say(const char *text) {
-  long length = 0;
-  while (text[length]) length++;
-  call(sys_write, 2, (long)text, length);
-}
-
-static long read_some(int from) {
-  long bytes;
-  do bytes = call(sys_read, from, (long)buffer, sizeof buffer);
-  while (bytes == interrupted);
-  return bytes;
-}
-
-/* 0 when nobody takes it any more. */
-static int write_all(int to, long bytes) {
-  long done = 0;
-  while (done < bytes) {
-    long written = call(sys_write, to, (long)(buffer + done), bytes - done);
-    if (written > 0) done += written;
-    else if (written != interrupted) return 0;
-  }
-  return 1;
-}
 
 static int connect_to(const char *path) {
   struct address address;
@@ -94,7 +49,7 @@ static void send_input(int peer) {
   call(sys_prctl, set_parent_death_signal, sigkill, 0);
   call(sys_close, 1, 0, 0);
   call(sys_close, 2, 0, 0);
-  while ((bytes = read_some(0)) > 0 && write_all(peer, bytes)) continue;
+  while ((bytes = read_some(0, buffer, sizeof buffer)) > 0 && write_all(peer, buffer, bytes)) continue;
   call(sys_shutdown, peer, shut_write, 0);
   leave(0);
 }
@@ -108,9 +63,9 @@ static void receive_output(int peer) {
     if (call(sys_poll, (long)both, 2, -1) < 0) continue;
     if (both[1].found & failed) leave(0);
     if (!both[0].found) continue;
-    long bytes = read_some(peer);
+    long bytes = read_some(peer, buffer, sizeof buffer);
     if (bytes <= 0) break;
-    if (!write_all(1, bytes)) leave(0);
+    if (!write_all(1, buffer, bytes)) leave(0);
   }
   call(sys_close, 1, 0, 0);
   both[0].events = 0;
@@ -135,4 +90,4 @@ void relay(long *stack) {
   receive_output(peer);
 }
 
-__asm__(".globl _start\n_start:\n  mov %rsp, %rdi\n  and $-16, %rsp\n  call relay\n");
+START(relay);

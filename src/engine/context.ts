@@ -17,6 +17,7 @@ import type { Capability } from './lifecycle/capabilities.ts';
 import type { LogKeeper } from './log-keeper.ts';
 import type { Log } from './log.ts';
 import type { OperationRegistry } from './operations.ts';
+import type { DatagramKeeper } from './ports/datagram-keeper.ts';
 import type { PortFollowers } from './ports/port-followers.ts';
 import type { SocketKeeper } from './ports/socket-keeper.ts';
 import type { StopTimers } from './stop-timers.ts';
@@ -54,6 +55,8 @@ export interface EngineContext {
   readonly egress: EgressKeeper;
   /** Publishes what listens in VMs that want it so */
   readonly portFollowers: PortFollowers;
+  /** UDP ports of the host that lead into VMs from which the VMM lets no answers out */
+  readonly datagrams: DatagramKeeper;
   /** Unix sockets of the host that lead into VMs */
   readonly sockets: SocketKeeper;
   /** Stops VMs whose time is over */

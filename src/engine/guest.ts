@@ -61,6 +61,14 @@ export interface Guest {
    * `invalid_state` when the guest was started by a banger that could not do this.
    */
   connectSocket(path: string, options?: Pick<GuestExecOptions, 'signal'>): Promise<GuestProcess>;
+  /**
+   * Carries datagrams to a UDP port of the guest and back, each in a frame (see `DatagramFrames`). Throws
+   * `invalid_state` when the guest was started by a banger that could not do this.
+   */
+  connectDatagrams(
+    place: { readonly address: string; readonly port: number },
+    options?: Pick<GuestExecOptions, 'signal'>,
+  ): Promise<GuestProcess>;
   /** An interactive login shell */
   shell(options: GuestExecOptions): Promise<GuestProcess>;
   /** Runs a program to completion with collected output (at most 64 MiB), whatever its exit code */

@@ -36,6 +36,7 @@ import { openNames, type Names } from './names/open-names.ts';
 import type { OwnProgram } from './names/ssh-config.ts';
 import { operationEvent } from './operation-routes.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
+import { DatagramKeeper } from './ports/datagram-keeper.ts';
 import { PortFollowers } from './ports/port-followers.ts';
 import { SocketKeeper } from './ports/socket-keeper.ts';
 import { reconcile } from './reconciler.ts';
@@ -126,6 +127,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   context.logs.close();
   context.egress.close();
   context.portFollowers.close();
+  context.datagrams.close();
   context.sockets.close();
   context.guests.closeAll();
   closeEngineDatabase(db);
@@ -164,6 +166,7 @@ function createContext(
     guests,
     egress: new EgressKeeper(() => context),
     portFollowers: new PortFollowers(() => context),
+    datagrams: new DatagramKeeper(() => context),
     sockets: new SocketKeeper(() => context),
     clientKey,
     driver: vmmDrivers(config),

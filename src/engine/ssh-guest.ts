@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClientChannel } from 'ssh2';
 import { abortError, BangerError, errnoOf } from '../errors.ts';
 import {
+  datagramProtocol,
   guestCommand,
   oldestGuestProtocol,
   relayProtocol,
@@ -81,6 +82,11 @@ export function sshGuest({ name, take, takeWithAgent, protocol: protocolOf }: Ss
     connectSocket: async (path, options) => {
       if ((await protocolOf()) < relayProtocol) throw tooOld(name, 'a relay to Unix sockets');
       return spawn('banger-toolbox')(['sh', '-c', 'exec /run/banger/bin/relay "$1"', 'relay', path], options);
+    },
+    connectDatagrams: async ({ address, port }, options) => {
+      if ((await protocolOf()) < datagramProtocol) throw tooOld(name, 'a relay to UDP ports');
+      const script = 'exec /run/banger/bin/datagrams "$1" "$2"';
+      return spawn('banger-toolbox')(['sh', '-c', script, 'datagrams', address, String(port)], options);
     },
     shell: (options) => spawn('banger-exec')([], options),
     powerOff: (signal) => powerOff(take, signal),

@@ -8,7 +8,7 @@ import { shellQuote } from './shell-quote.ts';
  * changes them raises the number here and in `guest/protocol`. Three words have none, and stay for ever:
  * `banger-protocol` (what is spoken), `banger-poweroff` with its answer `flushed`, and the ready line's own shape.
  */
-export const guestProtocol = 4;
+export const guestProtocol = 5;
 /** The oldest that is still spoken: before there were numbers. */
 export const oldestGuestProtocol = 1;
 
@@ -16,6 +16,8 @@ export const oldestGuestProtocol = 1;
 export const secretsProtocol = 3;
 /** The first that has a relay to Unix sockets. */
 export const relayProtocol = 4;
+/** The first that has one to UDP ports. */
+export const datagramProtocol = 5;
 
 /** Words that a guest's part is asked with. */
 export type GuestWord = 'banger-exec' | 'banger-toolbox';

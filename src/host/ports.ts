@@ -1,4 +1,4 @@
-import { createSocket } from 'node:dgram';
+import { createSocket, type Socket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { BangerError, errnoOf } from '../errors.ts';
 
@@ -28,13 +28,29 @@ export async function checkPort(place: HostPort): Promise<void> {
   }
 }
 
+/** Begins to hear the datagrams of a UDP port. Throws as `checkPort`. */
+export async function openUdpPort(place: Omit<HostPort, 'protocol'>): Promise<Socket> {
+  try {
+    return await bindUdp(place);
+  } catch (cause) {
+    throw portError({ protocol: 'udp', ...place }, cause);
+  }
+}
+
+async function bindUdp({ bind, port }: Omit<HostPort, 'protocol'>): Promise<Socket> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const socket = createSocket('udp4');
+  socket.once('error', reject);
+  socket.bind({ port, address: bind, exclusive: true }, resolve);
+  await promise;
+  socket.off('error', reject);
+  return socket;
+}
+
 async function tryPort({ protocol, bind, port }: HostPort): Promise<number> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   if (protocol === 'udp') {
-    const socket = createSocket('udp4');
-    socket.once('error', reject);
-    socket.bind({ port, address: bind, exclusive: true }, resolve);
-    await promise;
+    const socket = await bindUdp({ bind, port });
     const found = socket.address().port;
     socket.close();
     return found;

@@ -1,9 +1,12 @@
-// datagram-sender.ts PORT BYTES: sends so many to datagram-server.pl by UDP, again where they are lost, and prints their SHA-256.
+// datagram-sender.ts PORT BYTES PIECE: sends so many to datagram-server.pl by UDP, in pieces so large and again where
+// they are lost, and prints their SHA-256.
 import { createHash } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 
-const [port = 0, bytes = 0] = process.argv.slice(2).map(Number);
-const [pieceBytes, window, patienceMs] = [1400, 48, 200] as const;
+const [port = 0, bytes = 0, pieceBytes = 0] = process.argv.slice(2).map(Number);
+/** As much as a socket of a guest's takes in without being read. */
+const window = Math.floor(180_000 / Math.max(pieceBytes, 4_000));
+const patienceMs = 500;
 const pieces = Math.ceil(bytes / pieceBytes);
 const hash = createHash('sha256');
 

@@ -27,6 +27,7 @@ import {
 } from '../../src/host/drivers/driver.ts';
 import { ensureClientKey } from '../../src/host/keys.ts';
 import { identifyProcess, isAlive, killProcess, type ProcessIdentity } from '../../src/host/process.ts';
+import { DatagramKeeper } from '../../src/engine/ports/datagram-keeper.ts';
 import { PortFollowers } from '../../src/engine/ports/port-followers.ts';
 import { SocketKeeper } from '../../src/engine/ports/socket-keeper.ts';
 import { StopTimers } from '../../src/engine/stop-timers.ts';
@@ -39,7 +40,7 @@ import { fakeLog } from './fakes.ts';
 
 export const testImageId = 'a'.repeat(64);
 export const readyLine =
-  'banger-ready v=4 kernel=1.0 modules=1.1 root=1.2 network=1.2 ssh=1.3 init=image shell=/bin/sh boot_id=b00t\n';
+  'banger-ready v=5 kernel=1.0 modules=1.1 root=1.2 network=1.2 ssh=1.3 init=image shell=/bin/sh boot_id=b00t\n';
 
 /** Points where a test can make the world fail. */
 export interface Faults {
@@ -252,6 +253,7 @@ export function fakeEngine(): FakeEngine {
     },
     egress: new EgressKeeper(() => context),
     portFollowers: new PortFollowers(() => context),
+    datagrams: new DatagramKeeper(() => context),
     sockets: new SocketKeeper(() => context),
     stopTimers: new StopTimers(() => context),
     driver: () => driver,

@@ -35,6 +35,7 @@ export function createFakeGuest(options: FakeGuestOptions = {}): FakeGuest {
     run: async (argv, run = {}) => collect(start(argv, run), run),
     runToolbox: async (argv, run = {}) => collect(start(toolbox(argv), run), run),
     connectSocket: () => Promise.reject(new Error('The fake guest has no sockets')),
+    connectDatagrams: () => Promise.reject(new Error('The fake guest has no sockets')),
     shell: () => Promise.reject(new Error('The fake guest has no login shell')),
     powerOff: async () => undefined,
   };

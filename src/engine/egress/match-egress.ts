@@ -1,5 +1,5 @@
 import { BangerError, errorText } from '../../errors.ts';
-import { userCard, type FoundReach, type Reach, type VmmControl } from '../../host/drivers/driver.ts';
+import { userCard, type FoundReach, type VmmControl } from '../../host/drivers/driver.ts';
 import { gatewayOf } from '../../host/network/plan.ts';
 import { hasForeignConnection } from '../../host/tcp-connections.ts';
 import type { EgressPolicy } from '../../state/egress.ts';
@@ -8,22 +8,11 @@ import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { Capability } from '../lifecycle/capabilities.ts';
 import { vmmControl } from '../lifecycle/guest-activity.ts';
+import { matchForwards } from '../lifecycle/published-ports.ts';
 import type { Operation } from '../operations.ts';
 import { applyBridges, bridgeMeans } from '../network/bridges.ts';
 import { tellGuest, type GuestPlace } from './guest-egress.ts';
-
-/**
- * How far the VMM itself lets a guest reach: what rules allow goes through the proxy, past the VMM's network. Beside a
- * bridge its network is a way in only: it would lead around the bridge's rules.
- */
-export function reachOf({ network, egress }: Pick<Vm, 'network' | 'egress'>): Reach {
-  return network === 'user' && egress.kind === 'all' ? 'all' : 'none';
-}
-
-/** True for a VM whose guest's packets go nowhere beyond its network. */
-export function isHeld({ egress }: Pick<Vm, 'egress'>): boolean {
-  return egress.kind !== 'all';
-}
+import { isHeld, reachOf } from './reach.ts';
 
 /** Throws unless a VM's network can hold its guest to a policy. */
 export function checkEgress(context: EngineContext, network: string, policy: EgressPolicy): void {
@@ -189,6 +178,7 @@ async function matchUser(context: EngineContext, vm: Vm, operation: Operation): 
     await control.setReach(wanted);
     // They lead nowhere any more, which they would find out one by one.
     context.guests.drop(vm.id);
+    await matchForwards(context, vm);
   }
   await openWay(context, vm, operation);
   if (isOther) await retellGuest(context, vm, operation);

@@ -6,6 +6,7 @@ import { changeVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { PortRequest as PortForText } from '../rpc/port-text.ts';
 import { guestSshPort } from '../guest-pool.ts';
+import { ledPorts } from '../ports/carried-ports.ts';
 
 /** A port to publish. */
 export interface PortRequest extends PortForText {
@@ -104,10 +105,13 @@ export async function matchForwards(context: EngineContext, vm: Vm): Promise<voi
   const control = await context.controls.get(vm.id);
   if (!control) return;
   const current = (await control.forwards()).filter((port) => !isOurSsh(context, vm, port));
+  const led = ledPorts(context, vm);
   const isIn = (ports: readonly PortForward[], port: PortForward): boolean =>
     ports.some((one) => isSameHostPort(one, port) && one.guestPort === port.guestPort);
-  for (const port of current) if (!isIn(vm.ports, port)) await control.removeForward(port);
-  for (const port of vm.ports) if (!isIn(current, port)) await control.addForward(port);
+  for (const port of current) if (!isIn(led, port)) await control.removeForward(port);
+  // Between them: a port goes from one to the other when what the guest reaches changes.
+  await context.datagrams.match(vm);
+  for (const port of led) if (!isIn(current, port)) await control.addForward(port);
 }
 
 function isOurSsh(context: EngineContext, vm: Vm, port: PortForward): boolean {

@@ -1,9 +1,10 @@
 import { BangerError } from '../../errors.ts';
 import { accessCard, userCard } from '../../host/drivers/driver.ts';
-import { hostPortText } from '../../state/ports.ts';
+import { hostPortText, type PublishedPort } from '../../state/ports.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { guestSshPort } from '../guest-pool.ts';
+import { isCarried } from '../ports/carried-ports.ts';
 import type { ResultOf } from '../rpc/method.ts';
 import type { vmPorts } from '../rpc/vm-stats-methods.ts';
 import { withWayOut } from '../ssh-guest.ts';
@@ -12,7 +13,7 @@ import { requireRunning } from './exec-vm.ts';
 type Listener = ResultOf<typeof vmPorts>['ports'][number];
 
 const guestTimeoutMs = 30_000;
-/** The guest's own addresses on QEMU's network, where published ports lead. */
+/** The guest's own addresses on its VMM's network, where published ports lead. */
 const guestAddresses = [userCard, accessCard].map(({ address }) => address.split('/')[0]!);
 
 /** Tables of sockets, then which process has which, in what every guest has: /proc and our toolbox. */
@@ -54,18 +55,20 @@ export async function readVmPorts(
       ...(listener.port === guestSshPort && listener.protocol === 'tcp' && sshPort
         ? [`127.0.0.1:${sshPort}/tcp`]
         : []),
-      ...vm.ports.filter((port) => leadsTo(port, listener)).map(hostPortText),
+      ...vm.ports.filter((port) => leadsTo(vm, port, listener)).map(hostPortText),
     ],
   }));
   return { id: vm.id, name: vm.name, ports };
 }
 
 /** A port leads to the guest's address on its network: what listens on its loopback only is not reached. */
-function leadsTo(port: Vm['ports'][number], listener: Omit<Listener, 'published'>): boolean {
+function leadsTo(vm: Vm, port: PublishedPort, listener: Omit<Listener, 'published'>): boolean {
+  const { address } = vm;
+  const reached = isCarried(vm, port) && address !== undefined ? [address] : guestAddresses;
   return (
     port.protocol === listener.protocol &&
     port.guestPort === listener.port &&
-    ['0.0.0.0', '::', ...guestAddresses].includes(listener.address)
+    ['0.0.0.0', '::', ...reached].includes(listener.address)
   );
 }
 

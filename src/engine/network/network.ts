@@ -7,10 +7,12 @@ import { findFreePort } from '../../host/ports.ts';
 import { getNetwork, isBridged } from '../../state/networks.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
-import { checkEgress, isHeld, reachOf } from '../egress/match-egress.ts';
+import { checkEgress } from '../egress/match-egress.ts';
+import { isHeld, reachOf } from '../egress/reach.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import type { Capability, GuestSetup } from '../lifecycle/capabilities.ts';
 import { claimPorts } from '../lifecycle/published-ports.ts';
+import { isCarried } from '../ports/carried-ports.ts';
 import { applyBridges, ensureNetwork, requireBridgeMeans, reserveAddress } from './bridges.ts';
 
 /**
@@ -33,10 +35,18 @@ export const network: Capability = {
   async configureGuest(context, vm, { driver }) {
     const setup = isBridged(vm.network) ? await configureBridged(context, vm, driver) : configureUser(vm);
     const published = await claimPorts(context, vm);
+    const led = published.filter((port) => !isCarried(vm, port));
     // Ours first: a user may publish the same port of the guest.
-    const forwards = [loopbackForward(await findFreePort(), guestSshPort), ...published];
+    const forwards = [loopbackForward(await findFreePort(), guestSshPort), ...led];
     const reach = reachOf(vm);
     return { ...setup, network: { ...setup.network, user: { forwards, reach } } };
+  },
+  async afterStart(context, vm) {
+    await context.datagrams.match(vm);
+  },
+  afterStop(context, vm) {
+    context.datagrams.drop(vm.id);
+    return Promise.resolve();
   },
   async cleanUp(context, vm) {
     if (vm.address !== undefined) await applyBridges(context, vm.id);

@@ -70,11 +70,19 @@ test('its VMM opens the tap of its address, and lets us and published ports in b
 
 test('Firecracker opens that tap, and has a way in to the address on it instead of a second card', async () => {
   engine.faults.driver = 'firecracker';
-  const publish = [{ protocol: 'udp' as const, bind: '127.0.0.1', guestPort: 53 }];
+  const publish = (['tcp', 'udp'] as const).map((protocol) => ({
+    protocol,
+    bind: '127.0.0.1',
+    guestPort: 53,
+  }));
   const vm = await create('web', { start: true, publish });
   const { tap, user } = engine.specs[0]!.network;
   expect(tap).toMatchObject({ address: vm.address });
-  expect(user).toMatchObject({ reach: 'none', forwards: [{ guestPort: 1022 }, { guestPort: 53 }] });
+  // Datagrams are carried by the engine.
+  expect(user).toMatchObject({
+    reach: 'none',
+    forwards: [{ guestPort: 1022 }, { guestPort: 53, protocol: 'tcp' }],
+  });
   const initrd = readFileSync(vmPaths(engine.context.layout, vm.id).initrd, 'latin1');
   expect(initrd).toContain(`ADDRESS=${vm.address}/24\n`);
   expect(initrd).toContain("ACCESS_ADDRESS=''\n");

@@ -57,6 +57,7 @@ function scriptedGuest(exitCodes: (argv: readonly string[]) => number): { guest:
       spawn: never,
       spawnToolbox: never,
       connectSocket: never,
+      connectDatagrams: never,
       shell: never,
       powerOff: never,
     },
