@@ -1,7 +1,14 @@
 import { BangerError } from '../../errors.ts';
 import { applyHostNetwork, hasLinks } from '../../host/network/apply.ts';
 import { readHostSetup, type HostSetup } from '../../host/setup/host-setup.ts';
-import { bridgePrefix, networkOwner, type BridgePlan, type NetworkOwner } from '../../host/network/plan.ts';
+import { readLinks } from '../../host/network/links.ts';
+import {
+  bridgePrefix,
+  networkOwner,
+  tapsOf,
+  type BridgePlan,
+  type NetworkOwner,
+} from '../../host/network/plan.ts';
 import { readOwnRights, vmUser } from '../../host/drivers/qemu-confinement.ts';
 import { findClash, readRoutes } from '../../host/network/routes.ts';
 import { chooseNumber, guestAddresses, subnetOf } from '../../host/network/subnets.ts';
@@ -111,12 +118,12 @@ export async function makeNetwork(
 }
 
 /** Gives a VM its address, for as long as its row is there. The caller holds the reservation lock. */
-export function reserveAddress(context: EngineContext, vm: Vm): void {
+export async function reserveAddress(context: EngineContext, vm: Vm): Promise<void> {
   const network = getNetwork(context.db, vm.network);
   const means = requireBridgeMeans(context);
   const addresses =
     means.kind === 'prepared'
-      ? means.setup.networks.find((one) => one.name === network.name)!.addresses
+      ? await unusedFirst(context, means.setup, network)
       : guestAddresses(network.subnet);
   try {
     takeAddress(context.db, vm.id, { network, addresses });
@@ -127,6 +134,43 @@ export function reserveAddress(context: EngineContext, vm: Vm): void {
       cause: error,
     });
   }
+}
+
+/** What was set up is for all of a user's state directories: VMs of another may be on some of the addresses. */
+async function unusedFirst(context: EngineContext, setup: HostSetup, network: Network): Promise<string[]> {
+  const { addresses } = setup.networks.find((one) => one.name === network.name)!;
+  const isUsed = await readUsedTaps(context, setup.owner);
+  const used = (address: string): boolean => isUsed(network.number, address);
+  return [...addresses.filter((address) => !used(address)), ...addresses.filter(used)];
+}
+
+/** Tells whether a VMM has opened a tap of an address: this one, or its twin. */
+async function readUsedTaps(
+  context: EngineContext,
+  owner: NetworkOwner,
+): Promise<(number: number, address: string) => boolean> {
+  const links = await readLinks(context.exec);
+  const open = new Set(links.filter(({ hasCarrier }) => hasCarrier).map(({ name }) => name));
+  return (number, address) =>
+    tapsOf(owner, { number, hasHeldTaps: true }, address).some((tap) => open.has(tap));
+}
+
+/**
+ * Throws `busy` when a VM that this engine does not know runs with the address of one that is to start: of the two taps
+ * of an address only one would be taken, and two guests would have the same MAC and address.
+ */
+export async function refuseUsedAddress(context: EngineContext, vm: Vm): Promise<void> {
+  const { kind, owner } = requireBridgeMeans(context);
+  const { number } = getNetwork(context.db, vm.network);
+  const { address = '' } = vm;
+  if (kind === 'made' || !(await readUsedTaps(context, owner))(number, address)) return;
+  throw new BangerError(
+    'busy',
+    `Address ${address} of network "${vm.network}" is in use by a VM of another state directory of yours`,
+    {
+      hint: `Stop that one, or make this one anew, which gives it a free address: banger vm delete ${vm.name}`,
+    },
+  );
 }
 
 /** Taps that wait for the next VMs of a network that has some. */

@@ -13,7 +13,13 @@ import { guestSshPort } from '../guest-pool.ts';
 import type { Capability, GuestSetup } from '../lifecycle/capabilities.ts';
 import { claimPorts } from '../lifecycle/published-ports.ts';
 import { isCarried } from '../ports/carried-ports.ts';
-import { applyBridges, ensureNetwork, requireBridgeMeans, reserveAddress } from './bridges.ts';
+import {
+  applyBridges,
+  ensureNetwork,
+  refuseUsedAddress,
+  requireBridgeMeans,
+  reserveAddress,
+} from './bridges.ts';
 
 /**
  * A VM's network. `user`: the VMM's own, which reaches out through the host and lets in what is published. `none`: the
@@ -28,9 +34,8 @@ export const network: Capability = {
     const { signal } = new AbortController();
     await context.locks.reservation.run('name', signal, () => ensureNetwork(context, name));
   },
-  reserve(context, vm) {
-    if (isBridged(vm.network)) reserveAddress(context, vm);
-    return Promise.resolve();
+  async reserve(context, vm) {
+    if (isBridged(vm.network)) await reserveAddress(context, vm);
   },
   async configureGuest(context, vm, { driver }) {
     const setup = isBridged(vm.network) ? await configureBridged(context, vm, driver) : configureUser(vm);
@@ -77,6 +82,7 @@ async function configureBridged(context: EngineContext, vm: Vm, driver: DriverNa
   const { number, subnet, isShared } = getNetwork(context.db, vm.network);
   const address = vm.address ?? '';
   checkEgress(context, vm.network, vm.egress);
+  await refuseUsedAddress(context, vm);
   await applyBridges(context);
   // Whoever cannot change rules has taps of both kinds.
   const nameOfTap = kind === 'prepared' && isHeld(vm) ? heldTapName : tapName;

@@ -208,6 +208,34 @@ test('on a host that was set up, one with rules has the tap that holds it, and c
   expect(engine.specs.at(-1)!.network.tap!.tap).toBe(`bgt${owner.tag}-7-2`);
 });
 
+test('on a host that was set up, no VM takes an address that one of another state directory is on', async () => {
+  const { owner } = setUpHost({ hasHeldTaps: true });
+  const open = new Set<string>();
+  const { exec } = engine.context;
+  Object.assign(engine.context, {
+    exec: async (...[argv, options]: Parameters<typeof exec>) => {
+      if (argv[0] !== 'ip' || !argv.includes('address')) return exec(argv, options);
+      const links = [2, 3].flatMap((last) => [`bgt${owner.tag}-7-${last}`, `bgh${owner.tag}-7-${last}`]);
+      const shown = links.map((ifname) => ({
+        ifname,
+        flags: open.has(ifname) ? ['UP', 'LOWER_UP'] : ['UP'],
+      }));
+      return { exitCode: 0, stdout: Buffer.from(JSON.stringify(shown)), stderr: '' };
+    },
+  });
+  // By the other tap than that which this VM would have.
+  open.add(`bgh${owner.tag}-7-2`);
+  const vm = await create('web', { start: true });
+  expect(last(vm.address)).toBe(3);
+  await stopVm(engine.context, { id: vm.id, timeoutMs: 0 }, fakeOperation().operation);
+  open.add(`bgt${owner.tag}-7-3`);
+  await expect(startVm(engine.context, vm.id, fakeOperation().operation)).rejects.toMatchObject({
+    code: 'busy',
+    message: expect.stringContaining('10.213.7.3 of network "bridge" is in use') as string,
+  });
+  expect(engine.specs).toHaveLength(1);
+});
+
 test('on a host that an older banger set up, one with rules is refused, and others are made', async () => {
   setUpHost({});
   await expect(create('held', { egress: ['none'] })).rejects.toMatchObject({
