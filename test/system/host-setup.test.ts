@@ -203,7 +203,10 @@ describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () 
     expect(await hostStatus({ user }, input())).toMatchObject({ missingFiles: [path] });
     await setup();
     writeFileSync(join(root, 'system/etc/resolv.conf'), 'nameserver 127.0.0.53\n');
-    // Setup again tells only who answers now.
+    // Setup again tells only who answers now, and says so beforehand.
+    const again = await setup({ dryRun: true });
+    expect(again.commands.join('\n')).toContain(`rm ${path}\nsystemctl try-restart dnsmasq.service`);
+    expect(existsSync(path)).toBe(true);
     await setup();
     expect([existsSync(path), asked.at(-1)]).toEqual([false, 'try-restart dnsmasq.service']);
     writeFileSync(path, '');

@@ -65,8 +65,7 @@ async function forgetNames(
   { exec, places }: SetupTools,
 ): Promise<string[]> {
   const removed: string[] = [];
-  for (const { path, forget } of nameFiles(uid, places.systemRoot)) {
-    if (kept.some((file) => file.path === path) || !(await isThere(path))) continue;
+  for (const { path, forget } of await findStaleNames(uid, kept, places)) {
     await rm(path);
     removed.push(path);
     // One that does not run has nothing to forget.
@@ -75,6 +74,17 @@ async function forgetNames(
     });
   }
   return removed;
+}
+
+/** Files by which another program than now was told of names, with what makes it forget them. */
+export async function findStaleNames(
+  uid: number,
+  kept: SetupPlan['names']['files'],
+  { systemRoot }: Pick<SetupPlaces, 'systemRoot'>,
+): Promise<ReturnType<typeof nameFiles>> {
+  const others = nameFiles(uid, systemRoot).filter(({ path }) => !kept.some((file) => file.path === path));
+  const areThere = await Promise.all(others.map(({ path }) => isThere(path)));
+  return others.filter((_, index) => areThere[index]);
 }
 
 /** Commands by which systemd comes to know a unit, and brings it up at boot. */

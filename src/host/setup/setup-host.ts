@@ -5,7 +5,14 @@ import { readRoutes } from '../network/routes.ts';
 import { removeHostNetwork } from '../network/apply.ts';
 import { findLeftovers, removeLeftovers, type Leftover } from '../network/leftovers.ts';
 import { bridgePrefix, networkOwner, type NetworkOwner } from '../network/plan.ts';
-import { applySetup, enableCommands, readSetupState, removeSetup, type SetupState } from './apply-setup.ts';
+import {
+  applySetup,
+  enableCommands,
+  findStaleNames,
+  readSetupState,
+  removeSetup,
+  type SetupState,
+} from './apply-setup.ts';
 import { listHostSetups, readHostSetup } from './host-setup.ts';
 import { findSetupUser, requireRoot, type SetupPlaces } from './places.ts';
 import { planSetup, type PlannedFile, type SetupRequest } from './plan-setup.ts';
@@ -54,6 +61,7 @@ export async function setupHost(
   );
   const resolver = await findHostResolver(exec, places.systemRoot);
   const plan = planSetup({ ...request, user }, { before, routes, places, resolver });
+  const stale = await findStaleNames(user.uid, plan.names.files, places);
   const problem = request.dryRun ? undefined : await applySetup(plan, { exec, places });
   const [rules, links] = plan.files;
   return {
@@ -69,6 +77,7 @@ export async function setupHost(
       ['ip', '-batch', links!.path],
       ['sysctl', '-q', '-w', 'net.ipv4.ip_forward=1'],
       ...enableCommands(plan.unit, places),
+      ...stale.flatMap(({ path, forget }) => [['rm', path], forget]),
       ...plan.names.apply,
     ].map((argv) => argv.join(' ')),
     done: !request.dryRun,
