@@ -44,8 +44,12 @@ def checksum(data):
 
 
 def udp(source, destination, marker, source_port=4000, port=9999):
-    data = struct.pack('!HHHH', source_port, port, 8 + len(marker), 0) + marker
-    header = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(data), 0, 0, 64, 17, 0) + packed(source) + packed(destination)
+    return packet(source, destination, struct.pack('!HHHH', source_port, port, 8 + len(marker), 0) + marker)
+
+
+def packet(source, destination, data, fragment=0):
+    fields = (0x45, 0, 20 + len(data), 7, fragment, 64, 17, 0)
+    header = struct.pack('!BBHHHBBH', *fields) + packed(source) + packed(destination)
     return header[:10] + struct.pack('!H', checksum(header)) + header[12:] + data
 
 
@@ -62,6 +66,8 @@ def router_advertisement(marker):
 
 
 IP, ARP, IP6, VLAN = b'\x08\x00', b'\x08\x06', b'\x86\xdd', b'\x81\x00\x00\x05\x08\x00'
+# One that nobody has given a meaning to, and none: a length, and LLC in what follows.
+EXPERIMENT, LENGTH = b'\x88\xb5', b'\x00\x40'
 
 
 def frames():
@@ -78,6 +84,11 @@ def frames():
     yield 'ra', ether(mac, '33:33:00:00:00:01', IP6, router_advertisement(named('ra')))
     yield 'dhcp', ether(mac, BROADCAST, IP, udp(ip, '255.255.255.255', named('dhcp'), 67, 68))
     yield 'vlan', ether(mac, BROADCAST, VLAN, udp(ip, other_ip, named('vlan')))
+    yield 'stacked-vlan', ether(mac, BROADCAST, b'\x88\xa8\x00\x05' + VLAN, udp(ip, other_ip, named('stacked-vlan')))
+    yield 'experiment', ether(mac, other_mac, EXPERIMENT, named('experiment'))
+    yield 'llc', ether(mac, BROADCAST, LENGTH, b'\xaa\xaa\x03' + named('llc'))
+    # The second part of a packet, which says nothing of ports, by itself.
+    yield 'fragment-ip', ether(mac, other_mac, IP, packet(forged_ip, other_ip, named('fragment-ip'), fragment=100))
     # Beyond the gateway somebody else listens for these.
     yield 'routed', ether(mac, gateway_mac, IP, udp(ip, beyond, named('routed')))
     yield 'routed-ip', ether(mac, gateway_mac, IP, udp(forged_ip, beyond, named('routed-ip')))
