@@ -88,6 +88,16 @@ test('Firecracker opens that tap, and has a way in to the address on it instead 
   expect(initrd).toContain("ACCESS_ADDRESS=''\n");
 });
 
+test('Firecracker with rules has its tap held, and its guest no way out', async () => {
+  engine.faults.driver = 'firecracker';
+  const vm = await create('web', { start: true, egress: ['git.example.org'] });
+  expect(planBridges(engine.context)[0]!.held).toEqual([vm.address]);
+  expect(engine.rulesets.at(-1)).toMatch(/set held \{\s+type ifname\s+elements = \{ "bgt/);
+  expect(engine.specs[0]!.network).toMatchObject({ tap: { address: vm.address }, user: { reach: 'none' } });
+  const initrd = readFileSync(vmPaths(engine.context.layout, vm.id).initrd, 'latin1');
+  expect(initrd).toMatch(/^GATEWAY=''$/m);
+});
+
 test.runIf(process.getuid!() === 0)('a tap is for its VM’s own user, where root makes both', async () => {
   const vm = await create('one');
   expect(planBridges(engine.context)[0]!.tapUsers).toEqual({
