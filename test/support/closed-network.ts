@@ -35,7 +35,7 @@ export async function openClosedNetwork(
   writeFileSync(hosts, `127.0.0.1 localhost\n${lines.join('')}`);
   const script = join(home, 'server.cjs');
   writeFileSync(script, server);
-  const addresses = Object.values(names).map((address) => `ip address add ${address}/32 dev lo`);
+  const addresses = Object.values(names).map((address) => `ip route add local ${address}/32 dev lo`);
   const setUp = ['mount --bind "$1" /etc/hosts', 'ip link set lo up', ...addresses, 'exec "$2" "$3"'].join(
     ' && ',
   );

@@ -1,5 +1,6 @@
 import { lookup as dnsLookup } from 'node:dns/promises';
 import { connect, type LookupFunction, type Socket } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { errnoOf, errorText } from '../../errors.ts';
 import { giveUpAfter } from '../../host/patience.ts';
 import { printable } from '../../printable.ts';
@@ -17,6 +18,8 @@ import { EgressLog } from './egress-log.ts';
 export interface EgressWays {
   /** All addresses of a name, as this host finds them */
   readonly lookup: (name: string) => Promise<readonly string[]>;
+  /** This host's own addresses now: what listens there may be closed to everybody but itself */
+  readonly ownAddresses: () => readonly string[];
   /** Connects to one of the addresses, and to nothing else */
   readonly dial: (target: {
     readonly addresses: readonly string[];
@@ -77,7 +80,7 @@ export class EgressGate {
     if (fit.length === 0) {
       const [first] = addresses;
       throw block(
-        `it is ${formatIpAddress(first!)} (${specialPurpose(first!)}), which no rule about addresses allows`,
+        `it is ${formatIpAddress(first!)} (${this.#purposeOf(first!)}), which no rule about addresses allows`,
         rule,
       );
     }
@@ -91,13 +94,20 @@ export class EgressGate {
   }
 
   #mayReach(address: IpAddress, port: number): boolean {
-    if (this.policy.kind === 'all' || specialPurpose(address) === undefined) return true;
+    if (this.policy.kind === 'all' || this.#purposeOf(address) === undefined) return true;
     return findNetworkRule(this.policy, address, port) !== undefined;
+  }
+
+  /** What keeps a name from leading to an address; undefined for one that is anybody's. */
+  #purposeOf(address: IpAddress): string | undefined {
+    const purpose = specialPurpose(address);
+    if (purpose !== undefined) return purpose;
+    return this.#ways.ownAddresses().includes(formatIpAddress(address)) ? "this host's own" : undefined;
   }
 
   #addressReason(address: IpAddress, port: number): string {
     const text = formatIpAddress(address);
-    const what = specialPurpose(address);
+    const what = this.#purposeOf(address);
     const which = what === undefined ? text : `${text} (${what})`;
     return this.#isNone() ? 'egress is none' : `no rule allows the address ${which} with port ${port}`;
   }
@@ -176,6 +186,11 @@ export function hostEgressWays(): EgressWays {
         waiting.shift()?.();
       }
     },
+    ownAddresses: () =>
+      Object.values(networkInterfaces())
+        .flat()
+        .flatMap((one) => parseIpAddress(one?.address ?? '') ?? [])
+        .map(formatIpAddress),
     dial: ({ addresses, port }) => dialOne(addresses, port),
   };
 }

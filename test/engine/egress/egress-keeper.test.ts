@@ -59,6 +59,7 @@ beforeEach(async () => {
   } as unknown as EngineContext;
   keeper = new EgressKeeper(() => context, {
     lookup: async () => ['198.41.0.4'],
+    ownAddresses: () => [],
     dial: async () => {
       const socket = connect(port, '127.0.0.1');
       await once(socket, 'connect');

@@ -17,6 +17,7 @@ const addresses: Readonly<Record<string, readonly string[]>> = {
   'www.example.org': ['198.41.0.5'],
   'inside.example.org': ['10.0.0.7'],
   'both.example.org': ['169.254.169.254', '198.41.0.6'],
+  'self.example.org': ['198.41.0.9', '2001:470::9'],
   'loop.example.org': ['127.0.0.1', '::1'],
 };
 const lookups: string[] = [];
@@ -35,6 +36,7 @@ const ways: EgressWays = {
     if (!found) throw Object.assign(new Error('no such name'), { code: 'ENOTFOUND' });
     return found;
   },
+  ownAddresses: () => ['10.0.0.1', '198.41.0.9', '2001:470::9'],
   dial: ({ addresses: to, port }) => {
     dialled.push(to);
     return hostEgressWays().dial({
@@ -161,10 +163,15 @@ test('a name that means an address inside is blocked, unless a rule about addres
     'it is 10.0.0.7 (a private network), which no rule',
   );
   expect((await curl('http://loop.example.org/')).stdout).toContain("127.0.0.1 (this host's loopback)");
+  // Public, but what listens there may be behind a firewall that the host itself is not.
+  expect((await curl('http://self.example.org/')).stdout).toContain("it is 198.41.0.9 (this host's own)");
   expect(dialled).toEqual([]);
   // Of several addresses only those that may be reached are tried.
   await curl('http://both.example.org/');
   expect(dialled).toEqual([['198.41.0.6']]);
+  allow('*.example.org', '198.41.0.9');
+  await curl('http://self.example.org/');
+  expect(dialled.splice(1)).toEqual([['198.41.0.9']]);
   allow('*.example.org', '10.0.0.0/8:80');
   await curl('http://inside.example.org/');
   await curl('http://10.1.2.3/');
