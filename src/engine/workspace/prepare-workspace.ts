@@ -155,6 +155,7 @@ async function send(
     ...input,
     first: asSent(first),
     inspect: async () => asSent(await inspect(signal)),
+    look: () => findThere(context, place, input.operation),
   });
   const { tree, shipment } = sent;
   const plan = 'plan' in shipment ? shipment.plan : undefined;

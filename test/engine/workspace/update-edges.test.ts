@@ -7,6 +7,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -25,6 +26,18 @@ beforeEach(() => {
   fixture = createFixture({ onRun: (argv) => onRun(argv) });
 });
 afterEach(() => fixture.remove());
+
+const isUpload = (argv: readonly string[]): boolean =>
+  argv.some((word) => word.includes('gunzip -c >.git/banger-next.part'));
+
+/** Does something in the guest once, when an update is about to arrive. */
+function onUpload(act: () => void): void {
+  onRun = (argv) => {
+    if (!isUpload(argv)) return;
+    onRun = () => undefined;
+    act();
+  };
+}
 
 const read = (path: string): string => readFileSync(join(fixture.copy.path, path), 'utf8');
 
@@ -231,6 +244,81 @@ test('what the guest put in the way of a new file is not lost: files, directorie
   await fixture.prepare({ overwrite: true, include: [join(repo.path, 'secret')] });
   expect(existsSync(join(copy.path, 'dir'))).toBe(false);
   expect(read('secret')).toBe('of the host\n');
+});
+
+test('ignored files of the guest are not lost where the host has a file in place of their directory', async () => {
+  const { repo, copy } = fixture;
+  repo.write('.gitignore', 'cache\n/build/\n');
+  repo.write('src/a', 'a\n');
+  repo.commit('first');
+  await fixture.prepare();
+  copy.write('src/cache', 'of the guest\n');
+  copy.write('build/out', 'of the guest\n');
+  rmSync(join(repo.path, 'src'), { recursive: true });
+  repo.write('src', 'a file\n');
+  repo.write('build', 'a file\n');
+  repo.write('other', 'a file\n');
+  repo.git('add', '-A', '-f');
+  await expect(fixture.prepare()).rejects.toMatchObject({
+    message: expect.stringMatching(/changes that would be lost: "(src\/cache|build\/out)", "/) as string,
+  });
+  const { update } = await fixture.prepare({ policy: 'keep' });
+  expect(update?.conflicts.toSorted()).toEqual(['build/out', 'src/cache']);
+  expect([read('src/cache'), read('build/out'), read('other')]).toEqual([
+    'of the guest\n',
+    'of the guest\n',
+    'a file\n',
+  ]);
+  // What was not sent is not missing there: taken back here, it would be lost.
+  expect((await fixture.export()).files).toEqual([]);
+  await fixture.apply();
+  expect(readFileSync(join(repo.path, 'src'), 'utf8')).toBe('a file\n');
+  await fixture.prepare({ overwrite: true });
+  expect(viewOf(copy)).toEqual(viewOf(repo));
+});
+
+test('what the guest changes while an update is on its way is looked at again, and not lost', async () => {
+  const { repo, copy } = fixture;
+  for (const name of ['edited', 'gone', 'same']) repo.write(name, 'x\n');
+  repo.commit('first');
+  await fixture.prepare();
+  for (const name of ['edited', 'new']) repo.write(name, 'of the host\n');
+  rmSync(join(repo.path, 'gone'));
+  repo.git('add', '-A');
+  onUpload(() => {
+    for (const name of ['edited', 'new', 'gone', 'same']) copy.write(name, 'of the guest\n');
+    // One that is older than all of this, moved to its place.
+    copy.write('old', 'of the guest\n');
+    utimesSync(join(copy.path, 'old'), 1, 1);
+    renameSync(join(copy.path, 'old'), join(copy.path, 'edited'));
+  });
+  await expect(fixture.prepare()).rejects.toMatchObject({
+    message: expect.stringContaining('changes that would be lost: "edited", "gone", "new"') as string,
+  });
+  expect(['edited', 'new', 'gone', 'same'].map(read)).toEqual(Array(4).fill('of the guest\n'));
+
+  // A commit, which the branch of the host would hide.
+  copy.git('reset', '-q', '--hard');
+  copy.git('clean', '-q', '-f');
+  repo.commit('second');
+  onUpload(() => {
+    copy.write('same', 'of the guest\n');
+    copy.commit('of the guest');
+  });
+  await expect(fixture.prepare()).rejects.toThrow('has commits that would be lost: "same"');
+  expect(copy.git('log', '-1', '--format=%s')).toBe('of the guest\n');
+
+  // One that does not stop.
+  let count = 0;
+  onRun = (argv) => isUpload(argv) && copy.write('edited', `${++count}\n`);
+  await expect(fixture.prepare({ overwrite: true })).rejects.toMatchObject({
+    code: 'busy',
+    message: expect.stringContaining('keeps changing: "edited"; nothing was replaced there') as string,
+  });
+  expect([read('edited'), count]).toEqual(['3\n', 3]);
+  onRun = () => undefined;
+  await fixture.prepare({ overwrite: true });
+  expect(viewOf(copy)).toEqual(viewOf(repo));
 });
 
 test('a merge or a rebase of the guest’s is finished there before the host moves on', async () => {

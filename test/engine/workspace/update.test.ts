@@ -134,7 +134,6 @@ test('names that git quotes, files in the way of directories and the other way r
   repo.commit('first');
   await fixture.prepare();
   mkdirSync(join(copy.path, 'ignored'));
-  copy.write('was a directory/ignored', 'stays until a file is to be there\n');
   for (const name of ['was a file', 'was a directory', '-dash', 'link']) {
     rmSync(join(repo.path, name), { recursive: true });
   }

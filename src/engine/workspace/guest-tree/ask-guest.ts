@@ -64,13 +64,24 @@ async function gitIn({ guest, ensureGit, guestPath, signal }: GuestWorkspace, ar
   });
 }
 
-/** Paths come in, those that are files or symlinks go out; each ends with a zero byte. */
+/** Where nothing was sent to a guest that the next sending has files at, or directories on the way to those. */
+export interface AskedPaths {
+  readonly files: readonly RawPath[];
+  readonly directories: readonly RawPath[];
+}
+
+/**
+ * Paths come in after a letter, those that are files or symlinks go out after another; each ends with a zero byte. Where
+ * a directory is in the way of a file, what is in it goes out without a letter.
+ */
 const existingScript = `
 cd "$1" && exec xargs -0 sh -c '
-for path; do
+for each; do
+  path=\${each#?}
   if [ -L "$path" ]; then printf "l%s\\0" "$path"
   elif [ -f "$path" ] && [ -x "$path" ]; then printf "x%s\\0" "$path"
   elif [ -f "$path" ]; then printf "f%s\\0" "$path"
+  elif [ -d "$path" ] && [ "$each" != "\${each#f}" ]; then find "$path" ! -type d -print0
   fi
 done' banger
 `;
@@ -80,16 +91,23 @@ const fileModes = { l: '120000', x: '100755', f: '100644' };
 /** Tells which of these paths a guest has files at, whether git knows of them or not, and what is in them. */
 export async function findFiles(
   workspace: GuestWorkspace,
-  paths: readonly RawPath[],
+  { files, directories }: AskedPaths,
 ): Promise<readonly ChangedPath[]> {
-  if (paths.length === 0) return [];
+  if (files.length === 0 && directories.length === 0) return [];
   const { guest, guestPath, signal } = workspace;
-  const input = Buffer.from(paths.map((path) => `./${path}\0`).join(''), 'latin1');
+  const words = [...files.map((path) => `f./${path}\0`), ...directories.map((path) => `d./${path}\0`)];
+  const input = Buffer.from(words.join(''), 'latin1');
   const found = await guest.runToolbox(['sh', '-c', existingScript, 'banger', guestPath], { input, signal });
   if (found.exit.code !== 0) throw unreadable(workspace, found.stderr);
-  const asked = new Set(paths);
+  const asked = new Set([...files, ...directories]);
   const changed: ChangedPath[] = [];
   for (const each of splitRaw(found.stdout)) {
+    if (each.startsWith('./')) {
+      // Whatever it is: it is not what the host has there.
+      const path = each.slice('./'.length);
+      if (isTreePath(path)) changed.push({ path, after: { mode: fileModes.f, oid: '' } });
+      continue;
+    }
     const path = each.slice('f./'.length);
     if (!asked.has(path)) continue;
     const isLink = each.startsWith('l');

@@ -172,7 +172,11 @@ look() {
     sed -n "s/^error: '\\(.*\\)\\/' does not have a commit checked out$/\\1/p" "$index.errors"
   fi
   wait
-  [ ! -s "$index.forced" ] || mine "$@" update-index --add --remove -z --stdin <"$index.forced" || exit
+  if [ -s "$index.forced" ]; then
+    # A directory that took the place of such a file is none to git, which has seen that the file is gone.
+    xargs -0 sh -c 'for path; do [ -d "$path" ] && [ ! -L "$path" ] || printf "%s\\0" "$path"; done' sh \\
+      <"$index.forced" >"$index.files" && mine "$@" update-index --add --remove -z --stdin <"$index.files" || exit
+  fi
   sed -n 's/^. 160000 [0-9a-f]* [0-3]\\t//p' "$index.odd" | sort -u | while IFS= read -r inner; do
     as_sent "$inner" "$@" || printf '%s\\n' "$inner"
   done

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { ChangedPath } from '../guest-tree/changes-format.ts';
+import type { AskedPaths } from '../guest-tree/ask-guest.ts';
 import { writeGuestIndex } from './guest-index.ts';
 import { packMissing } from './pack-missing.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
@@ -41,6 +42,8 @@ export interface Update extends Shipment {
   readonly setsIndex: boolean;
   /** The guest's git is wanted to carry it out */
   readonly needsGit: boolean;
+  /** What is written over or goes, below the workspace, files of its repository among it */
+  readonly replaced: readonly RawPath[];
 }
 
 /** What to do where guest and host both changed a file. */
@@ -55,8 +58,11 @@ export interface DraftInput extends Pick<HistoryInput, 'previousHead' | 'fullHis
 export interface UpdateInput extends Pick<HistoryInput, 'isHeadLost'> {
   /** What the guest changed since */
   readonly changes: readonly ChangedPath[];
-  /** Tells what is in a guest at paths where nothing was sent, and which git does not list: it ignores them */
-  readonly findIgnored: (paths: readonly RawPath[]) => Promise<readonly ChangedPath[]>;
+  /**
+   * Tells what is in a guest at paths where nothing was sent, and which git does not list: it ignores them. Below
+   * those of `files`, too.
+   */
+  readonly findIgnored: (paths: AskedPaths) => Promise<readonly ChangedPath[]>;
   readonly policy: ConflictPolicy;
   readonly token: string;
 }
@@ -102,7 +108,9 @@ export async function buildUpdate(
   let { baseTree } = snapshot;
   let { files, history, pack } = draft;
   const before = manifest.files;
-  const ignored = await input.findIgnored(newPaths(before, files, input.changes));
+  const listed = new Set(input.changes.map(({ path }) => path));
+  const found = await input.findIgnored(newPaths(before, files, listed));
+  const ignored = found.filter(({ path }) => !before.has(path) && !listed.has(path));
   const compared = planFiles({
     before,
     after: files,
@@ -112,7 +120,14 @@ export async function buildUpdate(
   if (input.policy === 'stop' && compared.conflicts.length > 0) return { conflicts: compared.conflicts };
   const plan = input.policy === 'overwrite' ? overwriting(compared, files) : keeping(compared);
   if (plan.conflicts.length > 0) {
-    const kept = new Map(plan.conflicts.map((path) => [path, before.get(path)] as const));
+    const left = (all: ReadonlySet<RawPath>, done: ReadonlySet<RawPath>): RawPath[] =>
+      [...all].filter((path) => !done.has(path));
+    const paths = [
+      ...plan.conflicts,
+      ...left(compared.write, plan.write),
+      ...left(compared.remove, plan.remove),
+    ];
+    const kept = new Map(paths.map((path) => [path, before.get(path)] as const));
     ({ baseTree, files } = await substituteFiles(tree, { env: snapshot.baseEnv, files, kept }));
   }
   if (input.isHeadLost || baseTree !== snapshot.baseTree) {
@@ -123,21 +138,23 @@ export async function buildUpdate(
   return assemble(tree, scratch, { ...draft, ...input, baseTree, files, history, pack, plan });
 }
 
-/** Paths that a guest was sent nothing to, and of which it has said nothing; directories on the way there, too. */
+/** Paths that a guest was sent no file to, and of which it has said nothing; directories on the way there, too. */
 function newPaths(
   before: Manifest['files'],
   after: Manifest['files'],
-  changes: readonly ChangedPath[],
-): RawPath[] {
-  const known = new Set([...before.keys(), ...changes.map(({ path }) => path)]);
+  listed: ReadonlySet<RawPath>,
+): AskedPaths {
   const added = [...after.keys()].filter((path) => !before.has(path));
-  if (added.length === 0) return [];
-  for (const parent of [...before.keys()].flatMap(parentsOf)) known.add(parent);
-  const paths = new Set(added.flatMap((path) => [path, ...parentsOf(path)]));
+  if (added.length === 0) return { files: [], directories: [] };
+  const known = new Set([...before.keys()].flatMap(parentsOf));
   // Below what was sent as a file or symlink there is nothing, unless the guest has said so.
-  return [...paths].filter(
-    (path) => !known.has(path) && !parentsOf(path).some((parent) => before.has(parent)),
-  );
+  const isUnknown = (path: RawPath): boolean =>
+    !listed.has(path) && !before.has(path) && !parentsOf(path).some((parent) => before.has(parent));
+  const directories = new Set(added.flatMap(parentsOf));
+  return {
+    files: added.filter(isUnknown),
+    directories: [...directories].filter((path) => !known.has(path) && isUnknown(path)),
+  };
 }
 
 interface Parts extends Draft, UpdateInput {
@@ -164,6 +181,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     index: isIndexSame ? 'same' : indexFile ? 'sent' : 'none',
     token: parts.token,
   });
+  const movesHead = difference.references.length > 0 || difference.head !== undefined || !isIndexSame;
   const wanted = tree.files.filter((file) => plan.write.has(file.path));
   const entries: TarEntry[] = [
     textEntry(updateNames.script, script),
@@ -178,9 +196,15 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     totalBytes: sizeOf(entries),
     baseTree,
     plan,
-    movesHead: difference.references.length > 0 || difference.head !== undefined || !isIndexSame,
+    movesHead,
     needsGit: difference.references.length > 0 || difference.head !== undefined,
     setsIndex: !isIndexSame,
+    replaced: [
+      ...plan.write,
+      ...plan.remove,
+      ...(movesHead ? ['.git/HEAD', '.git/refs/heads', '.git/packed-refs'] : []),
+      ...(isIndexSame ? [] : ['.git/index']),
+    ],
     manifest: {
       baseTree,
       files,

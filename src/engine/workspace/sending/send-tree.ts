@@ -17,12 +17,13 @@ export interface GuestPlace {
 
 /**
  * Takes back what an interrupted `prepare` left beside the path, then says what is at the path, and whether an update
- * of it was begun. The toolbox's shell runs it, and the programs in it are the toolbox's, whatever the image has.
+ * of it was begun. What is changed later is newer than the mark that it leaves. The toolbox's shell runs it, and the programs in it are the toolbox's, whatever the image has.
  */
 const lookScript = `
 path=$1
 if [ ! -e "$path" ] && [ -e "$path.banger-old" ]; then mv "$path.banger-old" "$path" || exit; fi
 [ ! -f "$path/${updateNames.archive}" ] || echo unfinished
+[ ! -d "$path/.git" ] || : >"$path/${updateNames.looked}"
 if [ ! -e "$path" ] && [ ! -L "$path" ]; then echo missing
 elif [ -d "$path" ] && [ -z "$(ls -A "$path")" ]; then echo empty
 else echo present

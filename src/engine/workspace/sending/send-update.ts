@@ -10,20 +10,45 @@ import { updateNames } from './update-script.ts';
 
 /** Git at work in the guest would write its own index over ours. */
 const gitAtWork = 75;
+/** Somebody changed what the update would replace, after it was looked at. */
+const changedMeanwhile = 76;
 
 const uploadScript = `
 cd "$1" && rm -f ${updateNames.part} && exec gunzip -c >${updateNames.part}
 `;
 
 /**
+ * Prints which of the paths that come in, each ended by a zero byte, were changed since they were looked at: an upload
+ * may take minutes, in which somebody works there. A file that takes another's place may be old, and is known by when
+ * it got there; git's own files have got a second name since, which counts as that, but are always written anew.
+ */
+const changedScript = `
+changed() {
+  mark=$(TZ=UTC0 stat -c %y ${updateNames.looked}) || exit ${changedMeanwhile}
+  xargs -0 -r sh -c 'find "$@" ! -type d -print0 2>/dev/null; exit 0' find |
+    TZ=UTC0 xargs -0 -r stat -c '%y %z %n' 2>/dev/null |
+    awk -v mark="$mark" '/^[0-9-]+ [0-9:.]+ [+]0000 / {
+      name = substr($0, index($0, " ./") + 3)
+      time = index(name, ".git/") == 1 ? $1 " " $2 : $4 " " $5
+      if (time > substr(mark, 1, length(time))) print name
+    }'
+}
+`;
+
+/**
  * Until the archive has its name nothing has happened; from then on it will, whoever is killed: the next to come
  * carries it out. So what it holds is on the disk before.
  */
-const carryOutScript = `
+const carryOutScript = `${changedScript}
 trap '' HUP TERM INT PIPE
 cd "$1" || exit
 shift
 if [ -e .git/index.lock ]; then exit ${gitAtWork}; fi
+newer=$(changed) || exit
+if [ -n "$newer" ]; then
+  printf '%s\\n' "$newer"
+  exit ${changedMeanwhile}
+fi
 sync ${updateNames.part} 2>/dev/null || sync
 mv -f ${updateNames.part} ${updateNames.archive} || exit
 tar -x -f ${updateNames.archive} ${updateNames.script} && sh ${updateNames.script} . "$@"
@@ -48,7 +73,8 @@ const carryOutTimeoutMs = 15 * 60_000;
  * Brings a guest's workspace from one state to the next. Files arrive beside it first; `commit` is called when all
  * are there, before any is put in place. From then on it is not cancelled.
  *
- * Throws `FileChangedError` when a file changed meanwhile; the workspace is as it was then.
+ * Throws `FileChangedError` when a file changed meanwhile, and `GuestChangedError` when one did in the guest; the
+ * workspace is as it was then.
  */
 export async function sendUpdate(
   place: GuestPlace & { readonly git: string },
@@ -69,7 +95,18 @@ export async function sendUpdate(
     throw error;
   }
   await failpoint('send announced');
-  await run(place, carryOutScript, uncancellable(operation).signal);
+  const input = Buffer.from(update.replaced.map((path) => `./${path}\0`).join(''), 'latin1');
+  await run(place, carryOutScript, { signal: uncancellable(operation).signal, input });
+}
+
+/** What an update was to replace is not what was looked at any more; nothing was replaced. */
+export class GuestChangedError extends Error {
+  readonly paths: readonly string[];
+
+  constructor(paths: readonly string[]) {
+    super(`Changed in the guest meanwhile: ${paths.join(', ')}`);
+    this.paths = paths;
+  }
 }
 
 /** Finishes an update that was interrupted. Returns the token of what is in place; undefined when there is none. */
@@ -77,19 +114,23 @@ export async function finishUpdate(
   place: GuestPlace & { readonly git: string },
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const token = (await run(place, finishScript, signal)).toString('latin1').trim();
+  const token = (await run(place, finishScript, { signal })).toString('latin1').trim();
   return /^[0-9a-f-]{36}$/.test(token) ? token : undefined;
 }
 
 async function run(
   { guest, guestPath, vmName, git }: GuestPlace & { readonly git: string },
   script: string,
-  signal: AbortSignal,
+  { signal, input }: { readonly signal: AbortSignal; readonly input?: Buffer },
 ): Promise<Buffer> {
   const output = await guest.runToolbox(['sh', '-c', script, 'banger', guestPath, git, ...guestGitSettings], {
     signal: AbortSignal.any([signal, AbortSignal.timeout(carryOutTimeoutMs)]),
+    input,
   });
   if (output.exit.code === 0) return output.stdout;
+  if (output.exit.code === changedMeanwhile) {
+    throw new GuestChangedError(output.stdout.toString('utf8').split('\n').filter(Boolean));
+  }
   if (output.exit.code === gitAtWork) {
     throw new BangerError('busy', `git is at work in "${guestPath}" in VM "${vmName}"`, {
       hint: `Let it finish, or if it was killed: banger vm exec ${vmName} -- rm ${guestPath}/.git/index.lock`,

@@ -10,13 +10,13 @@ import { buildUpdate, draftUpdate, type Draft, type Update } from './build-updat
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import { pathText, type RawPath } from '../host-tree/raw-path.ts';
 import { sendTree } from './send-tree.ts';
-import { sendUpdate } from './send-update.ts';
+import { GuestChangedError, sendUpdate } from './send-update.ts';
 import { isSentWhole } from './sent-whole.ts';
 import { announceSend, concludeSend } from './settle-sends.ts';
 import { buildShipment, type Shipment } from './shipment.ts';
 import type { Snapshot } from '../host-tree/snapshot.ts';
 import { FileChangedError } from './tar-stream.ts';
-import { conflictError, type Place, type There } from './workspace-place.ts';
+import { conflictError, shown, type Place, type There } from './workspace-place.ts';
 
 /** A tree, and where in the scratch directory what is made of it goes. */
 export interface Inspected extends WorkingTree {
@@ -31,6 +31,8 @@ export interface SendInput {
   /** What is in the place; undefined when all of the tree has to be sent */
   readonly there: There | undefined;
   readonly inspect: () => Promise<Inspected>;
+  /** Looks at the place again */
+  readonly look: () => Promise<There | undefined>;
   readonly operation: Operation;
 }
 
@@ -42,35 +44,60 @@ export interface Sent {
   readonly nested: readonly RawPath[];
 }
 
-/** Sends one state of the tree. When a file changes under our hands, all of it is read again, once. */
+const mostLooks = 3;
+
+/**
+ * Sends one state of the tree to one state of the guest. When a file changes under our hands, all of the tree is read
+ * again, once; when somebody in the guest changes what would be replaced, that is looked at again.
+ */
 export async function sendConsistently(
   context: WorkspaceContext,
   place: Place,
-  { first, there, inspect, operation }: SendInput,
+  { first, there, inspect, look, operation }: SendInput,
 ): Promise<Sent> {
-  const send = (tree: Inspected): Promise<Sent> => {
-    if (there && !isSentWhole(tree, there, place.policy)) {
-      return update(context, { ...place, there }, { tree, operation });
+  let tree = first;
+  let seen = there;
+  let isReadAgain = false;
+  for (let looks = 1; ;) {
+    try {
+      return await sendOnce(context, place, { tree, there: seen, operation });
+    } catch (error) {
+      if (error instanceof FileChangedError) {
+        if (isReadAgain) throw isBusy(error.message, { place, cause: error });
+        isReadAgain = true;
+        operation.enter('Reading working tree again');
+        tree = await inspect();
+      } else if (error instanceof GuestChangedError) {
+        if (++looks > mostLooks) {
+          const { vm, workspace } = place;
+          const what = `"${workspace.guestPath}" in VM "${vm.name}" keeps changing: ${shown(error.paths)}; nothing was replaced there`;
+          throw isBusy(what, { place, cause: error });
+        }
+        seen = await look();
+      } else throw error;
     }
-    if (there && place.policy !== 'overwrite') refuseLoss(place, there);
-    const fullHistory = place.fullHistory || (there !== undefined && there.manifest.commits === undefined);
-    return replace(context, { ...place, fullHistory }, { tree, operation });
-  };
-  try {
-    return await send(first);
-  } catch (error) {
-    if (!(error instanceof FileChangedError)) throw error;
   }
-  operation.enter('Reading working tree again');
-  try {
-    return await send(await inspect());
-  } catch (error) {
-    if (!(error instanceof FileChangedError)) throw error;
-    throw new BangerError('busy', error.message, {
-      hint: `Let the program that writes it finish, then: banger workspace prepare ${place.workspace.hostPath}`,
-      cause: error,
-    });
-  }
+}
+
+function isBusy(
+  what: string,
+  { place, cause }: { readonly place: Place; readonly cause: Error },
+): BangerError {
+  return new BangerError('busy', what, {
+    hint: `Let the program that writes it finish, then: banger workspace prepare ${place.workspace.hostPath}`,
+    cause,
+  });
+}
+
+function sendOnce(
+  context: WorkspaceContext,
+  place: Place,
+  { there, ...one }: SendOne & Pick<SendInput, 'there'>,
+): Promise<Sent> {
+  if (there && !isSentWhole(one.tree, there, place.policy)) return update(context, { ...place, there }, one);
+  if (there && place.policy !== 'overwrite') refuseLoss(place, there);
+  const fullHistory = place.fullHistory || (there !== undefined && there.manifest.commits === undefined);
+  return replace(context, { ...place, fullHistory }, one);
 }
 
 /** Throws when the guest has something that is nowhere else. */

@@ -16,6 +16,8 @@ export const updateNames = {
   text: '.git/banger-next-text',
   /** Names the last sending whose files are in place */
   sent: '.git/banger-sent',
+  /** As old as the last look at what the guest changed */
+  looked: '.git/banger-looked',
 } as const;
 
 /** A small file of the repository that is gone. What the guest has made of it since is not removed. */
@@ -88,7 +90,7 @@ export function updateScript(input: ScriptInput): Buffer {
     ...pathsLines(input),
     `sync -f . 2>/dev/null || sync`,
     `echo ${token} >${updateNames.sent}.new && mv -f ${updateNames.sent}.new ${updateNames.sent} || exit`,
-    `rm -f ${updateNames.archive} ${updateNames.script}`,
+    `rm -f ${updateNames.archive} ${updateNames.script} ${updateNames.looked}`,
     '',
   ];
   return Buffer.from(lines.join('\n'), 'latin1');

@@ -155,9 +155,7 @@ export function conflictError(
   paths: readonly string[],
   what = 'changes',
 ): BangerError {
-  const shown = paths.slice(0, 10).map((path) => JSON.stringify(path));
-  const more = paths.length > shown.length ? ` and ${paths.length - shown.length} more` : '';
-  const list = shown.length > 0 ? `: ${shown.join(', ')}${more}` : '';
+  const list = paths.length > 0 ? `: ${shown(paths)}` : '';
   return new WouldBeLostError(
     'invalid_state',
     `"${guestPath}" in VM "${vm.name}" has ${what} that would be lost${list}`,
@@ -165,4 +163,11 @@ export function conflictError(
       hint: `Give --overwrite, or save them first: banger workspace export ${hostPath} --vm ${vm.name} -o changes.patch`,
     },
   );
+}
+
+/** Paths in words, the first of many. */
+export function shown(paths: readonly string[]): string {
+  const first = paths.slice(0, 10).map((path) => JSON.stringify(path));
+  const more = paths.length > first.length ? ` and ${paths.length - first.length} more` : '';
+  return `${first.join(', ')}${more}`;
 }
