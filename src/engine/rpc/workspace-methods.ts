@@ -210,6 +210,7 @@ export const appliedChange = z.extend(workspaceChange, {
       'modify/delete',
       'rename/delete',
       'rename/rename',
+      'file location',
       'file/directory',
       'distinct types',
       'submodule',

@@ -221,6 +221,23 @@ test('files that both moved to one place are one', async () => {
   expect(filesOf(repo)).toEqual(files);
 });
 
+test('a new file of the guest in a directory that was moved here is a conflict of places, as for git', async () => {
+  const { repo, copy } = fixture;
+  move(repo, 'dir', 'far');
+  copy.write('dir/new', 'new\n');
+  const { files, said } = mergedByGit();
+  expect(said).toContain('CONFLICT (file location): dir/new');
+  const result = await fixture.apply();
+  expect(told(result)).toEqual(['conflict file location dir/new far/new']);
+  expect(said).toContain(result.files[0]!.reason!.replace(/^.*(?=suggesting)/, ''));
+  await fixture.apply({ markers: true });
+  expect(filesOf(repo)).toEqual(files);
+  // Or as the user's git is set.
+  rmSync(join(repo.path, 'far/new'));
+  repo.git('config', 'merge.directoryRenames', 'false');
+  expect(told(await fixture.apply())).toEqual(['applied dir/new']);
+});
+
 test('what cannot be followed is a conflict, as for git, and nothing of the host is lost with markers', async () => {
   const { repo, copy } = fixture;
   for (const [name, { guest, host }] of clashes) {

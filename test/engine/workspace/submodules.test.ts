@@ -1,13 +1,18 @@
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.ts';
 import { createRepo, openRepo, type GitRepo } from '../../support/git-repo.ts';
 import { createFixture, notTaken, type Fixture } from './workspace-fixture.ts';
 
+// Many runs of git each.
+vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
+
 let fixture: Fixture;
+let onRun: (argv: readonly string[]) => void;
 beforeEach(() => {
-  fixture = createFixture();
+  onRun = () => undefined;
+  fixture = createFixture({ onRun: (argv) => onRun(argv) });
 });
 afterEach(() => fixture.remove());
 
@@ -17,9 +22,11 @@ const add = ['-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'add'];
 function withSubmodules({ repo, directory }: Fixture): void {
   const deep = createRepo(join(directory, 'deep'));
   deep.write('deep.c', 'deep\n');
+  deep.write('.gitignore', 'built\n');
   deep.commit('deep');
   const lib = createRepo(join(directory, 'lib'));
   lib.write('lib.c', 'lib\n');
+  lib.write('.gitignore', 'built\n');
   lib.write('both.c', 'both\n');
   lib.git(...add, deep.path, 'deep');
   lib.commit('lib');
@@ -145,6 +152,64 @@ test('changes in a submodule of the guest are named by export, and keep prepare 
   await fixture.prepare({ overwrite: true });
   expect(readFileSync(join(copy.path, 'vendor/lib/deep/deep.c'), 'utf8')).toBe('deep\n');
   expect(repo.git('status', '--porcelain')).toBe('');
+});
+
+test('a tree that is sent whole keeps what git ignores in the guest, and is not sent over commits, stashes or late edits', async () => {
+  const { repo, copy } = fixture;
+  withSubmodules(fixture);
+  repo.write('.gitignore', 'built\n*.key\nout/\n');
+  repo.write('gone/file', 'x\n');
+  repo.write('sent.key', 'sent\n');
+  repo.commit('more');
+  await fixture.prepare({ include: [join(repo.path, 'sent.key')] });
+  const kept = [
+    'built/deep/a',
+    'gone/built',
+    'out/kept',
+    'vendor/lib/built',
+    'vendor/lib/deep/built',
+    ' a\nb.key',
+  ];
+  for (const path of kept) copy.write(path, path);
+  repo.write('out/sent', 'sent\n');
+  rmSync(join(repo.path, 'gone'), { recursive: true });
+  await fixture.prepare({ include: [join(repo.path, 'out')] });
+  expect(kept.map((path) => readFileSync(join(copy.path, path), 'utf8'))).toEqual(kept);
+  expect(['out/sent', 'sent.key'].map((path) => existsSync(join(copy.path, path)))).toEqual([true, false]);
+  expect(existsSync(`${copy.path}.banger-old`)).toBe(false);
+
+  // One that both made.
+  repo.write('out/kept', 'of the host\n');
+  await expect(fixture.prepare({ include: [join(repo.path, 'out')] })).rejects.toThrow('lost: "out/kept"');
+
+  copy.git('switch', '-q', '-c', 'side');
+  copy.write('a', 'on the side\n');
+  copy.git('commit', '-qam', 'side');
+  copy.git('switch', '-q', 'main');
+  await expect(fixture.prepare()).rejects.toThrow('has commits or stashes that would be lost: "side"');
+  copy.git('branch', '-q', '-D', 'side');
+  copy.write('vendor/lib/lib.c', 'stashed\n');
+  inner(copy, 'vendor/lib').git('stash', '-q');
+  await expect(fixture.prepare()).rejects.toThrow('lost: "vendor/lib/stash"');
+  inner(copy, 'vendor/lib').git('stash', 'drop', '-q');
+
+  onRun = (argv) => {
+    if (argv.some((word) => word.includes('tar -x -o -f -'))) copy.write('a', 'late\n');
+  };
+  await expect(fixture.prepare()).rejects.toThrow('changes that would be lost: "a"');
+  expect(readFileSync(join(copy.path, 'a'), 'utf8')).toBe('late\n');
+  onRun = () => undefined;
+
+  // Killed between the new tree and what is carried over to it.
+  copy.write('a', 'a\n');
+  await fixture.prepare();
+  renameSync(copy.path, `${copy.path}.banger-old`);
+  writeFileSync(join(`${copy.path}.banger-old`, '.git/banger-ignored'), 'built/\0');
+  cpSync(`${copy.path}.banger-old`, copy.path, { recursive: true, verbatimSymlinks: true });
+  rmSync(join(copy.path, 'built'), { recursive: true });
+  await fixture.prepare();
+  expect(readFileSync(join(copy.path, 'built/deep/a'), 'utf8')).toBe('built/deep/a');
+  expect(existsSync(`${copy.path}.banger-old`)).toBe(false);
 });
 
 test('untracked files of submodules travel when asked for, ignored ones when named', async () => {

@@ -277,6 +277,31 @@ test('ignored files of the guest are not lost where the host has a file in place
   expect(viewOf(copy)).toEqual(viewOf(repo));
 });
 
+test('a new file in a directory that the guest has renamed is not put where the directory was', async () => {
+  const { repo, copy } = fixture;
+  for (const name of ['src/a', 'src/deep/b', 'other/c']) repo.write(name, `${name}\n`);
+  repo.commit('first');
+  await fixture.prepare();
+  copy.git('mv', 'src', 'lib');
+  copy.write('lib/a', 'changed\n');
+  repo.write('src/deep/new', 'new\n');
+  repo.write('other/new', 'new\n');
+  repo.git('add', '-A');
+  await expect(fixture.prepare()).rejects.toMatchObject({
+    message: 'VM "web" renamed "src/deep" to "lib/deep", and new in it here: "src/deep/new"',
+    hint: expect.stringContaining(`banger workspace apply ${repo.path} --vm web`) as string,
+  });
+  expect(existsSync(join(copy.path, 'other/new'))).toBe(false);
+  const { update } = await fixture.prepare({ policy: 'keep' });
+  expect(update?.conflicts).toEqual(['src/deep/new']);
+  expect([existsSync(join(copy.path, 'src')), read('other/new')]).toEqual([false, 'new\n']);
+  await fixture.apply();
+  expect(readFileSync(join(repo.path, 'src/deep/new'), 'utf8')).toBe('new\n');
+  // Both have it now, and what is in the old place is there because somebody wants it.
+  await fixture.prepare();
+  expect([read('src/deep/new'), read('lib/a')]).toEqual(['new\n', 'changed\n']);
+});
+
 test('what the guest changes while an update is on its way is looked at again, and not lost', async () => {
   const { repo, copy } = fixture;
   for (const name of ['edited', 'gone', 'same']) repo.write(name, 'x\n');

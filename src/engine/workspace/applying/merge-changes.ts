@@ -2,6 +2,7 @@ import type { ChangedPath, GitEntry } from '../guest-tree/changes-format.ts';
 import { findRenames, type Renames } from './find-renames.ts';
 import { submoduleMode } from '../host-tree/index-entries.ts';
 import { mergeContent, type Versions } from './merge-content.ts';
+import { misplacedFiles } from './misplaced-files.ts';
 import { mergeDrivers, type MergeDriver } from './merge-drivers.ts';
 import { displayPath, splitRaw, type RawPath } from '../host-tree/raw-path.ts';
 import type { Repository } from '../host-tree/repository.ts';
@@ -16,6 +17,7 @@ export type ConflictKind =
   | 'modify/delete'
   | 'rename/delete'
   | 'rename/rename'
+  | 'file location'
   | 'file/directory'
   | 'distinct types'
   | 'submodule';
@@ -42,7 +44,7 @@ export interface MergeInput {
   /** For conflict markers */
   readonly vmName: string;
   /** Paths that the guest was sent; undefined when nobody knows any more */
-  readonly sentPaths: () => Promise<{ readonly has: (path: RawPath) => boolean } | undefined>;
+  readonly sentPaths: () => Promise<ReadonlyMap<RawPath, GitEntry> | undefined>;
   /** Those with conflicts that somebody has not resolved in the guest */
   readonly unresolved: ReadonlySet<RawPath>;
 }
@@ -52,6 +54,8 @@ interface Sides {
   readonly now: ReadonlyMap<RawPath, GitEntry>;
   readonly movedHere: Renames;
   readonly movedThere: Renames;
+  /** Files that are new there, and where they would be if what is around them had been moved there, too */
+  readonly misplaced: ReadonlyMap<RawPath, RawPath>;
   /** By path */
   readonly changes: ReadonlyMap<RawPath, ChangedPath>;
   readonly drivers: ReadonlyMap<RawPath, MergeDriver>;
@@ -87,7 +91,10 @@ async function readSides(changes: readonly ChangedPath[], input: MergeInput): Pr
     input,
   );
   const gone = filesOf(changes, ({ path, before }) => (now.has(path) ? undefined : before));
-  const sent = gone.size === 0 ? undefined : await input.sentPaths();
+  const made = changes.flatMap(({ path, before, after }) =>
+    after && !before && !now.has(path) ? [path] : [],
+  );
+  const sent = gone.size === 0 && made.length === 0 ? undefined : await input.sentPaths();
   const isNew = (path: RawPath): boolean =>
     sent ? !sent.has(path) : byPath.has(path) && !byPath.get(path)!.before;
   const added = new Map(
@@ -96,7 +103,15 @@ async function readSides(changes: readonly ChangedPath[], input: MergeInput): Pr
   const movedHere = await findRenames({ gone, added }, input);
   const clashing = changes.filter(({ path, before }) => now.has(path) && !isSame(now.get(path), before));
   const paths = [...clashing.map(({ path }) => path), ...movedThere.values(), ...movedHere.values()];
-  return { now, movedHere, movedThere, changes: byPath, drivers: await mergeDrivers(paths, input) };
+  const misplaced = sent ? misplacedFiles(made, { sent, now, changes: byPath }, input.repository) : new Map();
+  return {
+    now,
+    movedHere,
+    movedThere,
+    misplaced,
+    changes: byPath,
+    drivers: await mergeDrivers(paths, input),
+  };
 }
 
 function filesOf(
@@ -125,7 +140,7 @@ async function readIndex({ repository, env }: MergeInput): Promise<Map<RawPath, 
 
 async function mergePath(
   { path, before, after }: ChangedPath,
-  { now: tree, movedHere, movedThere, changes, drivers }: Sides,
+  { now: tree, movedHere, movedThere, misplaced, changes, drivers }: Sides,
   input: MergeInput,
 ): Promise<MergedPath> {
   const now = tree.get(path);
@@ -141,6 +156,16 @@ async function mergePath(
       const versions = { base: before, now: tree.get(elsewhere)!, after };
       return mergeFile(elsewhere, versions, input, drivers.get(elsewhere));
     }
+  }
+  const better = misplaced.get(path);
+  if (better !== undefined) {
+    const reason = `${name} added in ${vm} inside a directory that was renamed here, suggesting it should perhaps be moved to ${displayPath(better)}`;
+    const isFree = !tree.has(better) && !changes.has(better);
+    return {
+      ...conflict(isFree ? better : path, 'file location', reason),
+      result: after,
+      isWritable: isFree,
+    };
   }
   if (isSame(now, after)) return { path, outcome: 'present', result: now, isWritable: false };
   if (isSame(now, before)) return { path, outcome: 'applied', result: after, isWritable: true };

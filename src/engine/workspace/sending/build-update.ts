@@ -68,9 +68,7 @@ export interface UpdateInput extends Pick<HistoryInput, 'isHeadLost'> {
 }
 
 /** Files that guest and host both changed, when these were to stop the update. */
-export interface Conflicts {
-  readonly conflicts: readonly RawPath[];
-}
+export type Conflicts = Pick<FilePlan, 'conflicts' | 'misplaced'>;
 
 /** The part of an update that does not depend on what the guest made of the tree. */
 export interface Draft extends DraftInput {
@@ -117,7 +115,10 @@ export async function buildUpdate(
     guest: [...input.changes, ...ignored],
     converts: await convertsContent(tree),
   });
-  if (input.policy === 'stop' && compared.conflicts.length > 0) return { conflicts: compared.conflicts };
+  if (input.policy === 'stop' && compared.conflicts.length > 0) {
+    const { conflicts, misplaced } = compared;
+    return { conflicts, misplaced };
+  }
   const plan = input.policy === 'overwrite' ? overwriting(compared, files) : keeping(compared);
   if (plan.conflicts.length > 0) {
     const left = (all: ReadonlySet<RawPath>, done: ReadonlySet<RawPath>): RawPath[] =>
@@ -139,7 +140,7 @@ export async function buildUpdate(
 }
 
 /** Paths that a guest was sent no file to, and of which it has said nothing; directories on the way there, too. */
-function newPaths(
+export function newPaths(
   before: Manifest['files'],
   after: Manifest['files'],
   listed: ReadonlySet<RawPath>,

@@ -1,4 +1,5 @@
 import type { SentFile } from './manifest.ts';
+import { findMisplaced, type MovedDirectory } from './moved-directories.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
 import type { ChangedPath } from '../guest-tree/changes-format.ts';
 
@@ -11,6 +12,8 @@ export interface FilePlan {
   readonly permissions: ReadonlySet<RawPath>;
   /** Files that guest and host both changed, in different ways */
   readonly conflicts: readonly RawPath[];
+  /** Those among them of which the host has the directory that the guest has moved */
+  readonly misplaced: ReadonlyMap<RawPath, MovedDirectory>;
   /** Files that the guest alone changed, and which stay as they are there */
   readonly kept: readonly RawPath[];
 }
@@ -57,7 +60,14 @@ export function planFiles({ before, after, guest, converts }: PlanInput): FilePl
       kept.push(path);
     }
   }
-  return { write, remove, permissions, conflicts, kept };
+  // Where the host has moved the directory, too, its new files are where it wants them.
+  const added = [...after.keys()].filter((path) => write.has(path) && !before.has(path));
+  const stays = [...before.keys()].filter((path) => after.has(path));
+  const found = [...findMisplaced(added, before, guest)].filter(([, { from }]) =>
+    stays.some((path) => path.startsWith(`${from}/`)),
+  );
+  const misplaced = new Map(found);
+  return { write, remove, permissions, conflicts: [...conflicts, ...misplaced.keys()], misplaced, kept };
 }
 
 /** The plan when the guest's changes are to go: its files become the host's. */
@@ -68,7 +78,7 @@ export function overwriting(plan: FilePlan, after: ReadonlyMap<RawPath, SentFile
     if (after.has(path)) write.add(path);
     else remove.add(path);
   }
-  return { ...plan, write, remove, conflicts: [], kept: [] };
+  return { ...plan, write, remove, conflicts: [], misplaced: new Map(), kept: [] };
 }
 
 /** The plan when the guest's changes stay, also where the host has others. */

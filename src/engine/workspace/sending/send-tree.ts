@@ -15,15 +15,47 @@ export interface GuestPlace {
   readonly vmName: string;
 }
 
+/** In the repository of a tree that is replaced: what of it is to be in the new one, too, each ended by a zero byte. */
+export const ignoredName = '.git/banger-ignored';
+
+/**
+ * Moves what was noted in the tree that was replaced to the new one, where that has nothing, and removes the old one.
+ * A file in the way of a directory is there because somebody wanted the guest's to go. May be ended and run again.
+ */
+const carryScript = `
+carry_over() {
+  if [ -s "$path.banger-old/${ignoredName}" ]; then
+    xargs -0 sh -c '
+      carry() {
+        if [ -d "$1" ] && [ ! -L "$1" ] && [ -d "$2" ] && [ ! -L "$2" ]; then
+          for inner in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+            if [ -e "$inner" ] || [ -L "$inner" ]; then carry "$inner" "$2/\${inner##*/}"; fi
+          done
+        elif [ ! -e "$2" ] && [ ! -L "$2" ]; then
+          parent=\${2%/*}
+          while [ ! -e "$parent" ] && [ ! -L "$parent" ]; do parent=\${parent%/*}; done
+          if [ -d "$parent" ] && [ ! -L "$parent" ]; then mkdir -p "\${2%/*}" && mv "$1" "$2" || exit; fi
+        fi
+      }
+      for each; do
+        from=$0.banger-old/\${each%/}
+        if [ -e "$from" ] || [ -L "$from" ]; then carry "$from" "$0/\${each%/}"; fi
+      done' "$path" <"$path.banger-old/${ignoredName}" || exit
+  fi
+  rm -rf "$path.banger-old"
+}
+`;
+
 /**
  * Takes back what an interrupted `prepare` left beside the path, then says what is at the path, and whether an update
  * of it was begun. What is changed later is newer than the mark that it leaves. The toolbox's shell runs it, and the programs in it are the toolbox's, whatever the image has.
  */
-const lookScript = `
+const lookScript = `${carryScript}
 path=$1
+if [ -f "$path/${updateNames.sent}" ] && [ -f "$path.banger-old/${ignoredName}" ]; then carry_over; fi
 if [ ! -e "$path" ] && [ -e "$path.banger-old" ]; then mv "$path.banger-old" "$path" || exit; fi
 [ ! -f "$path/${updateNames.archive}" ] || echo unfinished
-[ ! -d "$path/.git" ] || : >"$path/${updateNames.looked}"
+[ ! -f "$path/${updateNames.sent}" ] || : >"$path/${updateNames.looked}"
 if [ ! -e "$path" ] && [ ! -L "$path" ]; then echo missing
 elif [ -d "$path" ] && [ -z "$(ls -A "$path")" ]; then echo empty
 else echo present
@@ -37,7 +69,7 @@ ${unpackInto} tar -x -o -f - -C "$1.banger-new"
 `;
 
 /** Between the two moves there is no tree at the path; `lookScript` ends that state if this is interrupted in it. */
-const swapScript = `
+const swapScript = `${carryScript}
 path=$1
 rm -rf "$path.banger-old" || exit
 if [ -e "$path" ] || [ -L "$path" ]; then mv "$path" "$path.banger-old" || exit; fi
@@ -45,7 +77,7 @@ if ! mv "$path.banger-new" "$path"; then
   [ ! -e "$path.banger-old" ] || mv "$path.banger-old" "$path"
   exit 1
 fi
-rm -rf "$path.banger-old"
+carry_over
 # Not waited for: what a user does next need not wait either.
 sync </dev/null >/dev/null 2>&1 &
 `;

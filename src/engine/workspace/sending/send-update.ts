@@ -24,7 +24,8 @@ cd "$1" && rm -f ${updateNames.part} && exec gunzip -c >${updateNames.part}
  */
 const changedScript = `
 changed() {
-  mark=$(TZ=UTC0 stat -c %y ${updateNames.looked}) || exit ${changedMeanwhile}
+  # Somebody has emptied the repository: what else was done there is not to be found out.
+  mark=$(TZ=UTC0 stat -c %y ${updateNames.looked} 2>/dev/null) || return 0
   xargs -0 -r sh -c 'find "$@" ! -type d -print0 2>/dev/null; exit 0' find |
     TZ=UTC0 xargs -0 -r stat -c '%y %z %n' 2>/dev/null |
     awk -v mark="$mark" '/^[0-9-]+ [0-9:.]+ [+]0000 / {
@@ -39,17 +40,21 @@ changed() {
  * Until the archive has its name nothing has happened; from then on it will, whoever is killed: the next to come
  * carries it out. So what it holds is on the disk before.
  */
-const carryOutScript = `${changedScript}
+const carryOutScript = `
 trap '' HUP TERM INT PIPE
 cd "$1" || exit
 shift
+sync ${updateNames.part} 2>/dev/null || sync
 if [ -e .git/index.lock ]; then exit ${gitAtWork}; fi
+`;
+const refuseChangedScript = `${changedScript}
 newer=$(changed) || exit
 if [ -n "$newer" ]; then
   printf '%s\\n' "$newer"
   exit ${changedMeanwhile}
 fi
-sync ${updateNames.part} 2>/dev/null || sync
+`;
+const replaceScript = `
 mv -f ${updateNames.part} ${updateNames.archive} || exit
 tar -x -f ${updateNames.archive} ${updateNames.script} && sh ${updateNames.script} . "$@"
 `;
@@ -95,8 +100,10 @@ export async function sendUpdate(
     throw error;
   }
   await failpoint('send announced');
+  const { signal } = uncancellable(operation);
   const input = Buffer.from(update.replaced.map((path) => `./${path}\0`).join(''), 'latin1');
-  await run(place, carryOutScript, { signal: uncancellable(operation).signal, input });
+  const check = input.length > 0 ? refuseChangedScript : '';
+  await run(place, `${carryOutScript}${check}${replaceScript}`, { signal, input });
 }
 
 /** What an update was to replace is not what was looked at any more; nothing was replaced. */

@@ -6,17 +6,19 @@ import type { WorkspaceContext } from '../../context.ts';
 import { failpoint } from '../../failpoints.ts';
 import type { Operation } from '../../operations.ts';
 import { findFiles, findStaged } from '../guest-tree/ask-guest.ts';
-import { buildUpdate, draftUpdate, type Draft, type Update } from './build-update.ts';
+import { buildUpdate, draftUpdate, type Conflicts, type Draft, type Update } from './build-update.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import { pathText, type RawPath } from '../host-tree/raw-path.ts';
 import { sendTree } from './send-tree.ts';
 import { GuestChangedError, sendUpdate } from './send-update.ts';
+import type { MovedDirectory } from './moved-directories.ts';
+import { lookAgain, noteIgnored, refuseLoss } from './outlive-swap.ts';
 import { isSentWhole } from './sent-whole.ts';
 import { announceSend, concludeSend } from './settle-sends.ts';
 import { buildShipment, type Shipment } from './shipment.ts';
 import type { Snapshot } from '../host-tree/snapshot.ts';
 import { FileChangedError } from './tar-stream.ts';
-import { conflictError, shown, type Place, type There } from './workspace-place.ts';
+import { conflictError, shown, WouldBeLostError, type Place, type There } from './workspace-place.ts';
 
 /** A tree, and where in the scratch directory what is made of it goes. */
 export interface Inspected extends WorkingTree {
@@ -95,16 +97,8 @@ function sendOnce(
   { there, ...one }: SendOne & Pick<SendInput, 'there'>,
 ): Promise<Sent> {
   if (there && !isSentWhole(one.tree, there, place.policy)) return update(context, { ...place, there }, one);
-  if (there && place.policy !== 'overwrite') refuseLoss(place, there);
   const fullHistory = place.fullHistory || (there !== undefined && there.manifest.commits === undefined);
-  return replace(context, { ...place, fullHistory }, one);
-}
-
-/** Throws when the guest has something that is nowhere else. */
-function refuseLoss(place: Place, { changes, isHeadKnown }: There): void {
-  const paths = [...changes.files.map((file) => file.path), ...changes.nested.map(pathText)];
-  if (paths.length > 0) throw conflictError(place, paths);
-  if (!isHeadKnown) throw conflictError(place, [], 'commits');
+  return replace(context, { ...place, there, fullHistory }, one);
 }
 
 interface SendOne {
@@ -112,17 +106,31 @@ interface SendOne {
   readonly operation: Operation;
 }
 
-/** Sends all of the tree, and puts it in the place of whatever is there. */
-async function replace(context: WorkspaceContext, place: Place, { tree, operation }: SendOne): Promise<Sent> {
+/**
+ * Sends all of the tree, and puts it in the place of whatever is there. What git ignores in the guest stays, as with an
+ * update; all else that it has of its own stops it.
+ */
+async function replace(
+  context: WorkspaceContext,
+  place: Place & Pick<SendInput, 'there'>,
+  { tree, operation }: SendOne,
+): Promise<Sent> {
   const token = randomUUID();
-  const { guest, vm, fullHistory } = place;
+  const { guest, vm, fullHistory, there } = place;
   const { guestPath } = place.workspace;
   const shipment = await buildShipment(tree, tree.scratch, { fullHistory, token, snapshot: tree.snapshot });
+  const { files } = shipment.manifest;
+  const isGuarded = there !== undefined && place.policy !== 'overwrite';
+  if (isGuarded) await refuseLoss(place, there, { tree, files });
   const workspace = record(context, place, { tree, baseTree: shipment.baseTree });
   sending(operation, shipment);
   await sendTree({ guest, guestPath, vmName: vm.name }, shipment, {
     operation,
-    commit: () => announceSend(context, { token, workspace }, shipment.manifest),
+    commit: async () => {
+      if (isGuarded) await refuseLoss(place, await lookAgain(there), { tree, files });
+      if (there) await noteIgnored(there.workspace, there.manifest);
+      await announceSend(context, { token, workspace }, shipment.manifest);
+    },
   });
   await failpoint('tree in place');
   await concludeSend(context, { token, workspace }, true);
@@ -149,7 +157,7 @@ async function update(
     policy,
     token,
   });
-  if ('conflicts' in shipment) throw conflictError(place, shipment.conflicts.map(pathText));
+  if ('conflicts' in shipment) throw stopped(place, shipment);
   const { nested } = there.changes;
   const buried = nested.filter((path) => isInTheWay(path, shipment.plan.write));
   if (buried.length > 0) throw conflictError(place, buried.map(pathText));
@@ -175,6 +183,22 @@ async function update(
   await failpoint('tree in place');
   await concludeSend(context, { token, workspace }, true);
   return { tree, shipment, workspace, nested };
+}
+
+/** What would be lost comes first: what is only in the wrong place can be told when that is settled. */
+function stopped(place: Place, { conflicts, misplaced }: Conflicts): BangerError {
+  const lost = conflicts.filter((path) => !misplaced.has(path));
+  if (lost.length > 0) return conflictError(place, lost.map(pathText));
+  const { vm, workspace } = place;
+  const [{ from, to }] = [...misplaced.values()] as [MovedDirectory];
+  const paths = shown([...misplaced.keys()].map(pathText));
+  return new WouldBeLostError(
+    'invalid_state',
+    `VM "${vm.name}" renamed "${pathText(from)}" to "${pathText(to)}", and new in it here: ${paths}`,
+    {
+      hint: `Take the new name over first: banger workspace apply ${workspace.hostPath} --vm ${vm.name}; or undo it there with --overwrite`,
+    },
+  );
 }
 
 /** Whether a directory of the guest would have to give way, or would be mixed with files of the host. */
