@@ -3,6 +3,7 @@ import { findRenames, type Renames } from './find-renames.ts';
 import { submoduleMode } from '../host-tree/index-entries.ts';
 import { mergeContent, type Versions } from './merge-content.ts';
 import { misplacedFiles } from './misplaced-files.ts';
+import { withoutCollisions } from './path-collisions.ts';
 import { mergeDrivers, type MergeDriver } from './merge-drivers.ts';
 import { displayPath, splitRaw, type RawPath } from '../host-tree/raw-path.ts';
 import type { Repository } from '../host-tree/repository.ts';
@@ -273,41 +274,4 @@ function isSame(one: GitEntry | undefined, other: GitEntry | undefined): boolean
 
 function isFile({ mode }: GitEntry): boolean {
   return mode.startsWith('100');
-}
-
-/** A path cannot be a file and a directory at once: such changes are conflicts, whoever came first. */
-function withoutCollisions(
-  merged: readonly MergedPath[],
-  now: ReadonlyMap<RawPath, GitEntry>,
-  { vmName }: MergeInput,
-): MergedPath[] {
-  const after = new Set(now.keys());
-  for (const { path, result, outcome } of merged) {
-    if (result) after.add(path);
-    else if (outcome === 'applied') after.delete(path);
-  }
-  const directories = new Set([...after].flatMap(parents));
-  return merged.map((each) => {
-    if (!each.result || each.outcome === 'present') return each;
-    const { path } = each;
-    const file = parents(path).find((parent) => after.has(parent));
-    if (file === undefined && !directories.has(path)) return each;
-    const isSubmodule = file !== undefined && now.get(file)?.mode === submoduleMode;
-    const name = displayPath(path);
-    const way = file === undefined ? 'directory' : isSubmodule ? 'submodule' : 'file';
-    const where = file === undefined ? '' : ` "${displayPath(file)}"`;
-    return {
-      path,
-      outcome: 'conflict',
-      conflict: isSubmodule ? 'submodule' : 'file/directory',
-      reason: `${way}${where} in the way of ${name} from VM "${vmName}"`,
-      isWritable: false,
-    };
-  });
-}
-
-/** Every directory above a path, below the top. */
-export function parents(path: RawPath): RawPath[] {
-  const parts = path.split('/');
-  return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join('/'));
 }

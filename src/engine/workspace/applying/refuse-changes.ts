@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 import { BangerError } from '../../../errors.ts';
 import { parseGitConfig } from '../host-tree/git-config.ts';
 import type { MergedPath } from './merge-changes.ts';
-import { parents } from './merge-changes.ts';
+import { parents } from './path-collisions.ts';
 import { displayPath, isTreePath, type RawPath } from '../host-tree/raw-path.ts';
 import type { Repository } from '../host-tree/repository.ts';
 import type { GitVariables } from '../host-tree/scratch-objects.ts';

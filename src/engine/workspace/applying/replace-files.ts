@@ -3,7 +3,7 @@ import { chmod, lchown, lstat, mkdir, rename, rmdir, unlink } from 'node:fs/prom
 import { abortError, BangerError, errnoOf, errorText, explainHostError } from '../../../errors.ts';
 import { failpoint } from '../../failpoints.ts';
 import { keepUnder, lstatIfThere, moveOver, moveToFree } from './move-files.ts';
-import { parents } from './merge-changes.ts';
+import { parents } from './path-collisions.ts';
 import { displayPath, hostBytes, type RawPath } from '../host-tree/raw-path.ts';
 import { stampOf } from '../host-tree/tree-files.ts';
 
