@@ -173,6 +173,7 @@ test('a tree that is sent whole keeps what git ignores in the guest, and is not 
   for (const path of kept) copy.write(path, path);
   repo.write('out/sent', 'sent\n');
   rmSync(join(repo.path, 'gone'), { recursive: true });
+  repo.commit('gone');
   await fixture.prepare({ include: [join(repo.path, 'out')] });
   expect(kept.map((path) => readFileSync(join(copy.path, path), 'utf8'))).toEqual(kept);
   expect(['out/sent', 'sent.key'].map((path) => existsSync(join(copy.path, path)))).toEqual([true, false]);
