@@ -286,6 +286,16 @@ const bombs: readonly HostileLayer[] = [
       Buffer.concat([gzipSync(tarOf([file('a')])), Buffer.alloc(20 * 1_000_000, gzipSync(Buffer.alloc(0)))]),
     isSlow: true,
   },
+  {
+    title: 'a million empty zstd frames, and as many that are to be skipped',
+    bytes: () =>
+      Buffer.concat([
+        zstdCompressSync(tarOf([file('a')])),
+        Buffer.alloc(9_000_000, Buffer.from('28b52ffd0050010000', 'hex')),
+        Buffer.alloc(8_000_000, Buffer.from('502a4d1800000000', 'hex')),
+      ]),
+    isSlow: true,
+  },
   { title: 'gzip inside gzip', bytes: () => gzipSync(gzipSync(noise())), error: /not a tar file/ },
   {
     title: 'more files in one directory than there is memory for',

@@ -1,13 +1,9 @@
-import { createZstdDecompress, type ZstdDecompress } from 'node:zlib';
 import { errnoOf } from '../../../errors.ts';
 import { PackedRefusal } from '../compression/packed-refusal.ts';
 import { unpackXz } from '../compression/xz.ts';
 import { Turns } from '../ext4/turns.ts';
-import { gunzip } from './gunzip.ts';
 import { LayerRefusal } from './layer-refusal.ts';
-
-/** Unpacking goes on in another thread while up to `highWaterMark` bytes wait to be taken. */
-const decoderOptions = { chunkSize: 512 * 1024, highWaterMark: 2 * 2 ** 20 };
+import { gunzip, unzstd } from './native-decoder.ts';
 
 /** Formats that are recognised by their first bytes; zstd also by its skippable frames. */
 const signatures = [
@@ -93,62 +89,6 @@ async function* unxz(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   for await (const piece of unpackXz(copies())) {
     yield piece;
     await turns.share();
-  }
-}
-
-/**
- * Decompresses all frames. Node's decoder ends after the first frame whose end
- * is not the end of a write, and ignores the rest, so each frame that ends so
- * gets a decoder of its own. Tools that write seekable layers make many frames.
- */
-async function* unzstd(input: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
-  for (let rest = await nextChunk(input); rest;) {
-    const decoder = createZstdDecompress(decoderOptions);
-    const feeding = feed(decoder, rest, input);
-    yield* decoder as AsyncIterable<Buffer>;
-    rest = await feeding;
-  }
-}
-
-/** Writes chunks until the decoder ends. Returns what follows the frame it ended with. */
-async function feed(
-  decoder: ZstdDecompress,
-  first: Buffer,
-  input: AsyncIterator<Buffer>,
-): Promise<Buffer | undefined> {
-  const closed = new Promise<void>((resolve) => {
-    decoder.once('end', resolve).once('close', resolve);
-  });
-  try {
-    let fed = 0;
-    for (let chunk: Buffer | undefined = first; chunk; chunk = await nextChunk(input)) {
-      fed += chunk.length;
-      await Promise.race([closed, write(decoder, chunk)]);
-      const left = fed - decoder.bytesWritten;
-      if (left > 0) return chunk.subarray(chunk.length - left);
-      // Its reader stopped, or it found damage.
-      if (decoder.destroyed) return undefined;
-    }
-    decoder.end();
-  } catch (error) {
-    // It reaches the reader of the decoder, who is the one waiting.
-    decoder.destroy(error instanceof Error ? error : new Error(String(error)));
-  }
-  return undefined;
-}
-
-/** Waits until the decoder has taken the chunk, or as much of it as it is going to. */
-function write(decoder: ZstdDecompress, chunk: Buffer): Promise<void> {
-  return new Promise((resolve) => {
-    decoder.write(chunk, () => resolve());
-  });
-}
-
-async function nextChunk(input: AsyncIterator<Buffer>): Promise<Buffer | undefined> {
-  for (;;) {
-    const next = await input.next();
-    if (next.done) return undefined;
-    if (next.value.length > 0) return next.value;
   }
 }
 

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { constants, createGzip, gzipSync } from 'node:zlib';
+import { constants, createGzip, gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect, test } from 'vitest';
-import { gunzip } from '../../../../src/engine/images/layers/gunzip.ts';
+import { gunzip, unzstd } from '../../../../src/engine/images/layers/native-decoder.ts';
 
 /** Chunks in one piece of memory, as a reader of a file may have them. */
 async function* inPlace(data: Buffer, chunkBytes: number): AsyncGenerator<Buffer> {
@@ -14,9 +14,9 @@ async function* inPlace(data: Buffer, chunkBytes: number): AsyncGenerator<Buffer
   }
 }
 
-async function unpacked(data: Buffer, chunkBytes = 1000): Promise<Buffer> {
+async function unpacked(data: Buffer, chunkBytes = 1000, unpack = gunzip): Promise<Buffer> {
   const pieces: Buffer[] = [];
-  for await (const piece of gunzip(inPlace(data, chunkBytes))) pieces.push(Buffer.from(piece));
+  for await (const piece of unpack(inPlace(data, chunkBytes))) pieces.push(Buffer.from(piece));
   return Buffer.concat(pieces);
 }
 
@@ -78,4 +78,26 @@ test('a reader that has had enough ends the source', async () => {
   }
   for await (const piece of gunzip(source())) if (piece.length > 0) break;
   expect(isEnded).toBe(true);
+});
+
+test('zstd comes out, however it is cut, of frames and what may be skipped between them', async () => {
+  const plain = Buffer.concat([randomBytes(30_000), Buffer.alloc(600_000, 'text '), randomBytes(5)]);
+  const skippable = Buffer.from('502a4d1803000000616263', 'hex');
+  const frames = [0, 700, 20_000, 300_000].map((start, index, all) =>
+    zstdCompressSync(plain.subarray(start, all[index + 1]), {
+      params: { [constants.ZSTD_c_checksumFlag]: index % 2 },
+    }),
+  );
+  const packed = Buffer.concat([skippable, ...frames.flatMap((frame) => [frame, skippable, skippable])]);
+  for (const chunkBytes of [7, 4096, packed.length])
+    expect(hashOf(await unpacked(packed, chunkBytes, unzstd))).toBe(hashOf(plain));
+});
+
+test('zstd that is cut off or damaged, or followed by something else, is told', async () => {
+  const packed = zstdCompressSync(randomBytes(10_000), { params: { [constants.ZSTD_c_checksumFlag]: 1 } });
+  const damaged = Buffer.from(packed);
+  damaged[packed.length - 2]! ^= 1;
+  for (const wrong of [packed.subarray(0, -1), damaged, Buffer.concat([packed, Buffer.from('garbage')])])
+    for (const chunkBytes of [100, 20_000])
+      await expect(unpacked(wrong, chunkBytes, unzstd)).rejects.toThrow();
 });
