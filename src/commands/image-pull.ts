@@ -69,11 +69,11 @@ function checkOptions(references: readonly string[], { sha256, name }: PullOptio
     throw new UsageError(`"${sha256}" is not a SHA-256 of 64 hex digits`, 'Get it with: sha256sum FILE');
 }
 
-/** As a shell user tells a file from a name. No reference begins with a dot or a slash, or has a scheme. */
+/** As a shell user tells a file from a name. No reference begins with a dot or a slash. */
 function isBundle(text: string): boolean {
   return /^\.{0,2}\//.test(text) || isAddress(text);
 }
 
 function isAddress(text: string): boolean {
-  return /^[a-z][a-z0-9+.-]*:\/\//i.test(text);
+  return /^https?:\/\//i.test(text);
 }

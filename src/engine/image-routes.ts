@@ -35,9 +35,9 @@ export function imageRoutes(context: EngineContext): Route[] {
   return [
     route(imagePull, (params, operation) => pullImageRoute(context, params, operation)),
     route(imageImport, (params, operation) => importImageRoute(context, params, operation)),
-    streamRoute(imageImportStream, async ({ name }, operation, stream) => {
+    streamRoute(imageImportStream, async (params, operation, stream) => {
       const { importStream } = await import('./images/import-stream.ts');
-      return toImageView(context.db, await importStream(context, name, { operation, stream }));
+      return toImageView(context.db, await importStream(context, params, { operation, stream }));
     }),
     streamRoute(imageExport, async (params, operation, stream) => {
       const { exportImage } = await import('./images/export/export-image.ts');

@@ -4,7 +4,15 @@ import { BangerError } from '../../errors.ts';
 import type { ImageConfig } from '../../state/images.ts';
 import type { ArchiveFiles } from './archive-files.ts';
 import type { LayerSource } from './layers/layers.ts';
-import { guestPlatform, maxDocumentBytes, parseOciConfig, refused } from './registry/manifest.ts';
+import { canonicalName, parseReference } from './reference.ts';
+import {
+  guestPlatform,
+  isPlatform,
+  maxDocumentBytes,
+  parseManifest,
+  parseOciConfig,
+  refused,
+} from './registry/manifest.ts';
 import { digestOf, hexOf, resolveImage, type ImageDocuments } from './registry/resolve-image.ts';
 
 /** An image inside an archive, ready to be converted. */
@@ -20,39 +28,45 @@ const dockerManifest = z.array(
   z.object({
     Config: z.string(),
     RepoTags: z.optional(z.nullable(z.array(z.string()))),
-    Layers: z.array(z.string()).check(z.minLength(1), z.maxLength(500)),
+    Layers: z.array(z.string()).check(z.maxLength(500)),
   }),
 );
 
-/** True for names that `docker save`, skopeo, buildkit and others put into an archive of an image. */
+/** True for names that `docker save`, skopeo, buildkit, jib and others put into an archive of an image. */
 export function isArchiveName(name: string): boolean {
-  return /^(?:manifest\.json|repositories|oci-layout|index\.json|blobs(?:\/.*)?|(?:sha256:)?[0-9a-f]{64}(?:\.json|\.tar|\.tar\.gz|\/.*)?)$/.test(
+  return /^(?:repositories|oci-layout|[^/]+\.json|[^/]+\.tar(?:\.gz|\.zst)?|blobs(?:\/.*)?|(?:sha256:)?[0-9a-f]{64}(?:\/.*)?)$/.test(
     name,
   );
 }
 
-/** Opens the image that an archive holds, or returns undefined when it holds none. */
-export async function openArchive(files: ArchiveFiles, path: string): Promise<ArchivedImage | undefined> {
-  if (await files.has('manifest.json')) return openDockerArchive(files, path);
-  if (await files.has('oci-layout')) return openOciLayout(files, path);
+/** What is to be opened, and how the user calls it. */
+interface Archive {
+  readonly files: ArchiveFiles;
+  readonly path: string;
+  /** Name of one of several images in it, as the archive has it */
+  readonly wanted: string | undefined;
+}
+
+/** Opens an image that an archive holds, or returns undefined when it holds none. Of several, one must be wanted. */
+export async function openArchive(
+  files: ArchiveFiles,
+  path: string,
+  wanted?: string,
+): Promise<ArchivedImage | undefined> {
+  const archive = { files, path, wanted };
+  if (await files.has('manifest.json')) return openDockerArchive(archive);
+  if (await files.has('oci-layout')) return openOciLayout(archive);
   return undefined;
 }
 
-async function openDockerArchive(files: ArchiveFiles, path: string): Promise<ArchivedImage> {
+async function openDockerArchive({ files, path, wanted }: Archive): Promise<ArchivedImage> {
   const entries = parseDockerManifest(await files.read('manifest.json', maxDocumentBytes), path);
-  const [entry] = entries;
-  if (!entry || entries.some((other) => other.Config !== entry.Config)) {
-    const names = entries.map((other) => other.RepoTags?.[0] ?? 'unnamed').join(', ');
-    throw new BangerError(
-      'invalid_argument',
-      `"${path}" holds ${entries.length} images: ${names}`.slice(0, 500),
-      {
-        hint: 'Save the one you want on its own: docker save IMAGE -o FILE',
-      },
-    );
-  }
+  const named = entries.map((entry) => ({ id: entry.Config, names: entry.RepoTags ?? [], entry }));
+  const [found] = theOne(named, { path, wanted });
+  const { entry } = found;
   const bytes = await files.read(entry.Config, maxDocumentBytes);
   const { config, diffIds } = parseOciConfig(bytes, guestPlatform(process.arch), path);
+  if (entry.Layers.length === 0) throw refused(path, 'it has no layers');
   if (diffIds.length !== entry.Layers.length) {
     throw refused(path, `its config names ${diffIds.length} layers and its manifest ${entry.Layers.length}`);
   }
@@ -66,9 +80,9 @@ async function openDockerArchive(files: ArchiveFiles, path: string): Promise<Arc
   };
 }
 
-async function openOciLayout(files: ArchiveFiles, path: string): Promise<ArchivedImage> {
+async function openOciLayout({ files, path, wanted }: Archive): Promise<ArchivedImage> {
   const resolved = await resolveImage({
-    top: await files.read('index.json', maxDocumentBytes),
+    top: chosenOfLayout(await files.read('index.json', maxDocumentBytes), { path, wanted }),
     fetch: (_kind, { digest }) => files.read(blobName(digest), maxDocumentBytes),
     platform: guestPlatform(process.arch),
     image: path,
@@ -83,6 +97,60 @@ async function openOciLayout(files: ArchiveFiles, path: string): Promise<Archive
     layerDigests: resolved.layers.map((layer) => layer.digest),
     documents: resolved.documents,
   };
+}
+
+/** The index of a layout with no more in it than the image that is meant, for one platform or for several. */
+function chosenOfLayout(bytes: Buffer, { path, wanted }: Pick<Archive, 'path' | 'wanted'>): Buffer {
+  const index = parseManifest(bytes, path);
+  if (index.kind !== 'index') return bytes;
+  const here = guestPlatform(process.arch);
+  const candidates = index.manifests
+    .filter(({ platform }) => !platform || isPlatform(platform, here))
+    .map((entry) => ({ id: entry.digest, names: entry.names, entry }));
+  // Which there are for other machines is said where one is chosen.
+  if (candidates.length === 0) return bytes;
+  const meant = candidates.filter(isMeant(wanted));
+  const isOneImage =
+    meant.every(({ entry }) => entry.platform) && new Set(meant.map(({ names }) => names.join())).size === 1;
+  const chosen = isOneImage ? meant : theOne(candidates, { path, wanted });
+  const manifests = new Map(chosen.map(({ id, entry }) => [id, { ...entry, names: undefined }]));
+  return Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [...manifests.values()] }));
+}
+
+/** The entries of the one image that is wanted, or of the only one there is. */
+function theOne<T extends { readonly id: string; readonly names: readonly string[] }>(
+  entries: readonly T[],
+  { path, wanted }: Pick<Archive, 'path' | 'wanted'>,
+): readonly [T, ...T[]] {
+  const [first, ...others] = entries.filter(isMeant(wanted));
+  if (first && others.every(({ id }) => id === first.id)) return [first, ...others];
+  const known = entries.flatMap(({ names }) => names);
+  const list = known.length === 0 ? 'unnamed' : known.join(', ').slice(0, 500);
+  // The archive's own words, for a line that people paste.
+  const example = known.find((name) => /^[\w./:@-]{1,200}$/.test(name)) ?? 'NAME';
+  if (wanted !== undefined && !first)
+    throw new BangerError('not_found', `"${path}" holds no image "${wanted}", but: ${list}`, {
+      hint: `Choose one of them: banger image import ${path} --ref ${example}`,
+    });
+  const count = new Set(entries.map(({ id }) => id)).size;
+  throw new BangerError('invalid_argument', `"${path}" holds ${count} images: ${list}`, {
+    hint: `Say which one: banger image import ${path} --ref ${example}`,
+  });
+}
+
+function isMeant(wanted: string | undefined): (entry: { readonly names: readonly string[] }) => boolean {
+  return ({ names }) =>
+    wanted === undefined || names.some((name) => name === wanted || isSameName(name, wanted));
+}
+
+/** `app` and `docker.io/library/app:latest` are one name; a name of a layout may be a tag alone. */
+function isSameName(name: string, wanted: string): boolean {
+  try {
+    return canonicalName(parseReference(name)) === canonicalName(parseReference(wanted));
+  } catch (error) {
+    if (error instanceof BangerError) return false;
+    throw error;
+  }
 }
 
 function parseDockerManifest(bytes: Buffer, path: string): z.output<typeof dockerManifest> {

@@ -16,19 +16,27 @@ import { newName } from './new-name.ts';
 import { nameImage } from './publish-image.ts';
 import { parseTarHeader, tarBlockSize } from './layers/tar-header.ts';
 
+export interface ImageImport {
+  readonly path: string;
+  readonly name: string;
+  /** Which image, in an archive of several: its name there */
+  readonly ref?: string | undefined;
+}
+
 /**
  * Makes an image of a file or directory on the host, whatever it turns out to be: a rootfs tar (plain, gzip or
  * zstd), a `docker save` archive, or an OCI layout as a directory or tar.
  */
 export async function importImage(
   context: ImagesContext,
-  { path, name }: { readonly path: string; readonly name: string },
+  request: ImageImport,
   operation: Operation,
 ): Promise<Image> {
+  const { path, name } = request;
   const storedName = newName(name);
   operation.enter('Reading archive');
   return withStaging(context.layout, async (stagingDirectory) => {
-    const archived = await openArchiveAt(path, stagingDirectory, operation);
+    const archived = await openArchiveAt(request, stagingDirectory, operation);
     const present =
       archived && (await nameImage(context, { id: archived.id, name: storedName }, operation.signal));
     if (present) return present;
@@ -38,19 +46,38 @@ export async function importImage(
       layers: [{ open: () => createReadStream(path, { highWaterMark: 1 << 20 }), label: path }],
       config: { env: [] },
     };
-    return buildImage(context, { ...parts, stagingDirectory, source: 'import', name: storedName }, operation);
+    return buildImage(
+      context,
+      { ...parts, stagingDirectory, source: 'import', name: storedName },
+      operation,
+    ).catch((error: unknown) => {
+      throw aboutFile(error, archived ? 'archive' : 'rootfs');
+    });
+  });
+}
+
+/** The converter knows what is wrong, and where, but not what it was given. */
+function aboutFile(error: unknown, kind: 'archive' | 'rootfs'): unknown {
+  if (!(error instanceof BangerError) || error.code !== 'invalid_argument' || error.hint !== undefined)
+    return error;
+  return new BangerError(error.code, error.message, {
+    hint:
+      kind === 'archive'
+        ? 'The archive is damaged, or what wrote it is at fault. Write it again, with: docker save IMAGE -o FILE'
+        : 'A file is imported when it is a tar of a root filesystem, what docker save wrote, or an OCI layout; see: banger image import --help',
+    cause: error,
   });
 }
 
 /** Opens what is at a path as an archive of an image; undefined when it is a root filesystem. */
 async function openArchiveAt(
-  path: string,
+  { path, ref }: ImageImport,
   stagingDirectory: string,
   operation: Operation,
 ): Promise<ArchivedImage | undefined> {
   const kind = await kindOf(path);
   if (kind === 'directory') {
-    const archived = await openArchive(directoryFiles(path), path);
+    const archived = await openArchive(directoryFiles(path), path, ref);
     if (archived) return archived;
     throw new BangerError('invalid_argument', `"${path}" is a directory, but not an OCI layout`, {
       hint: `Import a directory tree with: tar -C ${path} -cf rootfs.tar . && banger image import rootfs.tar`,
@@ -66,7 +93,11 @@ async function openArchiveAt(
     await spool(path, spooled, operation.signal);
     files = await tarFiles(spooled, isArchiveName);
   }
-  return files && openArchive(files, path);
+  const archived = files && (await openArchive(files, path, ref));
+  if (archived || ref === undefined) return archived;
+  throw new BangerError('invalid_argument', `"${path}" is no archive of images, in which "${ref}" could be`, {
+    hint: `Import it as the root filesystem that it is: banger image import ${path}`,
+  });
 }
 
 async function kindOf(path: string): Promise<'directory' | 'plain' | 'compressed'> {

@@ -8,7 +8,7 @@ import type { EngineStream } from '../rpc/frame-stream.ts';
 import { counted, standardInput } from '../standard-input.ts';
 import { noSpace, withStaging } from './image-staging.ts';
 import type { ImagesContext } from './image-services.ts';
-import { importImage } from './import-image.ts';
+import { importImage, type ImageImport } from './import-image.ts';
 import { newName } from './new-name.ts';
 
 /**
@@ -17,7 +17,7 @@ import { newName } from './new-name.ts';
  */
 export async function importStream(
   context: ImagesContext,
-  name: string,
+  { name, ref }: Omit<ImageImport, 'path'>,
   { operation, stream }: { readonly operation: Operation; readonly stream: EngineStream },
 ): Promise<Image> {
   // Before a byte is sent.
@@ -40,7 +40,7 @@ export async function importStream(
       throw error;
     }
     try {
-      return await importImage(context, { path, name }, operation);
+      return await importImage(context, { path, name, ref }, operation);
     } catch (error) {
       throw aboutInput(error, path);
     }
@@ -50,7 +50,11 @@ export async function importStream(
 /** Where it was written down means nothing to the user. */
 function aboutInput(error: unknown, path: string): unknown {
   if (!(error instanceof BangerError)) return error;
-  const said = (text: string): string => text.replaceAll(path, 'standard input');
+  const said = (text: string): string =>
+    text
+      .replaceAll(`import ${path}`, 'import -')
+      .replaceAll(`"${path}"`, 'standard input')
+      .replaceAll(path, 'standard input');
   return new BangerError(error.code, said(error.message), {
     hint: error.hint === undefined ? undefined : said(error.hint),
     cause: error,

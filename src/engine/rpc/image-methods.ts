@@ -50,10 +50,18 @@ const hostPath = z.string().check(z.regex(/^\//));
 export const imagePull = method('image.pull', z.object({ reference }), imageView);
 
 /** Makes an image of a file on the host: a rootfs tar, a `docker save` archive, an OCI layout (directory or tar). */
-export const imageImport = method('image.import', z.object({ path: hostPath, name: reference }), imageView);
+export const imageImport = method(
+  'image.import',
+  // `ref`: which image of an archive of several, by its name there
+  z.object({ path: hostPath, name: reference, ref: z.optional(reference) }),
+  imageView,
+);
 
 /** The same of what the client sends as standard input. The exit frame holds the image, as `imageView`. */
-export const imageImportStream = streamMethod('image.import-stream', z.object({ name: reference }));
+export const imageImportStream = streamMethod(
+  'image.import-stream',
+  z.object({ name: reference, ref: z.optional(reference) }),
+);
 
 /** What an exported image looks like: `docker` is an OCI layout that `docker load` reads as well. */
 export const exportFormats = ['docker', 'oci'] as const;

@@ -22,6 +22,8 @@ export interface Manifest {
 
 export interface IndexEntry extends Descriptor {
   readonly platform?: Platform & { readonly variant?: string };
+  /** What a layout calls it */
+  readonly names: readonly string[];
 }
 
 export interface Index {
@@ -71,7 +73,9 @@ const manifestSchema = z.object({
   schemaVersion: z.literal(2),
   mediaType: z.optional(z.string()),
   config: descriptor,
-  layers: z.array(descriptor).check(z.minLength(1), z.maxLength(maxLayers)),
+  layers: z
+    .array(descriptor)
+    .check(z.minLength(1, 'are none'), z.maxLength(maxLayers, `are more than ${maxLayers}`)),
 });
 const indexSchema = z.object({
   schemaVersion: z.literal(2),
@@ -85,7 +89,7 @@ const indexSchema = z.object({
         annotations: z.optional(z.nullable(z.record(z.string(), z.string()))),
       }),
     )
-    .check(z.maxLength(maxLayers)),
+    .check(z.maxLength(maxLayers, `are more than ${maxLayers}`)),
 });
 const strings = z.optional(z.nullable(z.array(z.string())));
 const configSchema = z.object({
@@ -131,7 +135,16 @@ function parseIndex(document: object, image: string): Index {
     (entry) =>
       entry.annotations?.['vnd.docker.reference.type'] === undefined && entry.platform?.os !== 'unknown',
   );
-  return { kind: 'index', manifests };
+  return {
+    kind: 'index',
+    manifests: manifests.map(({ annotations, ...entry }) => ({ ...entry, names: namesIn(annotations) })),
+  };
+}
+
+/** By image-spec's annotation, often a tag alone, and by the one that docker adds with the whole name. */
+function namesIn(annotations: Readonly<Record<string, string>> | null | undefined): string[] {
+  const keys = ['org.opencontainers.image.ref.name', 'io.containerd.image.name'];
+  return keys.flatMap((key) => annotations?.[key] ?? []);
 }
 
 /** Picks the manifest for a platform; an index that does not say what it holds may hold one manifest only. */
@@ -180,7 +193,7 @@ export function refused(
   return new BangerError('command_failed', `Image "${image}" is refused: ${why}`, { hint });
 }
 
-function isPlatform(left: Platform, right: Platform): boolean {
+export function isPlatform(left: Platform, right: Platform): boolean {
   return left.os === right.os && left.architecture === right.architecture;
 }
 

@@ -10,7 +10,7 @@ import {
 function indexOf(...platforms: readonly string[]): Index {
   const manifests = platforms.map((text): IndexEntry => {
     const [os = '', architecture = '', variant] = text.split('/');
-    return { mediaType: 'x', digest: text, size: 1, platform: { os, architecture, variant } };
+    return { mediaType: 'x', names: [], digest: text, size: 1, platform: { os, architecture, variant } };
   });
   return { kind: 'index', manifests };
 }
