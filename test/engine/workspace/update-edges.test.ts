@@ -282,7 +282,7 @@ test('a new file in a directory that the guest has renamed is not put where the 
   for (const name of ['src/a', 'src/deep/b', 'other/c']) repo.write(name, `${name}\n`);
   repo.commit('first');
   await fixture.prepare();
-  copy.git('mv', 'src', 'lib');
+  renameSync(join(copy.path, 'src'), join(copy.path, 'lib'));
   copy.write('lib/a', 'changed\n');
   repo.write('src/deep/new', 'new\n');
   repo.write('other/new', 'new\n');
