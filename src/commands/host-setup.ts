@@ -57,6 +57,6 @@ function parseTaps(text: string): number {
   throw new InvalidArgumentError(`A network has room for ${maxTaps} VMs.`);
 }
 
-function collectName(text: string, collected: readonly string[]): string[] {
+function collectName(text: string, collected: readonly string[] = []): string[] {
   return [...collected, parseVmName(text)];
 }
