@@ -4,8 +4,9 @@
  * A pull is `banger image pull` as a user sees it, process start to exit, with an engine that is running and an empty
  * cache. Beside it: `skopeo copy`, `umoci unpack` and `mkfs.ext4 -d` of the same image, gunzip of its layers in Node,
  * and for many small files extraction by node-tar and `mkfs.ext4 -d`. A pull ends with the image on the disk, what the
- * tools make may still be in memory: that is not made up for. Then what pulls cost others: the engine's peak
- * memory, how long its event loop is blocked, and how long a small question to it takes meanwhile.
+ * tools make may still be in memory: that is not made up for. All take turns, round after round, and medians are
+ * compared. Then what pulls cost others: the engine's peak memory, how long its event loop is blocked, in the first two
+ * pulls of an engine too, and how long a small question to it takes meanwhile.
  */
 import {
   createReadStream,
@@ -17,7 +18,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
 import { extract } from 'tar';
@@ -123,32 +124,68 @@ class Bench {
 async function measureDebian(bench: Bench, layout: string): Promise<void> {
   // It starts the engine, and the files of the registry are in memory then.
   await bench.freshPull('debian');
-  const ours: number[] = [];
-  const gunzips: number[] = [];
-  for (let round = 1; round <= rounds; round++) {
-    gunzips.push(await timed(() => gunzipLayers(layout)));
-    ours.push(await bench.freshPull('debian'));
-    tell(`round ${round}: pull ${ours.at(-1)!.toFixed(2)} s, gunzip ${gunzips.at(-1)!.toFixed(2)} s`);
-  }
-  // Once: it is slow.
-  const tools = await timed(() => withTools(bench.host, 'debian'));
-  tell(`skopeo, umoci and mkfs.ext4: ${tools.toFixed(2)} s`);
-  report('debian: skopeo + umoci + mkfs.ext4, beside a pull', tools / median(ours), { least: 5 });
-  report('debian: pull, beside gunzip', median(ours) / median(gunzips), { most: 2 });
+  const times = await interleaved({
+    gunzip: () => timed(() => gunzipLayers(layout)),
+    pull: () => bench.freshPull('debian'),
+    tools: () => inScratch((scratch) => withTools(bench.host, 'debian', scratch)),
+  });
+  tell(`debian: skopeo, umoci and mkfs.ext4 ${spread(times.tools)}, pull ${spread(times.pull)}`);
+  const pull = median(times.pull);
+  report('debian: skopeo + umoci + mkfs.ext4, beside a pull', median(times.tools) / pull, { least: 5 });
+  report('debian: pull, beside gunzip', pull / median(times.gunzip), { most: 2 });
 }
 
 async function measureManyFiles(bench: Bench, layout: string): Promise<void> {
-  const extraction = await timed(() => withNodeTar(layout));
-  const ours: number[] = [];
-  for (let round = 1; round <= rounds; round++) ours.push(await bench.freshPull('many'));
-  tell(
-    `${entries} entries: pull ${median(ours).toFixed(2)} s, node-tar and mkfs.ext4 ${extraction.toFixed(2)} s`,
-  );
-  report(`${entries} entries: node-tar + mkfs.ext4, beside a pull`, extraction / median(ours), { least: 15 });
+  await bench.freshPull('many');
+  const times = await interleaved({
+    pull: () => bench.freshPull('many'),
+    tools: () => inScratch((scratch) => withNodeTar(layout, scratch)),
+  });
+  tell(`${entries} entries: node-tar and mkfs.ext4 ${spread(times.tools)}, pull ${spread(times.pull)}`);
+  const ratio = median(times.tools) / median(times.pull);
+  report(`${entries} entries: node-tar + mkfs.ext4, beside a pull`, ratio, { least: 15 });
+}
+
+/**
+ * Seconds of each in turn, round after round, so that a mood of the machine is nobody's own. Before each, what others
+ * have written is on the disk: nobody waits for that.
+ */
+async function interleaved<Name extends string>(
+  measures: Readonly<Record<Name, () => Promise<number>>>,
+): Promise<Record<Name, number[]>> {
+  const names = Object.keys(measures) as Name[];
+  const times = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<Name, number[]>;
+  for (let round = 1; round <= rounds; round++) {
+    for (const name of names) {
+      await program('sync', []);
+      times[name].push(await measures[name]());
+    }
+    const shown = names.map((name) => `${name} ${times[name].at(-1)!.toFixed(2)} s`);
+    tell(`round ${round}: ${shown.join(', ')}`);
+  }
+  return times;
+}
+
+/** Median, and what it lies between. */
+function spread(seconds: readonly number[]): string {
+  const [least, most] = [Math.min(...seconds), Math.max(...seconds)];
+  return `${median(seconds).toFixed(2)} s (${least.toFixed(2)} to ${most.toFixed(2)})`;
 }
 
 /** What pulls cost the engine's other clients: two at once, which is worse than one. */
 async function measureOthers(bench: Bench): Promise<void> {
+  {
+    await using banger = openBanger();
+    await banger.ok(['image', 'list']);
+    await watchTwoPulls(new Bench(banger, bench.host), 'the first two pulls');
+  }
+  const pid = await watchTwoPulls(bench, 'two pulls');
+  const peak = /^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1];
+  report('peak memory of the engine after all pulls, MB', Number(peak) / 1024, { most: 250 });
+}
+
+/** Returns the engine's pid. */
+async function watchTwoPulls(bench: Bench, what: string): Promise<number> {
   const { pid, version, build, socket } = await bench.status();
   const client = await RpcClient.dial(socket, { version, buildId: build });
   let isDone = false;
@@ -169,9 +206,8 @@ async function measureOthers(bench: Bench): Promise<void> {
   const slow = delays.filter((delay) => delay > 20).map((delay) => delay.toFixed(0));
   // Answers wait for a processor as well, which this process, two commands and a registry want at the same time.
   tell(`${delays.length} answers, median ${median(delays).toFixed(1)} ms; over 20 ms: ${slow.join(' ')}`);
-  report("longest block of the engine's event loop in two pulls, ms", longestMs, { most: 50 });
-  const peak = /^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1];
-  report('peak memory of the engine after all pulls, MB', Number(peak) / 1024, { most: 250 });
+  report(`longest block of the event loop in ${what}, ms`, longestMs, { most: 50 });
+  return pid;
 }
 
 /** Fetches of layers, as the registry saw them. */
@@ -213,8 +249,8 @@ async function manyFilesLayout(): Promise<string> {
   return layout;
 }
 
-async function withTools(host: string, name: string): Promise<void> {
-  const layout = join(work, 'tools');
+async function withTools(host: string, name: string, scratch: string): Promise<void> {
+  const layout = join(scratch, 'layout');
   const source = `docker://${host}/${name}:test`;
   await program('skopeo', [
     '--insecure-policy',
@@ -223,22 +259,31 @@ async function withTools(host: string, name: string): Promise<void> {
     source,
     `oci:${layout}:test`,
   ]);
-  await program('umoci', ['unpack', '--image', `${layout}:test`, join(work, 'bundle')]);
-  await makeFilesystem(join(work, 'bundle/rootfs'));
+  await program('umoci', ['unpack', '--image', `${layout}:test`, join(scratch, 'bundle')]);
+  await makeFilesystem(join(scratch, 'bundle/rootfs'), scratch);
 }
 
-async function withNodeTar(layout: string): Promise<void> {
-  const cwd = join(work, 'extracted');
+async function withNodeTar(layout: string, scratch: string): Promise<void> {
+  const cwd = join(scratch, 'extracted');
   mkdirSync(cwd);
   for (const blob of layerBlobs(layout)) await extract({ file: blob, cwd, preserveOwner: true });
-  await makeFilesystem(cwd);
+  await makeFilesystem(cwd, scratch);
 }
 
-/** What it made goes with the rest: removing it is nobody's time. */
-async function makeFilesystem(tree: string): Promise<void> {
-  const image = join(work, `${basename(tree)}.ext4`);
+async function makeFilesystem(tree: string, scratch: string): Promise<void> {
+  const image = join(scratch, 'rootfs.ext4');
   await program('truncate', ['-s', filesystemBytes, image]);
   await program('mkfs.ext4', ['-q', '-F', '-d', tree, image]);
+}
+
+/** Seconds of work in a new directory. Removing what it made is nobody's time. */
+async function inScratch(task: (directory: string) => Promise<void>): Promise<number> {
+  const directory = mkdtempSync(join(work, 's-'));
+  try {
+    return await timed(() => task(directory));
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
 }
 
 /** As fast as Node does it: in large pieces, which is faster than in the default ones. */
