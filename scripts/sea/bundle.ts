@@ -17,7 +17,7 @@ type PartName = keyof typeof partEntries;
 export const partNames = Object.keys(partEntries) as PartName[];
 
 /** Scripts that run in threads of their own (`threadScript` in `src/host/assets.ts`). */
-export const threadNames = ['conversion'] as const;
+export const threadNames = ['conversion', 'download'] as const;
 type ThreadName = (typeof threadNames)[number];
 
 export interface Program {

@@ -72,7 +72,7 @@ export interface ThreadScript {
 }
 
 /** A program of ours for a thread of its own, `bin/NAME.ts` when run from source. */
-export function threadScript(name: 'conversion'): ThreadScript {
+export function threadScript(name: 'conversion' | 'download'): ThreadScript {
   if (isSea()) return { source: getAsset(`${name}.cjs`, 'utf8'), isText: true };
   return { source: new URL(`../../bin/${name}.ts`, import.meta.url), isText: false };
 }

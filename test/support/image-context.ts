@@ -4,10 +4,12 @@ import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { localDownloads, type DownloadTools } from '../../src/engine/images/downloads/local-downloads.ts';
 import type { ConvertLayers, ImagesContext, ImageTools } from '../../src/engine/images/image-services.ts';
 import { defaultPace } from '../../src/engine/images/registry/download-pace.ts';
 import { createTransport } from '../../src/engine/images/registry/transport.ts';
 import { createLocks } from '../../src/engine/locks.ts';
+import type { Log } from '../../src/engine/log.ts';
 import type { Operation, Progress } from '../../src/engine/operations.ts';
 import { parseConfig } from '../../src/state/config.ts';
 import { openDatabase } from '../../src/state/database.ts';
@@ -15,11 +17,13 @@ import { resolveLayout } from '../../src/state/layout.ts';
 
 /** Everything work on images needs, in a directory of its own; conversion writes the layers one after the other. */
 export function imageContext(
-  options: { tools?: Partial<ImageTools>; config?: string; base?: () => string } = {},
+  options: { tools?: Partial<ImageTools & DownloadTools>; config?: string; base?: () => string } = {},
 ): ImagesContext & Disposable & { readonly logged: string[]; readonly directory: string } {
   const directory = mkdtempSync(join(tmpdir(), 'banger-images-'));
   const logged: string[] = [];
   const db = openDatabase(':memory:');
+  const log: Log = (_level, message) => void logged.push(message);
+  const { registries } = parseConfig(options.config ?? '', 'config.toml');
   return {
     directory,
     layout: resolveLayout({
@@ -30,7 +34,7 @@ export function imageContext(
     }),
     db,
     locks: createLocks(),
-    log: (_level, message) => void logged.push(message),
+    log,
     assets: {
       buildId: 'test',
       file: () => Promise.reject(new Error('no file')),
@@ -39,10 +43,15 @@ export function imageContext(
     config: () => parseConfig(options.config ?? '', 'config.toml'),
     imageTools: {
       convert: concatenate,
-      credentials: () => Promise.resolve(undefined),
-      transport: createTransport({ env: {}, certificates: () => undefined }),
-      retryDelayMs: 1,
-      pace: defaultPace,
+      downloads: localDownloads({
+        credentials: () => Promise.resolve(undefined),
+        transport: createTransport({ env: {}, certificates: () => undefined }),
+        registries: () => registries,
+        retryDelayMs: 1,
+        pace: defaultPace,
+        log,
+        ...options.tools,
+      }),
       ...options.tools,
     },
     logged,

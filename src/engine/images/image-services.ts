@@ -1,26 +1,19 @@
-import { homedir } from 'node:os';
 import { threadScript } from '../../host/assets.ts';
-import { exec } from '../../host/exec.ts';
 import type { Database } from '../../state/database.ts';
 import type { Image } from '../../state/images.ts';
 import type { ImageContext } from '../context.ts';
-import { defaultPace, type Pace } from './registry/download-pace.ts';
-import { dockerCredentials, type FindCredentials } from './registry/docker-auth.ts';
+import type { Downloads } from './downloads/downloads.ts';
+import { downloadsInThread } from './downloads/downloads-in-thread.ts';
 import type { ConvertOptions, ConvertResult } from './layers/layers.ts';
 import { Leases } from './leases.ts';
 import { SharedWork } from './shared-work.ts';
-import { hostCertificates } from './registry/host-certificates.ts';
-import { createTransport, type Transport } from './registry/transport.ts';
 
 export type ConvertLayers = (options: ConvertOptions) => Promise<ConvertResult>;
 
 /** What work on images does to the world outside; tests bring their own. */
 export interface ImageTools {
   readonly convert: ConvertLayers;
-  readonly credentials: FindCredentials;
-  readonly transport: Transport;
-  readonly retryDelayMs: number;
-  readonly pace: Pace;
+  readonly downloads: Downloads;
 }
 
 /** The engine's context; `imageTools` replaces parts of what touches the world, for tests. */
@@ -38,8 +31,6 @@ export interface ImageServices {
   /** Digest of the content of the embedded image, computed on first use */
   baseDigest?: Promise<string>;
 }
-
-const retryDelayMs = 500;
 
 /** Keyed by database, of which an engine has one, so that nobody has to carry them along or end them. */
 const services = new WeakMap<Database, ImageServices>();
@@ -63,12 +54,10 @@ function productionTools(context: ImagesContext): ImageTools {
       const { convertInThread } = await import('./conversion/convert-in-thread.ts');
       return convertInThread(options, threadScript('conversion'));
     },
-    credentials: dockerCredentials({ env: process.env, home: homedir(), exec, log: context.log }),
-    transport: createTransport({
-      env: process.env,
-      certificates: hostCertificates(() => context.config().registries),
+    downloads: downloadsInThread({
+      script: () => threadScript('download'),
+      registries: () => context.config().registries,
+      log: context.log,
     }),
-    retryDelayMs,
-    pace: defaultPace,
   };
 }

@@ -4,6 +4,7 @@ import type { Image } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
 import { buildImage } from './build-image.ts';
 import { expandShortName } from './catalog.ts';
+import type { Repository } from './downloads/downloads.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
 import { noSpace, withStaging } from './image-staging.ts';
 import { trimPartials } from './registry/blob-files.ts';
@@ -12,7 +13,6 @@ import { LayerProgress } from './registry/layer-progress.ts';
 import { guestPlatform, refused, type Descriptor } from './registry/manifest.ts';
 import { nameImage } from './publish-image.ts';
 import { canonicalName, familiarName, parseReference, type Reference } from './reference.ts';
-import { Registry } from './registry/registry.ts';
 import { resolveImage, type ResolvedImage } from './registry/resolve-image.ts';
 
 /**
@@ -34,22 +34,18 @@ export async function pullImage(
 async function pull(context: ImagesContext, reference: Reference, operation: Operation): Promise<Image> {
   const { tools, leases } = imageServices(context);
   const name = canonicalName(reference);
-  const registry = new Registry(reference, {
-    ...tools,
-    registries: context.config().registries,
-    log: context.log,
-  });
+  using repository = tools.downloads.repository(reference);
 
   operation.enter('Resolving image');
   operation.progress({ detail: familiarName(name) });
   const { signal } = operation;
-  const top = await registry.manifest(reference.digest ?? reference.tag ?? 'latest', signal);
+  const top = await repository.manifest(reference.digest ?? reference.tag ?? 'latest', signal);
   const resolved = await resolveImage({
     top: top.bytes,
     fetch: async (kind, { digest }) =>
       kind === 'manifest'
-        ? (await registry.manifest(digest, signal)).bytes
-        : registry.smallBlob(digest, signal),
+        ? (await repository.manifest(digest, signal)).bytes
+        : repository.smallBlob(digest, signal),
     platform: guestPlatform(process.arch),
     image: familiarName(name),
   });
@@ -61,7 +57,7 @@ async function pull(context: ImagesContext, reference: Reference, operation: Ope
     return await withStaging(context.layout, (stagingDirectory) =>
       downloadAndBuild(
         context,
-        { resolved, registry, name, digest: top.digest, stagingDirectory },
+        { resolved, repository, name, digest: top.digest, stagingDirectory },
         operation,
       ),
     );
@@ -77,7 +73,7 @@ async function pull(context: ImagesContext, reference: Reference, operation: Ope
 
 interface Pull {
   readonly resolved: ResolvedImage;
-  readonly registry: Registry;
+  readonly repository: Repository;
   readonly name: string;
   readonly digest: string;
   readonly stagingDirectory: string;
@@ -105,7 +101,7 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
   };
   operation.enter('Downloading layers');
   const progress = new LayerProgress(resolved.layers, (told) => operation.progress(told));
-  const downloads = new LayerDownloads(context, { resolved, registry: pull.registry, progress }, inner);
+  const downloads = new LayerDownloads(context, { resolved, repository: pull.repository, progress }, inner);
   const allDownloaded = downloads.all.then(() => {
     operation.enter('Converting layers');
     progress.tell();

@@ -5,7 +5,7 @@ import { basename, join } from 'node:path';
 import { abortError, BangerError, errnoOf } from '../../../errors.ts';
 import type { Image } from '../../../state/images.ts';
 import type { Operation } from '../../operations.ts';
-import { downloadFile, parseDownload, type Download, type DownloadUse } from '../download-file.ts';
+import { parseDownload, type Download, type DownloadUse } from '../downloads/download.ts';
 import { imageServices, type ImagesContext } from '../image-services.ts';
 import { withStaging } from '../image-staging.ts';
 import { newName } from '../new-name.ts';
@@ -52,7 +52,7 @@ async function fetch(
   operation: Operation,
 ): Promise<void> {
   operation.enter('Downloading bundle');
-  await downloadFile(download, { path, transport: imageServices(context).tools.transport }, operation);
+  await imageServices(context).tools.downloads.file(download, path, operation);
 }
 
 async function pullFile(

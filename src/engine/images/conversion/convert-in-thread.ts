@@ -4,9 +4,11 @@ import { Worker } from 'node:worker_threads';
 import { abortError, BangerError, errnoOf } from '../../../errors.ts';
 import type { ThreadScript } from '../../../host/assets.ts';
 import { admitOptimizer, bulkBytes } from '../../optimizer.ts';
-import type { ConvertOptions, ConvertResult, LayerSource } from '../layers/layers.ts';
+import type { ConvertOptions, ConvertResult } from '../layers/layers.ts';
 import { partialPath } from '../layers/partial-path.ts';
-import { decodeError, type FromThread, type ThreadOptions, type ToThread } from './thread-messages.ts';
+import { decodeError } from '../sent-error.ts';
+import { FileFeed, StreamFeed, type LayerFeed } from './layer-feeds.ts';
+import type { FromThread, ThreadOptions, ToThread } from './thread-messages.ts';
 
 /** Bytes of a layer that may be on their way to the thread. */
 const windowBytes = 2 * 2 ** 20;
@@ -24,7 +26,7 @@ const initialHeapMb = 100;
 /**
  * `convertLayers` in a thread of its own, so that the engine answers others meanwhile. Promises the same.
  *
- * Layers are opened and read here, and their bytes copied to memory that both threads see.
+ * Layers are opened here. Files are read by the thread; of others the bytes are copied to memory that both threads see.
  */
 export async function convertInThread(options: ConvertOptions, script: ThreadScript): Promise<ConvertResult> {
   if (options.signal.aborted) throw abortError(options.signal);
@@ -56,15 +58,16 @@ export async function convertInThread(options: ConvertOptions, script: ThreadScr
     switch (message.type) {
       case 'open': {
         const { layer } = message;
-        const feed = new LayerFeed(layers[layer]!, window, (part) =>
-          send(worker, { type: 'data', layer, ...part }),
-        );
-        feeds.set(message.layer, feed);
+        const { open, openFile } = layers[layer]!;
+        const feed = openFile
+          ? new FileFeed(openFile, (file) => send(worker, { type: 'file', layer, ...file }))
+          : new StreamFeed(open, window, (part) => send(worker, { type: 'data', layer, ...part }));
+        feeds.set(layer, feed);
         void feed.run().then(
-          () => send(worker, { type: 'end', layer: message.layer, isBroken: false }),
+          () => send(worker, { type: 'end', layer, isBroken: false }),
           (error: unknown) => {
             sourceFailure ??= { error };
-            send(worker, { type: 'end', layer: message.layer, isBroken: true });
+            send(worker, { type: 'end', layer, isBroken: true });
           },
         );
         return;
@@ -107,61 +110,6 @@ export async function convertInThread(options: ConvertOptions, script: ThreadScr
     clearTimeout(farewell);
     signal.removeEventListener('abort', onAbort);
     for (const feed of feeds.values()) feed.stop();
-  }
-}
-
-/** Reads a layer into the window, from its end on from its start again, as fast as the thread takes it. */
-class LayerFeed {
-  readonly #source: LayerSource;
-  readonly #window: Buffer;
-  readonly #announce: (part: { readonly at: number; readonly bytes: number }) => void;
-  #at = 0;
-  #underway = 0;
-  #isStopped = false;
-  #wake: () => void = () => undefined;
-
-  /** Only one feed at a time may use a window. */
-  constructor(
-    source: LayerSource,
-    window: SharedArrayBuffer,
-    announce: (part: { readonly at: number; readonly bytes: number }) => void,
-  ) {
-    this.#source = source;
-    this.#window = Buffer.from(window);
-    this.#announce = announce;
-  }
-
-  async run(): Promise<void> {
-    for await (const chunk of this.#source.open()) {
-      for (let done = 0; done < chunk.length;) {
-        while (this.#underway === this.#window.length && !this.#isStopped) {
-          await new Promise<void>((resolve) => (this.#wake = resolve));
-        }
-        if (this.#isStopped) return;
-        done += this.#put(chunk.subarray(done));
-      }
-    }
-  }
-
-  /** Returns how much of it there was room for without going back to the start. */
-  #put(data: Buffer): number {
-    const { length } = this.#window;
-    const bytes = Math.min(data.length, length - this.#underway, length - this.#at);
-    data.copy(this.#window, this.#at, 0, bytes);
-    this.#announce({ at: this.#at, bytes });
-    this.#at = (this.#at + bytes) % length;
-    this.#underway += bytes;
-    return bytes;
-  }
-
-  taken(bytes: number): void {
-    this.#underway -= bytes;
-    this.#wake();
-  }
-
-  stop(): void {
-    this.#isStopped = true;
-    this.#wake();
   }
 }
 

@@ -1,5 +1,5 @@
-import { BangerError, errnoOf, type ErrorCode } from '../../../errors.ts';
 import type { ConvertOptions, ConvertResult } from '../layers/layers.ts';
+import type { SentError } from '../sent-error.ts';
 
 /** What the thread is started with: the options of a conversion that can be copied to it. */
 export interface ThreadOptions extends Omit<ConvertOptions, 'layers' | 'signal' | 'onProgress'> {
@@ -14,8 +14,10 @@ export interface Progress {
   readonly bytes: number;
 }
 
-/** Layers are read in the engine, which has the downloads, and go to the thread piece by piece. */
+/** A layer is a file that the thread reads, or is read by the engine and goes to the thread piece by piece. */
 export type ToThread =
+  /** The layer is in an open file, and so many bytes of it are there by now */
+  | { readonly type: 'file'; readonly layer: number; readonly fd: number; readonly end: number }
   /** So many bytes of the layer lie in the window from `at` on, until the thread says that it has taken them */
   | { readonly type: 'data'; readonly layer: number; readonly at: number; readonly bytes: number }
   /** The layer is complete, or (`isBroken`) cannot be read on: the engine keeps the reason */
@@ -26,36 +28,8 @@ export type FromThread =
   | { readonly type: 'open'; readonly layer: number }
   /** So many bytes more were taken, in the order they came: their place is free again */
   | { readonly type: 'taken'; readonly layer: number; readonly bytes: number }
-  /** Nothing more of this layer is wanted */
+  /** Nothing more of this layer is wanted, and its file is not read any more */
   | { readonly type: 'close'; readonly layer: number }
   | { readonly type: 'progress'; readonly progress: Progress }
   | { readonly type: 'done'; readonly result: ConvertResult }
   | { readonly type: 'failed'; readonly error: SentError };
-
-/** An error on its way between threads, of which structured cloning would keep the text only. */
-export interface SentError {
-  readonly message: string;
-  readonly stack: string | undefined;
-  /** Of a `BangerError` */
-  readonly code?: ErrorCode;
-  readonly hint?: string | undefined;
-  /** Such as `ENOSPC` */
-  readonly errno?: string | undefined;
-}
-
-export function encodeError(error: unknown): SentError {
-  if (error instanceof BangerError) {
-    return { message: error.message, stack: error.stack, code: error.code, hint: error.hint };
-  }
-  if (!(error instanceof Error)) return { message: String(error), stack: undefined };
-  return { message: error.message, stack: error.stack, errno: errnoOf(error) };
-}
-
-export function decodeError({ message, stack, code, hint, errno }: SentError): Error {
-  const error =
-    code === undefined
-      ? new Error(message)
-      : new BangerError(code, message, hint === undefined ? {} : { hint });
-  if (stack !== undefined) error.stack = stack;
-  return errno === undefined ? error : Object.assign(error, { code: errno });
-}

@@ -3,7 +3,7 @@ import { BangerError } from '../../../errors.ts';
 import type { Kernel } from '../../../state/kernels.ts';
 import type { ImageContext } from '../../context.ts';
 import type { Operation } from '../../operations.ts';
-import { downloadFile, parseDownload, type Download, type DownloadUse } from '../download-file.ts';
+import { parseDownload, type Download, type DownloadUse } from '../downloads/download.ts';
 import { imageServices } from '../image-services.ts';
 import { withStaging } from '../image-staging.ts';
 import { importKernel } from './import-kernel.ts';
@@ -32,18 +32,18 @@ export async function pullKernel(
   request: KernelPull,
   operation: Operation,
 ): Promise<Kernel> {
-  const { downloads, name } = planPull(context, request);
+  const { wanted, name } = planPull(context, request);
   if (name !== undefined) parseKernelName(name);
-  const [main, modules] = downloads;
-  const { transport } = imageServices(context).tools;
+  const [main, modules] = wanted;
+  const { downloads } = imageServices(context).tools;
   return withStaging(context.layout, async (staging) => {
     operation.enter('Downloading kernel');
     const path = join(staging, fileName('kernel', main));
-    await downloadFile(main, { path, transport }, operation);
+    await downloads.file(main, path, operation);
     const modulesPath = modules && join(staging, fileName('modules', modules));
     if (modules && modulesPath !== undefined) {
       operation.enter('Downloading modules');
-      await downloadFile(modules, { path: modulesPath, transport }, operation);
+      await downloads.file(modules, modulesPath, operation);
     }
     const origin = `${main.url.href}#sha256=${main.sha256}`;
     return importKernel(context, { path, modulesPath, name, source: 'pull', origin }, operation);
@@ -53,10 +53,10 @@ export async function pullKernel(
 function planPull(
   context: ImageContext,
   { source, modules, sha256, name }: KernelPull,
-): { readonly downloads: readonly [Download, Download?]; readonly name: string | undefined } {
+): { readonly wanted: readonly [Download, Download?]; readonly name: string | undefined } {
   if (source.includes('://')) {
     const second = modules === undefined ? undefined : parseDownload(modules, use);
-    return { downloads: [parseDownload(source, use, sha256), second], name };
+    return { wanted: [parseDownload(source, use, sha256), second], name };
   }
   const { kernels } = context.config();
   const [url, modulesUrl] = kernels[source] ?? [];
@@ -72,10 +72,7 @@ function planPull(
   }
   const second = modules ?? modulesUrl;
   return {
-    downloads: [
-      parseDownload(url, use, sha256),
-      second === undefined ? undefined : parseDownload(second, use),
-    ],
+    wanted: [parseDownload(url, use, sha256), second === undefined ? undefined : parseDownload(second, use)],
     name: name ?? source,
   };
 }

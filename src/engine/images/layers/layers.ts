@@ -17,10 +17,23 @@ import { TarReader } from './tar-reader.ts';
 export interface LayerSource {
   /** Opens the compressed or plain layer from its start. A chunk is valid until the next one is asked for. */
   readonly open: () => AsyncIterable<Buffer>;
+  /** The same for another thread, which reads the file by itself; absent for what lies in none */
+  readonly openFile?: () => Promise<LayerFile>;
   /** `sha256:…` of the uncompressed tar, checked when given */
   readonly diffId?: string;
   /** Shown in errors, such as a short digest */
   readonly label: string;
+}
+
+/** A layer in an open file, which may still be growing. */
+export interface LayerFile {
+  readonly fd: number;
+  /**
+   * Waits until there are more than `position` bytes, and says how many by now; no more than that when these are all.
+   * Throws when the rest does not come, or what was there so far was not the layer.
+   */
+  reach(position: number): Promise<number>;
+  close(): Promise<void>;
 }
 
 export interface ConvertOptions {

@@ -1,5 +1,6 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { errnoOf } from '../../../errors.ts';
+import type { LayerFile } from '../layers/layers.ts';
 import { blobPath, partialBlobPath } from './blob-files.ts';
 
 /** Pieces of a file that is read; smaller ones cost more than they bring, as long as there is more to come. */
@@ -69,31 +70,46 @@ export class ArrivingBlob {
     this.#wake();
   }
 
-  /**
-   * The blob from its start; a piece is valid until the next one is asked for. `refetch` brings the blob back when
-   * somebody has emptied the cache.
-   */
-  async *read(refetch: () => Promise<unknown>): AsyncGenerator<Buffer> {
+  /** Opens the blob to be read from its start. `refetch` brings it back when somebody has emptied the cache. */
+  async open(refetch: () => Promise<unknown>): Promise<LayerFile & { readonly file: FileHandle }> {
     await this.#reaches(leastBytes);
-    const file = (await this.#open()) ?? (await refetch().then(() => this.#open()));
+    const file = (await this.#find()) ?? (await refetch().then(() => this.#find()));
     if (!file) throw new Error(`blob ${this.#digest} is not in the cache`);
     const beginning = this.#beginnings;
     this.#wasRead = beginning;
+    const check = (): void => {
+      if (this.#beginnings !== beginning) throw new Error(`the download of blob ${this.#digest} began again`);
+    };
+    return {
+      file,
+      fd: file.fd,
+      reach: async (position) => {
+        check();
+        await this.#reaches(position + leastBytes);
+        const end = this.isWhole ? (await file.stat()).size : this.#available;
+        check();
+        return end;
+      },
+      close: () => file.close(),
+    };
+  }
+
+  /** Opens and reads it. A piece is valid until the next one is asked for. */
+  async *read(refetch: () => Promise<unknown>): AsyncGenerator<Buffer> {
+    const { file, reach, close } = await this.open(refetch);
     const buffer = Buffer.allocUnsafeSlow(pieceBytes);
     try {
       for (let position = 0; ;) {
-        await this.#reaches(position + leastBytes);
-        const isLast = this.isWhole;
-        const wanted = isLast ? pieceBytes : Math.min(pieceBytes, this.#available - position);
-        const { bytesRead } = await file.read(buffer, 0, Math.max(wanted, 0), position);
-        if (this.#beginnings !== beginning)
-          throw new Error(`the download of blob ${this.#digest} began again`);
-        if (bytesRead > 0) yield buffer.subarray(0, bytesRead);
-        else if (isLast) return;
+        const end = await reach(position);
+        const { bytesRead } = await file.read(buffer, 0, Math.min(pieceBytes, end - position), position);
+        // What was read while it began again is not the blob's.
+        await reach(0);
+        if (bytesRead === 0) return;
+        yield buffer.subarray(0, bytesRead);
         position += bytesRead;
       }
     } finally {
-      await file.close();
+      await close();
     }
   }
 
@@ -111,7 +127,7 @@ export class ArrivingBlob {
     for (const wakeUp of wakeUps) wakeUp();
   }
 
-  async #open(): Promise<FileHandle | undefined> {
+  async #find(): Promise<FileHandle | undefined> {
     if (this.#state === 'arriving') {
       const partial = await openIfThere(partialBlobPath(this.#directory, this.#digest));
       if (partial) return partial;

@@ -27,6 +27,8 @@ export interface BlobRequest {
    * the partial file; a download that begins again is told with 0 before it writes anything.
    */
   readonly onProgress?: (state: BlobState, done: number) => void;
+  /** Told of the points at which tests have an engine die; absent: `failpoint` */
+  readonly reached?: (point: string) => Promise<void>;
 }
 
 export type BlobState = 'verifying' | 'cached' | 'downloading' | 'downloaded';
@@ -41,7 +43,7 @@ const maxFruitlessAttempts = 3;
  * A download that stopped halfway goes on where it was. At most one download of a blob may run at a time.
  */
 export async function ensureBlob(request: BlobRequest): Promise<string> {
-  const { directory, blob } = request;
+  const { directory, blob, reached = failpoint } = request;
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const path = blobPath(directory, blob.digest);
   if (await isIntact(path, request)) {
@@ -60,9 +62,9 @@ export async function ensureBlob(request: BlobRequest): Promise<string> {
   } finally {
     await file.close();
   }
-  await failpoint('blob complete');
+  await reached('blob complete');
   await rename(partial, path);
-  await failpoint('blob in place');
+  await reached('blob in place');
   await syncDirectory(directory);
   request.onProgress?.('downloaded', blob.size);
   return path;
@@ -150,11 +152,11 @@ async function receive(
   file: FileHandle,
   part: BlobBody,
   progress: DownloadProgress,
-  { blob, pace, onProgress }: BlobRequest,
+  { blob, pace, onProgress, reached = failpoint }: BlobRequest,
 ): Promise<void> {
   const writer = new PieceWriter(file, progress.offset, async (end) => {
     progress.offset = end;
-    await failpoint('blob grown');
+    await reached('blob grown');
     onProgress?.('downloading', end);
   });
   let received = progress.offset;

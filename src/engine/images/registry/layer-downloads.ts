@@ -1,16 +1,15 @@
 import type { Operation, Progress } from '../../operations.ts';
 import { ArrivingBlob } from './arriving-blob.ts';
-import { ensureBlob } from './blobs.ts';
+import type { Repository } from '../downloads/downloads.ts';
 import { imageServices, type ImagesContext } from '../image-services.ts';
 import type { LayerSource } from '../layers/layers.ts';
 import { layerName, type LayerProgress } from './layer-progress.ts';
 import type { Descriptor } from './manifest.ts';
-import type { Registry } from './registry.ts';
 import type { ResolvedImage } from './resolve-image.ts';
 
 export interface DownloadsInput {
   readonly resolved: ResolvedImage;
-  readonly registry: Registry;
+  readonly repository: Repository;
   readonly progress: LayerProgress;
 }
 
@@ -29,7 +28,7 @@ export class LayerDownloads {
 
   constructor(
     context: ImagesContext,
-    { resolved, registry, progress }: DownloadsInput,
+    { resolved, repository, progress }: DownloadsInput,
     operation: Operation,
   ) {
     const { blobsDirectory } = context.layout;
@@ -37,7 +36,7 @@ export class LayerDownloads {
     this.#arriving = new Map(queue.map(({ digest }) => [digest, new ArrivingBlob(blobsDirectory, digest)]));
     this.#fetch = (blob) => {
       const arriving = this.#arriving.get(blob.digest)!;
-      return fetchLayer(context, { blob, registry, progress, arriving }, operation);
+      return fetchLayer(context, { blob, repository, progress, arriving }, operation);
     };
     this.all = this.#whole(() => true);
     const work = async (): Promise<void> => {
@@ -60,8 +59,14 @@ export class LayerDownloads {
 
   /** A layer for the converter; reading begins while its download goes on, before anybody knows its hash. */
   source(blob: Descriptor, diffId: string): LayerSource {
-    const open = (): AsyncIterable<Buffer> => this.#arriving.get(blob.digest)!.read(() => this.#fetch(blob));
-    return { open, diffId, label: layerName(blob.digest) };
+    const arriving = this.#arriving.get(blob.digest)!;
+    const refetch = (): Promise<unknown> => this.#fetch(blob);
+    return {
+      open: () => arriving.read(refetch),
+      openFile: () => arriving.open(refetch),
+      diffId,
+      label: layerName(blob.digest),
+    };
   }
 
   isHere({ digest }: Descriptor): boolean {
@@ -85,17 +90,17 @@ export class LayerDownloads {
 
 interface LayerRequest {
   readonly blob: Descriptor;
-  readonly registry: Registry;
+  readonly repository: Repository;
   readonly progress: LayerProgress;
   readonly arriving: ArrivingBlob;
 }
 
 async function fetchLayer(
   context: ImagesContext,
-  { blob, registry, progress, arriving }: LayerRequest,
+  { blob, repository, progress, arriving }: LayerRequest,
   { id, kind, signal }: Operation,
 ): Promise<string> {
-  const { tools, blobs } = imageServices(context);
+  const { blobs } = imageServices(context);
   const waiter = {
     id,
     kind,
@@ -110,13 +115,10 @@ async function fetchLayer(
   };
   const name = layerName(blob.digest);
   return blobs.join(blob.digest, waiter, (shared) =>
-    ensureBlob({
+    repository.blob({
       directory: context.layout.blobsDirectory,
       blob,
-      source: (from, blobSignal) => registry.blob(blob.digest, from, blobSignal),
       signal: shared.signal,
-      retryDelayMs: tools.retryDelayMs,
-      pace: tools.pace,
       onProgress: (state, done) => shared.progress({ parts: [{ name, state, done }] }),
     }),
   );

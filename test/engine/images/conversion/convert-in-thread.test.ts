@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { open, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
@@ -8,6 +9,7 @@ import { convertInThread } from '../../../../src/engine/images/conversion/conver
 import type {
   ConvertOptions,
   ConvertResult,
+  LayerFile,
   LayerSource,
 } from '../../../../src/engine/images/layers/layers.ts';
 import { threadScript, type ThreadScript } from '../../../../src/host/assets.ts';
@@ -140,4 +142,58 @@ test.each([
   const text = `const { workDirectory } = require('node:worker_threads').workerData; ${partial} ${source}`;
   await expect(run(temp.path, [], {}, { source: text, isText: true })).rejects.toThrow(message);
   expect(readdirSync(path.join(temp.path, 'work'))).toEqual([]);
+});
+
+/** A file that grows by so many bytes each time somebody wants more of it. */
+function growingFile(
+  file: FileHandle,
+  data: Buffer,
+  step: number,
+): LayerFile & { readonly isClosed: () => boolean } {
+  let end = 0;
+  let isClosed = false;
+  return {
+    fd: file.fd,
+    reach: async () => {
+      const part = data.subarray(end, end + step);
+      if (part.length > 0) await file.write(part, 0, part.length, end);
+      return (end += part.length);
+    },
+    close: async () => {
+      isClosed = true;
+      await file.close();
+    },
+    isClosed: () => isClosed,
+  };
+}
+
+test('a layer in a file is read while it grows, and the file is closed when that is over', async () => {
+  using temp = tempDirectory();
+  const data = layers[0]!;
+  const file = growingFile(await open(path.join(temp.path, 'layer'), 'wx+'), data, 700_000);
+  const source = layerOf(layers[1]!);
+  const neverAsked = (): AsyncIterable<Buffer> => {
+    throw new Error('it was to be read by the thread');
+  };
+  const { diffIds } = await run(temp.path, [
+    { open: neverAsked, openFile: () => Promise.resolve(file), label: 'file' },
+    source,
+  ]);
+  expect(diffIds[0]).toBe(`sha256:${createHash('sha256').update(data).digest('hex')}`);
+  expect(diffIds).toHaveLength(2);
+  expect(file.isClosed()).toBe(true);
+});
+
+test('a file whose rest does not come, or that cannot be opened, is told as it was', async () => {
+  using temp = tempDirectory();
+  const failure = new BangerError('timeout', 'The registry is asleep', { hint: 'Wake it' });
+  const growing = growingFile(await open(path.join(temp.path, 'layer'), 'wx+'), layers[0]!, 5000);
+  let asked = 0;
+  const file = { ...growing, reach: () => (asked++ === 0 ? growing.reach(0) : Promise.reject(failure)) };
+  const source = layerOf(layers[0]!);
+  await expect(run(temp.path, [{ ...source, openFile: () => Promise.resolve(file) }])).rejects.toBe(failure);
+  expect(growing.isClosed()).toBe(true);
+  await expect(run(temp.path, [{ ...source, openFile: () => Promise.reject(failure) }])).rejects.toBe(
+    failure,
+  );
 });

@@ -5,9 +5,10 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { downloadFile, parseDownload, type DownloadUse } from '../../../src/engine/images/download-file.ts';
-import { createTransport } from '../../../src/engine/images/registry/transport.ts';
-import { recordedOperation } from '../../support/image-context.ts';
+import { parseDownload, type DownloadUse } from '../../../../src/engine/images/downloads/download.ts';
+import { downloadFile } from '../../../../src/engine/images/downloads/download-file.ts';
+import { createTransport } from '../../../../src/engine/images/registry/transport.ts';
+import { recordedOperation } from '../../../support/image-context.ts';
 
 const content = Buffer.alloc(300_000, 'kernel ');
 const sha256 = createHash('sha256').update(content).digest('hex');
