@@ -1,11 +1,9 @@
-import { readdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../errors.ts';
 import { cutOffPath } from '../host/bounded-log.ts';
 import type { FoundVmm, PortForward } from '../host/drivers/driver.ts';
-import { dmSnapshot } from '../host/disks/dm-snapshot.ts';
 import { findReadyLine, readHead } from '../host/console.ts';
-import { isAlive, killProcess } from '../host/process.ts';
+import { isAlive } from '../host/process.ts';
 import { vmPaths } from '../state/layout.ts';
 import { isFurnishing } from '../state/furnishing.ts';
 import { findVm, listVms, moveVm, setEphemeral, type Vm } from '../state/vms.ts';
@@ -23,15 +21,15 @@ import { matchActivity } from './lifecycle/guest-activity.ts';
 import { matchForwards } from './lifecycle/published-ports.ts';
 import { diskFile } from './lifecycle/root-disk.ts';
 import { stopVm } from './lifecycle/stop-vm.ts';
-import { removeVmDirectory } from './lifecycle/vm-directory.ts';
 import { watchVmm } from './lifecycle/vmm-watch.ts';
 import { reconcileBridges } from './network/bridges.ts';
+import { noteUnowned, removeOrphans, unowned } from './unowned.ts';
 import { findVmm } from './vmm-drivers.ts';
 import { cleanScratch } from './workspace/scratch.ts';
 
 /**
  * Makes the world and the database agree, when an engine starts: adopts VMs that run, finishes or undoes what an
- * engine before left halfway, and removes what no row owns. One VM's trouble does not keep the others waiting.
+ * engine before left halfway, and removes what no row owns, but for what the database has lost. One VM's trouble does not keep the others waiting.
  */
 export async function reconcile(context: EngineContext): Promise<void> {
   for (const vm of listVms(context.db)) {
@@ -43,12 +41,15 @@ export async function reconcile(context: EngineContext): Promise<void> {
   }
   await matchActivities(context);
   await matchBridges(context);
-  await removeOrphans(context);
+  const lostVms = await removeOrphans(context);
   await cleanStaging(context.layout);
   await cleanScratch(context.layout);
   await tidyBlobs(context.layout.blobsDirectory);
-  await removeUnownedImages(context.layout, context.db);
-  await removeUnownedKernels(context.layout, context.db);
+  await noteUnowned(context, [
+    ...lostVms,
+    ...unowned('image', await removeUnownedImages(context.layout, context.db)),
+    ...unowned('kernel', await removeUnownedKernels(context.layout, context.db)),
+  ]);
 }
 
 async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {
@@ -206,26 +207,4 @@ function inOperation(
   task: Parameters<typeof context.operations.run<void>>[1],
 ): Promise<void> {
   return context.operations.run({ kind, subject: vm.name, signal: new AbortController().signal }, task);
-}
-
-/** Directories and VMMs named after ids that the database does not know. Anything else found there is not ours. */
-async function removeOrphans(context: EngineContext): Promise<void> {
-  const known = new Set(listVms(context.db).map((vm) => vm.id));
-  const entries = await readdir(context.layout.vmsDirectory).catch(() => []);
-  for (const id of entries.filter((name) => /^[0-9a-f]{32}$/.test(name) && !known.has(name))) {
-    context.log('warn', 'removing a VM directory that no VM owns', { vm: id });
-    try {
-      await removeOrphan(context, id);
-    } catch (error) {
-      context.log('error', `VM directory without an owner was left: ${errorText(error)}`, { vm: id });
-    }
-  }
-}
-
-async function removeOrphan(context: EngineContext, id: string): Promise<void> {
-  const vmm = findVmm(context, id);
-  if (vmm) await killProcess(vmm.process);
-  const { controlSocket, disk } = vmPaths(context.layout, id);
-  await dmSnapshot(context.exec).detach({ id, path: disk('dm-snapshot') });
-  await removeVmDirectory(context.layout, { id, controlSocket });
 }

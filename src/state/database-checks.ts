@@ -28,10 +28,14 @@ export function checkDatabase(db: BetterSqlite.Database, path: string, knownVers
   if (found !== 'ok') throw damagedDatabase(path, found ?? 'it cannot be read');
 }
 
+/** What whoever does so is in for, before they do. */
+const putBack =
+  'Put a copy of it back: VMs and images newer than the copy are unknown then, and "banger doctor" says where they are.';
+
 /** The error for a database that cannot be trusted any more. */
 export function damagedDatabase(path: string, why: string, cause?: unknown): BangerError {
   return new BangerError('invalid_state', `Database "${path}" is damaged: ${why.replaceAll('\n', ' ')}`, {
-    hint: `Nothing was changed. Put a copy of it back, or begin anew, keeping everything: ${setAside(path)}`,
+    hint: `Nothing was changed. ${putBack} Or begin anew, keeping everything: ${setAside(path)}`,
     cause,
   });
 }
@@ -45,14 +49,16 @@ export function refuseLostChanges(path: string, vmsDirectory: string): void {
   const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
   if (size === 0 && !existsSync(walPath(path)) && hasEntries(vmsDirectory)) {
     throw new BangerError('invalid_state', `Database "${path}" is gone, and there are VMs that it knew`, {
-      hint: `Nothing was changed. Put a copy of it back, or begin anew, keeping everything: ${setAside(path)}`,
+      hint: `Nothing was changed. ${putBack} Or begin anew, keeping everything: ${setAside(path)}`,
     });
   }
   if (existsSync(openMark(path)) && !existsSync(walPath(path))) {
     throw new BangerError(
       'invalid_state',
       `"${walPath(path)}" is gone, which held the last changes to the database`,
-      { hint: `Put it back; or go on, and lose VMs that are newer: rm ${openMark(path)}` },
+      {
+        hint: `Put it back; or go on without VMs that are newer, whose disks are kept: rm ${openMark(path)}`,
+      },
     );
   }
 }

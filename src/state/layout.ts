@@ -23,6 +23,8 @@ export interface Layout {
   /** Images under construction; whatever an engine finds here at start is left over */
   readonly imageStagingDirectory: string;
   readonly kernelsDirectory: string;
+  /** What an engine has found that its database does not know; absent when there is nothing */
+  readonly unownedNote: string;
   /** Patches saved from VMs that were thrown away */
   readonly patchesDirectory: string;
   /** Trees and patches on their way; whatever an engine finds here at start is left over */
@@ -119,6 +121,7 @@ export function resolveLayout({ env, home, uid, temporaryDirectory }: LayoutInpu
     imagesDirectory: join(state, 'images'),
     imageStagingDirectory: join(state, 'images', '.staging'),
     kernelsDirectory: join(state, 'kernels'),
+    unownedNote: join(state, 'unowned.json'),
     patchesDirectory: join(state, 'patches'),
     scratchDirectory: join(state, 'scratch'),
     cacheDirectory: cache,
@@ -176,6 +179,11 @@ export function imagePaths(
     manifest: join(directory, 'manifest.json'),
     config: join(directory, 'config.json'),
   };
+}
+
+/** Says of the directory of an image or a kernel that it has no row yet, or is to have none any more. */
+export function rowlessMark(directory: string): string {
+  return join(directory, '.rowless');
 }
 
 /** Paths of one kernel. */

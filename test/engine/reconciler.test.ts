@@ -1,13 +1,14 @@
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { HandleCache } from '../../src/engine/handles.ts';
 import { stopVm } from '../../src/engine/lifecycle/stop-vm.ts';
 import { reconcile } from '../../src/engine/reconciler.ts';
+import { checkUnowned } from '../../src/host/doctor/unowned.ts';
 import { isAlive, killProcess } from '../../src/host/process.ts';
 import { vmPaths } from '../../src/state/layout.ts';
 import { beginFurnishing } from '../../src/state/furnishing.ts';
-import { findVm, getVm, type Vm } from '../../src/state/vms.ts';
+import { deleteVmRow, findVm, getVm, type Vm } from '../../src/state/vms.ts';
 import { saveWorkspace } from '../../src/state/workspaces.ts';
 import { fakeEngine, type FakeEngine } from '../support/fake-engine.ts';
 import { fakeOperation } from '../support/fakes.ts';
@@ -164,7 +165,33 @@ test('a directory of no VM is removed, and what is not ours is left', async () =
   const orphan = join(vmsDirectory, 'b'.repeat(32));
   const notes = join(vmsDirectory, 'notes');
   mkdirSync(orphan);
+  writeFileSync(join(orphan, 'host_key'), 'of a create that was cut short');
   mkdirSync(notes);
   await reconcile(nextEngine());
   expect([orphan, notes].map(existsSync)).toEqual([false, true]);
+});
+
+test('a VM that a copy of the database does not know is left with its disk and its VMM, and doctor tells of it', async () => {
+  const { directory, disk } = vmPaths(engine.context.layout, vm.id);
+  const { unownedNote } = engine.context.layout;
+  writeFileSync(disk('qcow2'), 'days of work');
+  deleteVmRow(engine.context.db, vm.id);
+  await reconcile(nextEngine());
+  expect(readFileSync(disk('qcow2'), 'utf8')).toBe('days of work');
+  const vmm = engine.vmms.get(vm.id)!;
+  expect(isAlive(vmm)).toBe(true);
+
+  const told = await checkUnowned(unownedNote);
+  expect(told.status).toBe('warn');
+  expect(told.evidence).toContain(`VM at ${directory} (0 MiB, runs as process ${vmm.pid})`);
+  expect(told.fix).toContain(
+    `ended first (kill ${vmm.pid}): qemu-img convert -O raw ${disk('qcow2')} lost.ext4`,
+  );
+
+  // Whoever has taken out what they want removes it by hand.
+  await killProcess(vmm);
+  rmSync(directory, { recursive: true });
+  expect((await checkUnowned(unownedNote)).status).toBe('pass');
+  await reconcile(nextEngine());
+  expect(existsSync(unownedNote)).toBe(false);
 });

@@ -10,6 +10,7 @@ import { imageServices } from './image-services.ts';
 import { discardPath } from './image-staging.ts';
 import { publishKey } from './publish-image.ts';
 import { familiarName } from './reference.ts';
+import { clearRowless, tryMarkRowless } from './rowless.ts';
 
 export interface DeletedImage {
   /** Names that are gone, as people write them */
@@ -60,11 +61,17 @@ export async function withDiscarded<T>(
 /** Forgets an image under the publish lock, and moves its files away, unless somebody uses it. */
 export async function forgetImage(context: ImageContext, image: Image, discarded: string): Promise<void> {
   refuseIfUsed(context, image);
-  // The row goes first, because only the database knows of a VM that is just being created. A directory without
-  // a row is removed when the next engine starts.
-  deleteRow(context, image);
-  await failpoint('image forgotten');
   const { directory } = imagePaths(context.layout, image.id);
+  // The row goes first, because only the database knows of a VM that is just being created. A directory without
+  // a row that is marked so is removed when the next engine starts.
+  await tryMarkRowless(directory);
+  try {
+    deleteRow(context, image);
+  } catch (error) {
+    await clearRowless(directory);
+    throw error;
+  }
+  await failpoint('image forgotten');
   await mkdir(context.layout.imageStagingDirectory, { recursive: true, mode: 0o700 });
   if (existsSync(directory)) await rename(directory, discarded);
 }

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BangerError, errnoOf } from '../../errors.ts';
+import { BangerError } from '../../errors.ts';
 import { syncDirectory } from '../../host/files.ts';
 import type { Database } from '../../state/database.ts';
 import {
@@ -26,6 +26,7 @@ import { imageServices } from './image-services.ts';
 import { discardPath } from './image-staging.ts';
 import { familiarName } from './reference.ts';
 import { markRootfs, rootfsFate } from './rootfs-mark.ts';
+import { clearRowless, markRowless, settleRowless } from './rowless.ts';
 
 export type NewImage = Omit<Image, 'names' | 'createdAt' | 'rootfs'>;
 
@@ -66,6 +67,7 @@ export async function publishImage(
   await chmod(rootfs, 0o600);
   // Outside the lock: flushing gigabytes takes seconds.
   const [mark] = await Promise.all([markRootfs(rootfs), syncFile(rootfs)]);
+  await markRowless(stagingDirectory);
   await syncDirectory(stagingDirectory);
   await failpoint('image synced');
 
@@ -83,7 +85,9 @@ export async function publishImage(
       await syncDirectory(layout.imagesDirectory);
       try {
         await failpoint('image in place');
-        return record(context, publication, mark);
+        const recorded = record(context, publication, mark);
+        await clearRowless(directory);
+        return recorded;
       } catch (error) {
         if (!findImageById(db, image.id)) await rm(directory, { recursive: true, force: true });
         throw error;
@@ -131,15 +135,12 @@ export async function cleanStaging(layout: Layout): Promise<void> {
 
 /**
  * Removes directories of images that no row owns: an engine died between renaming and recording, or between
- * forgetting and removing. Only for the start of an engine, before anything is published.
+ * forgetting and removing. Returns those that the database has lost. Only for the start of an engine, before anything
+ * is published.
  */
-export async function removeUnownedImages(layout: Layout, db: Database): Promise<void> {
+export async function removeUnownedImages(layout: Layout, db: Database): Promise<string[]> {
   const owned = new Set(listImages(db).map((image) => image.id));
-  for (const name of await namesIn(layout.imagesDirectory)) {
-    // Anything with another kind of name is not ours.
-    if (!/^[0-9a-f]{64}$/.test(name) || owned.has(name)) continue;
-    await rm(join(layout.imagesDirectory, name), { recursive: true, force: true });
-  }
+  return settleRowless(layout.imagesDirectory, owned, 'rootfs.ext4');
 }
 
 /**
@@ -195,14 +196,5 @@ async function syncFile(path: string): Promise<void> {
     await file.sync();
   } finally {
     await file.close();
-  }
-}
-
-async function namesIn(directory: string): Promise<string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
   }
 }

@@ -21,6 +21,7 @@ import { checkNames } from './names.ts';
 import { checkPrograms } from './programs.ts';
 import type { Scratch } from './scratch.ts';
 import { checkConfig, checkEngine, checkLoopback } from './services.ts';
+import { checkUnowned } from './unowned.ts';
 import { checkExecutable, checkSpace, checkTemporaryDirectory, readOptional } from './storage.ts';
 
 /** The part of the configuration that decides how VMs run. */
@@ -44,6 +45,8 @@ export interface CheckInput {
     readonly engineSocket: string;
     /** The longest address of a socket that will be needed */
     readonly longestSocket: string;
+    /** What an engine has found that its database does not know */
+    readonly unownedNote: string;
     readonly kvmVerdictFile: string;
     readonly temporaryDirectory: string;
   };
@@ -158,6 +161,7 @@ async function checkSurroundings({
   const cacheExec = { id: 'cache-exec', title: 'Cache mount' };
   const assets = { id: 'assets-directory', title: 'Cached programs' };
   const runtime = { id: 'runtime-directory', title: 'Runtime directory' };
+  const unowned = { id: 'unowned', title: 'Unowned state' };
   const loopback = { id: 'loopback', title: 'Loopback' };
   const bridges = { id: 'bridges', title: 'Bridges' };
   const engine = { id: 'engine', title: 'Engine' };
@@ -167,6 +171,7 @@ async function checkSurroundings({
   const groups = await Promise.all([
     directory(state, paths.stateDirectory, false),
     guard(stateSpace, () => checkSpace(stateSpace, paths.stateDirectory)),
+    guard(unowned, () => checkUnowned(paths.unownedNote)),
     directory(cache, paths.cacheDirectory, false),
     directory(assets, paths.assetsDirectory, true),
     guard(cacheSpace, () => checkSpace(cacheSpace, paths.cacheDirectory)),

@@ -1,15 +1,17 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { withFailpoints, type Failpoints } from '../../../src/engine/failpoints.ts';
 import { buildImage } from '../../../src/engine/images/build-image.ts';
 import { deleteImage } from '../../../src/engine/images/delete-image.ts';
 import { ensureImage } from '../../../src/engine/images/ensure-image.ts';
 import { findImage, getImageByReference } from '../../../src/engine/images/find-image.ts';
 import type { ImagesContext } from '../../../src/engine/images/image-services.ts';
 import { withStaging } from '../../../src/engine/images/image-staging.ts';
+import { tryMarkRowless } from '../../../src/engine/images/rowless.ts';
 import { cleanStaging, removeUnownedImages } from '../../../src/engine/images/publish-image.ts';
-import { listImages, setImageName, type Image } from '../../../src/state/images.ts';
-import { imagePaths } from '../../../src/state/layout.ts';
+import { deleteImageRow, listImages, setImageName, type Image } from '../../../src/state/images.ts';
+import { imagePaths, rowlessMark } from '../../../src/state/layout.ts';
 import { addVm } from '../../support/add-vm.ts';
 import { imageContext, recordedOperation } from '../../support/image-context.ts';
 import { putImage, startRegistry } from '../../support/registry.ts';
@@ -174,6 +176,47 @@ test('what a dead engine left is removed, and nothing else', async () => {
   expect(existsSync(join(imagesDirectory, two))).toBe(false);
   expect(existsSync(join(imagesDirectory, 'notes'))).toBe(true);
   expect(existsSync(imagePaths(context.layout, one).rootfs)).toBe(true);
+});
+
+test('an image that a copy of the database does not know is kept; one that was being deleted or made goes', async () => {
+  using context = imageContext();
+  const { layout, db } = context;
+  await addImage(context, 'docker.io/library/a:latest', one);
+  await addImage(context, 'docker.io/library/b:latest', two);
+  const directories = [one, two].map((id) => imagePaths(layout, id).directory);
+  // Recorded, and killed before it was said that there is a row.
+  writeFileSync(rowlessMark(directories[0]!), '');
+  expect(await removeUnownedImages(layout, db)).toEqual([]);
+  for (const id of [one, two]) {
+    db.prepare('DELETE FROM image_names WHERE image_id = ?').run(id);
+    deleteImageRow(db, id);
+  }
+  expect(await removeUnownedImages(layout, db)).toEqual(directories);
+  expect(directories.map(existsSync)).toEqual([true, true]);
+
+  // What an engine says that is killed between the row and the files.
+  await tryMarkRowless(directories[1]!);
+  expect(await removeUnownedImages(layout, db)).toEqual([directories[0]]);
+  expect(directories.map(existsSync)).toEqual([true, false]);
+});
+
+test('an image that is being made or deleted is marked for as long as it has files and no row', async () => {
+  using context = imageContext();
+  const { directory } = imagePaths(context.layout, one);
+  const seen: string[] = [];
+  const isMarked = (): boolean => existsSync(rowlessMark(directory));
+  const look: Failpoints = (point) => {
+    if (existsSync(directory)) seen.push(`${point}: ${isMarked() ? 'marked' : 'not marked'}`);
+    return undefined;
+  };
+  await withFailpoints(look, recordedOperation(), () => addImage(context, 'docker.io/library/a:latest', one));
+  expect(isMarked()).toBe(false);
+  await withFailpoints(look, recordedOperation(), () => deleteImage(context, 'a', signal));
+  expect(seen).toEqual([
+    'test/image in place: marked',
+    'test/staging removed: not marked',
+    'test/image forgotten: marked',
+  ]);
 });
 
 test('files without a row do not stand in the way of the image they belong to', async () => {

@@ -13,6 +13,7 @@ import { kernelPaths } from '../../../state/layout.ts';
 import type { ImageContext } from '../../context.ts';
 import { failpoint } from '../../failpoints.ts';
 import { discardPath } from '../image-staging.ts';
+import { clearRowless, tryMarkRowless } from '../rowless.ts';
 import { publishKey } from '../publish-image.ts';
 import { chooseKernel, shownKernel } from './find-kernel.ts';
 import { embeddedName } from './kernel-name.ts';
@@ -63,11 +64,17 @@ export async function chooseDefaultKernel(
 }
 
 async function forget({ db, layout }: ImageContext, kernel: Kernel, discarded: string): Promise<void> {
-  // The row goes first, because only the database knows of a VM that is just being created. A directory without a
-  // row is removed when the next engine starts.
-  deleteKernelRow(db, kernel.id);
-  await failpoint('kernel forgotten');
   const { directory } = kernelPaths(layout, kernel.id);
+  // The row goes first, because only the database knows of a VM that is just being created. A directory without a
+  // row that is marked so is removed when the next engine starts.
+  await tryMarkRowless(directory);
+  try {
+    deleteKernelRow(db, kernel.id);
+  } catch (error) {
+    await clearRowless(directory);
+    throw error;
+  }
+  await failpoint('kernel forgotten');
   await mkdir(layout.imageStagingDirectory, { recursive: true, mode: 0o700 });
   if (existsSync(directory)) await rename(directory, discarded);
 }

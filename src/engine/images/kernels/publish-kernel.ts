@@ -1,7 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { errnoOf } from '../../../errors.ts';
+import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
 import { syncDirectory } from '../../../host/files.ts';
 import type { Database } from '../../../state/database.ts';
 import { findKernel, insertKernel, listKernels, type Kernel } from '../../../state/kernels.ts';
@@ -10,6 +8,7 @@ import type { ImageContext } from '../../context.ts';
 import { failpoint } from '../../failpoints.ts';
 import { discardPath } from '../image-staging.ts';
 import { publishKey } from '../publish-image.ts';
+import { clearRowless, markRowless, settleRowless } from '../rowless.ts';
 
 /** A finished kernel, and the name that is to lead to it. */
 export interface KernelPublication {
@@ -34,6 +33,7 @@ export async function publishKernel(
   await writeFile(paths.manifest, `${JSON.stringify({ name, ...kernel }, undefined, 2)}\n`, { mode: 0o600 });
   // Outside the lock, since flushing takes its time.
   for (const path of [paths.vmlinux, paths.bzImage, paths.modules, paths.manifest]) await syncFile(path);
+  await markRowless(paths.directory);
   await syncDirectory(paths.directory);
   await failpoint('kernel synced');
 
@@ -50,7 +50,9 @@ export async function publishKernel(
     }
     try {
       await failpoint('kernel in place');
-      return insertKernel(db, kernel, name);
+      const recorded = insertKernel(db, kernel, name);
+      await clearRowless(directory);
+      return recorded;
     } catch (error) {
       if (!findKernel(db, kernel.id)) await rm(directory, { recursive: true, force: true });
       throw error;
@@ -74,15 +76,12 @@ export function isKernelPresent({ layout, db }: Pick<ImageContext, 'layout' | 'd
 
 /**
  * Removes directories of kernels that no row owns: an engine died between renaming and recording, or between
- * forgetting and removing. Only for the start of an engine, before anything is published.
+ * forgetting and removing. Returns those that the database has lost. Only for the start of an engine, before anything
+ * is published.
  */
-export async function removeUnownedKernels(layout: Layout, db: Database): Promise<void> {
+export async function removeUnownedKernels(layout: Layout, db: Database): Promise<string[]> {
   const owned = new Set(listKernels(db).map((kernel) => kernel.id));
-  for (const name of await namesIn(layout.kernelsDirectory)) {
-    // Anything with another kind of name is not ours.
-    if (!/^[0-9a-f]{64}$/.test(name) || owned.has(name)) continue;
-    await rm(join(layout.kernelsDirectory, name), { recursive: true, force: true });
-  }
+  return settleRowless(layout.kernelsDirectory, owned, 'kernel.json');
 }
 
 /** One that is not there needs no flushing: most kernels have no bzImage. */
@@ -93,14 +92,5 @@ async function syncFile(path: string): Promise<void> {
     await file.sync();
   } finally {
     await file.close();
-  }
-}
-
-async function namesIn(directory: string): Promise<string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
   }
 }
