@@ -115,6 +115,11 @@ export class OperationRegistry {
     return this.#running.size + this.#questions.size;
   }
 
+  /** The same without questions: what has something to undo */
+  get workCount(): number {
+    return this.#running.size;
+  }
+
   /** Runs a task as an operation; it stays listed for a while afterwards. */
   async run<T>(what: NewOperation, task: (operation: TimedOperation) => Promise<T>): Promise<T> {
     const id = `op-${process.pid.toString(36)}-${(++this.#counter).toString(36)}`;

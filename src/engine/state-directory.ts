@@ -7,10 +7,12 @@ import { Deadline } from '../host/patience.ts';
 import { identifyProcess } from '../host/process.ts';
 import { takeEngineLock, type Database, type SqliteAddon } from '../state/database.ts';
 import type { Layout } from '../state/layout.ts';
+import { undoTimeoutMs } from './cancel-operations.ts';
+import { hangUpTimeoutMs } from './rpc/server.ts';
 import { isOfThisHost, readEngineNote, type EngineNote } from './rpc/engine-note.ts';
 
 /** How long a new engine waits for one before it that is on its way out, and may have much to undo. */
-const lockTimeoutMs = 25_000;
+export const lockTimeoutMs = undoTimeoutMs + hangUpTimeoutMs + 5_000;
 /** One of another host is not leaving for our sake. */
 const foreignTimeoutMs = 2_000;
 const lockPollMs = 25;

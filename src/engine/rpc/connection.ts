@@ -129,22 +129,23 @@ export class Connection {
           onProgress: (progress) => {
             // A client that does not read gets its answer some day; what happened before that would only pile up.
             if (this.#socket.writableNeedDrain) return;
-            if (stream) void stream.send('progress', JSON.stringify(progress));
+            if (stream) stream.tell('progress', JSON.stringify(progress));
             else this.#write({ jsonrpc: '2.0', method: 'progress', params: progress });
           },
         },
         (operation) => {
           operationId = operation.id;
+          stream?.serve(operation.signal);
           return entry.handle(params, operation, stream ?? unusedStream);
         },
       );
-      if (stream) await stream.finish('exit', result ?? {});
+      if (stream) stream.finish('exit', result ?? {});
       else if ('result' in entry.method)
         this.#write({ jsonrpc: '2.0', id, result: entry.method.result.parse(result) });
     } catch (error) {
       if (!(error instanceof BangerError)) this.#options.onError(error, operationId ?? entry.method.name);
       const wire = toWireError(error, operationId);
-      if (stream) await stream.finish('failure', wire);
+      if (stream) stream.finish('failure', wire);
       else this.#write({ jsonrpc: '2.0', id, error: wire });
     } finally {
       this.#answering--;

@@ -1,10 +1,10 @@
 import type { Socket } from 'node:net';
-import { errorText } from '../../errors.ts';
+import { abortError, errorText } from '../../errors.ts';
 import { encodeFrame, FrameReader, type Frame, type FrameType } from './frames.ts';
 
 /** The engine's side of an upgraded connection. */
 export interface EngineStream {
-  /** Sends a frame; resolves when the client can take more */
+  /** Sends a frame; resolves when the client can take more. Rejects when the operation's signal fires before that. */
   send(type: FrameType, payload?: Buffer | string): Promise<void>;
   /** Frames from the client. The next piece of standard input comes when the handler's promise has settled. */
   onFrame(handler: (frame: Frame) => void | Promise<void>): void;
@@ -23,6 +23,7 @@ export class FrameStream implements EngineStream {
   #waitingBytes = 0;
   #handler: ((frame: Frame) => void | Promise<void>) | undefined;
   #busy = false;
+  #signal: AbortSignal | undefined;
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -42,25 +43,39 @@ export class FrameStream implements EngineStream {
     this.#drain();
   }
 
-  async send(type: FrameType, payload: Buffer | string = ''): Promise<void> {
-    if (!this.#socket.writable) return;
-    if (this.#socket.write(encodeFrame(type, payload))) return;
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        this.#socket.off('drain', done);
-        this.#socket.off('close', done);
-        resolve();
-      };
-      this.#socket.on('drain', done);
-      this.#socket.on('close', done);
-    });
+  /** Whose signal ends the waiting: a client that has stopped reading keeps no work from being cancelled. */
+  serve(signal: AbortSignal): void {
+    this.#signal = signal;
   }
 
-  /** Sends the last frame and ends the connection. */
-  async finish(type: 'exit' | 'failure', payload: unknown): Promise<void> {
+  async send(type: FrameType, payload: Buffer | string = ''): Promise<void> {
+    if (!this.#socket.writable || this.tell(type, payload)) return;
+    const signal = this.#signal;
+    if (signal?.aborted) throw abortError(signal);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const onAbort = (): void => reject(abortError(signal!));
+    this.#socket.on('drain', resolve);
+    this.#socket.on('close', resolve);
+    signal?.addEventListener('abort', onAbort);
+    try {
+      await promise;
+    } finally {
+      this.#socket.off('drain', resolve);
+      this.#socket.off('close', resolve);
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** Sends a frame and does not wait; false when the client should be given time to take it. */
+  tell(type: FrameType, payload: Buffer | string): boolean {
+    return !this.#socket.writable || this.#socket.write(encodeFrame(type, payload));
+  }
+
+  /** Sends the last frame and ends the connection, once the client has taken all of it. */
+  finish(type: 'exit' | 'failure', payload: unknown): void {
     // Frames that still arrive have no reader any more.
     this.#handler = () => undefined;
-    await this.send(type, JSON.stringify(payload));
+    this.tell(type, JSON.stringify(payload));
     this.#socket.end();
   }
 
@@ -87,6 +102,8 @@ export class FrameStream implements EngineStream {
     try {
       await this.#handler?.(frame);
     } catch (error) {
+      // Whoever cancelled is answered when everything is undone.
+      if (this.#signal?.aborted) return;
       this.#socket.destroy(new Error(errorText(error)));
     }
   }

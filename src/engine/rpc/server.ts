@@ -69,7 +69,7 @@ export interface RpcServer {
 /** Clients at a time. Those beyond are hung up on, and ask again. */
 const maxConnections = 1000;
 /** How long a client that does not read may keep an engine from ending: one on a busy host reads late. */
-const hangUpTimeoutMs = 5_000;
+export const hangUpTimeoutMs = 5_000;
 
 /** Listens on a Unix socket (mode 0600 from birth) and answers until closed. */
 export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {

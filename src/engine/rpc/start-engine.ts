@@ -9,8 +9,11 @@ import { connectIfRunning, isOurs, type ConnectOptions } from './connect.ts';
 import { isOfThisHost, readEngineNote } from './engine-note.ts';
 import { takeStartLock } from './start-lock.ts';
 
-/** From the first look to an engine that answers. It includes making sense of what an earlier one left. */
-const startTimeoutMs = 30_000;
+/**
+ * From the first look to an engine that answers. It includes waiting for an earlier one, which may have much to undo
+ * (see state-directory.ts), and making sense of what that left.
+ */
+export const startTimeoutMs = 60_000;
 const pollMs = 15;
 const longestPollMs = 240;
 

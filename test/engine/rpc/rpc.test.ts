@@ -3,13 +3,17 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import * as z from 'zod/mini';
 import { BangerError } from '../../../src/errors.ts';
+import { cancelOperations } from '../../../src/engine/cancel-operations.ts';
 import { OperationRegistry } from '../../../src/engine/operations.ts';
 import { RpcClient } from '../../../src/engine/rpc/client.ts';
 import { protocolVersion } from '../../../src/engine/rpc/messages.ts';
-import { method, streamMethod } from '../../../src/engine/rpc/method.ts';
+import { method, questionStream, streamMethod } from '../../../src/engine/rpc/method.ts';
+import { startTimeoutMs } from '../../../src/engine/rpc/start-engine.ts';
+import { lockTimeoutMs } from '../../../src/engine/state-directory.ts';
+import { fakeLog } from '../../support/fakes.ts';
 import { route, serveRpc, streamRoute, type Route, type RpcServer } from '../../../src/engine/rpc/server.ts';
 
 const build = { version: '1.0.0', buildId: 'build-a' };
@@ -17,16 +21,20 @@ const double = method('test.double', z.object({ value: z.int() }), z.object({ va
 const failing = method('test.fail', z.object({ kind: z.string() }), z.object({}));
 const waiting = method('test.wait', z.object({}), z.object({}));
 const upper = streamMethod('test.upper', z.object({}));
+const flood = streamMethod('test.flood', z.object({}));
+const asked = questionStream('test.asked', z.object({}));
 const stuck = streamMethod('test.stuck', z.object({}));
 
 let directory: string;
 let server: RpcServer;
 let undone: Promise<void>;
+let operations: OperationRegistry;
 const errors: unknown[] = [];
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'banger-rpc-'));
   errors.length = 0;
+  operations = new OperationRegistry();
   const finished = Promise.withResolvers<void>();
   undone = finished.promise;
   const routes: Route[] = [
@@ -53,6 +61,12 @@ beforeEach(async () => {
       await ended.promise;
       return { code: 7 };
     }),
+    streamRoute(flood, async (_, __, stream) => {
+      for (;;) await stream.send('stdout', Buffer.alloc(64 * 1024));
+    }),
+    streamRoute(asked, async (_, __, stream) => {
+      for (;;) await stream.send('stdout', Buffer.alloc(64 * 1024));
+    }),
     streamRoute(stuck, async (_, __, stream) => {
       const signalled = Promise.withResolvers<string>();
       stream.onFrame(async (frame) => {
@@ -65,7 +79,7 @@ beforeEach(async () => {
   server = await serveRpc({
     socketPath: join(directory, 'engine.sock'),
     routes,
-    operations: new OperationRegistry(),
+    operations,
     hello: (client) => ({
       protocol: protocolVersion,
       build: build.buildId,
@@ -162,6 +176,28 @@ test('a signal is heard while the program is slow to take its input', async () =
   stream.send('stdin', 'x'.repeat(100_000));
   stream.send('signal', 'INT');
   expect(await stream.ended).toEqual({ signal: 'INT' });
+});
+
+test('a reader that has stopped keeps neither work nor questions from ending, and an engine from leaving', async () => {
+  const clients = await Promise.all([dial(), dial()]);
+  const streams = [await clients[0]!.stream(flood, {}), await clients[1]!.stream(asked, {})];
+  for (const stream of streams) stream.pause();
+  expect([operations.workCount, operations.runningCount]).toEqual([1, 2]);
+  const { log, lines } = fakeLog();
+  await cancelOperations(operations, log);
+  expect(lines).toEqual([]);
+  await vi.waitFor(() => expect(operations.runningCount).toBe(0));
+  // It hears why, should it read on.
+  for (const stream of streams) {
+    stream.onFrame(() => undefined);
+    stream.resume();
+  }
+  await expect(streams[0]!.ended).rejects.toThrow('the engine was stopped');
+  await expect(streams[1]!.ended).rejects.toThrow('The engine ended');
+});
+
+test('a client waits longer for a new engine than that does for the one before it', () => {
+  expect(startTimeoutMs).toBeGreaterThan(lockTimeoutMs);
 });
 
 test('an idle engine tells a client of another build that it is leaving', async () => {
