@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { HandleCache } from '../../src/engine/handles.ts';
+import { startVm } from '../../src/engine/lifecycle/start-vm.ts';
 import { stopVm } from '../../src/engine/lifecycle/stop-vm.ts';
 import { reconcile } from '../../src/engine/reconciler.ts';
 import { checkUnowned } from '../../src/host/doctor/unowned.ts';
@@ -96,6 +97,23 @@ test('a VM whose VMM died meanwhile is stopped, and says so', async () => {
     state: 'stopped',
     lastError: expect.stringContaining('VMM ended') as string,
   });
+});
+
+test('a VM that is started has its control socket where sockets belong now', async () => {
+  await stopVm(engine.context, { id: vm.id, timeoutMs: 50 }, fakeOperation().operation);
+  const layout = {
+    ...engine.context.layout,
+    runtimeDirectory: join(engine.context.layout.runtimeDirectory, 'new'),
+  };
+  const next = { ...nextEngine(), layout };
+  await startVm(next, vm.id, fakeOperation().operation);
+  const { controlSocket } = vmPaths(layout, vm.id);
+  expect(controlSocket).not.toBe(vmPaths(engine.context.layout, vm.id).controlSocket);
+  expect(engine.specs.at(-1)?.controlSocket).toBe(controlSocket);
+  expect(getVm(next.db, vm.id).controlSocket).toBe(controlSocket);
+  // The next engine has other ideas again; this VMM stays where it is.
+  await reconcile(nextEngine());
+  expect(getVm(next.db, vm.id)).toMatchObject({ state: 'running', controlSocket });
 });
 
 test.each(['creating', 'deleting'])('a VM found %s is removed with everything it owns', async (state) => {

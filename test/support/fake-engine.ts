@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { BangerError } from '../../src/errors.ts';
 import type { EngineContext } from '../../src/engine/context.ts';
 import { EgressKeeper } from '../../src/engine/egress/egress-keeper.ts';
@@ -150,7 +150,9 @@ export function fakeEngine(): FakeEngine {
   };
 
   function fakeControl(socket: string): VmmControl {
-    const id = [...vmms.keys()].find((one) => vmPaths(layout, one).controlSocket === socket)!;
+    const id = [...vmms.keys()].find(
+      (one) => basename(vmPaths(layout, one).controlSocket) === basename(socket),
+    )!;
     const process = vmms.get(id);
     const machine = machines.get(id)!;
     const closed = Promise.resolve(process && exits.get(process.pid)).then(() => machine.end);

@@ -9,6 +9,7 @@ import { shellQuote } from '../../host/shell-quote.ts';
 import type { VmmChoice } from '../../host/vmm-choice.ts';
 import { getImage } from '../../state/images.ts';
 import { vmPaths } from '../../state/layout.ts';
+import { setControlSocket } from '../../state/vm-changes.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
@@ -32,11 +33,13 @@ const portAttempts = 5;
  */
 export async function bootVm(
   context: EngineContext,
-  vm: Vm,
+  { id }: Pick<Vm, 'id'>,
   operation: Operation,
   run: RunStep,
 ): Promise<void> {
-  const paths = vmPaths(context.layout, vm.id);
+  const paths = vmPaths(context.layout, id);
+  // Where it was before may be gone by now, as the runtime directory of a login is, or belong to somebody else.
+  const vm = setControlSocket(context.db, id, paths.controlSocket);
   const choice = await run({
     stage: 'Choosing acceleration',
     apply: () => context.chooseVmm({ network: vm.network, disk: diskFormat(context, vm) }),
