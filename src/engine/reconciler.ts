@@ -3,7 +3,7 @@ import { errorText } from '../errors.ts';
 import { cutOffPath } from '../host/bounded-log.ts';
 import type { FoundVmm, PortForward } from '../host/drivers/driver.ts';
 import { findReadyLine, readHead } from '../host/console.ts';
-import { isAlive } from '../host/process.ts';
+import { hostBootId, isAlive } from '../host/process.ts';
 import { vmPaths } from '../state/layout.ts';
 import { isFurnishing } from '../state/furnishing.ts';
 import { findVm, listVms, moveVm, setEphemeral, type Vm } from '../state/vms.ts';
@@ -53,7 +53,8 @@ export async function reconcile(context: EngineContext): Promise<void> {
 }
 
 async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {
-  const handles = await findHandles(context, vm);
+  const written = await context.handles.readFile(vm.id);
+  const handles = await findHandles(context, vm, written);
   if (!handles) await forgetVmm(context, vm);
   const hasWork = listWorkspaces(context.db, vm.id).length > 0 && !isFurnishing(context.db, vm.id);
   // What a run changed in its working tree is nowhere else: its VM is the user's now.
@@ -64,7 +65,7 @@ async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {
     case 'paused':
       if (isLeftover) return remove(context, vm);
       if (handles) return watchVmm(context, vm);
-      moveVm(context.db, vm.id, 'stopped', 'The VMM ended while no engine was there to see why');
+      moveVm(context.db, vm.id, 'stopped', whyItEnded(written));
       return;
     case 'creating':
     case 'deleting':
@@ -82,6 +83,13 @@ async function reconcileVm(context: EngineContext, vm: Vm): Promise<void> {
       if (isLeftover) await remove(context, vm);
       return;
   }
+}
+
+/** What its handle file tells of a VMM that is gone. */
+function whyItEnded(written: Handles | undefined): string {
+  return written && written.process.bootId !== hostBootId()
+    ? 'The host was shut down or rebooted while it ran; what its guest had not written to its disk is lost'
+    : 'The VMM ended while no engine was there to see why';
 }
 
 /** How long an engine that starts waits to hear what its VMs do; a VMM that does not say goes on being asked. */
@@ -127,9 +135,12 @@ async function matchPorts(context: EngineContext, id: string): Promise<void> {
 }
 
 /** What is true of a VM now: its handle file if that still holds, else what its VMM's command line tells. */
-async function findHandles(context: EngineContext, vm: Vm): Promise<Handles | undefined> {
+async function findHandles(
+  context: EngineContext,
+  vm: Vm,
+  written: Handles | undefined,
+): Promise<Handles | undefined> {
   const found = findVmm(context, vm.id);
-  const written = await context.handles.readFile(vm.id);
   if (written && isAlive(written.process) && found?.process.pid === written.process.pid) {
     context.handles.adopt(vm.id, written);
     return written;

@@ -6,7 +6,7 @@ import { startVm } from '../../src/engine/lifecycle/start-vm.ts';
 import { stopVm } from '../../src/engine/lifecycle/stop-vm.ts';
 import { reconcile } from '../../src/engine/reconciler.ts';
 import { checkUnowned } from '../../src/host/doctor/unowned.ts';
-import { isAlive, killProcess } from '../../src/host/process.ts';
+import { hostBootId, isAlive, killProcess } from '../../src/host/process.ts';
 import { vmPaths } from '../../src/state/layout.ts';
 import { beginFurnishing } from '../../src/state/furnishing.ts';
 import { deleteVmRow, findVm, getVm, type Vm } from '../../src/state/vms.ts';
@@ -96,6 +96,20 @@ test('a VM whose VMM died meanwhile is stopped, and says so', async () => {
   expect(getVm(next.db, vm.id)).toMatchObject({
     state: 'stopped',
     lastError: expect.stringContaining('VMM ended') as string,
+  });
+});
+
+test('a VM that ran when the host was rebooted says so', async () => {
+  const { handles } = vmPaths(engine.context.layout, vm.id);
+  const text = readFileSync(handles, 'utf8');
+  await killProcess(engine.vmms.get(vm.id)!);
+  await vi.waitFor(() => expect(getVm(engine.context.db, vm.id).state).toBe('stopped'), 30_000);
+  writeFileSync(handles, text.replaceAll(hostBootId(), 'an-earlier-boot'));
+  setState('running');
+  await reconcile(nextEngine());
+  expect(getVm(engine.context.db, vm.id)).toMatchObject({
+    state: 'stopped',
+    lastError: expect.stringContaining('The host was shut down or rebooted') as string,
   });
 });
 
