@@ -5,6 +5,7 @@ import { usageErrorOf } from '../src/commands/usage-message.ts';
 import { BangerError } from '../src/errors.ts';
 import { buildInfo, openAssets } from '../src/host/assets.ts';
 import { refuseBorrowedHome } from '../src/host/borrowed-home.ts';
+import { migrations } from '../src/state/schema.ts';
 import { ownLayout } from './own-layout.ts';
 
 /** Hidden first word by which shells ask for completions. */
@@ -22,7 +23,7 @@ export async function runCommand(words: readonly string[], engineWord: string): 
     import('../src/commands/cli-runtime.ts'),
     import('../src/commands/program.ts'),
   ]);
-  const build = buildInfo();
+  const build = { ...buildInfo(), schema: migrations.length };
   const { engineArgv, engineEnv } = engineStart(engineWord);
   const cli = new CliRuntime({
     connect: {

@@ -17,6 +17,7 @@ import {
   type SqliteAddon,
 } from '../state/database.ts';
 import { hostMarkersDirectory, vmPaths, type Layout } from '../state/layout.ts';
+import { migrations } from '../state/schema.ts';
 import { watchRows } from '../state/row-changes.ts';
 import { findVm } from '../state/vms.ts';
 import { cancelOperations } from './cancel-operations.ts';
@@ -28,6 +29,7 @@ import { GuestPool } from './guest-pool.ts';
 import { HandleCache } from './handles.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { builtInCapabilities } from './lifecycle/capabilities.ts';
+import { leavesFor } from './leaves-for.ts';
 import { createLocks } from './locks.ts';
 import { keepVmLogs, LogKeeper } from './log-keeper.ts';
 import { lastGood, once } from './once.ts';
@@ -230,9 +232,15 @@ async function listen(
         return { pid: process.pid };
       }),
     ],
-    hello: (clientBuild) => {
-      const isOther = clientBuild !== build.buildId;
-      const leaving = control.stop.signal.aborted || (isOther && work(context).length === 0);
+    hello: (clientBuild, schema) => {
+      const engine = {
+        build: build.buildId,
+        schema: migrations.length,
+        hasWork: work(context).length > 0,
+      };
+      const leaving =
+        control.stop.signal.aborted ||
+        leavesFor({ client: { build: clientBuild, schema }, engine, database: layout.database });
       if (leaving) leave('a client of another build came');
       return {
         protocol: protocolVersion,

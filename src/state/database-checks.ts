@@ -10,13 +10,7 @@ import { BangerError } from '../errors.ts';
  */
 export function checkDatabase(db: BetterSqlite.Database, path: string, knownVersion: number): void {
   const version = Number(db.pragma('user_version', { simple: true }));
-  if (version > knownVersion) {
-    throw new BangerError(
-      'invalid_state',
-      `Database "${path}" has version ${version}, and this banger knows versions up to ${knownVersion}`,
-      { hint: 'Use the newer banger that wrote it, or another state directory: BANGER_HOME=DIR banger …' },
-    );
-  }
+  if (version > knownVersion) throw newerDatabase(path, version, knownVersion);
   const tables = db.prepare<[], string>(`SELECT name FROM sqlite_schema WHERE type = 'table'`).pluck().all();
   const isOurs = version === 0 ? tables.length === 0 : tables.includes('vms') && tables.includes('images');
   if (!isOurs) {
@@ -26,6 +20,16 @@ export function checkDatabase(db: BetterSqlite.Database, path: string, knownVers
   }
   const found = db.prepare<[], string>('PRAGMA integrity_check(1)').pluck().get();
   if (found !== 'ok') throw damagedDatabase(path, found ?? 'it cannot be read');
+}
+
+/** The error for a banger that is too old for a database; one of which nothing else is known says less. */
+export function newerDatabase(path: string, version: number, knownVersion: number | undefined): BangerError {
+  const known = knownVersion === undefined ? 'is too old for it' : `knows versions up to ${knownVersion}`;
+  return new BangerError(
+    'invalid_state',
+    `Database "${path}" has version ${version}, and this banger ${known}`,
+    { hint: 'Use the newer banger that wrote it, or another state directory: BANGER_HOME=DIR banger …' },
+  );
 }
 
 /** What whoever does so is in for, before they do. */

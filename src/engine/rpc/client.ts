@@ -20,6 +20,8 @@ import type { Method, ParamsOf, ResultOf, StreamMethod } from './method.ts';
 export interface BuildIdentity {
   readonly version: string;
   readonly buildId: string;
+  /** Newest version of the database that it knows */
+  readonly schema?: number;
 }
 
 /** The client's side of an upgraded connection. */
@@ -78,7 +80,8 @@ export class RpcClient {
         resolve();
       });
     });
-    const params = { protocol: protocolVersion, build: build.buildId, version: build.version };
+    const { version, schema } = build;
+    const params = { protocol: protocolVersion, build: build.buildId, version, schema };
     this.hello = this.#request('hello', params).then((answer) => helloResult.parse(answer));
     // Whoever awaits a call hears of it; a client that only greets may not.
     this.hello.catch(() => undefined);

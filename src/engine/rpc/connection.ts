@@ -2,7 +2,14 @@ import type { Socket } from 'node:net';
 import { BangerError } from '../../errors.ts';
 import { FrameStream, type EngineStream } from './frame-stream.ts';
 import { encodeLine, LineReader } from './lines.ts';
-import { clientMessage, helloParams, maxLineBytes, protocolVersion, toWireError } from './messages.ts';
+import {
+  clientMessage,
+  helloParams,
+  maxLineBytes,
+  protocolVersion,
+  toWireError,
+  type HelloResult,
+} from './messages.ts';
 import type { Route, RpcServerOptions } from './server.ts';
 
 /** A greeting is a line of a hundred bytes; whoever has not greeted is not believed to need more. */
@@ -102,7 +109,16 @@ export class Connection {
     const hello = helloParams.safeParse(params);
     if (name !== 'hello' || !hello.success)
       throw new BangerError('invalid_argument', 'RPC client did not say hello');
-    const result = this.#options.hello(hello.data.build);
+    let result: HelloResult;
+    try {
+      result = this.#options.hello(hello.data.build, hello.data.schema);
+    } catch (error) {
+      if (!(error instanceof BangerError)) throw error;
+      this.#write({ jsonrpc: '2.0', id, error: toWireError(error, undefined) });
+      this.#socket.end();
+      this.#lines.stop();
+      return;
+    }
     this.#write({ jsonrpc: '2.0', id, result });
     if (result.leaving || hello.data.protocol !== protocolVersion) {
       this.#socket.end();

@@ -17,6 +17,8 @@ export const helloParams = z.object({
   /** Build id of the client's binary */
   build: z.string(),
   version: z.string(),
+  /** Newest version of the database that it knows; absent: an older build than those that say */
+  schema: z.optional(z.int()),
 });
 
 /** The engine's answer to hello. */

@@ -51,8 +51,8 @@ export interface RpcServerOptions {
   readonly socketPath: string;
   readonly routes: readonly Route[];
   readonly operations: OperationRegistry;
-  /** Answers hello; decides whether the engine leaves for a client of another build */
-  readonly hello: (build: string) => HelloResult;
+  /** Answers hello; decides whether the engine leaves for a client of another build, or throws why it does not */
+  readonly hello: (build: string, schema: number | undefined) => HelloResult;
   readonly onError: (error: unknown, operation: string) => void;
   readonly onConnections: (count: number) => void;
   /** How long a client may take to greet (default: 10 s) */

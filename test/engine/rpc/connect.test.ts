@@ -5,6 +5,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { leavesFor } from '../../../src/engine/leaves-for.ts';
 import { OperationRegistry } from '../../../src/engine/operations.ts';
 import { connectIfRunning, connectOrStart, type ConnectOptions } from '../../../src/engine/rpc/connect.ts';
 import { protocolVersion, type HelloResult } from '../../../src/engine/rpc/messages.ts';
@@ -41,7 +42,10 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-async function engineAnswering(hello: Partial<HelloResult>): Promise<void> {
+async function engineAnswering(
+  hello: Partial<HelloResult>,
+  leaves: (build: string, schema: number | undefined) => boolean = () => false,
+): Promise<void> {
   const result = {
     protocol: protocolVersion,
     build: 'ours',
@@ -54,7 +58,8 @@ async function engineAnswering(hello: Partial<HelloResult>): Promise<void> {
     socketPath: options.socketPath,
     routes: [],
     operations: new OperationRegistry(),
-    hello: () => {
+    hello: (build, schema) => {
+      if (leaves(build, schema)) return { ...result, leaving: true };
       if (result.leaving) setImmediate(() => server.close());
       return result;
     },
@@ -85,6 +90,38 @@ test('a busy engine of another build is reported, and hung up on', async () => {
   });
   // An open connection would keep the command from ending.
   await vi.waitFor(() => expect(connections).toBe(0), 30_000);
+});
+
+test('an engine leaves for another build when nothing is under way, and never for one that its database is too new for', () => {
+  const engine = { build: 'theirs', schema: 21, hasWork: false };
+  const database = '/state/banger.db';
+  const leaves = (build: string, schema: number | undefined, hasWork = false): boolean =>
+    leavesFor({ client: { build, schema }, engine: { ...engine, hasWork }, database });
+  expect([leaves('theirs', 21), leaves('ours', 21), leaves('ours', 22), leaves('ours', 22, true)]).toEqual([
+    false,
+    true,
+    true,
+    false,
+  ]);
+  expect(() => leaves('ours', 20)).toThrow('has version 21, and this banger knows versions up to 20');
+  expect(() => leaves('ours', undefined)).toThrow('is too old for it');
+});
+
+test('a client that is too old is told so, starts no engine, and the one that is there stays', async () => {
+  const engine = { build: 'theirs', schema: 21, hasWork: false };
+  await engineAnswering({ build: 'theirs' }, (build, schema) =>
+    leavesFor({ client: { build, schema }, engine, database: '/state/banger.db' }),
+  );
+  const old = { ...options, build: { ...options.build, schema: 20 } };
+  await expect(connectOrStart(old)).rejects.toMatchObject({
+    code: 'invalid_state',
+    message: expect.stringContaining('has version 21, and this banger knows versions up to 20') as string,
+    hint: expect.stringContaining('Use the newer banger') as string,
+  });
+  await vi.waitFor(() => expect(connections).toBe(0), 30_000);
+  const client = await connectIfRunning({ ...options, build: { version: '1.0.0', buildId: 'theirs' } });
+  expect((await client?.hello)?.leaving).toBe(false);
+  client?.close();
 });
 
 test('an engine that leaves is replaced', async () => {
