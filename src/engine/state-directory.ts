@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,6 +8,7 @@ import { Deadline } from '../host/patience.ts';
 import { identifyProcess } from '../host/process.ts';
 import { takeEngineLock, type Database, type SqliteAddon } from '../state/database.ts';
 import type { Layout } from '../state/layout.ts';
+import { useSpareRoom } from '../state/spare-room.ts';
 import { undoTimeoutMs } from './cancel-operations.ts';
 import { hangUpTimeoutMs } from './rpc/server.ts';
 import { isOfThisHost, readEngineNote, type EngineNote } from './rpc/engine-note.ts';
@@ -21,12 +23,13 @@ const lockPollMs = 25;
  * Makes this process the engine of its state directory, by a lock that the kernel frees when it ends. Undefined when
  * there is an engine already that clients can reach; throws `busy` when there is one that they cannot.
  */
-export async function takeStateDirectory(layout: Layout, addon: SqliteAddon): Promise<Database | undefined> {
+export async function takeStateDirectory(layout: Layout, addon?: SqliteAddon): Promise<Database | undefined> {
   const deadline = new Deadline(lockTimeoutMs);
   const foreignDeadline = new Deadline(foreignTimeoutMs);
   for (;;) {
     const lock = takeEngineLock(layout.engineLock, addon);
     if (lock) {
+      useSpareRoom(layout.database);
       await leaveNote(layout);
       return lock;
     }
@@ -59,14 +62,22 @@ function ownedElsewhere(layout: Layout, note: EngineNote | undefined): BangerErr
   });
 }
 
-/** Tells those who do not find us where they look, by their environment or on their host, where we are. */
+/**
+ * Tells those who do not find us where they look, by their environment or on their host, where we are. A disk that is
+ * full must not keep an engine from deleting what fills it.
+ */
 async function leaveNote(layout: Layout): Promise<void> {
   const note: EngineNote = {
     hostname: hostname(),
     socket: layout.engineSocket,
     process: identifyProcess(process.pid)!,
   };
-  await writeFileAtomic(layout.engineNote, `${JSON.stringify(note)}\n`, 0o600);
+  try {
+    await writeFileAtomic(layout.engineNote, `${JSON.stringify(note)}\n`, 0o600);
+  } catch {
+    // Without one they start an engine, which finds that we are there; by the last one's they would look elsewhere.
+    await rm(layout.engineNote, { force: true }).catch(() => undefined);
+  }
 }
 
 async function isListening(path: string): Promise<boolean> {

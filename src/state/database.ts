@@ -11,6 +11,7 @@ import {
 } from './database-checks.ts';
 import type { Layout } from './layout.ts';
 import { migrations } from './schema.ts';
+import { leaveSpareRoom } from './spare-room.ts';
 
 export type Database = BetterSqlite.Database;
 
@@ -68,7 +69,9 @@ export function reserveRoom(db: Database): void {
 
 /** A filesystem that has become read-only leaves it as a killed engine would, for the next one to open. */
 export function closeEngineDatabase(db: Database): void {
-  if (unmarkOpen(db.name)) db.close();
+  if (!unmarkOpen(db.name)) return;
+  db.close();
+  leaveSpareRoom(db.name);
 }
 
 function openForWriting(path: string, addon: SqliteAddon): Database {
@@ -97,6 +100,8 @@ export function takeEngineLock(path: string, addon?: SqliteAddon): Database | un
   const db = connect(path, addon);
   try {
     db.pragma('busy_timeout = 0');
+    // Nothing is ever written: a disk that is full has no room for the journal that would be begun.
+    db.pragma('journal_mode = MEMORY');
     db.exec('BEGIN EXCLUSIVE');
     return db;
   } catch (error) {

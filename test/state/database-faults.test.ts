@@ -12,6 +12,8 @@ import {
   openEngineDatabase,
   type Database,
 } from '../../src/state/database.ts';
+import { readEngineNote } from '../../src/engine/rpc/engine-note.ts';
+import { takeStateDirectory } from '../../src/engine/state-directory.ts';
 import { resolveLayout, type Layout } from '../../src/state/layout.ts';
 import { withSmallDisk } from '../support/small-disk.ts';
 
@@ -207,6 +209,35 @@ function openCopy(copy: Layout): string[] | 'refused' {
     return 'refused';
   }
 }
+
+test('on a disk that is full to its last block a new engine has room to delete what fills it', async (context) => {
+  await withSmallDisk(context, '4m', async (disk) => {
+    const small = layoutOf(disk.path);
+    mkdirSync(small.stateDirectory, { recursive: true });
+    const before = (await takeStateDirectory(small))!;
+    const first = openEngineDatabase(small);
+    addRow(first, 'to-be-deleted');
+    closeEngineDatabase(first);
+    before.close();
+    disk.fill();
+
+    const lock = (await takeStateDirectory(small))!;
+    expect(readEngineNote(small.engineNote)?.socket).toBe(small.engineSocket);
+    const db = openEngineDatabase(small);
+    db.prepare('DELETE FROM images').run();
+    for (let row = 0; row < 20; row++) addRow(db, `row-${row}`, 500);
+    closeEngineDatabase(db);
+    lock.close();
+
+    // Without room for the note an engine starts all the same, and none of another engine's is believed.
+    disk.fill();
+    rmSync(`${small.database}-spare`);
+    disk.fill();
+    const again = (await takeStateDirectory(small))!;
+    expect(readEngineNote(small.engineNote)).toBeUndefined();
+    again.close();
+  });
+});
 
 test('a disk that fills up at a write or a checkpoint loses nothing that was acknowledged', async (context) => {
   await withSmallDisk(context, '2m', (disk) => {

@@ -22,8 +22,13 @@ export async function takeStartLock(path: string): Promise<(() => Promise<void>)
   const mine = describe();
   try {
     const release = await lockfile.lock(path, options);
-    rmSync(note, { recursive: true, force: true });
-    symlinkSync(mine, note);
+    try {
+      rmSync(note, { recursive: true, force: true });
+      symlinkSync(mine, note);
+    } catch (error) {
+      await release().catch(() => undefined);
+      throw error;
+    }
     return async () => {
       // Not ours any more: somebody took us for dead.
       if (holderOf(note) !== mine) return;
@@ -31,7 +36,10 @@ export async function takeStartLock(path: string): Promise<(() => Promise<void>)
       await release().catch(() => undefined);
     };
   } catch (error) {
-    if (errnoOf(error) !== 'ELOCKED') throw error;
+    const errno = errnoOf(error);
+    // It is a convenience, and an engine is what makes room.
+    if (errno === 'ENOSPC' || errno === 'EDQUOT') return () => Promise.resolve();
+    if (errno !== 'ELOCKED') throw error;
   }
   if (isDead(holderOf(note), path)) {
     // Should two of us break it at once, two engines start, and the lock of the state directory lets one live.

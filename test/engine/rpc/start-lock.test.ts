@@ -1,10 +1,11 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statfsSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { takeStartLock } from '../../../src/engine/rpc/start-lock.ts';
+import { withSmallDisk } from '../../support/small-disk.ts';
 import { hostBootId, identifyProcess } from '../../../src/host/process.ts';
 
 let directory: string;
@@ -87,6 +88,21 @@ test('one whose holder died before it could say who it is keeps nobody out for l
   let release: Awaited<ReturnType<typeof takeStartLock>>;
   await vi.waitFor(async () => expect((release = await takeSoon())).toBeDefined(), { timeout: 10_000 });
   await release!();
+});
+
+test('a disk on which no lock can be made keeps nobody from starting an engine', async (context) => {
+  await withSmallDisk(context, '1m', async (disk) => {
+    const full = join(disk.path, 'state', 'engine-start');
+    mkdirSync(join(disk.path, 'state'));
+    for (const spareInodes of [0, 1]) {
+      const { files, ffree } = statfsSync(disk.path);
+      disk.remount(`nr_inodes=${files - ffree + spareInodes}`);
+      const release = await takeStartLock(full);
+      expect(release).toBeDefined();
+      await release!();
+      expect(readdirSync(join(disk.path, 'state'))).toEqual([]);
+    }
+  });
 });
 
 test('the one who gives it back late does not take it from another', async () => {
