@@ -43,7 +43,8 @@ export function unowned(kind: Unowned['kind'], paths: readonly string[]): Unowne
 /** Writes down for `banger doctor` what the database has lost, and says it in the log. */
 export async function noteUnowned(context: EngineContext, lost: readonly Unowned[]): Promise<void> {
   for (const { kind, path, process } of lost) {
-    context.log('warn', `the database does not know a ${kind} that is there; it is left`, {
+    context.log('warn', 'the database does not know what is there; it is left', {
+      kind,
       path,
       pid: process?.pid,
     });

@@ -8,6 +8,7 @@ import { failpoint } from '../failpoints.ts';
 import { getImageByReference, nameMeant, shownImage } from './find-image.ts';
 import { imageServices } from './image-services.ts';
 import { discardPath } from './image-staging.ts';
+import { lostUsersOf } from './lost-users.ts';
 import { publishKey } from './publish-image.ts';
 import { familiarName } from './reference.ts';
 import { clearRowless, tryMarkRowless } from './rowless.ts';
@@ -78,11 +79,26 @@ export async function forgetImage(context: ImageContext, image: Image, discarded
 
 function refuseIfUsed(context: ImageContext, image: Image): void {
   const vms = vmsOfImage(context.db, image.id);
-  if (vms.length === 0) return refuseIfHeld(context, image);
+  if (vms.length === 0) {
+    refuseIfLostUser(context, image);
+    return refuseIfHeld(context, image);
+  }
   const list = vms.map((name) => `"${name}"`).join(', ');
   throw new BangerError('invalid_state', `Image "${shownImage(image)}" is used by VM ${list}`, {
     hint: `Delete what uses it first: banger vm delete ${vms.join(' ')}`,
   });
+}
+
+/** Without it, a VM that the database has lost could not be brought back. */
+function refuseIfLostUser(context: ImageContext, image: Image): void {
+  // A file of the user's stays where it is.
+  const [directory] = image.external ? [] : lostUsersOf(context, image.id);
+  if (directory === undefined) return;
+  throw new BangerError(
+    'invalid_state',
+    `Image "${shownImage(image)}" may be used by a VM that the database does not know: "${directory}"`,
+    { hint: 'See what can be done about it with: banger doctor' },
+  );
 }
 
 /** A VM that is being made of it has no row yet. */

@@ -8,6 +8,7 @@ import type { Operation } from '../operations.ts';
 import type { PruneItem, PruneReport } from '../rpc/image-prune-methods.ts';
 import { forgetImage, withDiscarded } from './delete-image.ts';
 import { shownImage } from './find-image.ts';
+import { lostUsersOf } from './lost-users.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
 import { isLiveStaging } from './image-staging.ts';
 import { familiarName } from './reference.ts';
@@ -81,6 +82,9 @@ function imageObstacle(context: ImagesContext, image: Image, { all }: PruneParam
   if (vms.length > 0) return `used by VM ${vms.map((name) => `"${name}"`).join(', ')}`;
   if (imageServices(context).leases.images.isTaken(image.id)) return 'used by work in progress';
   if (image.external) return `your own file "${image.external.path}"; forget it with: banger image delete`;
+  const [lost] = lostUsersOf(context, image.id);
+  if (lost !== undefined)
+    return `may be used by "${lost}", which the database does not know; see: banger doctor`;
   if (!all && image.names.length > 0) return 'has a name; --all removes it';
   return undefined;
 }

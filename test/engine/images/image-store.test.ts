@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -8,10 +9,11 @@ import { ensureImage } from '../../../src/engine/images/ensure-image.ts';
 import { findImage, getImageByReference } from '../../../src/engine/images/find-image.ts';
 import type { ImagesContext } from '../../../src/engine/images/image-services.ts';
 import { withStaging } from '../../../src/engine/images/image-staging.ts';
+import { pruneImages } from '../../../src/engine/images/prune-images.ts';
 import { tryMarkRowless } from '../../../src/engine/images/rowless.ts';
 import { cleanStaging, removeUnownedImages } from '../../../src/engine/images/publish-image.ts';
 import { deleteImageRow, listImages, setImageName, type Image } from '../../../src/state/images.ts';
-import { imagePaths, rowlessMark } from '../../../src/state/layout.ts';
+import { imagePaths, rowlessMark, vmPaths } from '../../../src/state/layout.ts';
 import { addVm } from '../../support/add-vm.ts';
 import { imageContext, recordedOperation } from '../../support/image-context.ts';
 import { putImage, startRegistry } from '../../support/registry.ts';
@@ -198,6 +200,24 @@ test('an image that a copy of the database does not know is kept; one that was b
   await tryMarkRowless(directories[1]!);
   expect(await removeUnownedImages(layout, db)).toEqual([directories[0]]);
   expect(directories.map(existsSync)).toEqual([true, false]);
+});
+
+test('an image that the disk of a lost VM builds on is not deleted', async () => {
+  using context = imageContext();
+  const { layout } = context;
+  await addImage(context, 'docker.io/library/a:latest', one);
+  await addImage(context, 'docker.io/library/b:latest', two);
+  const { directory, disk } = vmPaths(layout, 'c'.repeat(32));
+  mkdirSync(directory, { recursive: true });
+  const { rootfs } = imagePaths(layout, one);
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', rootfs, disk('qcow2'), '1M']);
+  await expect(deleteImage(context, 'a', signal)).rejects.toMatchObject({
+    message: `Image "a:latest" may be used by a VM that the database does not know: "${directory}"`,
+  });
+  const pruned = await pruneImages(context, { all: true, dryRun: false }, recordedOperation());
+  expect(pruned.removed.map(({ id }) => id)).toEqual([two]);
+  rmSync(directory, { recursive: true });
+  expect((await deleteImage(context, 'a', signal)).deleted).toBe(one);
 });
 
 test('an image that is being made or deleted is marked for as long as it has files and no row', async () => {
