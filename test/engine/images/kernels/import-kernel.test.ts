@@ -6,6 +6,7 @@ import type { ImageContext } from '../../../../src/engine/context.ts';
 import { chooseDefaultKernel, deleteKernel } from '../../../../src/engine/images/kernels/delete-kernel.ts';
 import { chooseKernel, kernelFiles } from '../../../../src/engine/images/kernels/find-kernel.ts';
 import { importKernel } from '../../../../src/engine/images/kernels/import-kernel.ts';
+import { kernelPaths } from '../../../../src/state/layout.ts';
 import { removeUnownedKernels } from '../../../../src/engine/images/kernels/publish-kernel.ts';
 import type { Operation } from '../../../../src/engine/operations.ts';
 import { listKernels, type Kernel } from '../../../../src/state/kernels.ts';
@@ -237,5 +238,12 @@ test('a directory that no row owns goes when an engine starts', async () => {
   const kernel = await load(context, context.file('vmlinux', elf));
   mkdirSync(join(context.layout.kernelsDirectory, 'f'.repeat(64)));
   await removeUnownedKernels(context.layout, context.db);
+  expect(remains(context)).toEqual([kernel.id]);
+
+  // One that was finished once is kept: an older copy of the database does not know it.
+  context.db.prepare('DELETE FROM kernel_names').run();
+  context.db.prepare('DELETE FROM kernels').run();
+  const { directory } = kernelPaths(context.layout, kernel.id);
+  expect(await removeUnownedKernels(context.layout, context.db)).toEqual([directory]);
   expect(remains(context)).toEqual([kernel.id]);
 });
