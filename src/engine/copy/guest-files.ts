@@ -54,7 +54,7 @@ parent=\${1%/*}
 [ "$2" != follow ] || set -- "$1" -h
 exec tar -c $2 -f - -C "\${parent:-/}" "./\${1##*/}"`;
 
-const unpackDirectoryScript = `${unpackInto} tar -x -f - -C "$1"`;
+const unpackDirectoryScript = unpackInto('tar -x -f - -C "$1"');
 /** Unpacked beside its place and moved there, so that nobody ever sees half of it. */
 const unpackFileScript = `${followFunction}
 path=$1
@@ -62,7 +62,7 @@ path=$1
 beside=$(mktemp -d "\${path%/*}/.banger-cp-XXXXXX") || exit
 trap 'rm -rf "$beside"' EXIT
 trap 'exit 1' HUP INT TERM
-${unpackInto} tar -x -f - -C "$beside" && mv -f -T "$beside/file" "$path"`;
+${unpackInto('tar -x -f - -C "$beside"')} && mv -f -T "$beside/file" "$path"`;
 
 /** Tells what is at a path of a running VM. Throws `invalid_state` when it is not running. */
 export async function lookAtPath(

@@ -17,7 +17,7 @@ export interface EnsureGitInput {
 /** Finds git in a guest and returns its program: the image's own, or ours, which is sent once when there is none. */
 export async function ensureGuestGit({ assets, guest, vmName, signal }: EnsureGitInput): Promise<string> {
   for (const program of ['git', toolboxGit]) if (await answers(guest, program, signal)) return program;
-  const sent = await guest.runToolbox(['sh', '-c', `${unpackInto} tar -x -f - -C /`], {
+  const sent = await guest.runToolbox(['sh', '-c', unpackInto('tar -x -f - -C /')], {
     input: Readable.from(packedPieces(assets.open('git-toolbox.tar.zst'))),
     signal,
   });

@@ -65,7 +65,7 @@ fi
 /** All of it becomes the user's who unpacks it, which is whose it says it is: asking for that of each costs a third. */
 const unpackScript = `
 rm -rf "$1.banger-new" && mkdir -p "$1.banger-new" || exit
-${unpackInto} tar -x -o -f - -C "$1.banger-new"
+${unpackInto('tar -x -o -f - -C "$1.banger-new"')}
 `;
 
 /** Between the two moves there is no tree at the path; `lookScript` ends that state if this is interrupted in it. */

@@ -1,6 +1,7 @@
 import { BangerError } from '../../../errors.ts';
 import type { GuestOutput } from '../../guest.ts';
 import { failpoint } from '../../failpoints.ts';
+import { unpackInto } from '../../packed-pieces.ts';
 import { uncancellable, type Operation } from '../../operations.ts';
 import type { Update } from './build-update.ts';
 import { guestGitSettings } from '../guest-tree/changes-script.ts';
@@ -14,7 +15,7 @@ const gitAtWork = 75;
 const changedMeanwhile = 76;
 
 const uploadScript = `
-cd "$1" && rm -f ${updateNames.part} && exec gunzip -c >${updateNames.part}
+cd "$1" && rm -f ${updateNames.part} && ${unpackInto('cat')} >${updateNames.part}
 `;
 
 /**
