@@ -86,13 +86,12 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   const indexCopy = await copyIndex(repository.paths.index, scratch);
   // A path that does not exist stands for an empty index.
   const env = { GIT_INDEX_FILE: indexCopy ?? join(scratch, 'no-index') };
-  const [listed, early, state, leftBehind] = await Promise.all([
-    git(['ls-files', '-s', '-v', '-z'], { env }),
-    // What is in a submodule is not ours to include; without that there is nothing to wait for.
-    include.length === 0 ? findUntracked(repository, { ...input, include }, env) : undefined,
-    readRepositoryState(repository),
-    countLeftBehind(repository),
-  ]);
+  const listed = await git(['ls-files', '-s', '-v', '-z'], { env });
+  // Read while this thread looks at the files: what is looked at does not depend on it.
+  const beside = begun(Promise.all([readRepositoryState(repository), countLeftBehind(repository)]));
+  // What is in a submodule is not ours to include; without that there is nothing to wait for.
+  const early =
+    include.length === 0 ? begun(findUntracked(repository, { ...input, include }, env)) : undefined;
   const entries = parseEntries(listed.stdout);
   const submodules = await findSubmodules(repository, entries, {
     scratch,
@@ -103,12 +102,13 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   });
   const links = submodules.submodules.map(({ path }) => path);
   const outer = include.filter((path) => !links.some((link) => isBelow(path, link)));
-  const others = early ?? (await findUntracked(repository, { ...input, include: outer }, env));
+  const untracked = early ?? begun(findUntracked(repository, { ...input, include: outer }, env));
+  const added = input.includeUntracked || include.length > 0 ? (await untracked).added : [];
 
-  const names = new Set([...entries.map((entry) => entry.path), ...others.added]);
+  const names = new Set([...entries.map((entry) => entry.path), ...added]);
   const paths = [...names].filter(isTreePath);
   const [{ files, special, changed, after }, filtered] = await Promise.all([
-    lookAtFiles(repository, paths, { env, found, signal }),
+    lookAtFiles(repository, paths, { env, found, signal, beside: [untracked, beside] }),
     filteredPaths(
       repository,
       entries.map((entry) => entry.path),
@@ -116,6 +116,8 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
     ),
   ]);
   if (after !== before) return undefined;
+  const others = await untracked;
+  const [state, leftBehind] = await beside;
 
   const changes = parseChanged(changed.stdout);
   const unsure = new Set([...changes.keys(), ...filtered, ...others.added]);
@@ -162,16 +164,29 @@ async function lookAtFiles(
     env,
     found,
     signal,
-  }: { readonly env: GitVariables; readonly found: Repository; readonly signal: AbortSignal },
+    beside,
+  }: {
+    readonly env: GitVariables;
+    readonly found: Repository;
+    readonly signal: AbortSignal;
+    /** What has to have been read before it is asked whether index and HEAD have stayed the same */
+    readonly beside: readonly Promise<unknown>[];
+  },
 ): Promise<Look> {
   const files = await statTreeFiles(topLevel, paths, signal);
   const [changed, after] = await Promise.all([
     // After the look at the files: one that changes in between is found here, one that changes later as it is sent.
     // Looking into submodules, git would run what their repositories are set to run.
     git(['diff-files', '--name-status', '--ignore-submodules=all', '-z'], { env }),
-    repositoryStamp(found),
+    Promise.all(beside).then(() => repositoryStamp(found)),
   ]);
   return { ...files, changed, after };
+}
+
+/** Somebody else's error may come first; this one is no less awaited. */
+function begun<T>(work: Promise<T>): Promise<T> {
+  work.catch(() => undefined);
+  return work;
 }
 
 /** Throws what `prepare` would throw for these paths before it touches a guest; nothing else happens. */
