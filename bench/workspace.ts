@@ -4,6 +4,9 @@
  * The first prepare is `banger workspace prepare` as a user sees it, process start to exit. Beside it: the tree's files
  * as tar over OpenSSH's client, which sends neither a repository nor its history. The second prepare is the same
  * command after ten files were changed. An export is beside the guest's own `git diff --binary`, by the same client.
+ *
+ * What is compared follows each other in one round, in the other order in every second one; a result is the median of
+ * the rounds' own ratios.
  */
 import { spawnSync } from 'node:child_process';
 import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -54,12 +57,19 @@ async function measure(banger: Banger, ssh: Ssh, size: number): Promise<void> {
   const prepare = (): Promise<unknown> => banger.ok(['workspace', 'prepare', repo.path, '--vm', 'bench']);
   const times = { first: [], tar: [], second: [], export: [], diff: [] } as Record<string, number[]>;
   for (let round = 1; round <= rounds; round++) {
-    await run(ssh('rm -rf /root/tar && mkdir /root/tar'));
-    times['tar']!.push(await timed(() => sendTar(repo.path, ssh('tar x -C /root/tar'))));
-    await run(ssh('rm -rf /root/tar; sync'));
-    // What was sent before is gone, so that it is the first time again.
-    await run(ssh(`rm -rf ${guestPath}`));
-    times['first']!.push(await timed(prepare));
+    await inTurns(
+      round,
+      async () => {
+        await run(ssh('rm -rf /root/tar && mkdir /root/tar && sync'));
+        times['tar']!.push(await timed(() => sendTar(repo.path, ssh('tar x -C /root/tar'))));
+        await run(ssh('rm -rf /root/tar; sync'));
+      },
+      async () => {
+        // What was sent before is gone, so that it is the first time again.
+        await run(ssh(`rm -rf ${guestPath}; sync`));
+        times['first']!.push(await timed(prepare));
+      },
+    );
     change(repo, size, round);
     times['second']!.push(await timed(prepare));
 
@@ -69,18 +79,28 @@ async function measure(banger: Banger, ssh: Ssh, size: number): Promise<void> {
       ),
     );
     const exported = join(work, 'exported.patch');
-    times['export']!.push(
-      await timed(() => banger.ok(['workspace', 'export', repo.path, '--vm', 'bench', '-o', exported])),
+    const exportIt = ['workspace', 'export', repo.path, '--vm', 'bench', '-o', exported];
+    await inTurns(
+      round,
+      async () => void times['export']!.push(await timed(() => banger.ok(exportIt))),
+      async () =>
+        void times['diff']!.push(
+          await timed(() => run(ssh(`cd ${guestPath} && git diff --binary >/dev/null`))),
+        ),
     );
-    times['diff']!.push(await timed(() => run(ssh(`cd ${guestPath} && git diff --binary >/dev/null`))));
     const line = Object.entries(times).map(([name, each]) => `${name} ${each.at(-1)!.toFixed(2)} s`);
     process.stderr.write(`${size} files, round ${round}: ${line.join(', ')}\n`);
   }
-  const of = (name: string): number => median(times[name]!);
-  report(`${size} files: first prepare, beside tar over ssh`, of('first') / of('tar'), { most: 1 });
-  report(`${size} files: first prepare, beside the second`, of('first') / of('second'), { least: 10 });
-  report(`${size} files: export, beside git diff in the guest`, of('export') / of('diff'), { most: 1.5 });
+  const ratio = (one: string, other: string): number =>
+    median(times[one]!.map((seconds, round) => seconds / times[other]![round]!));
+  report(`${size} files: first prepare, beside tar over ssh`, ratio('first', 'tar'), { most: 1 });
+  report(`${size} files: first prepare, beside the second`, ratio('first', 'second'), { least: 10 });
+  report(`${size} files: export, beside git diff in the guest`, ratio('export', 'diff'), { most: 1.5 });
   await run(ssh(`rm -rf ${guestPath}`));
+}
+
+async function inTurns(round: number, one: () => Promise<void>, other: () => Promise<void>): Promise<void> {
+  for (const task of round % 2 === 1 ? [one, other] : [other, one]) await task();
 }
 
 /** Prints a line of the result, and remembers a bound that does not hold. */
