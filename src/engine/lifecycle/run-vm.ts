@@ -62,13 +62,19 @@ export async function runVm(
   try {
     if (!params.remove) setEphemeral(context.db, vm.id, false);
     const exit = params.detach ? { code: 0 } : await runProgram(context, { ...run, vm, params }, operation);
+    const { name } = latest(context, vm);
     const patch = params.remove ? await takeDown(context, vm, operation) : undefined;
-    return { ...exit, vm: vm.name, removed: params.remove, stages: [...operation.timings()], patch };
+    return { ...exit, vm: name, removed: params.remove, stages: [...operation.timings()], patch };
   } catch (error) {
     const isLeft = findVm(context.db, vm.id)?.ephemeral ?? false;
     const patch = isLeft ? await takeDown(context, vm, operation) : undefined;
     throw patch ? withPatch(error, patch.path) : error;
   }
+}
+
+/** A run's VM as it is now: anybody may rename it, and give its old name to another. */
+function latest(context: EngineContext, vm: Vm): Vm {
+  return findVm(context.db, vm.id) ?? vm;
 }
 
 /** A working tree that can be sent, and what its VM gets because it says so. */
@@ -101,12 +107,13 @@ async function furnish(
     const guestPath = await sendTree(context, what, operation);
     await furnishVm(context, { vm, guestPath, furniture: tree.furniture, env: params.env }, operation);
   } catch (error) {
+    const now = latest(context, vm);
     if (!params.keepFailed || operation.signal.aborted) {
       await deleteVm(context, vm.id, uncancellable(operation, AbortSignal.timeout(takeDownTimeoutMs)));
-      throw withoutVm(error, vm, `To keep one, and look around in it: banger vm run --keep ${tree.path}`);
+      throw withoutVm(error, now, `To keep one, and look around in it: banger vm run --keep ${tree.path}`);
     }
     setEphemeral(context.db, vm.id, false);
-    throw kept(error, vm);
+    throw kept(error, now);
   }
 }
 
@@ -148,7 +155,7 @@ async function sendTree(
     context,
     {
       path: tree.path,
-      vm: vm.name,
+      vm: vm.id,
       includeUntracked: params.includeUntracked,
       include: [...params.include],
       guestBranch: params.guestBranch,
@@ -184,11 +191,12 @@ async function takeDown(
   } catch (error) {
     // Its only copy is in the guest: a VM whose changes could not be saved stays, for the user to look at.
     setEphemeral(context.db, vm.id, false);
+    const { name } = latest(context, vm);
     throw new BangerError(
       'command_failed',
-      `Changes in VM "${vm.name}" could not be saved: ${errorText(error)}`,
+      `Changes in VM "${name}" could not be saved: ${errorText(error)}`,
       {
-        hint: `The VM was kept. Get them with: banger vm start ${vm.name}; banger workspace export --vm ${vm.name}; then: banger vm delete ${vm.name}`,
+        hint: `The VM was kept. Get them with: banger vm start ${name}; banger workspace export --vm ${name}; then: banger vm delete ${name}`,
         cause: error,
       },
     );

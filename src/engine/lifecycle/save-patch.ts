@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { BangerError } from '../../errors.ts';
 import { writeFileAtomic } from '../../host/files.ts';
-import type { Vm } from '../../state/vms.ts';
+import { getVm, type Vm } from '../../state/vms.ts';
 import { listWorkspaces } from '../../state/workspaces.ts';
 import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
@@ -23,10 +23,12 @@ export async function savePatch(
     throw new BangerError('invalid_state', 'its guest is not running any more');
   operation.enter('Looking for changes');
   return withSpool(context.layout, async (patch) => {
-    const { files, warnings } = await exportWorkspace(context, { vm: vm.name }, operation, patch);
+    const { files, warnings } = await exportWorkspace(context, { vm: vm.id }, operation, patch);
     if (files.length === 0 && warnings.length === 0) return undefined;
     const time = new Date().toISOString().replaceAll(/[-:]/g, '').slice(0, 15);
-    const path = join(context.layout.patchesDirectory, `${vm.name}-${time}.patch`);
+    // As it is called now: it may have been renamed, and another VM have its old name.
+    const { name } = getVm(context.db, vm.id);
+    const path = join(context.layout.patchesDirectory, `${name}-${time}.patch`);
     await writeFileAtomic(path, patch.read(), 0o600);
     return { path, files: files.length, warnings: [...warnings] };
   });
