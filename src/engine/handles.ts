@@ -43,6 +43,8 @@ export type Handles = z.output<typeof schema>;
  */
 export class HandleCache {
   readonly #handles = new Map<string, Handles>();
+  /** The last of what is being done to each VM's file */
+  readonly #turns = new Map<string, Promise<void>>();
   readonly #pathOf: (id: string) => string;
 
   constructor(pathOf: (id: string) => string) {
@@ -53,10 +55,25 @@ export class HandleCache {
     return this.#handles.get(id);
   }
 
-  async set(id: string, handles: Handles): Promise<void> {
-    await writeFileAtomic(this.#pathOf(id), `${JSON.stringify(handles, undefined, 2)}\n`, 0o600);
-    await failpoint('handles written');
-    this.#handles.set(id, handles);
+  /** Those of a VMM that has just started, or was found. */
+  set(id: string, handles: Handles): Promise<void> {
+    return this.#inTurn(id, () => this.#write(id, () => handles));
+  }
+
+  /**
+   * Changes some of a VM's handles and leaves the others as they are by then, whoever else changes them meanwhile. Does
+   * nothing when there are none any more: neither they nor the VM's directory come back.
+   */
+  update(id: string, change: Partial<Handles>): Promise<void> {
+    return this.#inTurn(id, async () => {
+      if (this.#handles.has(id)) await this.#write(id, (now) => now && { ...now, ...change });
+    });
+  }
+
+  /** The same in memory alone, for what need not outlive the engine, or cannot since the disk is full. */
+  keep(id: string, change: Partial<Handles>): void {
+    const now = this.#handles.get(id);
+    if (now) this.#handles.set(id, { ...now, ...change });
   }
 
   /** Takes over what an earlier engine wrote and what still holds: the file is right already. */
@@ -64,10 +81,12 @@ export class HandleCache {
     this.#handles.set(id, handles);
   }
 
-  async clear(id: string): Promise<void> {
-    await rm(this.#pathOf(id), { force: true });
-    await failpoint('handles removed');
-    this.#handles.delete(id);
+  clear(id: string): Promise<void> {
+    return this.#inTurn(id, async () => {
+      await rm(this.#pathOf(id), { force: true });
+      await failpoint('handles removed');
+      this.#handles.delete(id);
+    });
   }
 
   /** What an earlier engine wrote; undefined when the file is missing, cut short or makes no sense. */
@@ -77,6 +96,27 @@ export class HandleCache {
       return parsed.success ? parsed.data : undefined;
     } catch {
       return undefined;
+    }
+  }
+
+  /** `change` is asked twice: what was kept in memory while the file was written stays. */
+  async #write(id: string, change: (now: Handles | undefined) => Handles | undefined): Promise<void> {
+    const written = change(this.#handles.get(id));
+    await writeFileAtomic(this.#pathOf(id), `${JSON.stringify(written, undefined, 2)}\n`, 0o600);
+    await failpoint('handles written');
+    const latest = change(this.#handles.get(id));
+    if (latest) this.#handles.set(id, latest);
+  }
+
+  /** Not a lock of the engine: who holds any of those may write handles. */
+  async #inTurn(id: string, task: () => Promise<void>): Promise<void> {
+    const turn = (this.#turns.get(id) ?? Promise.resolve()).then(task);
+    const settled = turn.catch(() => undefined);
+    this.#turns.set(id, settled);
+    try {
+      await turn;
+    } finally {
+      if (this.#turns.get(id) === settled) this.#turns.delete(id);
     }
   }
 }

@@ -225,10 +225,9 @@ function exports(variables: ReadonlyMap<string, string>): string {
 }
 
 async function rememberBoot(context: EngineContext, vm: Vm, ready: GuestReady): Promise<void> {
-  const handles = context.handles.get(vm.id);
-  if (!handles) throw new BangerError('guest_unreachable', `VM "${vm.name}" ended while it was starting`);
-  await context.handles.set(vm.id, {
-    ...handles,
+  if (!context.handles.get(vm.id))
+    throw new BangerError('guest_unreachable', `VM "${vm.name}" ended while it was starting`);
+  await context.handles.update(vm.id, {
     guestProtocol: ready.protocol,
     guestBootId: ready.bootId,
     phases: { ...ready.phases },

@@ -249,8 +249,7 @@ async function tellGuest(context: EngineContext, vm: Vm, operation: Operation): 
   } catch (error) {
     context.log('warn', `the guest could not be changed now: ${errorText(error)}`, { vm: vm.id });
   }
-  const latest = context.handles.get(vm.id);
-  if (latest && Object.keys(told).length > 0) await context.handles.set(vm.id, { ...latest, ...told });
+  if (Object.keys(told).length > 0) await context.handles.update(vm.id, told);
 }
 
 /** Which of the changes hold now, and which wait. */

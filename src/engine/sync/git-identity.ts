@@ -42,8 +42,7 @@ export async function tellIdentity(context: EngineContext, vm: Vm, operation: Op
   if (text === '' || text === context.handles.get(vm.id)?.gitIdentity) return;
   try {
     await writeIdentity(await context.guest(vm, signal), text, { signal });
-    const now = context.handles.get(vm.id);
-    if (now) await context.handles.set(vm.id, { ...now, gitIdentity: text });
+    await context.handles.update(vm.id, { gitIdentity: text });
   } catch (error) {
     if (signal.aborted) throw error;
     operation.note?.(`Warning: git in the VM does not know who you are: ${errorText(error)}`);
