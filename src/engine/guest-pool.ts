@@ -45,6 +45,8 @@ export class GuestPool {
   ): Promise<Guest> {
     const handles = this.#handles.get(vm.id);
     if (!handles) throw notRunning(vm);
+    // Before anything is begun that nobody would wait for.
+    if (signal.aborted) throw abortError(signal);
     let pool = this.#pools.get(vm.id);
     if (!pool) {
       pool = new ConnectionPool(() => this.#dial(vm, handles));
@@ -145,8 +147,8 @@ function notRunning({ name }: Vm): BangerError {
   });
 }
 
+/** `signal` has not fired yet. */
 async function orAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) throw abortError(signal);
   const aborted = Promise.withResolvers<never>();
   const onAbort = (): void => aborted.reject(abortError(signal));
   signal.addEventListener('abort', onAbort, { once: true });

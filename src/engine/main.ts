@@ -28,6 +28,7 @@ import type { Failpoints } from './failpoints.ts';
 import { GuestPool } from './guest-pool.ts';
 import { HandleCache } from './handles.ts';
 import { IdleTimer } from './idle-timer.ts';
+import { leaveOnBugs } from './last-resort.ts';
 import { builtInCapabilities } from './lifecycle/capabilities.ts';
 import { leavesFor } from './leaves-for.ts';
 import { createLocks } from './locks.ts';
@@ -92,6 +93,14 @@ export async function runEngine(input: EngineInput): Promise<void> {
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort(signal));
   process.on('SIGHUP', () => log('info', 'SIGHUP ignored'));
+  const stopLooking = leaveOnBugs({
+    log,
+    leave: () => {
+      process.exitCode = 1;
+      stop.abort('a bug');
+    },
+    end: () => process.kill(process.pid, 'SIGKILL'),
+  });
 
   const idle = new IdleTimer(() => stop.abort('idle'));
   const context = createContext({ ...input, db, log, onVmsChanged: () => idle.look() });
@@ -134,6 +143,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   context.guests.closeAll();
   closeEngineDatabase(db);
   lock.close();
+  stopLooking();
 }
 
 function createContext(

@@ -24,6 +24,7 @@ export class StopTimers {
   readonly #usedAt = new Map<string, number>();
   readonly #context: () => EngineContext;
   #timer: NodeJS.Timeout | undefined;
+  #isClosed = false;
 
   constructor(context: () => EngineContext) {
     this.#context = context;
@@ -32,37 +33,57 @@ export class StopTimers {
   /** Begins to count for a VM that has started or was adopted. */
   async watch(vm: Vm): Promise<void> {
     this.#usedAt.set(vm.id, monotonicMs());
-    const handles = this.#context().handles.get(vm.id);
-    if (handles && vm.ttlMs !== undefined && handles.expiresAtMs === undefined) await this.#setExpiry(vm);
+    const { handles, log } = this.#context();
+    const now = handles.get(vm.id);
+    if (now && vm.ttlMs !== undefined && now.expiresAtMs === undefined) {
+      const expiresAtMs = monotonicMs() + vm.ttlMs;
+      try {
+        await handles.update(vm.id, { expiresAtMs });
+      } catch (error) {
+        // The disk is full, say. It is no reason to let the VM live on; only the next engine would count afresh.
+        log('warn', `the end of a time to live could not be written down: ${errorText(error)}`, {
+          vm: vm.id,
+        });
+        handles.keep(vm.id, { expiresAtMs });
+      }
+    }
     this.#arm();
   }
 
   /** Takes over what was changed about a VM; a new time to live counts from now. */
   async change(vm: Vm, isNewTtl: boolean): Promise<void> {
-    if (!this.#context().handles.get(vm.id)) return;
-    if (isNewTtl) await this.#setExpiry(vm);
+    const { handles } = this.#context();
+    if (!handles.get(vm.id)) return;
+    if (isNewTtl) {
+      const expiresAtMs = vm.ttlMs === undefined ? undefined : monotonicMs() + vm.ttlMs;
+      await handles.update(vm.id, { expiresAtMs });
+    }
     this.#arm();
   }
 
   close(): void {
+    this.#isClosed = true;
     clearTimeout(this.#timer);
     this.#usedAt.clear();
   }
 
-  async #setExpiry(vm: Vm): Promise<void> {
-    const { handles } = this.#context();
-    const now = handles.get(vm.id);
-    if (!now) return;
-    const expiresAtMs = vm.ttlMs === undefined ? undefined : monotonicMs() + vm.ttlMs;
-    await handles.set(vm.id, { ...now, expiresAtMs });
-  }
-
   #arm(): void {
     clearTimeout(this.#timer);
-    const next = Math.min(...[...this.#usedAt.keys()].map((id) => this.#dueAt(id)?.at ?? Infinity));
-    if (next === Infinity) return;
+    const next = this.#nextAt();
+    if (next === Infinity || this.#isClosed) return;
     const wait = Math.min(Math.max(0, next - monotonicMs()), longestTimerMs);
+    // Never rejects.
     this.#timer = setTimeout(() => void this.#fire(), wait);
+  }
+
+  /** When the next is due. When that cannot be found out, now is not the time; a little later may be. */
+  #nextAt(): number {
+    try {
+      return Math.min(...[...this.#usedAt.keys()].map((id) => this.#dueAt(id)?.at ?? Infinity));
+    } catch (error) {
+      this.#context().log('error', `which VM is to be stopped next is not known: ${errorText(error)}`);
+      return monotonicMs() + retryMs;
+    }
   }
 
   /** When a VM is to be stopped, and why. Undefined when it is not. */
@@ -88,8 +109,8 @@ export class StopTimers {
   }
 
   async #fire(): Promise<void> {
-    const due = [...this.#usedAt.keys()].filter((id) => (this.#dueAt(id)?.at ?? Infinity) <= monotonicMs());
-    await Promise.all(due.map((id) => this.#stopIfDue(id)));
+    // Each looks for itself whether it is due, and tells of what goes wrong.
+    await Promise.all([...this.#usedAt.keys()].map((id) => this.#stopIfDue(id)));
     this.#arm();
   }
 
@@ -100,6 +121,7 @@ export class StopTimers {
       return due && due.at <= monotonicMs() ? due.why : undefined;
     };
     try {
+      if (isDue() === undefined) return;
       this.#noteUse(id);
       const why = isDue();
       const vm = findVm(context.db, id);
@@ -115,9 +137,8 @@ export class StopTimers {
       context.onVmsChanged();
     } catch (error) {
       context.log('error', `VM could not be stopped in time: ${errorText(error)}`, { vm: id });
-      const handles = context.handles.get(id);
-      if (handles?.expiresAtMs !== undefined)
-        context.handles.adopt(id, { ...handles, expiresAtMs: monotonicMs() + retryMs });
+      if (context.handles.get(id)?.expiresAtMs !== undefined)
+        context.handles.keep(id, { expiresAtMs: monotonicMs() + retryMs });
       this.#usedAt.set(id, monotonicMs());
     }
   }

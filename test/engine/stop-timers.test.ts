@@ -1,3 +1,4 @@
+import { mkdirSync, rmSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createVm } from '../../src/engine/lifecycle/create-vm.ts';
 import { HandleCache } from '../../src/engine/handles.ts';
@@ -72,4 +73,34 @@ test('a new time to live counts from now, and none stops nothing', async () => {
   expect(engine.context.handles.get(vm.id)!.expiresAtMs).toBeUndefined();
   await engine.context.stopTimers.change(changeVm(engine.context.db, vm.id, { ttlMs: 30 }), true);
   await stopped(vm);
+});
+
+test('a time to live that cannot be written down holds all the same', async () => {
+  const vm = await create({});
+  const { handles } = vmPaths(engine.context.layout, vm.id);
+  // As a full disk does: nothing takes this place.
+  rmSync(handles);
+  mkdirSync(handles);
+  await engine.context.stopTimers.watch(changeVm(engine.context.db, vm.id, { ttlMs: 3_600_000 }));
+  expect(engine.context.handles.get(vm.id)!.expiresAtMs).toBeGreaterThan(monotonicMs());
+  expect(engine.log).toContainEqual(expect.stringContaining('could not be written down'));
+  rmSync(handles, { recursive: true });
+});
+
+test('a database that cannot be read for once ends nothing, and is asked again', async () => {
+  const vm = await create({});
+  changeVm(engine.context.db, vm.id, { idleStopMs: 30 });
+  let { context } = engine;
+  const timers = new StopTimers(() => context);
+  await timers.watch(vm);
+  const broken = () => {
+    throw new Error('disk I/O error');
+  };
+  context = { ...context, db: { prepare: broken } as unknown as typeof context.db };
+  await vi.waitFor(
+    () => expect(engine.log).toContainEqual(expect.stringContaining('is not known: disk I/O error')),
+    10_000,
+  );
+  timers.close();
+  expect(state(vm).state).toBe('running');
 });

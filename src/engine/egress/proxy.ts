@@ -26,9 +26,11 @@ export class EgressProxy {
   constructor(gate: EgressGate, nameOf: () => string) {
     this.#gate = gate;
     this.#nameOf = nameOf;
-    this.#http = createServer((asked, answer) => void this.#forward(asked, answer));
+    this.#http = createServer((asked, answer) => {
+      this.#forward(asked, answer).catch(() => answer.destroy());
+    });
     this.#http.on('connect', (asked: IncomingMessage, guest: Duplex, head: Buffer) => {
-      void this.#tunnel(asked, guest, head);
+      this.#tunnel(asked, guest, head).catch(() => guest.destroy());
     });
     this.#http.on('clientError', (_, guest) => guest.destroy());
   }

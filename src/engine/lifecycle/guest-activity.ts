@@ -21,13 +21,13 @@ export async function vmmControl(context: EngineContext, vm: Pick<Vm, 'id' | 'na
 
 /**
  * Makes the row of a running VM say what its VMM says: whether the guest runs or stands still, whoever paused it.
- * The VM's lock is taken. What cannot be found out is left as it is.
+ * The VM's lock is taken. What cannot be found out is left as it is: never rejects.
  */
 export async function matchActivity(context: EngineContext, id: string): Promise<void> {
   await context.locks.vm.run(id, new AbortController().signal, async () => {
-    const vm = findVm(context.db, id);
-    if (!vm || (vm.state !== 'running' && vm.state !== 'paused')) return;
     try {
+      const vm = findVm(context.db, id);
+      if (!vm || (vm.state !== 'running' && vm.state !== 'paused')) return;
       const activity = await (await vmmControl(context, vm)).activity(askTimeoutMs);
       if (activity === 'other') return;
       const state = activity === 'running' ? 'running' : 'paused';

@@ -32,7 +32,11 @@ export function watchVmm(context: EngineContext, vm: Vm): void {
 async function follow(context: EngineContext, vm: Vm): Promise<void> {
   const process = context.handles.get(vm.id)?.process;
   if (!process) return;
-  void context.stopTimers.watch(vm);
+  context.stopTimers
+    .watch(vm)
+    .catch((error: unknown) =>
+      context.log('error', `a VM's time is not counted: ${errorText(error)}`, { vm: vm.id }),
+    );
   // Not waited for: who comes next must find the control connection being opened.
   const counting = countOomKills();
   let end: GuestEnd | undefined;

@@ -42,7 +42,11 @@ export class NetworkNames {
 
   /** Something about VMs has changed: begins or ceases to listen as needed. Returns when that is done. */
   look(): Promise<void> {
-    this.#turn = this.#turn.then(() => this.#match());
+    this.#turn = this.#turn
+      .then(() => this.#match())
+      .catch((error: unknown) => {
+        this.#context.log('warn', `names on networks are not kept up to date: ${errorText(error)}`);
+      });
     return this.#turn;
   }
 

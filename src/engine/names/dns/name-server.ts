@@ -73,13 +73,14 @@ export class NameServer {
     this.#input.forwarder?.close();
   }
 
+  /** Never rejects: whoever gets no answer asks again, or somebody else. */
   async #answerDatagram(message: Buffer, from: RemoteInfo): Promise<void> {
-    const answer = await this.#answer(message, 'udp', from.address);
-    if (!answer) return;
     try {
+      const answer = await this.#answer(message, 'udp', from.address);
+      if (!answer) return;
       this.#udp.send(answer, from.port, from.address, () => undefined);
     } catch {
-      // Closed meanwhile, or a sender's port of 0.
+      // Closed meanwhile, a sender's port of 0, or what there is to know cannot be read.
     }
   }
 
@@ -126,6 +127,7 @@ export class NameServer {
         }
         socket.resume();
       });
+      answering.catch(() => socket.destroy());
     });
   }
 }

@@ -1,6 +1,9 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { answerMessage, type Transport } from '../../../../src/engine/names/dns/answer.ts';
+import { NameServer } from '../../../../src/engine/names/dns/name-server.ts';
 import { encodeName, maxUdpBytes } from '../../../../src/engine/names/dns/wire.ts';
 import { addressBytes, reverseName, Zone } from '../../../../src/engine/names/dns/zone.ts';
 
@@ -107,4 +110,26 @@ test('what is no address is never in an answer', () => {
   for (const text of ['', 'web', '10.0.0', 'fe80::1%eth0', '1.2.3.4.5'])
     expect(() => addressBytes(text)).toThrow();
   expect(reverseName('10.77.0.2').join('.')).toBe('2.0.77.10.in-addr.arpa');
+});
+
+test('who asks a server that cannot know the answer now is hung up on, and the server goes on', async () => {
+  let asked = 0;
+  const broken = (): Zone => {
+    asked++;
+    throw new Error('disk I/O error');
+  };
+  const server = await NameServer.listen({ address: '127.0.0.1', port: 0, zone: broken });
+  try {
+    for (const round of [1, 2]) {
+      const client = connect(server.port, '127.0.0.1');
+      const message = question();
+      client.end(Buffer.concat([Buffer.from([0, message.length]), message]));
+      client.resume();
+      client.on('error', () => undefined);
+      await once(client, 'close');
+      expect(asked).toBe(round);
+    }
+  } finally {
+    server.close();
+  }
 });
