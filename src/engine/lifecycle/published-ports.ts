@@ -7,6 +7,7 @@ import type { EngineContext } from '../context.ts';
 import type { PortRequest as PortForText } from '../rpc/port-text.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import { ledPorts } from '../ports/carried-ports.ts';
+import { vmmControl } from './guest-activity.ts';
 
 /** A port to publish. */
 export interface PortRequest extends PortForText {
@@ -100,10 +101,12 @@ export async function claimPorts(context: EngineContext, vm: Vm): Promise<readon
   return claimed;
 }
 
-/** Makes the ports that lead into a running VM those that it shall have. Throws `busy` when one is taken. */
+/**
+ * Makes the ports that lead into a running VM those that it shall have. Throws `busy` when one is taken, and
+ * `command_failed` when its VMM does not answer.
+ */
 export async function matchForwards(context: EngineContext, vm: Vm): Promise<void> {
-  const control = await context.controls.get(vm.id);
-  if (!control) return;
+  const control = await vmmControl(context, vm);
   const current = (await control.forwards()).filter((port) => !isOurSsh(context, vm, port));
   const led = ledPorts(context, vm);
   const isIn = (ports: readonly PortForward[], port: PortForward): boolean =>
@@ -112,6 +115,12 @@ export async function matchForwards(context: EngineContext, vm: Vm): Promise<voi
   // Between them: a port goes from one to the other when what the guest reaches changes.
   await context.datagrams.match(vm);
   for (const port of led) if (!isIn(current, port)) await control.addForward(port);
+}
+
+/** Takes a change back. A VMM that is away is told what its row says when it is back; see vmm-watch.ts. */
+export async function restoreForwards(context: EngineContext, vm: Vm): Promise<void> {
+  const control = await context.controls.get(vm.id)?.catch(() => undefined);
+  if (control) await matchForwards(context, vm);
 }
 
 function isOurSsh(context: EngineContext, vm: Vm, port: PortForward): boolean {

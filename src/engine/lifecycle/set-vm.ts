@@ -19,7 +19,7 @@ import { checkSyncedFiles } from '../sync/file-sync.ts';
 import { planChangedPorts } from './changed-ports.ts';
 import { vmmControl } from './guest-activity.ts';
 import { growGuestFilesystem, setGuestHostname } from './guest-settings.ts';
-import { matchForwards, type PortRequest } from './published-ports.ts';
+import { matchForwards, restoreForwards, type PortRequest } from './published-ports.ts';
 import { withRollback } from './rollback.ts';
 import { growsLive, growStoppedDisk } from './root-disk.ts';
 import { settleVm } from './settle-vm.ts';
@@ -95,7 +95,7 @@ export async function setVm(
         await run({
           stage: 'Publishing ports',
           apply: () => matchForwards(context, vm),
-          undo: () => matchForwards(context, before),
+          undo: () => restoreForwards(context, before),
         });
       }
       if (sockets && live) {

@@ -10,6 +10,7 @@ import { withoutLocks } from '../locks.ts';
 import { forgetVmm } from './boot-vm.ts';
 import { countOomKills, vmmDeathText } from './vmm-death.ts';
 import { matchActivity } from './guest-activity.ts';
+import { matchForwards } from './published-ports.ts';
 import { diskFile } from './root-disk.ts';
 
 /** After its control connection has closed, a VMM is given this long to end. */
@@ -23,13 +24,17 @@ const reopenMs = 10_000;
  *
  * It listens on the VMM's control connection, which closes when the VMM ends, so that nobody has to poll.
  */
-export function watchVmm(context: EngineContext, vm: Vm): void {
-  void withoutLocks(() => follow(context, vm)).catch((error: unknown) =>
+export function watchVmm(context: EngineContext, vm: Vm, patience = { exitTimeoutMs }): void {
+  void withoutLocks(() => follow(context, vm, patience)).catch((error: unknown) =>
     context.log('error', `watching VM failed: ${errorText(error)}`, { vm: vm.id }),
   );
 }
 
-async function follow(context: EngineContext, vm: Vm): Promise<void> {
+async function follow(
+  context: EngineContext,
+  vm: Vm,
+  patience: { readonly exitTimeoutMs: number },
+): Promise<void> {
   const process = context.handles.get(vm.id)?.process;
   if (!process) return;
   context.stopTimers
@@ -40,10 +45,12 @@ async function follow(context: EngineContext, vm: Vm): Promise<void> {
   // Not waited for: who comes next must find the control connection being opened.
   const counting = countOomKills();
   let end: GuestEnd | undefined;
-  while (isAlive(process)) {
+  for (let isBack = false; isAlive(process); isBack = true) {
     const control = await openControl(context, vm, process);
+    // Not waited for: whoever has the VM's lock may need this connection.
+    if (control && isBack) void catchUp(context, vm);
     end = await control?.closed;
-    if (await waitForExit(process, exitTimeoutMs)) break;
+    if (await waitForExit(process, patience.exitTimeoutMs)) break;
     // A VMM that lives on has lost its connection only. It holds the guest's unwritten data, so it is not ended.
     context.log('warn', 'the control connection to a VMM was lost', { vm: vm.id });
     if (!control) await sleep(reopenMs);
@@ -88,6 +95,18 @@ async function openControl(
     context.log('warn', `the VMM's control socket does not answer: ${errorText(error)}`, { vm: vm.id });
     forget();
     return undefined;
+  }
+}
+
+/** Tells a VMM that was away what was changed meanwhile. Never rejects. */
+async function catchUp(context: EngineContext, { id }: Vm): Promise<void> {
+  try {
+    await context.locks.vm.run(id, new AbortController().signal, async () => {
+      const vm = findVm(context.db, id);
+      if (vm?.state === 'running' || vm?.state === 'paused') await matchForwards(context, vm);
+    });
+  } catch (error) {
+    context.log('error', `published ports could not be set right: ${errorText(error)}`, { vm: id });
   }
 }
 

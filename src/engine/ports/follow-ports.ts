@@ -5,7 +5,7 @@ import { changeVm, findVm, listVms, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { proxyPort } from '../egress/guest-egress.ts';
 import { guestSshPort } from '../guest-pool.ts';
-import { matchForwards, planPorts, type PortRequest } from '../lifecycle/published-ports.ts';
+import { matchForwards, planPorts, restoreForwards, type PortRequest } from '../lifecycle/published-ports.ts';
 import { parseListeners } from '../lifecycle/vm-ports.ts';
 
 /** A guest decides how much listens in it. */
@@ -52,7 +52,7 @@ export async function followPorts(
       if (!(error instanceof BangerError)) throw error;
       context.log('warn', `a port could not be published: ${error.message}`, { vm: id });
       changeVm(context.db, id, { ports: vm.ports });
-      await matchForwards(context, vm);
+      await restoreForwards(context, vm);
     }
   });
 }

@@ -1,6 +1,7 @@
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
 import { setVm, type SetVmParams } from '../../../src/engine/lifecycle/set-vm.ts';
+import { watchVmm } from '../../../src/engine/lifecycle/vmm-watch.ts';
 import { stopVm } from '../../../src/engine/lifecycle/stop-vm.ts';
 import { reconcile } from '../../../src/engine/reconciler.ts';
 import { viewVm } from '../../../src/engine/vm-view.ts';
@@ -116,4 +117,27 @@ test('an engine that died before a recorded port was published is made up for by
   changeVm(engine.context.db, vm.id, { ports: [{ ...loopback(hostPort, 80), chosen: false }] });
   await reconcile({ ...engine.context, controls: new Map() });
   expect(forwards()).toEqual([expect.objectContaining(loopback(hostPort, 80))]);
+});
+
+test('a port that a VMM cannot be told of is refused, and the row stays as it is', async () => {
+  engine.context.controls.clear();
+  const port = await findFreePort();
+  await expect(set({ publish: [loopback(port, 80)] })).rejects.toMatchObject({ code: 'command_failed' });
+  expect(row().ports).toEqual([]);
+  expect(forwards()).toEqual([]);
+});
+
+test('a VMM whose connection was lost and is back has the ports that its row says', async () => {
+  const port = await findFreePort();
+  const driver = engine.context.driver('qemu');
+  let opened = 0;
+  const control: typeof driver.control = async (vmm) => {
+    const real = await driver.control(vmm);
+    if (++opened > 1) return real;
+    changeVm(engine.context.db, vm.id, { ports: [{ ...loopback(port, 80), chosen: false }] });
+    return { ...real, closed: Promise.resolve(undefined) };
+  };
+  const context = { ...engine.context, controls: new Map(), driver: () => ({ ...driver, control }) };
+  watchVmm(context, vm, { exitTimeoutMs: 20 });
+  await vi.waitFor(() => expect(forwards()).toEqual([expect.objectContaining(loopback(port, 80))]), 10_000);
 });
