@@ -129,7 +129,7 @@ export async function createVm(
         stage: 'Reserving name',
         apply: () =>
           context.locks.reservation.run('name', operation.signal, async () => {
-            const reserved = reserve(context, planned, params.name);
+            const reserved = await reserveWithPorts(context, planned, params);
             for (const capability of context.capabilities) await capability.reserve?.(context, reserved);
             if (params.recordedTemplate) saveVmTemplate(context.db, id, params.recordedTemplate);
             return getVm(context.db, id);
@@ -189,17 +189,47 @@ function isOwned(context: EngineContext, { protocol, hostPort }: PortName): bool
   return listVms(context.db).some((vm) => vm.ports.some(isIt));
 }
 
+const portAttempts = 5;
+
+/**
+ * Ports were planned before the image was found, which may have taken minutes. One that was ours to choose, and that
+ * another VM has got since, is replaced by another; one that the user chose is an error.
+ */
+async function reserveWithPorts(
+  context: EngineContext,
+  planned: Omit<NewVm, 'name'>,
+  { name, publish = [] }: Pick<CreateVmParams, 'name' | 'publish'>,
+): Promise<Vm> {
+  const isTaken = (port: PortName): boolean => isOwned(context, port);
+  const isLost = ({ ports = [] }: typeof planned): boolean =>
+    ports.some((port) => port.chosen && isTaken(port));
+  for (let attempt = 1; ; attempt++) {
+    const latest = isLost(planned) ? { ...planned, ports: await planPorts(publish, isTaken) } : planned;
+    try {
+      return reserve(context, latest, name);
+    } catch (error) {
+      // A VM that is changed needs no reservation, and may have been faster again.
+      if (!isLost(latest) || attempt === portAttempts) throw error;
+    }
+  }
+}
+
 const generatedNameAttempts = 5;
 
 function reserve(context: EngineContext, planned: Omit<NewVm, 'name'>, name: string | undefined): Vm {
   if (name !== undefined) return insertVm(context.db, { ...planned, name });
   for (let attempt = 1; ; attempt++) {
-    const taken = new Set(listVms(context.db).map((vm) => vm.name));
+    const taken = namesOf(context);
+    const generated = generateVmName((candidate) => taken.has(candidate));
     try {
-      return insertVm(context.db, { ...planned, name: generateVmName((candidate) => taken.has(candidate)) });
+      return insertVm(context.db, { ...planned, name: generated });
     } catch (error) {
-      const isClash = error instanceof BangerError && error.code === 'already_exists';
-      if (!isClash || attempt === generatedNameAttempts) throw error;
+      // A port that belongs to another VM is no matter of names.
+      if (!namesOf(context).has(generated) || attempt === generatedNameAttempts) throw error;
     }
   }
+}
+
+function namesOf(context: EngineContext): Set<string> {
+  return new Set(listVms(context.db).map((vm) => vm.name));
 }

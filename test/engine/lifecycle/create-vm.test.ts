@@ -1,7 +1,9 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { Capability } from '../../../src/engine/lifecycle/capabilities.ts';
 import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
 import { isAlive } from '../../../src/host/process.ts';
+import { findFreePort } from '../../../src/host/ports.ts';
 import { parseConfig } from '../../../src/state/config.ts';
 import { vmPaths } from '../../../src/state/layout.ts';
 import { listVms } from '../../../src/state/vms.ts';
@@ -150,4 +152,24 @@ test('its disk may move as much in a second as the configuration says at its sta
   Object.assign(engine.context, { config: () => config });
   await createVm(engine.context, { name: 'slow', start: true, ephemeral: false }, fakeOperation().operation);
   expect(engine.specs[0]!.disk).toMatchObject({ bytesPerSecond: 5 * 1024 ** 2 });
+});
+
+test('a port that another VM gets while the image is looked for is another, unless the user insists on it', async () => {
+  /** Makes one VM while another that wants the same is past its plan. */
+  const createBetween = async (extra: object) => {
+    const meanwhile: Capability = { name: 'meanwhile', checkRequest: async () => void (await create(extra)) };
+    const capabilities = [...engine.context.capabilities, meanwhile];
+    const context = { ...engine.context, capabilities };
+    return createVm(context, { ...params, ...extra, name: undefined }, fakeOperation().operation);
+  };
+  const wish = { protocol: 'tcp', bind: '127.0.0.1', guestPort: 80, hostPort: await findFreePort() } as const;
+  const vm = await createBetween({ name: 'first', publish: [{ ...wish, prefersHostPort: true }] });
+  expect(vm.ports).toMatchObject([{ guestPort: 80, chosen: true }]);
+  const owners = listVms(engine.context.db).filter(({ ports }) => ports[0]?.hostPort === wish.hostPort);
+  expect(owners).toMatchObject([{ name: 'first' }]);
+  const next = { ...wish, hostPort: await findFreePort() };
+  await expect(createBetween({ name: 'second', start: false, publish: [next] })).rejects.toMatchObject({
+    code: 'already_exists',
+    message: `Port 127.0.0.1:${next.hostPort}/tcp belongs to VM "second"`,
+  });
 });
