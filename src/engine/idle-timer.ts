@@ -1,3 +1,5 @@
+import { callAfter } from '../host/long-timer.ts';
+
 export interface IdleRules {
   readonly timeoutMs: () => number;
   /** Asked when the time is up, and whenever something changed */
@@ -8,7 +10,7 @@ export interface IdleRules {
 export class IdleTimer {
   readonly #onIdle: () => void;
   #rules: IdleRules | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #takeBack: (() => void) | undefined;
   #clients = 0;
 
   constructor(onIdle: () => void) {
@@ -27,16 +29,16 @@ export class IdleTimer {
 
   /** Something may have changed: starts the time afresh when nothing is going on, else stops it. */
   look(): void {
-    clearTimeout(this.#timer);
+    this.#takeBack?.();
     const rules = this.#rules;
     if (!rules || this.#clients > 0 || !rules.isIdle()) return;
-    this.#timer = setTimeout(() => {
+    this.#takeBack = callAfter(rules.timeoutMs(), () => {
       if (this.#clients === 0 && rules.isIdle()) this.#onIdle();
-    }, rules.timeoutMs());
+    });
   }
 
   close(): void {
-    clearTimeout(this.#timer);
+    this.#takeBack?.();
     this.#rules = undefined;
   }
 }

@@ -1,4 +1,5 @@
 import { abortError, BangerError } from '../../errors.ts';
+import { callAfter } from '../../host/long-timer.ts';
 import { findVm, resolveVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
@@ -17,8 +18,10 @@ export async function waitForVm(
   operation: Operation,
 ): Promise<Waited> {
   const { id, name } = resolveVm(context.db, params.vm);
-  const limit = params.timeoutMs === undefined ? undefined : AbortSignal.timeout(params.timeoutMs);
-  const signal = limit ? AbortSignal.any([operation.signal, limit]) : operation.signal;
+  const limit = new AbortController();
+  const takeBack =
+    params.timeoutMs === undefined ? undefined : callAfter(params.timeoutMs, () => limit.abort());
+  const signal = AbortSignal.any([operation.signal, limit.signal]);
   operation.enter(`Waiting until ${name} is ${params.for}`);
   try {
     for (;;) {
@@ -39,12 +42,14 @@ export async function waitForVm(
     }
   } catch (error) {
     if (operation.signal.aborted) throw abortError(operation.signal);
-    if (!limit?.aborted) throw error;
+    if (!limit.signal.aborted) throw error;
     const state = findVm(context.db, id)?.state ?? 'deleted';
     throw new BangerError(
       'timeout',
       `VM "${name}" was not ${params.for} within ${params.timeoutMs! / 1000} s: it is ${state}`,
     );
+  } finally {
+    takeBack?.();
   }
 }
 

@@ -6,6 +6,7 @@ import type { VmmChoice } from '../../../src/host/vmm-choice.ts';
 import { startVm } from '../../../src/engine/lifecycle/start-vm.ts';
 import { killVm } from '../../../src/engine/lifecycle/kill-vm.ts';
 import { stopVm } from '../../../src/engine/lifecycle/stop-vm.ts';
+import { waitForVm } from '../../../src/engine/lifecycle/wait-vm.ts';
 import { isAlive, killProcess } from '../../../src/host/process.ts';
 import { vmPaths } from '../../../src/state/layout.ts';
 import { findVm, getVm, type Vm } from '../../../src/state/vms.ts';
@@ -158,4 +159,10 @@ test('whoever waits for a VM can be cancelled, and the verb under way goes on', 
   await expect(second).rejects.toMatchObject({ code: 'cancelled' });
   gate.resolve(await engine.context.chooseVmm({ network: 'user', disk: 'qcow2' }));
   expect((await first).state).toBe('running');
+});
+
+test('who waits for a month for a VM to stop is not told at once that it did not', async () => {
+  const month = { vm: vm.name, for: 'stopped', timeoutMs: 30 * 86_400_000 } as const;
+  const [waited] = await Promise.all([waitForVm(engine.context, month, operation()), stop()]);
+  expect(waited.state).toBe('stopped');
 });
