@@ -12,6 +12,7 @@ import type { EgressKeeper } from './egress/egress-keeper.ts';
 import type { EventBus } from './events.ts';
 import type { GuestPool } from './guest-pool.ts';
 import type { HandleCache } from './handles.ts';
+import type { Haste } from './haste.ts';
 import type { EngineLocks } from './locks.ts';
 import type { Capability } from './lifecycle/capabilities.ts';
 import type { LogKeeper } from './log-keeper.ts';
@@ -27,6 +28,8 @@ export interface EngineContext {
   readonly layout: Layout;
   readonly db: Database;
   readonly locks: EngineLocks;
+  /** Lets those who kill a VM past those who wait for its guest */
+  readonly haste: Haste;
   readonly operations: OperationRegistry;
   readonly events: EventBus;
   readonly log: Log;

@@ -27,6 +27,7 @@ import { EventBus } from './events.ts';
 import type { Failpoints } from './failpoints.ts';
 import { GuestPool } from './guest-pool.ts';
 import { HandleCache } from './handles.ts';
+import { Haste } from './haste.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { leaveOnBugs } from './last-resort.ts';
 import { builtInCapabilities } from './lifecycle/capabilities.ts';
@@ -160,6 +161,7 @@ function createContext(
     layout,
     db,
     locks: createLocks(),
+    haste: new Haste(),
     operations: new OperationRegistry(
       input.failpoints,
       (view) => events.publish(operationEvent(view)),

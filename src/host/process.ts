@@ -53,11 +53,15 @@ export function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals)
 
 const exitPollMs = 20;
 
-/** Waits until a process is gone; false when it still lives after `timeoutMs`. */
-export async function waitForExit(identity: ProcessIdentity, timeoutMs: number): Promise<boolean> {
+/** Waits until a process is gone; false when it still lives after `timeoutMs`, or when the signal fires. */
+export async function waitForExit(
+  identity: ProcessIdentity,
+  timeoutMs: number,
+  signal?: AbortSignal,
+): Promise<boolean> {
   const deadline = new Deadline(timeoutMs);
   while (isAlive(identity)) {
-    if (deadline.isOver()) return false;
+    if (deadline.isOver() || signal?.aborted) return false;
     await sleep(exitPollMs);
   }
   return true;

@@ -9,6 +9,7 @@ import { EgressKeeper } from '../../src/engine/egress/egress-keeper.ts';
 import { EventBus } from '../../src/engine/events.ts';
 import type { Guest } from '../../src/engine/guest.ts';
 import { HandleCache } from '../../src/engine/handles.ts';
+import { Haste } from '../../src/engine/haste.ts';
 import { builtInCapabilities } from '../../src/engine/lifecycle/capabilities.ts';
 import { createLocks } from '../../src/engine/locks.ts';
 import { LogKeeper } from '../../src/engine/log-keeper.ts';
@@ -55,6 +56,8 @@ export interface Faults {
   console?: string;
   connect?: Error;
   powerOff?: Error;
+  /** The guest says that it has flushed, and goes on */
+  powersOffLater?: boolean;
   /** What pausing, resuming and growing a disk run into */
   control?: Error;
   addForward?: Error;
@@ -217,6 +220,7 @@ export function fakeEngine(): FakeEngine {
     layout,
     db,
     locks: createLocks(),
+    haste: new Haste(),
     operations: new OperationRegistry(),
     events,
     log,
@@ -273,7 +277,10 @@ export function fakeEngine(): FakeEngine {
         toolboxRuns.push(argv);
         return { exit: { code: 0 }, stdout: Buffer.from(faults.toolboxOutput ?? ''), stderr: '' };
       };
-      return { powerOff: async () => powerOff(vm.id), runToolbox } as unknown as Guest;
+      return {
+        powerOff: async () => (faults.powersOffLater ? undefined : powerOff(vm.id)),
+        runToolbox,
+      } as unknown as Guest;
     },
   };
 

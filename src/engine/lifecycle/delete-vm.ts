@@ -7,12 +7,14 @@ import { cleanUpCapabilities } from './capabilities.ts';
 
 /**
  * Deletes a VM with everything it owns on the host; a running one is ended first. One that is gone already
- * counts as deleted.
+ * counts as deleted. A stop that waits for its guest waits no longer.
  *
  * The row goes last: if anything cannot be removed, it stays in `deleting`, and the reconciler tries again.
  */
 export async function deleteVm(context: EngineContext, id: string, operation: Operation): Promise<void> {
-  await context.locks.vm.run(id, operation.signal, () => deleteHeldVm(context, id, operation));
+  await context.haste.hurry(id, () =>
+    context.locks.vm.run(id, operation.signal, () => deleteHeldVm(context, id, operation)),
+  );
 }
 
 /** The same, for whoever holds the VM's lock. */

@@ -8,16 +8,23 @@ import { pauseVm, resumeVm } from './pause-vm.ts';
 import { settleVm } from './settle-vm.ts';
 import { flushAndPowerOff, whileStopping } from './stop-vm.ts';
 
-/** Ends the VMM at once; what the guest has not written is lost. A stopped VM is left alone. */
+/**
+ * Ends the VMM at once; what the guest has not written is lost. A stopped VM is left alone, and a stop that waits for
+ * the guest waits no longer.
+ */
 export async function killVm(context: EngineContext, id: string, operation: Operation): Promise<Vm> {
-  return context.locks.vm.run(id, operation.signal, async () => {
-    const vm = await settleVm(context, getVm(context.db, id), operation);
-    if (vm.state === 'stopped') return vm;
-    return whileStopping(context, vm, async () => {
-      operation.enter('Killing VMM');
-      await endVmm(context, vm);
-      return moveVm(context.db, id, 'stopped');
-    });
+  return context.haste.hurry(id, () =>
+    context.locks.vm.run(id, operation.signal, () => killHeldVm(context, id, operation)),
+  );
+}
+
+async function killHeldVm(context: EngineContext, id: string, operation: Operation): Promise<Vm> {
+  const vm = await settleVm(context, getVm(context.db, id), operation);
+  if (vm.state === 'stopped') return vm;
+  return whileStopping(context, vm, async () => {
+    operation.enter('Killing VMM');
+    await endVmm(context, vm);
+    return moveVm(context.db, id, 'stopped');
   });
 }
 
@@ -53,7 +60,7 @@ async function askToPowerOff(context: EngineContext, id: string, operation: Oper
     if (vm.state !== 'running' && vm.state !== 'paused') return vm;
     operation.enter('Asking the guest to power off');
     await wakeGuest(context, vm);
-    await flushAndPowerOff(context, vm);
+    await context.haste.patiently(id, (hurried) => flushAndPowerOff(context, vm, hurried));
     return vm.state === 'paused' ? moveVm(context.db, id, 'running') : vm;
   });
 }

@@ -24,7 +24,8 @@ const reachTimeoutMs = 5_000;
  * Stops a VM: the guest flushes its disks and powers off; one that is still there after `timeoutMs` is ended. A
  * VM that is stopped already is left alone.
  *
- * Once begun it is not cancelled: half a stop is worse than a whole one, and it is bounded anyway.
+ * Once begun it is not cancelled: half a stop is worse than a whole one, and it is bounded anyway. Who kills or deletes
+ * the VM meanwhile ends the wait, and with it the VMM.
  */
 export async function stopVm(
   context: EngineContext,
@@ -46,16 +47,20 @@ export async function stopVm(
       await wakeGuest(context, vm);
       // Told by the VMM as it ends: asked for now, since the connection is forgotten then.
       const end = (await context.controls.get(id)?.catch(() => undefined))?.closed;
-      const saidFlushed = await flushAndPowerOff(context, vm);
-      await failpoint('guest asked');
+      const outcome = await context.haste.patiently(id, async (hurried) => {
+        const saidFlushed = await flushAndPowerOff(context, vm, hurried);
+        await failpoint('guest asked');
 
-      operation.enter('Powering off');
-      const process = context.handles.get(id)?.process ?? findVmm(context, id)?.process;
-      const ended = !process || (await waitForExit(process, timeoutMs));
-      if (!ended) context.log('warn', 'VM did not power off in time and was ended', { vm: id, saidFlushed });
+        operation.enter('Powering off');
+        const process = context.handles.get(id)?.process ?? findVmm(context, id)?.process;
+        const ended = !process || (await waitForExit(process, timeoutMs, hurried));
+        return { saidFlushed, ended, isHurried: hurried.aborted };
+      });
+      const { saidFlushed, ended } = outcome;
+      if (!ended) context.log('warn', 'VM did not power off in time and was ended', { vm: id, ...outcome });
       await endVmm(context, vm);
       const flushed = saidFlushed || (ended && (await hasShutDown(end)));
-      return { vm: moveVm(context.db, id, 'stopped', flushed ? why : lossText(ended)), flushed };
+      return { vm: moveVm(context.db, id, 'stopped', flushed ? why : lossText(outcome)), flushed };
     });
   });
 }
@@ -92,18 +97,26 @@ async function hasShutDown(end: Promise<GuestEnd | undefined> | undefined): Prom
   return (await Promise.race([end, silence])) === 'power-off';
 }
 
-function lossText(hasEnded: boolean): string {
-  const what = hasEnded
-    ? 'The VMM ended before the guest had flushed its disks'
+function lossText({ ended, isHurried }: { readonly ended: boolean; readonly isHurried: boolean }): string {
+  const silence = isHurried
+    ? 'Another command killed it before the guest had flushed its disks'
     : 'The guest did not answer and was killed';
+  const what = ended ? 'The VMM ended before the guest had flushed its disks' : silence;
   return `${what}; what it had not written is lost`;
 }
 
-/** True when the guest said that its disks are flushed. Else the power button was pressed, for what it is worth. */
-export async function flushAndPowerOff(context: EngineContext, vm: Vm): Promise<boolean> {
+/**
+ * True when the guest said that its disks are flushed. Else the power button was pressed, for what it is worth.
+ * `hurried` ends the wait for the guest.
+ */
+export async function flushAndPowerOff(
+  context: EngineContext,
+  vm: Vm,
+  hurried: AbortSignal,
+): Promise<boolean> {
   try {
-    const guest = await context.guest(vm, AbortSignal.timeout(reachTimeoutMs));
-    await guest.powerOff(new AbortController().signal);
+    const guest = await context.guest(vm, AbortSignal.any([hurried, AbortSignal.timeout(reachTimeoutMs)]));
+    await guest.powerOff(hurried);
     return true;
   } catch (error) {
     context.log('warn', `guest could not be asked to power off: ${errorText(error)}`, { vm: vm.id });

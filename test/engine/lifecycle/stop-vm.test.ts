@@ -166,3 +166,33 @@ test('who waits for a month for a VM to stop is not told at once that it did not
   const [waited] = await Promise.all([waitForVm(engine.context, month, operation()), stop()]);
   expect(waited.state).toBe('stopped');
 });
+
+test.each([
+  ['killed', () => killVm(engine.context, vm.id, operation())],
+  ['deleted', () => deleteVm(engine.context, vm.id, operation())],
+])('a VM that somebody stops with all patience can be %s at once, and the stop says so', async (_, end) => {
+  engine.faults.connect = unreachable;
+  const button = Promise.withResolvers<void>();
+  engine.faults.onPowerButton = async () => button.resolve();
+  const stopping = stopVm(engine.context, { id: vm.id, timeoutMs: 3_600_000 }, operation());
+  await button.promise;
+  await end();
+  expect(await stopping).toMatchObject({
+    flushed: false,
+    vm: {
+      lastError:
+        'Another command killed it before the guest had flushed its disks; what it had not written is lost',
+    },
+  });
+  expect(isAlive(engine.vmms.get(vm.id)!)).toBe(false);
+});
+
+test('a kill also passes stops that wait before it, and takes nothing from what was flushed', async () => {
+  engine.faults.powersOffLater = true;
+  const stops = [1, 2].map(() => stopVm(engine.context, { id: vm.id, timeoutMs: 3_600_000 }, operation()));
+  await killVm(engine.context, vm.id, operation());
+  expect(await Promise.all(stops)).toMatchObject([
+    { vm: { lastError: undefined } },
+    { vm: { state: 'stopped' } },
+  ]);
+});
