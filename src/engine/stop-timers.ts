@@ -143,16 +143,15 @@ export class StopTimers {
     }
   }
 
-  /** A program that runs, or a connection that somebody else has to one of its ports, is use. */
+  /** A program that runs, or a connection that somebody else has to one of its ports or its address, is use. */
   #noteUse(id: string): void {
     const context = this.#context();
+    const vm = findVm(context.db, id);
     const ports = [
       context.handles.get(id)?.sshPort ?? 0,
-      ...(findVm(context.db, id)?.ports ?? [])
-        .filter(({ protocol }) => protocol === 'tcp')
-        .map(({ hostPort }) => hostPort),
+      ...(vm?.ports ?? []).filter(({ protocol }) => protocol === 'tcp').map(({ hostPort }) => hostPort),
     ];
-    if (context.guests.activity(id).isBusy || hasForeignConnection(ports))
+    if (context.guests.activity(id).isBusy || hasForeignConnection({ ports, address: vm?.address }))
       this.#usedAt.set(id, monotonicMs());
   }
 }

@@ -117,7 +117,7 @@ async function findReach(
 /** Throws `busy` when somebody would lose a connection by it. */
 export function refuseCutting(context: EngineContext, vm: Vm): void {
   const ports = [context.handles.get(vm.id)?.sshPort ?? 0, ...vm.ports.map(({ hostPort }) => hostPort)];
-  if (!context.guests.activity(vm.id).isBusy && !hasForeignConnection(ports)) return;
+  if (!context.guests.activity(vm.id).isBusy && !hasForeignConnection({ ports })) return;
   throw new BangerError(
     'busy',
     `VM "${vm.name}" is in use, and to go between "all" and rules ends every connection to it, and what runs over them`,
