@@ -25,15 +25,16 @@ const tagged = `json_object('type', 'image', 'action', 'tagged', 'id', NEW.image
 const prepared = `json_object('type', 'workspace', 'action', 'prepared', 'id', NEW.vm_id,
   'name', (SELECT name FROM main.vms WHERE id = NEW.vm_id), 'hostPath', NEW.host_path, 'guestPath', NEW.guest_path)`;
 
-const settings = 'cpus, memory_mib, disk_bytes, labels, ttl_ms, idle_stop_ms, file_sync, egress';
+const settings =
+  'cpus, memory_mib, disk_bytes, labels, ttl_ms, idle_stop_ms, file_sync, egress, publishes_all';
 const rowOf = (row: 'NEW' | 'OLD'): string =>
   settings
     .split(', ')
     .map((column) => `${row}.${column}`)
     .join(', ');
 
-/** Of a VM that is being made or deleted, ports are no change. */
-function portChanged(row: 'NEW' | 'OLD'): readonly [string, string] {
+/** Of a VM that is being made or deleted, ports and sockets are no change. */
+function wayInChanged(row: 'NEW' | 'OLD'): readonly [string, string] {
   const its = (column: string): string => `(SELECT ${column} FROM main.vms WHERE id = ${row}.vm_id)`;
   return [
     `json_object('type', 'vm', 'action', 'changed', 'id', ${row}.vm_id, 'name', ${its('name')}, 'state', ${its('state')})`,
@@ -69,8 +70,10 @@ const triggers: readonly Trigger[] = [
     when: `UPDATE OF ${settings} ON main.vms WHEN (${rowOf('NEW')}) IS NOT (${rowOf('OLD')})`,
     tells: [[vm(`'changed'`)]],
   },
-  { when: 'INSERT ON main.published_ports', tells: [portChanged('NEW')] },
-  { when: 'DELETE ON main.published_ports', tells: [portChanged('OLD')] },
+  { when: 'INSERT ON main.published_ports', tells: [wayInChanged('NEW')] },
+  { when: 'DELETE ON main.published_ports', tells: [wayInChanged('OLD')] },
+  { when: 'INSERT ON main.published_sockets', tells: [wayInChanged('NEW')] },
+  { when: 'DELETE ON main.published_sockets', tells: [wayInChanged('OLD')] },
   {
     when: 'DELETE ON main.vms',
     tells: [

@@ -101,7 +101,10 @@ test('whatever of a VM is changed is told, once for all that is changed at once'
     { idleStopMs: 1000 },
     { ports: [port] },
     { ports: [] },
-    { cpus: 3, memoryMib: 512, diskBytes: 2 ** 34, labels: {}, ports: [port], ttlMs: 5 },
+    { publishesAll: true },
+    { sockets: [{ hostPath: '/run/user/1/db.sock', guestPath: '/run/db.sock' }] },
+    { sockets: [] },
+    { cpus: 3, memoryMib: 512, diskBytes: 2 ** 34, labels: {}, ports: [port], publishesAll: false, ttlMs: 5 },
   ];
   for (const change of each) {
     changeVm(db, vm.id, change);
