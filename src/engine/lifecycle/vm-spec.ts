@@ -2,6 +2,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { BangerError } from '../../errors.ts';
 import type { Config } from '../../state/config.ts';
 import { formatBytes } from '../../state/units.ts';
+import { maxFilesystemBytes } from '../images/ext4/format.ts';
 
 const mib = 1024 ** 2;
 const minMemoryMib = 128;
@@ -59,5 +60,13 @@ export function planVmSize(asked: Partial<VmSize>, config: Config, host: HostSiz
       },
     );
   }
-  return { cpus, memoryMib, diskBytes: asked.diskBytes ?? config.diskBytes };
+  const diskBytes = asked.diskBytes ?? config.diskBytes;
+  if (diskBytes > maxFilesystemBytes) {
+    throw new BangerError(
+      'invalid_argument',
+      `A disk of ${formatBytes(diskBytes)} is too large: the filesystem of a VM grows up to ${formatBytes(maxFilesystemBytes)}`,
+      { hint: 'Ask for less, such as: --disk 1T' },
+    );
+  }
+  return { cpus, memoryMib, diskBytes };
 }

@@ -139,6 +139,7 @@ test('a port that was taken meanwhile is replaced by another', async () => {
 
 test.each([
   [{ cpus: 10_000 }, 'CPUs are too many'],
+  [{ diskBytes: 5 * 1024 ** 4 }, 'A disk of 5 TiB is too large: the filesystem of a VM grows up to 4 TiB'],
   [{ memoryMib: 100_000_000 }, 'of memory is too much'],
   [{ memoryMib: 16 }, 'is too little'],
   [{ diskBytes: 1 }, "too small for the image's filesystem"],

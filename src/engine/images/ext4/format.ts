@@ -17,6 +17,8 @@ export const inodeTableBlocks = (inodesPerGroup * inodeSize) / blockSize;
 export const descriptorBlocks = 256;
 export const groupsPerDescriptorBlock = blockSize / groupDescriptorSize;
 export const maxGroups = descriptorBlocks * groupsPerDescriptorBlock;
+/** As large as our filesystems can become */
+export const maxFilesystemBytes = maxGroups * blocksPerGroup * blockSize;
 
 export const inodeNumbers = { root: 2, resize: 7, journal: 8, lostAndFound: 11, firstFree: 12 } as const;
 
