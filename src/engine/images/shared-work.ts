@@ -21,6 +21,11 @@ interface Flight<T> {
 export class SharedWork<T> {
   readonly #flights = new Map<string, Flight<T>>();
 
+  /** How many wait for it. */
+  waiting(key: string): number {
+    return this.#flights.get(key)?.waiters.size ?? 0;
+  }
+
   async join(key: string, waiter: Waiter, work: (operation: Operation) => Promise<T>): Promise<T> {
     if (waiter.signal.aborted) throw abortError(waiter.signal);
     const current = this.#flights.get(key);

@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import type { Failure } from '../../../src/engine/failpoints.ts';
-import type { ImagesContext } from '../../../src/engine/images/image-services.ts';
+import { imageServices, type ImagesContext } from '../../../src/engine/images/image-services.ts';
 import { pullImage } from '../../../src/engine/images/pull-image.ts';
 import { cleanStaging } from '../../../src/engine/images/publish-image.ts';
 import type { Operation } from '../../../src/engine/operations.ts';
@@ -55,6 +55,48 @@ async function* worlds(registry: FakeRegistry) {
 
 /** What had been published when the point was reached: the image is there, whole, though the pull has failed. */
 const afterwards = /staging removed$/;
+
+test.each([
+  ['whose registry does not give it', {}],
+  ['that takes it for smaller', { size: 5 }],
+])('a layer that failed in another pull, %s, is fetched by one’s own', async (_, lie) => {
+  await using healthy = await startRegistry();
+  await using failing = await startRegistry();
+  using context = imageContext();
+  const layer = 'shared by both'.repeat(10);
+  const { id } = putImage(healthy, 'app', { layers: [layer], env: ['A=1'] });
+  const other = putImage(failing, 'app', { layers: [layer] });
+  const [shared] = other.layerDigests;
+  failing.putManifest('app', 'latest', {
+    ...other.manifest,
+    layers: other.manifest.layers.map((described) => ({ ...described, ...lie })),
+  });
+  const asked = Promise.withResolvers<void>();
+  const joined = Promise.withResolvers<void>();
+  failing.misbehave(async ({ path }, response) => {
+    if (!path.endsWith(`/blobs/${shared}`)) return false;
+    asked.resolve();
+    await joined.promise;
+    if ('size' in lie) return false;
+    response.writeHead(403).end();
+    return true;
+  });
+  const pull = (registry: FakeRegistry) =>
+    runWith(
+      kind,
+      () => undefined,
+      (operation) => pullImage(context, `${registry.host}/app`, operation),
+    );
+  const failed = expect(pull(failing)).rejects.toThrow();
+  await asked.promise;
+  const pulled = pull(healthy);
+  const { blobs } = imageServices(context);
+  await expect.poll(() => blobs.waiting(shared!)).toBe(2);
+  joined.resolve();
+  await failed;
+  expect((await pulled).id).toBe(id);
+  expect(healthy.requests.filter(({ path }) => path.endsWith(`/blobs/${shared}`))).toHaveLength(1);
+});
 
 test.each(['error', 'enospc', 'eacces', 'timeout'] as const)(
   'a pull that fails anywhere with %s leaves images as they were, and asking again brings it',

@@ -114,12 +114,20 @@ async function fetchLayer(
     },
   };
   const name = layerName(blob.digest);
-  return blobs.join(blob.digest, waiter, (shared) =>
-    repository.blob({
-      directory: context.layout.blobsDirectory,
-      blob,
-      signal: shared.signal,
-      onProgress: (state, done) => shared.progress({ parts: [{ name, state, done }] }),
-    }),
-  );
+  for (let isOwn = false; ;) {
+    try {
+      return await blobs.join(blob.digest, waiter, (shared) => {
+        isOwn = true;
+        return repository.blob({
+          directory: context.layout.blobsDirectory,
+          blob,
+          signal: shared.signal,
+          onProgress: (state, done) => shared.progress({ parts: [{ name, state, done }] }),
+        });
+      });
+    } catch (error) {
+      // Another pull's registry, or its manifest's idea of the size, says nothing about ours.
+      if (isOwn || signal.aborted) throw error;
+    }
+  }
 }
