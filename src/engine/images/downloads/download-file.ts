@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
-import { BangerError } from '../../../errors.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { abortError, BangerError } from '../../../errors.ts';
 import type { Operation } from '../../operations.ts';
 import { bodyChunks } from '../registry/body-chunks.ts';
 import { checkForeignAddress, isLoopback } from '../registry/registry-trust.ts';
@@ -13,7 +14,10 @@ import {
 import type { Download } from './download.ts';
 
 const maxRedirects = 5;
-const attempts = 3;
+/** Attempts in a row, none of which brought a byte, before a download is given up */
+const maxFruitlessAttempts = 3;
+/** What a server says that may well answer a moment later. */
+const passingStatuses = [429, 502, 503, 504];
 
 /**
  * Fetches a file to a path that must not exist yet. A connection that breaks is taken up where it broke, if the server
@@ -21,14 +25,19 @@ const attempts = 3;
  */
 export async function downloadFile(
   download: Download,
-  { path, transport }: { readonly path: string; readonly transport: Transport },
+  {
+    path,
+    transport,
+    retryDelayMs,
+  }: { readonly path: string; readonly transport: Transport; readonly retryDelayMs: number },
   operation: Pick<Operation, 'signal' | 'progress'>,
 ): Promise<void> {
   const file = await open(path, 'wx', 0o600);
   try {
     let hash = createHash('sha256');
     let done = 0;
-    for (let attempt = 1; ; attempt++) {
+    for (let fruitless = 0; ;) {
+      const before = done;
       try {
         const response = await request(download.url, { done, signal: operation.signal, transport });
         if (response.status !== 206) {
@@ -50,8 +59,13 @@ export async function downloadFile(
         break;
       } catch (error) {
         const known = aboutServer(connectionError(error, download.url.host, operation.signal), download);
-        const mayTryAgain = known instanceof ConnectionError && known.isTransient && attempt < attempts;
+        fruitless = done > before ? 1 : fruitless + 1;
+        const mayTryAgain =
+          known instanceof ConnectionError && known.isTransient && fruitless < maxFruitlessAttempts;
         if (operation.signal.aborted || !mayTryAgain) throw known;
+        await sleep(retryDelayMs * 2 ** fruitless, undefined, { signal: operation.signal }).catch(() => {
+          throw abortError(operation.signal);
+        });
       }
     }
     await file.truncate(done);
@@ -73,6 +87,12 @@ async function request(
     const response = await transport(url, { headers, signal, isInsecure: isLoopback(url.hostname) });
     if (response.status === 200 || (response.status === 206 && startsAt(response, done))) return response;
     await response.discard();
+    if (passingStatuses.includes(response.status))
+      throw new ConnectionError(`"${url.host}" answered ${response.status} for "${url.pathname}"`, {
+        isTransient: true,
+        hint: 'Try again in a while',
+        cause: undefined,
+      });
     const location = response.header('location');
     if (response.status < 300 || response.status > 399 || location === undefined)
       throw new BangerError(

@@ -37,6 +37,6 @@ export function localDownloads(tools: DownloadTools): Downloads {
         [Symbol.dispose]: () => undefined,
       };
     },
-    file: (download, path, operation) => downloadFile(download, { path, transport }, operation),
+    file: (download, path, operation) => downloadFile(download, { path, transport, retryDelayMs }, operation),
   };
 }
