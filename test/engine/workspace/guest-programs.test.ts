@@ -84,7 +84,7 @@ test('an image without git gets ours, once', async () => {
   });
   expect(await ensure(guest)).toBe(ours);
   expect(await ensure(guest)).toBe(ours);
-  expect(ran.filter((line) => line.endsWith('tar -x -f - -C /'))).toHaveLength(1);
+  expect(ran.filter((line) => line.includes('tar -x -f - -C /'))).toHaveLength(1);
 });
 
 test('a guest that cannot hold git is an error with the reason', async () => {
