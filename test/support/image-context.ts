@@ -92,16 +92,19 @@ export interface RecordedOperation extends Operation {
 /** An operation that keeps what it is told. */
 export function recordedOperation(): RecordedOperation {
   const abort = new AbortController();
-  const stages: string[] = [];
-  const progressed: Omit<Progress, 'stage'>[] = [];
   return {
     id: 'op-test',
     kind: 'test',
     signal: abort.signal,
-    enter: (stage) => void stages.push(stage),
-    progress: (progress) => void progressed.push(progress),
-    stages,
-    progressed,
+    // Methods, as the engine's operations have them: of no use without their object.
+    enter(stage) {
+      this.stages.push(stage);
+    },
+    progress(progress) {
+      this.progressed.push(progress);
+    },
+    stages: [],
+    progressed: [],
     cancel: () => abort.abort(),
   };
 }

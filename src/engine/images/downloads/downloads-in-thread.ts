@@ -36,8 +36,8 @@ export function downloadsInThread(options: DownloadThreadOptions): Downloads {
   };
   return {
     repository: (reference) => running().repository(reference),
-    file: ({ url, sha256, use }, path, { signal, progress }) =>
-      running().file({ kind: 'file', url: url.href, sha256, use, path }, { signal, progress }),
+    file: ({ url, sha256, use }, path, operation) =>
+      running().file({ kind: 'file', url: url.href, sha256, use, path }, operation),
   };
 }
 
@@ -109,7 +109,10 @@ class DownloadThread {
     operation: Pick<Operation, 'signal' | 'progress'>,
   ): Promise<undefined> {
     this.#send({ type: 'registries', registries: this.#options.registries() });
-    return this.#call(wanted, operation);
+    return this.#call(wanted, {
+      signal: operation.signal,
+      progress: (progress) => operation.progress(progress),
+    });
   }
 
   async #call<W extends Wanted>(
