@@ -12,7 +12,7 @@ import { openBanger, programArgv } from '../test/support/banger.ts';
 import { openNetworkLab, type NetworkLab } from '../test/support/network-lab.ts';
 import { bootRaw, median, recipeOf } from './raw-guest.ts';
 
-const rounds = Number(process.argv[2] ?? 7);
+const rounds = Number(process.argv[2] ?? 15);
 const megabytes = 100;
 const least = 0.95;
 const [sinkPort, sourcePort] = [7000, 7001];
@@ -59,9 +59,9 @@ async function main(): Promise<void> {
   }
 }
 
-/** One connection after the other. */
-const server = `(while :; do nc -l -p ${sinkPort} </dev/null >/dev/null; done) &
-while :; do head -c ${megabytes}000000 /dev/zero | nc -l -p ${sourcePort} >/dev/null; done`;
+/** One connection after the other in, and a file out: the guest's nc sends a hundred times slower than a link takes. */
+const server = `mkdir -p /tmp/bench && head -c ${megabytes}000000 /dev/zero >/tmp/bench/zeros && httpd -p ${sourcePort} -h /tmp/bench
+while :; do nc -l -p ${sinkPort} </dev/null >/dev/null; done`;
 
 function inside({ host }: NetworkLab): string[] {
   return ['ip', 'netns', 'exec', host];
@@ -126,7 +126,7 @@ function receivingCode(address: string): string {
   return `
 const socket = require('node:net').connect({ host: '${address}', port: ${sourcePort} });
 let began, left = ${megabytes}e6;
-socket.on('connect', () => { began = performance.now(); });
+socket.on('connect', () => { began = performance.now(); socket.write('GET /zeros HTTP/1.0\\r\\n\\r\\n'); });
 socket.on('data', (piece) => { left -= piece.length; if (left <= 0) tell(0); });
 ${watched('socket.on(`close`, () => tell(left / 1e6));')}`;
 }
@@ -134,7 +134,7 @@ ${watched('socket.on(`close`, () => tell(left / 1e6));')}`;
 function watched(atEnd: string): string {
   return `
 const tell = (left) => { console.log(JSON.stringify({ seconds: (performance.now() - began) / 1000, left })); process.exit(); };
-setTimeout(() => tell(left), ${deadlineMs});
+setTimeout(() => tell(left / 1e6), ${deadlineMs});
 socket.on('error', (error) => { console.log(error.code); process.exit(); });
 ${atEnd}`;
 }
