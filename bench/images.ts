@@ -8,26 +8,17 @@
  * compared. Then what pulls cost others: the engine's peak memory, how long its event loop is blocked, in the first two
  * pulls of an engine too, and how long a small question to it takes meanwhile.
  */
-import {
-  createReadStream,
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createGunzip } from 'node:zlib';
-import { extract } from 'tar';
 import { RpcClient } from '../src/engine/rpc/client.ts';
 import { engineStatus } from '../src/engine/rpc/engine-methods.ts';
 import { openBanger } from '../test/support/banger.ts';
 import { debianLayout, packLayout, program } from '../test/support/images.ts';
 import { startRegistryServer } from '../test/support/registry-server.ts';
 import { directory, file, tarOf } from '../test/support/tar-builder.ts';
+import { gunzipLayers, withNodeTar, withTools } from './image-baselines.ts';
 import { watchEventLoop } from './event-loop.ts';
 import { median } from './raw-guest.ts';
 
@@ -36,7 +27,6 @@ const usage = `usage: bench/images.sh [ROUNDS [${comparisons.join('|')}]...]`;
 const rounds = Number(process.argv[2] ?? 3);
 const wanted = process.argv.length > 3 ? process.argv.slice(3) : comparisons;
 const entries = 60_000;
-const filesystemBytes = String(8 * 1024 ** 3);
 const pingIntervalMs = 5;
 
 process.chdir(resolve(import.meta.dirname, '..'));
@@ -249,33 +239,6 @@ async function manyFilesLayout(): Promise<string> {
   return layout;
 }
 
-async function withTools(host: string, name: string, scratch: string): Promise<void> {
-  const layout = join(scratch, 'layout');
-  const source = `docker://${host}/${name}:test`;
-  await program('skopeo', [
-    '--insecure-policy',
-    'copy',
-    '--src-tls-verify=false',
-    source,
-    `oci:${layout}:test`,
-  ]);
-  await program('umoci', ['unpack', '--image', `${layout}:test`, join(scratch, 'bundle')]);
-  await makeFilesystem(join(scratch, 'bundle/rootfs'), scratch);
-}
-
-async function withNodeTar(layout: string, scratch: string): Promise<void> {
-  const cwd = join(scratch, 'extracted');
-  mkdirSync(cwd);
-  for (const blob of layerBlobs(layout)) await extract({ file: blob, cwd, preserveOwner: true });
-  await makeFilesystem(cwd, scratch);
-}
-
-async function makeFilesystem(tree: string, scratch: string): Promise<void> {
-  const image = join(scratch, 'rootfs.ext4');
-  await program('truncate', ['-s', filesystemBytes, image]);
-  await program('mkfs.ext4', ['-q', '-F', '-d', tree, image]);
-}
-
 /** Seconds of work in a new directory. Removing what it made is nobody's time. */
 async function inScratch(task: (directory: string) => Promise<void>): Promise<number> {
   const directory = mkdtempSync(join(work, 's-'));
@@ -284,23 +247,6 @@ async function inScratch(task: (directory: string) => Promise<void>): Promise<nu
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
-}
-
-/** As fast as Node does it: in large pieces, which is faster than in the default ones. */
-async function gunzipLayers(layout: string): Promise<void> {
-  for (const blob of layerBlobs(layout)) {
-    const input = createReadStream(blob, { highWaterMark: 1 << 20 });
-    const output = input.pipe(createGunzip({ chunkSize: 1 << 18 })) as AsyncIterable<Buffer>;
-    for await (const chunk of output) if (chunk.length === 0) throw new Error('an empty chunk');
-  }
-}
-
-function layerBlobs(layout: string): string[] {
-  const blob = (digest: string): string => join(layout, 'blobs/sha256', digest.slice('sha256:'.length));
-  const parse = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
-  const index = parse(join(layout, 'index.json')) as { manifests: { digest: string }[] };
-  const manifest = parse(blob(index.manifests[0]!.digest)) as { layers: { digest: string }[] };
-  return manifest.layers.map(({ digest }) => blob(digest));
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {

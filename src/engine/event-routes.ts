@@ -1,4 +1,5 @@
 import { abortError } from '../errors.ts';
+import { callAfter } from '../host/long-timer.ts';
 import type { EngineContext } from './context.ts';
 import type { EngineEvent, EventBus } from './events.ts';
 import { eventStream } from './rpc/event-methods.ts';
@@ -8,8 +9,6 @@ import { streamRoute, type Route } from './rpc/server.ts';
 
 /** Events that a slow reader may be behind. Of more, the oldest are lost, and it is told how many. */
 const maxWaiting = 1000;
-/** The longest a timer can be set for. */
-const maxTimerMs = 2 ** 31 - 1;
 
 type EventParams = ParsedParams<typeof eventStream>;
 
@@ -53,7 +52,7 @@ export async function sendEvents(
     isOver = true;
     wake();
   };
-  const timer = leftMs < maxTimerMs ? setTimeout(end, Math.max(0, leftMs)) : undefined;
+  const takeBack = callAfter(leftMs, end);
   try {
     for (;;) {
       if (signal.aborted) throw abortError(signal);
@@ -69,7 +68,7 @@ export async function sendEvents(
     }
   } finally {
     unsubscribe();
-    clearTimeout(timer);
+    takeBack();
     signal.removeEventListener('abort', wake);
   }
 }

@@ -15,7 +15,7 @@ function labTests(): void {
 
   beforeAll(async () => {
     lab = await openLab();
-    await lab.root('mkdir -p /root/work/banger');
+    await lab.root('mkdir -p /srv/banger');
     // Only what the test reads: every byte is decrypted twice over by an emulated processor.
     const tree = ['src', 'test', 'package.json', 'node_modules'];
     const unread = [
@@ -26,7 +26,7 @@ function labTests(): void {
     await send([...unread.map((name) => `--exclude=node_modules/${name}`), ...tree], 'banger');
     const facts = resolve('../shared');
     if (spawnSync('test', ['-d', facts]).status === 0) {
-      await lab.root('mkdir -p /root/work/shared');
+      await lab.root('mkdir -p /srv/shared');
       await send(['-C', facts, 'facts/firecracker-api.yaml'], 'shared');
     }
   }, 900_000);
@@ -34,7 +34,7 @@ function labTests(): void {
 
   async function send(words: readonly string[], place: string): Promise<void> {
     const tar = spawn('tar', ['-c', ...words], { stdio: ['ignore', 'pipe', 'inherit'] });
-    const cp = lab.outer.start(['vm', 'cp', '-', `lab:/root/work/${place}`]);
+    const cp = lab.outer.start(['vm', 'cp', '-', `lab:/srv/${place}`]);
     cp.stderr!.pipe(process.stderr);
     tar.stdout.pipe(cp.stdin!);
     expect(await Promise.all([tar, cp].map((child) => once(child, 'close')))).toEqual([
@@ -49,7 +49,7 @@ function labTests(): void {
     const config = 'export default { test: { testTimeout: 600_000, hookTimeout: 600_000 } };';
     const report = await lab.root(
       [
-        'cd /root/work/banger',
+        'cd /srv/banger',
         `echo '${config}' >vitest.config.mjs`,
         'export PATH=$PWD/node_modules/.bin:$PATH',
         'words="--reporter=json --outputFile=/root/report.json test/host/drivers/firecracker-jailed.test.ts"',

@@ -2,6 +2,7 @@ import { renameSync, statSync } from 'node:fs';
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError, errnoOf, errorText } from '../../errors.ts';
+import { namesIn } from '../../host/files.ts';
 import { findImageById, listImages, vmsOfImage, type Image } from '../../state/images.ts';
 import { imagePaths } from '../../state/layout.ts';
 import type { Operation } from '../operations.ts';
@@ -177,13 +178,4 @@ async function diskBytes(path: string): Promise<number> {
     sum += (statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false })?.blocks ?? 0) * 512;
   }
   return sum;
-}
-
-async function namesIn(directory: string): Promise<string[]> {
-  try {
-    return (await readdir(directory)).toSorted();
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  }
 }

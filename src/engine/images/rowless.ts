@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
-import { readdir, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf } from '../../errors.ts';
+import { namesIn } from '../../host/files.ts';
 import { rowlessMark } from '../../state/layout.ts';
 
 /**
@@ -45,13 +45,4 @@ export async function settleRowless(
     else await rm(directory, { recursive: true, force: true });
   }
   return lost;
-}
-
-async function namesIn(directory: string): Promise<string[]> {
-  try {
-    return (await readdir(directory)).toSorted();
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  }
 }

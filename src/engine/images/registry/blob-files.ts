@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { renameSync } from 'node:fs';
-import { readdir, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../../errors.ts';
+import { namesIn } from '../../../host/files.ts';
 import { hexOf } from './resolve-image.ts';
 
 /** What a file in the cache of blobs is, by its name. */
@@ -90,11 +91,4 @@ export async function trimPartials(
     await rm(discarded, { force: true });
     total -= size;
   }
-}
-
-async function namesIn(directory: string): Promise<string[]> {
-  return readdir(directory).catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  });
 }
