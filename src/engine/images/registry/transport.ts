@@ -1,5 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
+import {
+  createSecureContext,
+  getCACertificates,
+  type ConnectionOptions,
+  type SecureContextOptions,
+} from 'node:tls';
 import type { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { loadUndici } from './load-undici.ts';
@@ -13,7 +18,7 @@ export interface HttpRequest {
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
   readonly signal: AbortSignal;
-  /** Talk to it directly and take any certificate: for registries on loopback, or marked insecure */
+  /** Take any certificate of it: for registries on loopback, or marked insecure */
   readonly isInsecure: boolean;
 }
 
@@ -50,13 +55,13 @@ export function createTransport({ env, certificates }: TransportInput): Transpor
   const buffers = new ReadBuffers();
   const dispatcherFor = (url: URL, isInsecure: boolean): Promise<Dispatcher> => {
     const own = certificates(url.host);
-    const proxy = isInsecure ? undefined : proxyFor(url, env);
-    const key = `${isInsecure ? 'insecure' : (proxy?.href ?? '')} ${own ? `${url.host} ${own.version}` : ''}`;
+    const proxy = proxyFor(url, env);
+    const key = `${isInsecure} ${proxy?.href ?? ''} ${own ? `${url.host} ${own.version}` : ''}`;
     const known = dispatchers.get(key);
     if (known) return known;
-    const made = isInsecure
-      ? insecureDispatcher(buffers, own)
-      : verifiedDispatcher(buffers, proxy, tlsOptions(env, own));
+    const tls = isInsecure ? insecureTls(own) : verifiedTls(env, own);
+    // The proxy is not the registry: nobody said that its certificate does not matter.
+    const made = proxy ? dispatcherBehind(proxy, tls, verifiedTls(env, own)) : directDispatcher(buffers, tls);
     dispatchers.set(key, made);
     made.catch(() => dispatchers.delete(key));
     return made;
@@ -83,35 +88,35 @@ export function createTransport({ env, certificates }: TransportInput): Transpor
         discard: () => response.body.dump({ limit: 64 * 1024 }).catch(() => undefined),
       };
     } catch (error) {
+      // Of a registry that is insecure every certificate is taken, so that this is another's.
+      if (request.isInsecure && isCertificateCode(errnoOf(error) ?? ''))
+        throw untrustedProxy(error, url.host);
       throw connectionError(error, url.host, request.signal);
     }
   };
 }
 
-async function verifiedDispatcher(
-  buffers: ReadBuffers,
-  proxy: URL | undefined,
-  tls: { readonly timeout: number; readonly secureContext: SecureContext },
-): Promise<Dispatcher> {
-  const { Agent, buildConnector, ProxyAgent } = await loadUndici();
-  if (!proxy)
-    return new Agent({ connect: buffers.reading((options) => buildConnector({ ...tls, ...options })) });
-  return new ProxyAgent({ uri: proxy.href, requestTls: tls, proxyTls: tls });
-}
-
-async function insecureDispatcher(
-  buffers: ReadBuffers,
-  own: HostCertificates | undefined,
-): Promise<Dispatcher> {
+async function directDispatcher(buffers: ReadBuffers, tls: TlsOptions): Promise<Dispatcher> {
   const { Agent, buildConnector } = await loadUndici();
-  const tls = { timeout: connectTimeoutMs, rejectUnauthorized: false, ...own?.client };
   return new Agent({ connect: buffers.reading((options) => buildConnector({ ...tls, ...options })) });
 }
 
-function tlsOptions(
-  env: TransportInput['env'],
-  own: HostCertificates | undefined,
-): { readonly timeout: number; readonly secureContext: SecureContext } {
+async function dispatcherBehind(
+  proxy: URL,
+  requestTls: TlsOptions,
+  proxyTls: TlsOptions,
+): Promise<Dispatcher> {
+  const { ProxyAgent } = await loadUndici();
+  return new ProxyAgent({ uri: proxy.href, requestTls, proxyTls });
+}
+
+type TlsOptions = { readonly timeout: number } & SecureContextOptions & ConnectionOptions;
+
+function insecureTls(own: HostCertificates | undefined): TlsOptions {
+  return { timeout: connectTimeoutMs, rejectUnauthorized: false, ...own?.client };
+}
+
+function verifiedTls(env: TransportInput['env'], own: HostCertificates | undefined): TlsOptions {
   const file = env['SSL_CERT_FILE'];
   const secureContext = createSecureContext({
     ca: [
@@ -150,7 +155,7 @@ export function connectionError(error: unknown, host: string, signal: AbortSigna
     case 'ECONNREFUSED':
       return new ConnectionError(`${registry} refuses connections`, {
         isTransient: false,
-        hint: 'Check that it is running, that the port is right, and https_proxy if you use a proxy; then try again',
+        hint: 'Check that it is running, that the port is right, and https_proxy or http_proxy if you use a proxy; then try again',
         cause: error,
       });
     case 'ENOTFOUND':
@@ -194,7 +199,7 @@ export function connectionError(error: unknown, host: string, signal: AbortSigna
     const what = proxyStatus === '407' ? 'wants a login' : `answers with status ${proxyStatus}`;
     return new ConnectionError(`The proxy on the way to registry "${host}" ${what}`, {
       isTransient: false,
-      hint: 'Check https_proxy (http://USER:PASSWORD@HOST:PORT) and no_proxy, then end the engine, which keeps its environment: banger engine stop',
+      hint: 'Check https_proxy or, without TLS, http_proxy (http://USER:PASSWORD@HOST:PORT) and no_proxy, then end the engine, which keeps its environment: banger engine stop',
       cause: error,
     });
   }
@@ -224,6 +229,15 @@ export function connectionError(error: unknown, host: string, signal: AbortSigna
     });
   }
   return error;
+}
+
+function untrustedProxy(error: unknown, host: string): ConnectionError {
+  const what = `The certificate of the proxy on the way to registry "${host}" is not trusted: ${errnoOf(error)}`;
+  return new ConnectionError(what, {
+    isTransient: false,
+    hint: 'Name its CA in SSL_CERT_FILE, then end the engine, which keeps its environment: banger engine stop',
+    cause: error,
+  });
 }
 
 function isCertificateCode(code: string): boolean {

@@ -120,6 +120,72 @@ test('a registry that asks who we are gets the certificate from where docker has
   }
 });
 
+const insecure = '[registries."registry.test"]\ninsecure = true';
+
+test('a registry marked insecure is reached through the proxy, whatever its certificate', async () => {
+  await using registry = await startRegistry({ tls: certificates.pem });
+  await using proxy = await startProxy(registry.host, 'me:secret');
+  const { id } = putImage(registry, 'app');
+  const env = { https_proxy: `http://me:secret@${proxy.host}` };
+  const image = await pull('registry.test/app', { env, config: insecure });
+  expect(image.id).toBe(id);
+  expect(new Set(proxy.wanted)).toEqual(new Set(['registry.test:443']));
+});
+
+test('one without TLS is reached through the proxy for plain HTTP, which need not tunnel', async () => {
+  await using registry = await startRegistry();
+  await using plain = await startProxy(registry.host, 'me:secret');
+  await using secure = await startProxy(registry.host);
+  const { id } = putImage(registry, 'app');
+  const env = { http_proxy: `http://me:secret@${plain.host}`, https_proxy: `http://${secure.host}` };
+  const image = await pull('registry.test/app', { env, config: insecure });
+  expect(image.id).toBe(id);
+  expect(new Set(plain.wanted)).toEqual(new Set(['http://registry.test']));
+  expect(new Set(secure.wanted)).toEqual(new Set(['registry.test:443']));
+});
+
+test('so is a mirror whose address says http', async () => {
+  await using registry = await startRegistry();
+  await using proxy = await startProxy(registry.host);
+  const { id } = putImage(registry, 'app');
+  const config = '[registries."elsewhere.test"]\nmirrors = ["http://registry.test"]';
+  const image = await pull('elsewhere.test/app', { env: { http_proxy: proxy.host }, config });
+  expect(image.id).toBe(id);
+  expect(new Set(proxy.wanted)).toEqual(new Set(['http://registry.test']));
+});
+
+test('a proxy that wants another login is told for those, too', async () => {
+  await using proxy = await startProxy('127.0.0.1:1', 'me:right');
+  const wrong = `http://me:wrong-secret@${proxy.host}`;
+  const env = { http_proxy: wrong, https_proxy: wrong };
+  const error: unknown = await pull('registry.test/app', { env, config: insecure }).catch(
+    (thrown: unknown) => thrown,
+  );
+  expect(error).toMatchObject({
+    message: 'The proxy on the way to registry "registry.test" wants a login',
+    hint: expect.stringContaining('http_proxy'),
+  });
+  expect(JSON.stringify(error) + String(error)).not.toContain('wrong-secret');
+  expect(new Set(proxy.wanted)).toEqual(new Set(['registry.test:443', 'http://registry.test']));
+});
+
+test('nobody said that the certificate of the proxy does not matter', async () => {
+  await using registry = await startRegistry({ tls: certificates.pem });
+  await using proxy = await startProxy(registry.host, undefined, certificates.pem);
+  const { id } = putImage(registry, 'app');
+  const env = { https_proxy: `https://${proxy.host}` };
+  await expect(pull('registry.test/app', { env, config: insecure })).rejects.toMatchObject({
+    message: expect.stringContaining('The certificate of the proxy on the way to registry "registry.test"'),
+    hint: expect.stringContaining('SSL_CERT_FILE'),
+  });
+  expect(registry.requests).toEqual([]);
+  const image = await pull('registry.test/app', {
+    env: { ...env, SSL_CERT_FILE: certificates.ca },
+    config: insecure,
+  });
+  expect(image.id).toBe(id);
+});
+
 const env = {
   https_proxy: 'http://proxy:1',
   HTTP_PROXY: 'plain:2',
