@@ -103,8 +103,13 @@ function askByUdp({ sent, upstream, signal, isAnswer }: Exchange): Promise<Buffe
     socket.on('message', (received) => {
       if (isAnswer(received)) resolve(received);
     });
-    // Connected, so that the kernel takes datagrams of this server alone.
-    socket.connect(upstream.port, upstream.address, () => socket.send(sent, (error) => error && fail()));
+    // Connected, so that the kernel takes datagrams of this server alone. One without a route cannot be.
+    // That is told to whoever is called back, of which Node's types do not know.
+    const send = (unconnected?: Error): void => {
+      if (unconnected || signal.aborted) return fail();
+      socket.send(sent, (unsent) => unsent && fail());
+    };
+    socket.connect(upstream.port, upstream.address, send);
   }).finally(() => socket.close());
 }
 

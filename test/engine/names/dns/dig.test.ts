@@ -127,6 +127,22 @@ test('names of others are handed on for guests, from the first server that answe
   silent.close();
 });
 
+test('a server that there is no way to is passed over, and nothing breaks by it', async () => {
+  const others = await listen();
+  const guests = await listen(
+    new Forwarder({
+      upstreams: () => [
+        // No socket can be connected to it, as to any address without a route.
+        { address: '255.255.255.255', port: 53 },
+        { address: '127.0.0.1', port: others.port },
+      ],
+      timeoutMs: 2_000,
+    }),
+  );
+  // The second one is ours, and says what it says to everybody. What is thrown where nobody hears fails the run.
+  expect(await digAt(guests, 'example.org')).toContain('status: REFUSED');
+});
+
 test('when no server answers a guest is told so, in time', async () => {
   const guests = await listen(
     new Forwarder({ upstreams: () => [{ address: '127.0.0.1', port: 9 }], timeoutMs: 200 }),
