@@ -202,7 +202,7 @@ export function fakeEngine(): FakeEngine {
       source: 'import',
       sizeBytes: 1024,
       contentBytes: 1024,
-      config: { env: ["GREETING=it's me", 'my.app=left out'] },
+      config: { workingDirectory: "srv/it's", env: ["GREETING=it's me", 'my.app=left out'] },
       layers: [],
       osRelease: {},
       hasShell: true,

@@ -9,6 +9,8 @@ const banger = openBanger();
 const work = mkdtempSync(join(tmpdir(), 'bt-config-'));
 /** Everything that a shell would act on. */
 const nasty = `a 'b' "c" $(touch /hacked) \`id\` \\ ; | & * ~\nsecond line`;
+/** The directory of the image, which its layers do not have. */
+const here = `/srv/$(touch /hacked) 'a'/here "b"`;
 
 beforeAll(async () => {
   const layout = join(work, 'layout');
@@ -24,11 +26,12 @@ beforeAll(async () => {
   };
   await config(
     'app',
-    ...['--config.user', 'ada', '--config.workingdir', '/tmp', '--config.env', `NASTY=${nasty}`],
+    ...['--config.user', 'ada', '--config.workingdir', `${here}/x/..`, '--config.env', `NASTY=${nasty}`],
     ...['--config.entrypoint', '/bin/printf', '--config.entrypoint', '%s|%s\n'],
     ...['--config.cmd', nasty, '--config.cmd', 'two'],
   );
-  await config('stranger', '--config.user', nasty);
+  // A file is where its directory would be: it boots all the same.
+  await config('stranger', '--config.user', nasty, '--config.workingdir', '/bin/busybox/x');
   await config('minus-one', '--config.user', '4294967295');
 });
 afterAll(async () => {
@@ -36,14 +39,20 @@ afterAll(async () => {
   await banger[Symbol.asyncDispose]();
 });
 
-test('exec follows user, directory and variables of the image, and options override them', async () => {
+test('exec follows user, directory (made if it is missing) and variables of the image, and options override them', async () => {
   await banger.ok(['vm', 'create', '--name', 'app', '--image', 'app']);
-  expect(await banger.guest('app', 'id -u; id -g; pwd')).toBe('1000\n1000\n/tmp');
+  expect(await banger.guest('app', 'id -u; id -g; pwd')).toBe(`1000\n1000\n${here}`);
   expect(await banger.guest('app', 'printf %s "$NASTY"')).toBe(nasty);
   expect(
     await banger.ok(['vm', 'exec', '-u', 'root', '-w', '/etc', 'app', '--', 'sh', '-c', 'id -u; pwd']),
   ).toBe('0\n/etc');
   expect(await banger.ok(['vm', 'exec', '-u', '7:8', 'app', '--', 'sh', '-c', 'id -u; id -g'])).toBe('7\n8');
+  expect(await banger.guest('app', 'stat -c "%u:%g %a" .. .')).toBe('0:0 755\n0:0 755');
+  const file = await banger.run(['vm', 'exec', '-w', '/bin/busybox', 'app', '--', 'pwd']);
+  expect([file.code, file.stderr]).toEqual([
+    126,
+    'banger: working directory "/bin/busybox" is not a directory in the guest\n',
+  ]);
   const login = await banger.run(['vm', 'ssh', 'app'], { input: 'id -u\n' });
   expect(login.stdout.trim()).toBe('0');
   expect((await banger.run(['vm', 'exec', 'app', '--', 'test', '-e', '/hacked'])).code).toBe(1);

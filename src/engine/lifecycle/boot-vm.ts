@@ -19,7 +19,7 @@ import type { Operation } from '../operations.ts';
 import { findVmm, vmmSockets } from '../vmm-drivers.ts';
 import type { GuestSetup } from './capabilities.ts';
 import { diskFormat } from './root-disk.ts';
-import { guestVariables, imageEnvironment } from './image-program.ts';
+import { guestVariables, imageDirectory, imageEnvironment } from './image-program.ts';
 import type { RunStep } from './rollback.ts';
 
 /** Generous: an emulated guest on a busy host takes many times what it needs alone. */
@@ -125,7 +125,12 @@ type WholeSetup = Required<Pick<GuestSetup, 'conf' | 'network'>> & Pick<GuestSet
 
 async function collectSetup(context: EngineContext, vm: Vm, choice: VmmChoice): Promise<WholeSetup> {
   const isFirst = vm.startedAt === undefined;
-  let conf: Record<string, string> = { HOSTNAME: vm.name, VM_ID: vm.id, FIRST_BOOT: isFirst ? '1' : '' };
+  let conf: Record<string, string> = {
+    HOSTNAME: vm.name,
+    VM_ID: vm.id,
+    FIRST_BOOT: isFirst ? '1' : '',
+    WORKDIR: imageDirectory(getImage(context.db, vm.imageId).config) ?? '',
+  };
   let disk: GuestSetup['disk'];
   let network: VmmNetwork = {};
   for (const capability of context.capabilities) {

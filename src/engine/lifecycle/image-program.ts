@@ -68,7 +68,18 @@ function inWorkspace(directory: string | undefined, workspacePath: string | unde
 
 /** Relative ones count from the root, as in docker. */
 function absolute(directory: string | undefined): string | undefined {
-  return directory === undefined || directory.startsWith('/') ? directory : `/${directory}`;
+  return directory === undefined ? undefined : posix.resolve('/', directory);
+}
+
+/** The longest path that Linux takes. */
+const maxPathBytes = 4095;
+
+/** The directory of an image's config that its guests make at their start, as docker does; absent when none can be. */
+export function imageDirectory(config: ImageConfig): string | undefined {
+  const directory = absolute(config.workingDirectory);
+  const canBeMade =
+    directory !== undefined && !directory.includes('\0') && Buffer.byteLength(directory) <= maxPathBytes;
+  return canBeMade ? directory : undefined;
 }
 
 /** The longest string that Linux passes to a program, and what all of them may take and leave room for arguments. */

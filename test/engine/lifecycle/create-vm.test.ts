@@ -53,6 +53,7 @@ test("the guest gets its name, its keys and the image's environment in its own i
   const vm = await create();
   const initrd = readFileSync(vmPaths(engine.context.layout, vm.id).initrd, 'latin1');
   expect(initrd).toContain('HOSTNAME=web\n');
+  expect(initrd).toContain(`WORKDIR='/srv/it'\\''s'\n`);
   expect(initrd).toContain(`export GREETING='it'\\''s me'\n`);
   expect(initrd).toContain('root/.ssh/authorized_keys');
 });

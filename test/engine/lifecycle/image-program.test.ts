@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import {
   guestVariables,
+  imageDirectory,
   imageEnvironment,
   planProgram,
 } from '../../../src/engine/lifecycle/image-program.ts';
@@ -78,6 +79,17 @@ test('variables arrive as they are; what cannot be passed is refused', () => {
   expect(() => imageEnvironment('app', [`A=${'x'.repeat(131_072)}`])).toThrow('more in its variables');
   expect(() => imageEnvironment('app', [...many, ...many])).toThrow('more in its variables');
   expect(() => imageEnvironment('app', ['A=\0'])).toThrow('zero byte');
+});
+
+test.each([
+  ['srv/a b', '/srv/a b'],
+  ['/a/./b/../c/', '/a/c'],
+  ['/../../etc', '/etc'],
+  [undefined, undefined],
+  ['/zero\0byte', undefined],
+  [`/${'x'.repeat(5000)}`, undefined],
+])('the directory that a guest makes for %j is %j', (workingDirectory, expected) => {
+  expect(imageDirectory({ env: [], workingDirectory })).toBe(expected);
 });
 
 test('names that no shell can have are known as left out', () => {
