@@ -6,19 +6,22 @@ import { parseCount, parseVmName } from './parse.ts';
 
 interface SetupOptions {
   readonly user?: string;
-  readonly taps: number;
+  readonly taps?: number;
   readonly network?: readonly string[];
   readonly dryRun?: boolean;
 }
 
-const defaultTaps = 8;
 const maxTaps = 252;
 
 export function hostSetupCommand(cli: Cli, env: Readonly<Record<string, string | undefined>>): Command {
   return new Command('setup')
     .description('Make a bridge and taps for a user, once and as root, so that their VMs need no root')
     .option('--user <name>', 'for whom (default: who ran sudo)')
-    .option('--taps <count>', 'how many VMs can be on each network', parseTaps, defaultTaps)
+    .option(
+      '--taps <count>',
+      'how many VMs can be on each network (default: as many as before, at first 8)',
+      parseTaps,
+    )
     .option('--network <name>', 'make a network too whose VMs reach each other (repeatable)', collectName)
     .option('--dry-run', 'only show every file and command')
     .addHelpText(

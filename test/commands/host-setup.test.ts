@@ -8,6 +8,6 @@ test('each --network names one more', () => {
     command.parseOptions(argv);
     return command.opts();
   };
-  expect(read('--network', 'lab', '--network', 'dev')).toMatchObject({ network: ['lab', 'dev'], taps: 8 });
+  expect(read('--network', 'lab', '--network', 'dev')).toEqual({ network: ['lab', 'dev'] });
   expect(read('--taps', '2')).toEqual({ taps: 2 });
 });

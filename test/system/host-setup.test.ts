@@ -1,4 +1,5 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -127,6 +128,41 @@ describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () 
     expect(existsSync(etc())).toBe(false);
     expect((await teardownHost({ user }, input())).removed).toEqual([]);
     expect(await hostStatus({ user }, input())).toBeUndefined();
+  });
+
+  /** Opens a tap as a VMM does. Returns what closes it. */
+  const openTap = async (name: string): Promise<() => Promise<void>> => {
+    const code = `import fcntl, struct, sys
+tap = open('/dev/net/tun', 'r+b', buffering=0)
+fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', b'${name}', 0x1002))
+print('open', flush=True)
+sys.stdin.read()`;
+    const argv = ['netns', 'exec', lab.host, '/usr/bin/python3', '-c', code];
+    const child = spawn('ip', argv, { stdio: ['pipe', 'pipe', 'inherit'] });
+    await once(child.stdout, 'data');
+    return async () => {
+      child.stdin.end();
+      await once(child, 'exit');
+    };
+  };
+
+  test('keeps the taps that there are unless told otherwise, and those of VMs that run in any case', async () => {
+    await setup({ taps: 3 });
+    const taps = async () => (await hostStatus({ user }, input()))!.taps;
+    await setup({ taps: undefined, shared: ['lab'] });
+    expect(await taps()).toHaveLength(2 * (3 + 8));
+    const surplus = (await taps()).filter((name) => !/-[23]$/.test(name));
+    expect(surplus).toHaveLength(14);
+    const close = await openTap(surplus[0]!);
+    for (const dryRun of [true, false])
+      await expect(setup({ taps: 2, dryRun })).rejects.toThrow(`would go: ${surplus[0]}`);
+    expect(await taps()).toHaveLength(22);
+    await close();
+    const { commands } = await setup({ taps: 2, dryRun: true });
+    const deleted = commands.flatMap((line) => /^ip link delete dev (.*)$/.exec(line)?.slice(1) ?? []);
+    expect(deleted.toSorted()).toEqual(surplus.toSorted());
+    await setup({ taps: 2 });
+    expect(await taps()).toHaveLength(8);
   });
 
   test('is made again at boot by the files alone', async () => {

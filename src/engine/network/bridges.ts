@@ -129,8 +129,10 @@ export async function reserveAddress(context: EngineContext, vm: Vm): Promise<vo
     takeAddress(context.db, vm.id, { network, addresses });
   } catch (error) {
     if (means.kind === 'made' || !(error instanceof BangerError)) throw error;
+    const more = Math.min(addresses.length * 2, guestAddresses(network.subnet).length);
+    if (more === addresses.length) throw error;
     throw new BangerError(error.code, error.message, {
-      hint: `Delete a VM that you do not need, or have more taps made: sudo banger host setup --taps ${addresses.length * 2}`,
+      hint: `Delete a VM that you do not need, or have more taps made: sudo banger host setup --taps ${more}`,
       cause: error,
     });
   }

@@ -91,24 +91,33 @@ export function planBridges({ owner, bridges }: HostNetwork, links: readonly Lin
 }
 
 /** Commands that give the host the taps of these networks, and take away those that nobody needs. */
-export function planTaps({ owner, bridges }: HostNetwork, links: readonly Link[]): string[] {
-  const wanted = new Set<string>();
+export function planTaps(network: HostNetwork, links: readonly Link[]): string[] {
+  const { owner, bridges } = network;
   const made = bridges.flatMap((bridge) =>
-    [...bridge.guests, ...bridge.spare].flatMap((address) =>
+    addressesWithTaps(bridge).flatMap((address) =>
       tapsOf(owner, bridge, address).flatMap((name) => {
-        wanted.add(name);
         const found = links.find((link) => link.name === name);
         return planTap(owner, bridge, { name, found, user: bridge.tapUsers?.[address] });
       }),
     ),
   );
-  const surplus = links.filter(
-    ({ name }) => isNamedLikeOurs(owner, name) && !name.startsWith(bridgePrefix) && !wanted.has(name),
+  return [...made, ...surplusTaps(network, links).map(({ name }) => `link delete dev ${name}`)];
+}
+
+/** Taps of ours that nobody needs. */
+export function surplusTaps({ owner, bridges }: HostNetwork, links: readonly Link[]): Link[] {
+  const wanted = new Set(
+    bridges.flatMap((bridge) =>
+      addressesWithTaps(bridge).flatMap((address) => tapsOf(owner, bridge, address)),
+    ),
   );
-  return [
-    ...made,
-    ...surplus.filter((link) => isOurs(owner, link)).map(({ name }) => `link delete dev ${name}`),
-  ];
+  return links
+    .filter(({ name }) => isNamedLikeOurs(owner, name) && !name.startsWith(bridgePrefix) && !wanted.has(name))
+    .filter((link) => isOurs(owner, link));
+}
+
+function addressesWithTaps({ guests, spare }: BridgePlan): readonly string[] {
+  return [...guests, ...spare];
 }
 
 /** Commands that take away bridges that nobody needs. */

@@ -14,8 +14,8 @@ import type { SetupPlaces, SetupUser } from './places.ts';
 /** What is asked for, beyond the network "bridge", which there always is. */
 export interface SetupRequest {
   readonly user: SetupUser;
-  /** Of each network: as many VMs can be on it */
-  readonly taps: number;
+  /** Of each network: as many VMs can be on it. Absent: as many as there are already */
+  readonly taps?: number;
   /** Names of networks whose VMs reach each other */
   readonly shared: readonly string[];
 }
@@ -36,7 +36,7 @@ export interface SetupPlan {
   readonly names: NamePlan;
 }
 
-export const maxTaps = 252;
+const defaultTaps = 8;
 
 /** Networks keep their addresses when a host is set up again: VMs have them. */
 export function planSetup(
@@ -51,6 +51,7 @@ export function planSetup(
   const { user, taps } = request;
   const owner = networkOwner(`setup for user ${user.uid}`, user.uid);
   const networks: PreparedNetwork[] = [];
+  const most = Math.max(defaultTaps, ...(host.before?.networks ?? []).map((one) => one.addresses.length));
   for (const [name, isShared] of wantedNetworks(request, host.before)) {
     const known = host.before?.networks.find((one) => one.name === name);
     const isTaken = (number: number): boolean =>
@@ -66,7 +67,8 @@ export function planSetup(
       );
     }
     const subnet = subnetOf(number);
-    networks.push({ name, number, subnet, isShared, addresses: guestAddresses(subnet).slice(0, taps) });
+    const count = taps ?? known?.addresses.length ?? most;
+    networks.push({ name, number, subnet, isShared, addresses: guestAddresses(subnet).slice(0, count) });
   }
   const setup: HostSetup = { version: 1, user: user.name, owner, networks, hasHeldTaps: true };
   const network = hostNetworkOf(setup);

@@ -1,10 +1,12 @@
 import { existsSync } from 'node:fs';
+import { BangerError } from '../../errors.ts';
 import { exec as realExec, type Exec } from '../exec.ts';
 import { findHostResolver, type HostResolver } from '../name-resolution.ts';
 import { readRoutes } from '../network/routes.ts';
 import { removeHostNetwork } from '../network/apply.ts';
 import { findLeftovers, removeLeftovers, type Leftover } from '../network/leftovers.ts';
-import { bridgePrefix, networkOwner, type NetworkOwner } from '../network/plan.ts';
+import { readLinks, surplusTaps } from '../network/links.ts';
+import { bridgePrefix, networkOwner, type HostNetwork, type NetworkOwner } from '../network/plan.ts';
 import {
   applySetup,
   enableCommands,
@@ -61,6 +63,7 @@ export async function setupHost(
   );
   const resolver = await findHostResolver(exec, places.systemRoot);
   const plan = planSetup({ ...request, user }, { before, routes, places, resolver });
+  const surplus = await findSurplusTaps(plan.network, exec);
   const stale = await findStaleNames(user.uid, plan.names.files, places);
   const problem = request.dryRun ? undefined : await applySetup(plan, { exec, places });
   const [rules, links] = plan.files;
@@ -75,6 +78,7 @@ export async function setupHost(
     commands: [
       ['nft', '-f', rules!.path],
       ['ip', '-batch', links!.path],
+      ...surplus.map((name) => ['ip', 'link', 'delete', 'dev', name]),
       ['sysctl', '-q', '-w', 'net.ipv4.ip_forward=1'],
       ...enableCommands(plan.unit, places),
       ...stale.flatMap(({ path, forget }) => [['rm', path], forget]),
@@ -84,6 +88,16 @@ export async function setupHost(
     survivesReboot: places.hasSystemd,
     names: { resolver, advice: plan.names.advice, problem },
   };
+}
+
+/** Taps that there are more of than were asked for. Throws `busy` when a VM runs on one. */
+async function findSurplusTaps(network: HostNetwork, exec: Exec): Promise<string[]> {
+  const surplus = surplusTaps(network, await readLinks(exec));
+  const used = surplus.filter(({ hasCarrier }) => hasCarrier).map(({ name }) => name);
+  if (used.length === 0) return surplus.map(({ name }) => name);
+  throw new BangerError('busy', `With so few taps those of VMs that run would go: ${used.join(', ')}`, {
+    hint: 'Stop VMs that you do not need, or leave out --taps, which keeps as many as there are',
+  });
 }
 
 /** What of a user's setup there is; undefined when there is none. */
