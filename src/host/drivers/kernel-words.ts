@@ -18,3 +18,9 @@ export function kernelCommandLine(ofMachine: readonly string[], ofVm: readonly s
     ...ofVm,
   ].join(' ');
 }
+
+/**
+ * For machines without the clock chip of a PC, whose guests have the time from KVM. The kernel's driver asks for that
+ * chip all the same, and waits for a whole second until it answers, in every boot.
+ */
+export const noClockChip = 'initcall_blacklist=cmos_init';

@@ -13,7 +13,7 @@ import {
 } from '../process.ts';
 import { QmpClient } from '../qmp.ts';
 import type { FoundVmm, VmmDisk, VmmDriver, VmmSpec } from './driver.ts';
-import { kernelCommandLine } from './kernel-words.ts';
+import { kernelCommandLine, noClockChip } from './kernel-words.ts';
 import {
   confinementArguments,
   isAtLeast,
@@ -61,7 +61,7 @@ export function qemuDriver(program: string): VmmDriver {
 }
 
 /** With -no-reboot, a panic or a reboot of the guest ends QEMU instead of hanging it. */
-const machineWords = ['reboot=t'];
+const machineWords = (isKvm: boolean) => ['reboot=t', ...(isKvm ? [noClockChip] : [])];
 
 /**
  * QEMU's command line for a VM.
@@ -103,7 +103,7 @@ export function qemuArguments(spec: VmmSpec, build: QemuBuild, user?: number): s
     '-initrd',
     spec.initrd,
     '-append',
-    kernelCommandLine(machineWords, spec.kernelWords),
+    kernelCommandLine(machineWords(isKvm), spec.kernelWords),
     '-chardev',
     // Appending, so that the log can be cut while QEMU writes to it.
     `file,id=${consoleDevice},path=${escapeOption(spec.consoleLog)},append=on`,

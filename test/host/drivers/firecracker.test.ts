@@ -89,6 +89,7 @@ describe('a start', () => {
     expect(bodyOf('/boot-source')).toMatchObject({
       initrd_path: spec.initrd,
       kernel_image_path: spec.kernel,
+      boot_args: expect.stringContaining('initcall_blacklist=cmos_init') as string,
     });
     expect(bodyOf('/actions')).toEqual({ action_type: 'InstanceStart' });
   });

@@ -35,6 +35,12 @@ test('a guest on KVM gets a microvm with MMIO devices', () => {
   expect(argv).toContain('virtio-net-device,netdev=card');
 });
 
+test('a guest on KVM does not wait for a clock chip, which its machine has not', () => {
+  const words = 'initcall_blacklist=cmos_init';
+  expect(valueOf(qemuArguments({ ...spec, acceleration: 'kvm' }), '-append')).toContain(words);
+  expect(valueOf(qemuArguments(spec), '-append')).not.toContain(words);
+});
+
 test('published ports listen on the loopback only', () => {
   expect(valueOf(qemuArguments(spec), '-netdev')).toBe('user,id=net,hostfwd=tcp:127.0.0.1:4000-:1022');
 });

@@ -1,6 +1,6 @@
 import { BangerError } from '../../../errors.ts';
 import type { TapNetwork, VmmDisk, VmmSpec } from '../driver.ts';
-import { kernelCommandLine } from '../kernel-words.ts';
+import { kernelCommandLine, noClockChip } from '../kernel-words.ts';
 import type { ApiRequest } from './api.ts';
 import { vsockRefusal, type FirecrackerVersion } from './version.ts';
 
@@ -92,6 +92,7 @@ const machineWords = [
   'i8042.noaux',
   'i8042.nomux',
   'i8042.dumbkbd',
+  noClockChip,
 ];
 
 function rootDrive({ path, bytesPerSecond }: VmmDisk): ApiRequest['body'] {
