@@ -38,6 +38,9 @@ export interface BridgePlan {
   readonly tapUsers?: Readonly<Record<string, number>>;
 }
 
+/** Networks that there always are, and names of which docker's users would expect something else. */
+export const reservedNetworkNames: readonly string[] = ['user', 'none', 'bridge', 'host', 'default', 'all'];
+
 /** Every bridge of ours, whoever's it is, begins so; guests of one never reach those of another. */
 export const bridgePrefix = 'bgb';
 export const tapPrefix = 'bgt';

@@ -3,7 +3,13 @@ import { BangerError } from '../../errors.ts';
 import { forwardingScript } from '../network/forwarding.ts';
 import { planBridges, planTaps } from '../network/links.ts';
 import { planNameResolution, type HostResolver, type NamePlan } from '../name-resolution.ts';
-import { bridgeName, networkOwner, resolverPort, type HostNetwork } from '../network/plan.ts';
+import {
+  bridgeName,
+  networkOwner,
+  reservedNetworkNames,
+  resolverPort,
+  type HostNetwork,
+} from '../network/plan.ts';
 import type { Route } from '../network/routes.ts';
 import { ruleset } from '../network/ruleset.ts';
 import { shellQuote } from '../shell-quote.ts';
@@ -95,11 +101,20 @@ function wantedNetworks(
   { shared }: SetupRequest,
   before: HostSetup | undefined,
 ): ReadonlyMap<string, boolean> {
-  return new Map([
-    ['bridge', false],
-    ...(before?.networks ?? []).map(({ name, isShared }): [string, boolean] => [name, isShared]),
-    ...shared.map((name): [string, boolean] => [name, true]),
-  ]);
+  const reserved = shared.find((name) => reservedNetworkNames.includes(name));
+  if (reserved !== undefined) {
+    throw new BangerError(
+      'invalid_argument',
+      `A network whose VMs reach each other cannot be "${reserved}"`,
+      {
+        hint: 'Choose another name, such as: sudo banger host setup --network lab',
+      },
+    );
+  }
+  const names = [...(before?.networks ?? []).map(({ name }) => name), ...shared];
+  // A setup by an older banger may have networks of such names, which no VM can be on.
+  const fit = names.filter((name) => !reservedNetworkNames.includes(name));
+  return new Map([['bridge', false], ...fit.map((name): [string, boolean] => [name, true])]);
 }
 
 export function hostNetworkOf({ owner, networks, hasHeldTaps }: HostSetup): HostNetwork {

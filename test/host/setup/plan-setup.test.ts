@@ -26,3 +26,18 @@ test('whoever does not say how many taps keeps those that there are, for new net
   expect(room(plan({ shared: ['lab'] }, plan({ taps: 2 })))).toEqual({ bridge: 2, lab: 8 });
   expect(room(plan({ taps: 4 }, many))).toEqual({ bridge: 4 });
 });
+
+test.each(['bridge', 'user', 'none', 'host'])('no network is made that is called "%s"', (name) => {
+  expect(() => plan({ shared: [name] })).toThrow(`cannot be "${name}"`);
+});
+
+test('what an older banger set up under such a name goes, and its "bridge" keeps VMs apart again', () => {
+  const good = plan({ shared: ['lab'] });
+  const [bridge, lab] = good.networks;
+  const networks = [
+    { ...bridge!, isShared: true },
+    { ...lab!, name: 'user' },
+  ];
+  const again = plan({}, { ...good, networks });
+  expect(again.networks).toEqual([bridge]);
+});
