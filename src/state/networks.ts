@@ -65,6 +65,13 @@ export function insertNetwork(db: Database, network: Network): Network {
   });
 }
 
+/** Says whether guests of a network reach each other, where that has changed. */
+export function shareNetwork(db: Database, network: Network, isShared: boolean): Network {
+  if (network.isShared === isShared) return network;
+  db.prepare('UPDATE networks SET is_shared = ? WHERE name = ?').run(isShared ? 1 : 0, network.name);
+  return { ...network, isShared };
+}
+
 /** Forgets a network. Throws `invalid_state` while VMs are on it; one that is gone counts as forgotten. */
 export function deleteNetworkRow(db: Database, name: string): void {
   const users = networkUsers(db, name);

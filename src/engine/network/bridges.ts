@@ -27,6 +27,7 @@ import {
 import { listVms, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
+import { preparedNetwork, requirePrepared } from './prepared-networks.ts';
 
 /** By what right this engine has bridges: it makes them, or an administrator has made them for its user. */
 export type BridgeMeans =
@@ -60,31 +61,11 @@ export function requireBridgeMeans(context: MeansContext): BridgeMeans {
  */
 export async function ensureNetwork(context: EngineContext, name: string): Promise<Network> {
   const means = requireBridgeMeans(context);
-  if (means.kind === 'prepared') return preparedNetwork(context, means.setup, name);
+  if (means.kind === 'prepared') return preparedNetwork(context.db, means.setup, name);
   const found = findNetwork(context.db, name);
   if (found) return found;
   if (name !== defaultBridgeNetwork) throw noNetwork(name);
   return makeNetwork(context, { name, isShared: false });
-}
-
-/** What was set up is what there is; the row follows it. */
-function preparedNetwork(context: EngineContext, setup: HostSetup, name: string): Network {
-  const prepared = setup.networks.find((one) => one.name === name);
-  if (!prepared) {
-    const names = setup.networks.map((one) => `"${one.name}"`).join(', ');
-    throw new BangerError(
-      'not_found',
-      `There is no network named "${name}": this host was set up with ${names}`,
-      {
-        hint: `Have it set up with one more: sudo banger host setup --network ${name}`,
-      },
-    );
-  }
-  const found = findNetwork(context.db, name);
-  if (found?.number === prepared.number && found.subnet === prepared.subnet) return found;
-  const { number, subnet, isShared } = prepared;
-  if (found) context.db.prepare('DELETE FROM networks WHERE name = ?').run(name);
-  return insertNetwork(context.db, { number, name, subnet, isShared, createdAt: new Date().toISOString() });
 }
 
 /**
@@ -140,7 +121,7 @@ export async function reserveAddress(context: EngineContext, vm: Vm): Promise<vo
 
 /** What was set up is for all of a user's state directories: VMs of another may be on some of the addresses. */
 async function unusedFirst(context: EngineContext, setup: HostSetup, network: Network): Promise<string[]> {
-  const { addresses } = setup.networks.find((one) => one.name === network.name)!;
+  const addresses = setup.networks.find((one) => one.name === network.name)?.addresses ?? [];
   const isUsed = await readUsedTaps(context, setup.owner);
   const used = (address: string): boolean => isUsed(network.number, address);
   return [...addresses.filter((address) => !used(address)), ...addresses.filter(used)];
@@ -158,14 +139,17 @@ async function readUsedTaps(
 }
 
 /**
- * Throws `busy` when a VM that this engine does not know runs with the address of one that is to start: of the two taps
- * of an address only one would be taken, and two guests would have the same MAC and address.
+ * Throws unless a VM's network and tap are there and free, where an administrator has made them: `busy` when a VM that
+ * this engine does not know runs with its address. Of the two taps of an address only one would be taken, and two guests
+ * would have the same MAC and address.
  */
-export async function refuseUsedAddress(context: EngineContext, vm: Vm): Promise<void> {
-  const { kind, owner } = requireBridgeMeans(context);
+export async function checkPreparedPlace(context: EngineContext, vm: Vm): Promise<void> {
+  const means = requireBridgeMeans(context);
+  if (means.kind === 'made') return;
+  requirePrepared(context.db, means.setup, vm);
   const { number } = getNetwork(context.db, vm.network);
   const { address = '' } = vm;
-  if (kind === 'made' || !(await readUsedTaps(context, owner))(number, address)) return;
+  if (!(await readUsedTaps(context, means.owner))(number, address)) return;
   throw new BangerError(
     'busy',
     `Address ${address} of network "${vm.network}" is in use by a VM of another state directory of yours`,

@@ -1,5 +1,5 @@
 import { BangerError } from '../../errors.ts';
-import { bridgeName, gatewayOf } from '../../host/network/plan.ts';
+import { bridgeName, gatewayOf, reservedNetworkNames } from '../../host/network/plan.ts';
 import type { PreparedNetwork } from '../../host/setup/host-setup.ts';
 import {
   builtInNetworks,
@@ -23,8 +23,6 @@ import { route, type Route } from '../rpc/server.ts';
 import { bridgeMeans, makeNetwork, requireBridgeMeans } from './bridges.ts';
 
 const builtIn: readonly string[] = [...builtInNetworks, defaultBridgeNetwork];
-/** Not ours, but what docker calls something else: nobody is to be surprised. */
-const reserved = [...builtIn, 'host', 'default', 'all'];
 
 /** Every method about networks, one entry each. */
 export function networkRoutes(context: EngineContext): Route[] {
@@ -55,6 +53,7 @@ export function networkRoutes(context: EngineContext): Route[] {
           );
         }
         getNetwork(context.db, name);
+        refusePreparedRemoval(context, name);
         deleteNetworkRow(context.db, name);
         return Promise.resolve({ name });
       }),
@@ -63,7 +62,7 @@ export function networkRoutes(context: EngineContext): Route[] {
 }
 
 function refuseReserved(name: string): void {
-  if (!reserved.includes(name)) return;
+  if (!reservedNetworkNames.includes(name)) return;
   throw new BangerError(
     'invalid_argument',
     builtIn.includes(name) ? `Network "${name}" is always there` : `A network cannot be named "${name}"`,
@@ -76,6 +75,14 @@ function refusePrepared(context: EngineContext, name: string): void {
   if (requireBridgeMeans(context).kind === 'made') return;
   throw new BangerError('host_unsupported', 'The networks of this host were made by "host setup"', {
     hint: `Have it set up with one more: sudo banger host setup --network ${name}`,
+  });
+}
+
+/** The row alone would go: what was set up would be listed still. */
+function refusePreparedRemoval(context: EngineContext, name: string): void {
+  if (!preparedNetworks(context).some((one) => one.name === name)) return;
+  throw new BangerError('host_unsupported', `Network "${name}" was made by "host setup"`, {
+    hint: 'It goes with all that was set up: sudo banger host teardown',
   });
 }
 

@@ -16,7 +16,7 @@ import { isCarried } from '../ports/carried-ports.ts';
 import {
   applyBridges,
   ensureNetwork,
-  refuseUsedAddress,
+  checkPreparedPlace,
   requireBridgeMeans,
   reserveAddress,
 } from './bridges.ts';
@@ -79,10 +79,10 @@ function configureUser(vm: Vm): GuestSetup {
 
 async function configureBridged(context: EngineContext, vm: Vm, driver: DriverName): Promise<GuestSetup> {
   const { owner, kind } = requireBridgeMeans(context);
+  await checkPreparedPlace(context, vm);
   const { number, subnet, isShared } = getNetwork(context.db, vm.network);
   const address = vm.address ?? '';
   checkEgress(context, vm.network, vm.egress);
-  await refuseUsedAddress(context, vm);
   await applyBridges(context);
   // Whoever cannot change rules has taps of both kinds.
   const nameOfTap = kind === 'prepared' && isHeld(vm) ? heldTapName : tapName;

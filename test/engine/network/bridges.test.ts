@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
@@ -9,14 +9,13 @@ import { startVm } from '../../../src/engine/lifecycle/start-vm.ts';
 import { stopVm } from '../../../src/engine/lifecycle/stop-vm.ts';
 import { makeNetwork, planBridges } from '../../../src/engine/network/bridges.ts';
 import { readOwnRights, vmUser } from '../../../src/host/drivers/qemu-confinement.ts';
-import { networkOwner } from '../../../src/host/network/plan.ts';
-import { hostSetupFile, type HostSetup } from '../../../src/host/setup/host-setup.ts';
 import { chooseNumber } from '../../../src/host/network/subnets.ts';
 import { vmPaths } from '../../../src/state/layout.ts';
 import { listAddresses, listNetworks } from '../../../src/state/networks.ts';
 import { listVms } from '../../../src/state/vms.ts';
 import { fakeEngine, type FakeEngine } from '../../support/fake-engine.ts';
 import { fakeOperation } from '../../support/fakes.ts';
+import { setUpHost } from '../../support/host-setup.ts';
 
 let engine: FakeEngine;
 beforeEach(() => {
@@ -172,33 +171,8 @@ test('guests of a network whose guests reach each other are told to go to those 
   expect(toolboxRuns.at(-1)!.join(' ')).toMatch(`no_proxy=localhost,127.0.0.1,::1,.vm,${subnet}`);
 });
 
-/** As after `host setup`, by whoever cannot change rules. */
-function setUpHost(more: Partial<HostSetup>): HostSetup {
-  engine.faults.isUnprivileged = true;
-  const uid = process.getuid!();
-  const setup: HostSetup = {
-    version: 1,
-    user: 'somebody',
-    owner: networkOwner('setup', uid),
-    networks: [
-      {
-        name: 'bridge',
-        number: 7,
-        subnet: '10.213.7.0/24',
-        isShared: false,
-        addresses: ['10.213.7.2', '10.213.7.3'],
-      },
-    ],
-    ...more,
-  };
-  const directory = engine.context.hostNetwork.setups!;
-  mkdirSync(directory, { recursive: true });
-  writeFileSync(hostSetupFile(uid, directory), JSON.stringify(setup));
-  return setup;
-}
-
 test('on a host that was set up, one with rules has the tap that holds it, and changes over by a start only', async () => {
-  const { owner } = setUpHost({ hasHeldTaps: true });
+  const { owner } = setUpHost(engine, { hasHeldTaps: true });
   const held = await create('held', { start: true, egress: ['git.example.org'] });
   const free = await create('free', { start: true });
   expect(engine.specs.map(({ network }) => network.tap!.tap)).toEqual([
@@ -219,7 +193,7 @@ test('on a host that was set up, one with rules has the tap that holds it, and c
 });
 
 test('on a host that was set up, no VM takes an address that one of another state directory is on', async () => {
-  const { owner } = setUpHost({ hasHeldTaps: true });
+  const { owner } = setUpHost(engine, { hasHeldTaps: true });
   const open = new Set<string>();
   const { exec } = engine.context;
   Object.assign(engine.context, {
@@ -247,7 +221,7 @@ test('on a host that was set up, no VM takes an address that one of another stat
 });
 
 test('on a host that an older banger set up, one with rules is refused, and others are made', async () => {
-  setUpHost({});
+  setUpHost(engine);
   await expect(create('held', { egress: ['none'] })).rejects.toMatchObject({
     code: 'host_unsupported',
     hint: expect.stringMatching(/: sudo banger host setup$/) as string,
