@@ -76,6 +76,20 @@ const paths: readonly HostileLayer[] = [
     entry: 'a/x',
   },
   {
+    title: 'hard links to nothing, each through 62,000 names',
+    bytes: () => tarOf([...longWay(), ...numbered(40).map((n) => hardlink(`h${n}`, `way38/${n}`))]),
+    // Twice for each: at the entry, and at the end of the layer.
+    limits: { lookups: 40 * 2 * 65_000 },
+    error: /has the hard link "h0" to "way38\/0", which is not there/,
+  },
+  {
+    title: 'files, each through 62,000 names',
+    bytes: () => tarOf([...longWay(), ...numbered(50).map((n) => file(`way38/${n}`))]),
+    limits: { lookups: 3_000_000 },
+    error: /takes the image over 3000000 names that have to be looked up/,
+    entry: 'way38/48',
+  },
+  {
     title: 'a hard link out of the image',
     bytes: plain(hardlink('a', '../../etc/shadow')),
     error: /has "\.\." in its path/,
@@ -99,6 +113,20 @@ const paths: readonly HostileLayer[] = [
   },
 ];
 
+/** Symlinks to symlinks, as many as may be followed, each as long as may be. */
+function longWay(): EntrySpec[] {
+  const detour = 'd/../'.repeat(810);
+  return [
+    directory('d'),
+    symlink('way0', 'd'),
+    ...numbered(38).map((n) => symlink(`way${n + 1}`, `${detour}way${n}`)),
+  ];
+}
+
+function numbered(count: number): number[] {
+  return Array.from({ length: count }, (_, index) => index);
+}
+
 /** Whiteouts that hide more than they may, or nothing at all. */
 const whiteouts: readonly HostileLayer[] = [
   {
@@ -118,6 +146,18 @@ const whiteouts: readonly HostileLayer[] = [
     title: 'an opaque mark through a symlink',
     below: [directory('d'), file('d/a'), symlink('l', 'd')],
     bytes: plain(file('l/.wh..wh..opq', '')),
+  },
+  {
+    title: 'opaque marks, each over all files of the layer',
+    below: [file('below')],
+    bytes: () =>
+      tarOf([
+        ...numbered(3000).map((n) => file(`d/${n}`, '')),
+        ...numbered(2000).map(() => file('d/.wh..wh..opq', '')),
+      ]),
+    limits: { lookups: 1_000_000 },
+    error: /takes the image over 1000000 names that have to be looked up/,
+    entry: 'd/.wh..wh..opq',
   },
   {
     title: 'a root that becomes a file',

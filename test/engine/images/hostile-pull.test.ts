@@ -1,5 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import type { ConversionLimits } from '../../../src/engine/images/layers/conversion-limits.ts';
 import { convertLayers } from '../../../src/engine/images/layers/layers.ts';
 import { pullImage } from '../../../src/engine/images/pull-image.ts';
 import { layerName } from '../../../src/engine/images/registry/layer-progress.ts';
@@ -11,8 +12,10 @@ import { answer, mediaTypes, putImage, startRegistry, type FakeRegistry } from '
 import { tarOf } from '../../support/tar-builder.ts';
 
 /** Pulls `app` with the real conversion. Whatever comes of it, no half of it is left. */
-async function pull(registry: FakeRegistry): Promise<unknown> {
-  using context = imageContext({ tools: { convert: convertLayers } });
+async function pull(registry: FakeRegistry, limits: Partial<ConversionLimits> = {}): Promise<unknown> {
+  using context = imageContext({
+    tools: { convert: (options) => convertLayers({ ...options, limits }) },
+  });
   const outside = '/tmp/banger-escaped';
   try {
     await pullImage(context, `${registry.host}/app`, recordedOperation());
@@ -39,7 +42,7 @@ test.each(quick.filter((layer) => layer.error))('a pulled layer with $title is r
   await using registry = await startRegistry();
   const layers = [tarOf(layer.below ?? []), layer.bytes()];
   const { layerDigests } = putImage(registry, 'app', { layers });
-  const error = await pull(registry);
+  const error = await pull(registry, layer.limits);
   expect(error).toBeInstanceOf(BangerError);
   expect(error).toMatchObject({
     code: 'command_failed',

@@ -14,6 +14,8 @@ export interface ConversionLimits {
   readonly expansionFreeBytes: number;
   /** Memory for what is kept of all files until they are written: names, attributes, where the contents are */
   readonly metadataBytes: number;
+  /** Names looked up on the way to those of entries, symlinks followed, and names that opaque marks go through */
+  readonly lookups: number;
 }
 
 export const defaultLimits: ConversionLimits = {
@@ -24,6 +26,8 @@ export const defaultLimits: ConversionLimits = {
   expansionFreeBytes: 8 * 2 ** 30,
   // Some 450,000 files in directories of a few, 650,000 in large ones: what fits the heap of the thread that converts.
   metadataBytes: 192 * 2 ** 20,
+  // As many entries as there may be, each 25 names deep. Half a minute, where a chain of symlinks could ask for hours.
+  lookups: 50_000_000,
 };
 
 /** Counts what a conversion used, and refuses what goes beyond the limits. */

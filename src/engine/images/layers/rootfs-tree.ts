@@ -3,7 +3,9 @@ import { nameBytes, nodeBytes } from './held-memory.ts';
 import type { Attributes, DirectoryNode, FileNode, Node } from '../ext4/nodes.ts';
 import type { ConversionLimits } from './conversion-limits.ts';
 import { LayerRefusal, shownName } from './layer-refusal.ts';
-import { type Obstacle, walk } from './tree-walk.ts';
+import { type Obstacle, walk, type Walker } from './tree-walk.ts';
+
+type TreeLimits = Pick<ConversionLimits, 'entries' | 'metadataBytes' | 'lookups'>;
 
 /** A hard link that came before what it links to. */
 interface WaitingLink {
@@ -26,9 +28,16 @@ const viewedLength = 13;
 export class RootfsTree {
   readonly root: DirectoryNode = newDirectory(implicitAttributes());
   readonly #onUnlinked: (file: FileNode) => void;
-  readonly #limits: Pick<ConversionLimits, 'entries' | 'metadataBytes'>;
+  readonly #limits: TreeLimits;
   #nodes = 1;
   #heldBytes = 0;
+  #lookups = 0;
+  readonly #onNames = (count: number): void => this.#look(count);
+  readonly #entering: Walker = {
+    enter: (obstacle) => this.#makeDirectory(obstacle),
+    onNames: this.#onNames,
+  };
+  readonly #finding: Walker = { enter: () => undefined, onNames: this.#onNames };
   /**
    * Directories with something of this layer below them, each with the names that this layer's entries gave.
    * Undefined in the first layer: all there is, is its own.
@@ -38,7 +47,7 @@ export class RootfsTree {
 
   /** `onUnlinked` is told of files that lost their last name. */
   constructor(options: {
-    readonly limits: Pick<ConversionLimits, 'entries' | 'metadataBytes'>;
+    readonly limits: TreeLimits;
     readonly onUnlinked: (file: FileNode) => void;
   }) {
     this.#limits = options.limits;
@@ -65,32 +74,41 @@ export class RootfsTree {
 
   /** Hides what lower layers have at this path. */
   whiteout(names: readonly string[]): void {
-    const parent = walk(this.root, names.slice(0, -1), stop)?.at(-1);
+    const parent = walk(this.root, names.slice(0, -1), this.#finding)?.at(-1);
     const name = names.at(-1);
     if (parent && name !== undefined) this.#hideLower(parent, name);
   }
 
   /** Hides everything that lower layers have in this directory. */
   makeOpaque(names: readonly string[]): void {
-    const directory = walk(this.root, names, stop)?.at(-1);
+    const directory = walk(this.root, names, this.#finding)?.at(-1);
     if (directory) this.#hideAllLower(directory);
   }
 
   /** Ends a layer: what was of this layer is lower from now on. */
   endLayer(): void {
-    for (let round = 0; this.#waitingLinks.length > 0 && round < maxLinkRounds; round++) {
+    for (let round = 0; round < maxLinkRounds; round++) {
+      const before = this.#waitingLinks.length;
       this.#waitingLinks = this.#waitingLinks.filter((link) => {
-        if (!this.#tryLink(link.names, link.target)) return true;
+        if (!this.#tryWaitingLink(link)) return true;
         this.#heldBytes -= waitingBytes(link);
         return false;
       });
+      if (this.#waitingLinks.length === before) break;
     }
     const [lost] = this.#waitingLinks;
-    if (lost) {
-      const [name, target] = [shownName(lost.names.join('/')), shownName(lost.target.join('/'))];
-      throw new LayerRefusal(`has the hard link "${name}" to "${target}", which is not there`);
-    }
+    if (lost) throw new LayerRefusal(`${shownLink(lost)}, which is not there`);
     this.#fresh = new Map();
+  }
+
+  #tryWaitingLink(link: WaitingLink): boolean {
+    try {
+      return this.#tryLink(link.names, link.target);
+    } catch (error) {
+      // The entry is long past, and nobody else knows which one it was.
+      if (error instanceof LayerRefusal) throw new LayerRefusal(`${shownLink(link)}, which ${error.message}`);
+      throw error;
+    }
   }
 
   #tryLink(names: readonly string[], target: readonly string[]): boolean {
@@ -98,7 +116,7 @@ export class RootfsTree {
     const name = names.at(-1);
     if (targetName === undefined || name === undefined)
       throw new LayerRefusal('is a hard link to or in place of the root');
-    const node = walk(this.root, target.slice(0, -1), stop)?.at(-1)?.entries.get(targetName);
+    const node = walk(this.root, target.slice(0, -1), this.#finding)?.at(-1)?.entries.get(targetName);
     if (!node) return false;
     if (node.kind === 'directory')
       throw new LayerRefusal(`is a hard link to the directory "${shownName(target.join('/'))}"`);
@@ -112,7 +130,7 @@ export class RootfsTree {
 
   /** The directories down to the parent of an entry; those nobody described are made. */
   #enterParent(names: readonly string[]): DirectoryNode[] {
-    const stack = walk(this.root, names.slice(0, -1), (obstacle) => this.#makeDirectory(obstacle));
+    const stack = walk(this.root, names.slice(0, -1), this.#entering);
     if (!stack) throw new LayerRefusal('goes through something that is not a directory');
     return stack;
   }
@@ -168,7 +186,8 @@ export class RootfsTree {
   }
 
   #hideAllLower(directory: DirectoryNode): void {
-    for (const name of [...directory.entries.keys()]) this.#hideLower(directory, name);
+    this.#look(directory.entries.size);
+    for (const name of directory.entries.keys()) this.#hideLower(directory, name);
   }
 
   #drop(name: string, node: Node): void {
@@ -191,6 +210,13 @@ export class RootfsTree {
     this.#hold(nameBytes(name));
   }
 
+  #look(names: number): void {
+    this.#lookups += names;
+    const { lookups } = this.#limits;
+    if (this.#lookups > lookups)
+      throw new LayerRefusal(`takes the image over ${lookups} names that have to be looked up for its paths`);
+  }
+
   #describe(directory: DirectoryNode, attributes: Attributes): void {
     const before = nodeBytes(directory);
     setAttributes(directory, attributes);
@@ -211,6 +237,10 @@ export class RootfsTree {
   }
 }
 
+function shownLink({ names, target }: WaitingLink): string {
+  return `has the hard link "${shownName(names.join('/'))}" to "${shownName(target.join('/'))}"`;
+}
+
 function waitingBytes({ names, target }: WaitingLink): number {
   return [...names, ...target].reduce((bytes, name) => bytes + nameBytes(name), 200);
 }
@@ -218,10 +248,6 @@ function waitingBytes({ names, target }: WaitingLink): number {
 /** V8 makes a long piece of a string a view of it, which would keep the path of every entry in memory. */
 function ownCopy(name: string): string {
   return name.length < viewedLength ? name : Buffer.from(name, 'latin1').toString('latin1');
-}
-
-function stop(): undefined {
-  return undefined;
 }
 
 export function newDirectory({ mode, uid, gid, mtime, xattrs }: Attributes): DirectoryNode {

@@ -16,22 +16,30 @@ export interface Obstacle {
   readonly cameThroughLink: boolean;
 }
 
+/** What a walk does on its way. */
+export interface Walker {
+  /** Supplies the directory to go on with at an obstacle; undefined ends the walk */
+  readonly enter: (obstacle: Obstacle) => DirectoryNode | undefined;
+  /** Told of names before they are looked at: a chain of long symlinks makes tens of thousands of one path */
+  readonly onNames: (count: number) => void;
+}
+
 /**
  * Walks down `names` from the root of the image, following symlinks the way the
  * kernel would after a chroot: absolute ones start at the image's root, and
  * “..” stops there. Nothing of the host is ever looked at.
  *
- * Returns the directories from the root to the last one. At an `Obstacle`,
- * `enter` can supply the directory to go on with; otherwise the walk ends with
- * undefined.
+ * Returns the directories from the root to the last one, or undefined when the
+ * walk ended at an `Obstacle`.
  */
 export function walk(
   root: DirectoryNode,
   names: readonly string[],
-  enter: (obstacle: Obstacle) => DirectoryNode | undefined,
+  { enter, onNames }: Walker,
 ): DirectoryNode[] | undefined {
   const stack = [root];
   const ahead = names.toReversed();
+  onNames(ahead.length);
   let linksFollowed = 0;
   for (let name = ahead.pop(); name !== undefined; name = ahead.pop()) {
     if (name === '' || name === '.') continue;
@@ -44,7 +52,9 @@ export function walk(
     if (found?.kind === 'symlink') {
       if (++linksFollowed > maxLinksFollowed) throw new LayerRefusal('goes through a loop of symlinks');
       if (found.target.startsWith('/')) stack.length = 1;
-      ahead.push(...found.target.split('/').reverse());
+      const more = found.target.split('/').reverse();
+      onNames(more.length);
+      ahead.push(...more);
       continue;
     }
     const next =
@@ -61,9 +71,13 @@ export function walk(
 /** What a path leads to, all symlinks followed; undefined when that is nothing. */
 export function findNode(root: DirectoryNode, path: string): Node | undefined {
   let found: Node | undefined;
-  const stack = walk(root, path.split('/'), (obstacle) => {
-    if (obstacle.isLast) found = obstacle.found;
-    return undefined;
+  const stack = walk(root, path.split('/'), {
+    enter: (obstacle) => {
+      if (obstacle.isLast) found = obstacle.found;
+      return undefined;
+    },
+    // Nobody has it look for many.
+    onNames: () => undefined,
   });
   return stack?.at(-1) ?? found;
 }

@@ -11,7 +11,8 @@ test.each(quick.filter(({ error }) => error))(
   async (layer) => {
     using temp = tempDirectory();
     const layers = [...(layer.below ? [layer.below] : []), layer.bytes()];
-    const error: unknown = await convert(temp.path, layers).catch((reason: unknown) => reason);
+    const more = layer.limits && { limits: layer.limits };
+    const error: unknown = await convert(temp.path, layers, more).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ code: 'invalid_argument', message: expect.stringMatching(layer.error!) });
     expect((error as Error).message).toMatch(/[lL]ayer "test"/);
     if (layer.entry !== undefined) expect((error as Error).message).toContain(`"${layer.entry}`);
