@@ -208,6 +208,19 @@ const headers: readonly HostileLayer[] = [
     error: /damaged extended header/,
   },
   {
+    title: 'a global header of thousands of records, which all entries would have',
+    bytes: () =>
+      Buffer.concat([
+        encodeEntry({
+          path: 'pax',
+          type: 'g',
+          data: Buffer.concat(numbered(5000).map((n) => paxRecord(`key${n}`, 'x'))),
+        }),
+        tarOf([file('a')]),
+      ]),
+    error: /has a global header with more than 100 records/,
+  },
+  {
     title: 'an extended header for nothing',
     bytes: () =>
       Buffer.concat([

@@ -46,10 +46,7 @@ export class RootfsTree {
   #waitingLinks: WaitingLink[] = [];
 
   /** `onUnlinked` is told of files that lost their last name. */
-  constructor(options: {
-    readonly limits: TreeLimits;
-    readonly onUnlinked: (file: FileNode) => void;
-  }) {
+  constructor(options: { readonly limits: TreeLimits; readonly onUnlinked: (file: FileNode) => void }) {
     this.#limits = options.limits;
     this.#onUnlinked = options.onUnlinked;
   }

@@ -46,6 +46,9 @@ const noPax: ParsedPax = { records: new Map(), sparsePairs: [] };
 /** Extended headers and long names are held in memory. */
 const maxExtensionSize = 1024 * 1024;
 
+/** Records of a global header hold for every entry that follows, and so cost each of them time. Tools write a few. */
+const maxGlobalRecords = 100;
+
 /**
  * Reads a tar stream: ustar, pax, GNU and star.
  *
@@ -98,7 +101,7 @@ export class TarReader {
           pax = parsePax(await this.#extension(header));
           continue;
         case 'g':
-          this.#globals = parsePax(await this.#extension(header));
+          this.#globals = parseGlobals(await this.#extension(header));
           continue;
         case 'L':
           longPath = withoutZeros(await this.#extension(header));
@@ -222,6 +225,14 @@ export class TarReader {
       left -= data.length;
     }
   }
+}
+
+function parseGlobals(data: Buffer): ParsedPax {
+  const globals = parsePax(data);
+  const count = globals.records.size + globals.sparsePairs.length;
+  if (count > maxGlobalRecords)
+    throw new LayerRefusal(`has a global header with more than ${maxGlobalRecords} records`);
+  return globals;
 }
 
 interface Parts {
