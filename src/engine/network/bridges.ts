@@ -3,6 +3,7 @@ import { applyHostNetwork, hasLinks } from '../../host/network/apply.ts';
 import { readHostSetup, type HostSetup } from '../../host/setup/host-setup.ts';
 import { readLinks } from '../../host/network/links.ts';
 import {
+  bridgeName,
   bridgePrefix,
   networkOwner,
   tapsOf,
@@ -194,25 +195,31 @@ function usersOfTaps(
   );
 }
 
+/** For what bridges are made anew. */
+export interface BridgeChange {
+  /** A VM that is going: it loses its tap, and then its address */
+  readonly without?: string;
+  /** The network of a VM that is to start, and cannot without its bridge */
+  readonly needed?: string;
+}
+
 /**
  * Makes the host's bridges, taps and rules what the database says; those that an administrator made are as they are.
- * Others of this engine wait meanwhile. The VM `without`, which is going, loses its tap, and then its address.
+ * Others of this engine wait meanwhile. Throws `host_unsupported` when the needed one cannot be made.
  */
-export async function applyBridges(context: EngineContext, without?: string): Promise<void> {
+export async function applyBridges(context: EngineContext, change: BridgeChange = {}): Promise<void> {
+  const { without } = change;
   const means = bridgeMeans(context);
   await context.locks.taps.run('host', new AbortController().signal, async () => {
-    if (means?.kind === 'made') await apply(context, means.owner, planBridges(context, without));
+    if (means?.kind === 'made') await apply(context, means.owner, change);
     // Not before its tap is gone: whoever gets the address next must not meet it.
     if (without !== undefined) releaseAddress(context.db, without);
   });
 }
 
-async function apply(
-  context: EngineContext,
-  owner: NetworkOwner,
-  bridges: readonly BridgePlan[],
-): Promise<void> {
-  if (bridges.length > 0) await refuseClashes(context, bridges);
+async function apply(context: EngineContext, owner: NetworkOwner, change: BridgeChange): Promise<void> {
+  const planned = planBridges(context, change.without);
+  const bridges = planned.length > 0 ? await withoutClashes(context, owner, { planned, ...change }) : [];
   await applyHostNetwork(
     { owner, bridges },
     {
@@ -223,20 +230,35 @@ async function apply(
   );
 }
 
-/** Somebody may have come to use our addresses since they were chosen: a VPN, docker, another banger. */
-async function refuseClashes(context: EngineContext, bridges: readonly BridgePlan[]): Promise<void> {
-  const routes = await readRoutes(context.exec);
-  const { owner } = requireBridgeMeans(context);
-  const others = routes.filter(({ device }) => !device.startsWith(`${bridgePrefix}${owner.tag}-`));
-  for (const { subnet } of bridges) {
+/**
+ * Somebody may have come to use our addresses since they were chosen: a VPN, docker, another banger. No bridge is made
+ * then that is not there yet. One that is there stays, with its VMs on it: their rules are to hold, and its way is the
+ * more particular one.
+ */
+async function withoutClashes(
+  { exec, db, log, handles }: EngineContext,
+  owner: NetworkOwner,
+  { planned, needed }: BridgeChange & { readonly planned: readonly BridgePlan[] },
+): Promise<BridgePlan[]> {
+  const routes = await readRoutes(exec);
+  const own = `${bridgePrefix}${owner.tag}-`;
+  const others = routes.filter(({ device }) => !device.startsWith(own));
+  const isUsed = (number: number): boolean =>
+    listAddresses(db).some(({ network, vmId }) => network === number && handles.get(vmId) !== undefined);
+  const neededNumber = needed === undefined ? undefined : findNetwork(db, needed)?.number;
+  return planned.filter(({ number, subnet }) => {
     const clash = findClash(subnet, others);
-    if (!clash) continue;
-    throw new BangerError(
-      'host_unsupported',
-      `The addresses ${subnet} of a network of VMs are used by "${clash.device}" (${clash.subnet})`,
-      { hint: `Take that down, or delete the VMs of the network: banger network list` },
-    );
-  }
+    if (!clash) return true;
+    const what = `The addresses ${subnet} of a network of VMs are used by "${clash.device}" (${clash.subnet})`;
+    const isThere = routes.some(({ device }) => device === bridgeName(owner, number)) || isUsed(number);
+    if (!isThere && number === neededNumber) {
+      throw new BangerError('host_unsupported', what, {
+        hint: `Take that down, or delete the VMs of the network: banger network list`,
+      });
+    }
+    log('warn', `${what}: its bridge ${isThere ? 'stays, beside that' : 'is not made'}`);
+    return isThere;
+  });
 }
 
 /** Makes it so when an engine starts, if there is anything to do: no program is started where there is not. */

@@ -54,7 +54,7 @@ export const network: Capability = {
     return Promise.resolve();
   },
   async cleanUp(context, vm) {
-    if (vm.address !== undefined) await applyBridges(context, vm.id);
+    if (vm.address !== undefined) await applyBridges(context, { without: vm.id });
   },
 };
 
@@ -83,7 +83,7 @@ async function configureBridged(context: EngineContext, vm: Vm, driver: DriverNa
   const { number, subnet, isShared } = getNetwork(context.db, vm.network);
   const address = vm.address ?? '';
   checkEgress(context, vm.network, vm.egress);
-  await applyBridges(context);
+  await applyBridges(context, { needed: vm.network });
   // Whoever cannot change rules has taps of both kinds.
   const nameOfTap = kind === 'prepared' && isHeld(vm) ? heldTapName : tapName;
   const mac = macOf(address);

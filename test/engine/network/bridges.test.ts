@@ -7,7 +7,13 @@ import { pauseVm } from '../../../src/engine/lifecycle/pause-vm.ts';
 import { setVm } from '../../../src/engine/lifecycle/set-vm.ts';
 import { startVm } from '../../../src/engine/lifecycle/start-vm.ts';
 import { stopVm } from '../../../src/engine/lifecycle/stop-vm.ts';
-import { makeNetwork, planBridges } from '../../../src/engine/network/bridges.ts';
+import {
+  makeNetwork,
+  planBridges,
+  reconcileBridges,
+  requireBridgeMeans,
+} from '../../../src/engine/network/bridges.ts';
+import { bridgeName } from '../../../src/host/network/plan.ts';
 import { readOwnRights, vmUser } from '../../../src/host/drivers/qemu-confinement.ts';
 import { chooseNumber } from '../../../src/host/network/subnets.ts';
 import { vmPaths } from '../../../src/state/layout.ts';
@@ -245,6 +251,46 @@ test('without rights, and without a host that was set up, it is said what to do'
     hint: 'Set up the host for your user once: sudo banger host setup',
   });
   expect(listVms(engine.context.db)).toEqual([]);
+});
+
+test('a network of others that comes to overlap keeps no VM from going, and none from its rules; new bridges are refused', async () => {
+  const { context, rulesets } = engine;
+  const { exec } = context;
+  let routes: { dst: string; dev: string }[] = [];
+  Object.assign(context, {
+    exec: async (...[argv, options]: Parameters<typeof exec>) =>
+      argv[0] === 'ip' && argv.includes('route')
+        ? { exitCode: 0, stdout: Buffer.from(JSON.stringify(routes)), stderr: '' }
+        : exec(argv, options),
+  });
+  await makeNetwork(context, { name: 'lab', isShared: true });
+  const [one, two, idle] = [
+    await create('one', { start: true }),
+    await create('two', { start: true }),
+    await create('idle', { network: 'lab' }),
+  ];
+  const { owner } = requireBridgeMeans(context);
+  const [bridge] = planBridges(context).filter(({ guests }) => guests.includes(one.address!));
+  routes = [
+    { dst: bridge!.subnet, dev: bridgeName(owner, bridge!.number) },
+    { dst: '10.0.0.0/8', dev: 'tun0' },
+  ];
+  const params = { egress: ['none'], removeLabels: [], publish: [], unpublish: [] };
+  await setVm(context, { id: one.id, params }, fakeOperation().operation);
+  expect(rulesets.at(-1)).toMatch(/set held \{\s+type ifname\s+elements/);
+  await remove(two.id);
+  expect(rulesets.at(-1)).not.toContain(two.address);
+  await create('three', { start: true });
+  await expect(startVm(context, idle.id, fakeOperation().operation)).rejects.toMatchObject({
+    code: 'host_unsupported',
+    message: expect.stringContaining('are used by "tun0" (10.0.0.0/8)') as string,
+  });
+  // No interface of it is made, whoever else asks.
+  expect(rulesets.at(-1)).not.toContain(idle.address);
+  // As an engine that starts after rules were flushed.
+  const made = rulesets.length;
+  await reconcileBridges(context);
+  expect(rulesets.slice(made)).toEqual([expect.stringContaining(one.address!)]);
 });
 
 test('addresses that the host has a route to are not chosen', () => {
