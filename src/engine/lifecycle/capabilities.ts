@@ -90,10 +90,19 @@ export const builtInCapabilities: readonly Capability[] = [
   gitIdentity,
 ];
 
-/** Runs every capability's clean-up, last made first, whatever the others do; their errors are joined. */
+/**
+ * Runs every capability's clean-up, last made first, whatever the others do; their errors are joined.
+ *
+ * Except for the first one, the VM's directory, which goes only when all else has: what is left on the host is
+ * written down there, such as devices that somebody holds, and found by whoever tries again.
+ */
 export async function cleanUpCapabilities(context: EngineContext, vm: Vm): Promise<void> {
-  await forAll([...context.capabilities].reverse(), async (capability) => {
-    await capability.cleanUp?.(context, vm);
-    if (capability.cleanUp) await failpoint(`${capability.name} removed`);
-  });
+  const cleanUp = async (capability: Capability): Promise<void> => {
+    if (!capability.cleanUp) return;
+    await capability.cleanUp(context, vm);
+    await failpoint(`${capability.name} removed`);
+  };
+  const [first, ...others] = context.capabilities;
+  await forAll(others.reverse(), cleanUp);
+  if (first) await cleanUp(first);
 }
