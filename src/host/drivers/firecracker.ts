@@ -221,7 +221,7 @@ function requireFit(text: string): FirecrackerVersion {
   const version = parseFirecrackerVersion(text);
   const refusal = version ? versionRefusal(version) : `"${text}" is no release of Firecracker that we know`;
   if (version && refusal === undefined) return version;
-  throw new BangerError('host_unsupported', `${refusal}, and cannot be used`, {
+  throw new BangerError('host_unsupported', `${refusal}; it cannot be used`, {
     hint: 'Install a newer release, or let QEMU run VMs: set driver = "qemu" under [vmm] in the configuration',
   });
 }

@@ -40,11 +40,11 @@ test('a host without Firecracker lacks nothing', async () => {
 });
 
 test.each([
-  ['1.7.0', 'pass', `1.7.0 (fc), ${asUser}`],
+  ['1.8.0', 'pass', `1.8.0 (fc), ${asUser}`],
   ['1.14.1', 'pass', `1.14.1 (fc), ${asUser}`],
   ['1.18.0', 'pass', `1.18.0 (fc), newer than any that banger knows, ${asUser}`],
-  ['1.6.0', 'warn', 'Firecracker 1.6.0 is older than 1.7'],
-  ['0.25.2', 'warn', 'Firecracker 0.25.2 is older than 1.7'],
+  ['1.7.0', 'warn', 'Firecracker 1.7.0 is older than 1.8: guests find no disk on it'],
+  ['0.25.2', 'warn', 'Firecracker 0.25.2 is older than 1.8: guests find no disk on it'],
 ])('%s is a %s', async (version, status, evidence) => {
   const printed = `Firecracker v${version}\n\n2026-02-23T21:05:34 [anonymous-instance:main] Firecracker exiting successfully. exit_code=0\n`;
   expect(await check(printed)).toMatchObject({ status, evidence });

@@ -5,8 +5,12 @@ export interface FirecrackerVersion {
   readonly patch: number;
 }
 
-/** The first whose machine our guests find their disks on, and the newest whose interface we know. */
-const oldest = '1.7';
+/**
+ * The first that tells a guest of its disk and card by ACPI, and the newest whose interface we know. Those before
+ * tell it by words on the kernel's command line, which Debian's kernels are not built to read
+ * (CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES): a guest would boot there, and find no disk.
+ */
+const oldest = { major: 1, minor: 8 };
 const newestKnown = { major: 1, minor: 17 };
 
 /** Parses `1.14.1`, and what `firecracker --version` prints; undefined for anything else. */
@@ -23,8 +27,11 @@ export function versionText({ major, minor, patch }: FirecrackerVersion): string
 
 /** Why no VM can be run by a release, in one phrase; undefined for one that is fit. */
 export function versionRefusal(version: FirecrackerVersion): string | undefined {
-  const isTooOld = version.major < 1 || (version.major === 1 && version.minor < 7);
-  return isTooOld ? `Firecracker ${versionText(version)} is older than ${oldest}` : undefined;
+  const { major, minor } = version;
+  const isTooOld = major < oldest.major || (major === oldest.major && minor < oldest.minor);
+  return isTooOld
+    ? `Firecracker ${versionText(version)} is older than ${oldest.major}.${oldest.minor}: guests find no disk on it`
+    : undefined;
 }
 
 /**
