@@ -1,5 +1,6 @@
 import { errorText } from '../errors.ts';
-import { BoundedLog } from '../host/bounded-log.ts';
+import { BoundedLog, type LogOptions } from '../host/bounded-log.ts';
+import { standardErrorPath, vmmLogOptions } from '../host/drivers/vmm-process.ts';
 import { watchOnce } from '../host/watch-file.ts';
 import { vmPaths, type Layout } from '../state/layout.ts';
 import { listVms } from '../state/vms.ts';
@@ -38,16 +39,16 @@ export class LogKeeper {
   }
 
   /** From now on the log at this path is cut when it is too long, at once if it is so already. */
-  keep(path: string): void {
-    const kept = this.#entry(path);
+  keep(path: string, options?: LogOptions): void {
+    const kept = this.#entry(path, options);
     if (kept.isWatched) return;
     kept.isWatched = true;
     this.#look(kept);
   }
 
   /** The log at a path that is kept, or will be, for whoever reads along. */
-  shared(path: string): BoundedLog {
-    return this.#entry(path).log;
+  shared(path: string, options?: LogOptions): BoundedLog {
+    return this.#entry(path, options).log;
   }
 
   /** Leaves the log at this path alone: its writer has ended. */
@@ -63,10 +64,10 @@ export class LogKeeper {
     for (const path of [...this.#kept.keys()]) this.drop(path);
   }
 
-  #entry(path: string): Kept {
+  #entry(path: string, options?: LogOptions): Kept {
     let kept = this.#kept.get(path);
     if (!kept) {
-      kept = { log: new BoundedLog(path), isWatched: false, stopWaiting: () => undefined };
+      kept = { log: new BoundedLog(path, options), isWatched: false, stopWaiting: () => undefined };
       this.#kept.set(path, kept);
     }
     return kept;
@@ -94,20 +95,26 @@ export class LogKeeper {
 
 /** Keeps the logs of VMs while they run, those that run already and those that will. */
 export function keepVmLogs({ db, layout, events, logs }: LogContext): void {
+  const keepAll = (id: string): void =>
+    vmLogs(layout, id).forEach(({ path, options }) => logs.keep(path, options));
   events.subscribe(({ type, id, state, action }) => {
     if (type !== 'vm') return;
-    if (action === 'stopped' || action === 'deleted') vmLogs(layout, id).forEach((path) => logs.drop(path));
-    else if (state === 'running') vmLogs(layout, id).forEach((path) => logs.keep(path));
+    if (action === 'stopped' || action === 'deleted')
+      vmLogs(layout, id).forEach(({ path }) => logs.drop(path));
+    else if (state === 'running') keepAll(id);
   });
   for (const { id, state } of listVms(db)) {
-    if (state === 'running' || state === 'paused' || state === 'stopping')
-      vmLogs(layout, id).forEach((path) => logs.keep(path));
+    if (state === 'running' || state === 'paused' || state === 'stopping') keepAll(id);
   }
 }
 
 type LogContext = Pick<EngineContext, 'db' | 'layout' | 'events' | 'logs'>;
 
-function vmLogs(layout: Layout, id: string): string[] {
+function vmLogs(layout: Layout, id: string): readonly { path: string; options?: LogOptions }[] {
   const { consoleLog, vmmLog } = vmPaths(layout, id);
-  return [consoleLog, vmmLog];
+  return [
+    { path: consoleLog },
+    { path: vmmLog, options: vmmLogOptions },
+    { path: standardErrorPath(vmmLog) },
+  ];
 }

@@ -1,6 +1,8 @@
+import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError } from '../errors.ts';
 import { BoundedLog } from '../host/bounded-log.ts';
+import { standardErrorPath, vmmLogOptions } from '../host/drivers/vmm-process.ts';
 import { watchOnce } from '../host/watch-file.ts';
 import { vmPaths } from '../state/layout.ts';
 import { findVm, type Vm } from '../state/vms.ts';
@@ -30,15 +32,32 @@ export async function sendVmLog(
   }
   if (request.source === 'engine') return sendEngineLines(context, { vm, ...request }, reader);
   const paths = vmPaths(context.layout, vm.id);
-  const path = request.source === 'console' ? paths.consoleLog : paths.vmmLog;
-  const isOn = request.follow && (await hasStarted(context, vm.id, reader.signal));
-  const log = isOn ? context.logs.shared(path) : new BoundedLog(path);
-  const from = request.tail === undefined ? log.range.start : log.lastLines(request.tail);
   const send = (content: Buffer): Promise<void> => reader.stream.send('stdout', content);
-  if (isOn) return follow(context, { vm, log, from, send, signal: reader.signal });
-  // To where it ends now: a guest that never falls silent would never let us finish.
+  const isConsole = request.source === 'console';
+  const path = isConsole ? paths.consoleLog : paths.vmmLog;
+  const options = isConsole ? undefined : vmmLogOptions;
+  // Before the log that the VMM writes itself; the last lines are that one's, if there is any.
+  const beside = new BoundedLog(standardErrorPath(path));
+  const isWanted = request.tail === undefined || !statSync(path, { throwIfNoEntry: false })?.size;
+  if (!isConsole && isWanted) await sendNow(beside, request.tail, send);
+  const isOn = request.follow && (await hasStarted(context, vm.id, reader.signal));
+  if (!isOn) return sendNow(new BoundedLog(path, options), request.tail, send);
+  const log = context.logs.shared(path, options);
+  const from = firstOf(log, request.tail);
+  await follow(context, { vm, log, from, send, signal: reader.signal });
+}
+
+type Send = (content: Buffer) => Promise<void>;
+
+/** To where it ends now: a guest that never falls silent would never let us finish. */
+async function sendNow(log: BoundedLog, tail: number | undefined, send: Send): Promise<void> {
   const { end } = log.range;
-  await sendPart(log, { from, to: end }, send);
+  await sendPart(log, { from: firstOf(log, tail), to: end }, send);
+}
+
+/** Where to begin, for as many lines as are asked for. */
+function firstOf(log: BoundedLog, tail: number | undefined): number {
+  return tail === undefined ? log.range.start : log.lastLines(tail);
 }
 
 /** A VM that is being started gets a new log: false when it does not run and will not. */
@@ -58,7 +77,7 @@ interface Following {
   readonly log: BoundedLog;
   readonly from: number;
   readonly signal: AbortSignal;
-  readonly send: (content: Buffer) => Promise<void>;
+  readonly send: Send;
   /** How long after the VM has stopped there may be more */
   readonly settleMs?: number;
 }
@@ -108,7 +127,7 @@ async function follow(context: EngineContext, { vm, log, signal, send, ...how }:
 async function sendPart(
   log: BoundedLog,
   part: { readonly from: number; readonly to: number },
-  send: (content: Buffer) => Promise<void>,
+  send: Send,
 ): Promise<number> {
   let position = part.from;
   while (position < part.to) {

@@ -19,6 +19,14 @@ export function cutOffPath(path: string): string {
   return `${path}.1`;
 }
 
+export interface LogOptions {
+  /**
+   * Its one writer goes on after a cut where it was, as one does that has not opened it for appending: before what it
+   * writes then there is a hole, which is no part of the log. Such a log has no zeros in it.
+   */
+  readonly mayHaveHole?: boolean;
+}
+
 /**
  * A log that another process appends to and does not know it is cut.
  *
@@ -27,16 +35,19 @@ export function cutOffPath(path: string): string {
  */
 export class BoundedLog {
   readonly path: string;
-  /** Position of the file's first byte; what is in `NAME.1` ends there */
+  readonly #mayHaveHole: boolean;
+  /** Position of the file's first byte that is no hole; what is in `NAME.1` ends there */
   #base = 0;
 
-  constructor(path: string) {
+  constructor(path: string, { mayHaveHole = false }: LogOptions = {}) {
     this.path = path;
+    this.#mayHaveHole = mayHaveHole;
   }
 
   /** Positions of the first byte that is left, and after the last. */
   get range(): { readonly start: number; readonly end: number } {
-    return { start: this.#base - sizeOf(cutOffPath(this.path)), end: this.#base + sizeOf(this.path) };
+    const length = sizeOf(this.path) - this.#hole();
+    return { start: this.#base - sizeOf(cutOffPath(this.path)), end: this.#base + length };
   }
 
   /**
@@ -50,7 +61,7 @@ export class BoundedLog {
     const isCutOff = from < this.#base;
     const content = isCutOff
       ? readAt(cutOffPath(this.path), from - start, Math.min(maxBytes, this.#base - from))
-      : readAt(this.path, from - this.#base, maxBytes);
+      : readAt(this.path, this.#hole() + from - this.#base, maxBytes);
     return { content, next: from + content.length };
   }
 
@@ -96,7 +107,8 @@ export class BoundedLog {
    * When the end cannot be kept, as on a full disk, the log is emptied all the same, and then the error is thrown.
    */
   async cut(limitBytes: number): Promise<boolean> {
-    if (sizeOf(this.path) <= limitBytes) return false;
+    const hole = this.#hole();
+    if (sizeOf(this.path) - hole <= limitBytes) return false;
     const log = openSync(this.path, 'r+');
     const temporary = `${cutOffPath(this.path)}.tmp`;
     try {
@@ -110,17 +122,31 @@ export class BoundedLog {
       }
       renameSync(temporary, cutOffPath(this.path));
       ftruncateSync(log, 0);
-      this.#base += end;
+      this.#base += end - hole;
       return true;
     } catch (error) {
       rmSync(temporary, { recursive: true, force: true });
       rmSync(cutOffPath(this.path), { force: true });
-      this.#base += fstatSync(log).size;
+      this.#base += fstatSync(log).size - hole;
       ftruncateSync(log, 0);
       throw error;
     } finally {
       closeSync(log);
     }
+  }
+
+  /** Length of the hole that the file begins with. */
+  #hole(): number {
+    if (!this.#mayHaveHole || readAt(this.path, 0, 1)[0] !== 0) return 0;
+    const isHole = (at: number): boolean => readAt(this.path, at, 1)[0] === 0;
+    let last = 0;
+    let end = sizeOf(this.path);
+    while (end - last > 1) {
+      const middle = Math.floor((last + end) / 2);
+      if (isHole(middle)) last = middle;
+      else end = middle;
+    }
+    return end;
   }
 }
 

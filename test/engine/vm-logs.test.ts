@@ -59,6 +59,16 @@ test('all of a log, or its last lines', async () => {
   await expect(readAll({ since: 0 })).rejects.toMatchObject({ code: 'invalid_argument' });
 });
 
+test('what a VMM and its network say beside its own log comes before that, and is none of its last lines', async () => {
+  const { vmmLog } = vmPaths(context.layout, vm.id);
+  writeFileSync(`${vmmLog}.stderr`, 'network\nup\n');
+  expect(await readAll({ source: 'vmm' })).toBe('network\nup\n');
+  expect(await readAll({ source: 'vmm', tail: 1 })).toBe('up\n');
+  writeFileSync(vmmLog, 'running\n');
+  expect(await readAll({ source: 'vmm' })).toBe('network\nup\nrunning\n');
+  expect(await readAll({ source: 'vmm', tail: 2 })).toBe('running\n');
+});
+
 test('a follower loses nothing over cuts, and ends when the VM stops', async () => {
   keepVmLogs(context);
   const reading = read({ follow: true, tail: 1 });

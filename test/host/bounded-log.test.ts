@@ -1,16 +1,19 @@
 import {
   appendFileSync,
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readFileSync,
   rmSync,
   statSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { BoundedLog } from '../../src/host/bounded-log.ts';
 
 let directory: string;
@@ -86,4 +89,25 @@ test('when the end cannot be kept, the log is emptied all the same, and nobody l
   expect(existsSync(`${path}.1`)).toBe(false);
   appendFileSync(path, 'gh');
   expect(log.read(6).content.toString()).toBe('gh');
+});
+
+test('a writer that goes on where it was leaves a hole, which is no part of its log', async () => {
+  const log = new BoundedLog(path, { mayHaveHole: true });
+  const writer = openSync(path, 'w');
+  onTestFinished(() => closeSync(writer));
+  const write = (text: string): void => void writeSync(writer, text);
+  write('a'.repeat(100_000));
+  for (const text of ['one\n', 'two\n', 'three\n']) {
+    expect(await log.cut(3)).toBe(true);
+    expect(log.range.end - log.range.start).toBe(3);
+    write(text);
+    expect(statSync(path).size).toBeGreaterThan(100_000);
+    expect(log.read(log.range.end - text.length).content.toString()).toBe(text);
+  }
+  expect(all(log)).toBe('wo\nthree\n');
+  expect(log.range.end).toBe(100_000 + 'one\ntwo\nthree\n'.length);
+  // What is left and no more is what counts, also for who did not cut it.
+  const other = new BoundedLog(path, { mayHaveHole: true });
+  expect(await other.cut(6)).toBe(false);
+  expect(other.between(other.lastLines(2), other.range.end).toString()).toBe('wo\nthree\n');
 });

@@ -4,7 +4,7 @@
  *
  * Started as Firecracker is, with `FAKE_DIRECTORY` in its environment; firecracker-program.ts has the files there.
  */
-import { appendFileSync, existsSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { appendFileSync, existsSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { validatorOf, type Validate } from './firecracker-schemas.ts';
@@ -26,7 +26,10 @@ const times = ['--start-time-us', '--start-time-cpu-us', '--parent-cpu-time-us']
 const known = ['--id', '--api-sock', '--log-path', '--level', ...times];
 const id = option('--id') ?? 'anonymous-instance';
 const socket = option('--api-sock') ?? '/run/firecracker.socket';
-const logFile = option('--log-path');
+const logPath = option('--log-path');
+/** Opened as Firecracker does: not for appending, so that what it writes goes where it was, whoever writes there, too. */
+let logFile: number | undefined;
+let logPosition = 0;
 const specification = join(directory, 'specification.json');
 const validate: Validate = existsSync(specification)
   ? validatorOf(JSON.parse(readFileSync(specification, 'utf8')) as Body)
@@ -51,8 +54,9 @@ function main(): void {
     return end(152, `Arguments parsing error: Found argument '${unknown}' which wasn't expected`);
   if (!/^[A-Za-z0-9-]{1,64}$/.test(id)) return end(152, 'Invalid instance ID: Invalid char');
   // Firecracker's own log has to be there before.
-  if (logFile !== undefined && !existsSync(logFile))
+  if (logPath !== undefined && !existsSync(logPath))
     return end(1, 'Logger error: No such file or directory (os error 2)');
+  if (logPath !== undefined) logFile = openSync(logPath, 'r+');
   if (existsSync(socket))
     return end(
       1,
@@ -234,8 +238,8 @@ function script(): FakeScript {
 
 function log(words: string): void {
   const line = `2026-01-01T00:00:00.000000000 [${id}:main] ${words}\n`;
-  if (logFile !== undefined && existsSync(logFile)) appendFileSync(logFile, line);
-  else writeSync(1, line);
+  if (logFile === undefined) writeSync(1, line);
+  else logPosition += writeSync(logFile, line, logPosition);
 }
 
 function end(code: number, words: string): void {

@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError } from '../../errors.ts';
@@ -34,7 +34,7 @@ import { explainStart, startError } from './firecracker/start-errors.ts';
 import { parseFirecrackerVersion, versionRefusal, type FirecrackerVersion } from './firecracker/version.ts';
 import { openWayIn } from './firecracker/way-in.ts';
 import { vmmEnvironment } from './vmm-environment.ts';
-import { keepPrevious, processName } from './vmm-process.ts';
+import { keepPreviousLogs, processName, standardErrorPath } from './vmm-process.ts';
 
 /** How long Firecracker may take from its start to an answer on its socket. */
 const defaultStartTimeoutMs = 15_000;
@@ -75,14 +75,17 @@ async function startFirecracker(
 ): Promise<ProcessIdentity> {
   checkMachine(spec);
   const jailing = requireJail(program, spec, wish);
-  await keepPrevious(spec.consoleLog);
-  await keepPrevious(spec.vmmLog);
+  await keepPreviousLogs(spec);
   await rm(spec.controlSocket, { force: true });
   if (spec.vsock) await rm(spec.vsock.socket, { force: true });
   if (signal.aborted) throw abortError(signal);
 
   // Else what is looked for by the words before it is told of as their failure.
-  if (!jailing) requireProgram(program);
+  if (!jailing) {
+    requireProgram(program);
+    // It makes none by itself.
+    await (await open(spec.vmmLog, 'ax', 0o600)).close();
+  }
   const { user } = spec.network;
   const jail = jailing && {
     ...jailing,
@@ -91,8 +94,8 @@ async function startFirecracker(
   };
   try {
     const child = await spawnDetached(commandOf(program, spec, jail), {
-      // Its log has to exist, and its guest's console is its standard output.
-      logFile: spec.vmmLog,
+      // Its guest's console is its standard output.
+      logFile: standardErrorPath(spec.vmmLog),
       outputFile: spec.consoleLog,
       env: vmmEnvironment(),
       // A jailer closes all descriptors but the first three.
@@ -141,7 +144,7 @@ async function configure({
       const joined = {
         pulse,
         socket: networkSocket(spec.controlSocket),
-        logFile: spec.vmmLog,
+        logFile: standardErrorPath(spec.vmmLog),
         isRoots: jail !== undefined,
       };
       if (tap) await openWayIn(exec, joined, { tap, user }, signal);

@@ -23,7 +23,7 @@ import {
   vmUser,
   type QemuBuild,
 } from './qemu-confinement.ts';
-import { isOurs, keepPrevious, memoryError, processName } from './vmm-process.ts';
+import { isOurs, keepPreviousLogs, memoryError, processName } from './vmm-process.ts';
 import { vmmEnvironment } from './vmm-environment.ts';
 import { openQemuControl, parseForwardRules, rootDrive } from './qemu-control.ts';
 import { networkArguments } from './qemu-network.ts';
@@ -140,8 +140,7 @@ async function startQemu(
   spec: VmmSpec,
   signal: AbortSignal,
 ): Promise<ProcessIdentity> {
-  await keepPrevious(spec.consoleLog);
-  await keepPrevious(spec.vmmLog);
+  await keepPreviousLogs(spec);
   // QEMU would make it for everybody to read.
   await writeFile(spec.consoleLog, '', { mode: 0o600 });
   await rm(spec.controlSocket, { force: true });

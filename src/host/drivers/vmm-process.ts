@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { BangerError, errnoOf } from '../../errors.ts';
-import { cutOffPath } from '../bounded-log.ts';
+import { BoundedLog, cutOffPath, type LogOptions } from '../bounded-log.ts';
 import type { PortForward } from './driver.ts';
 
 /** How a VMM is named on its own command line: by this it is known to be ours, and whose. */
@@ -28,8 +28,34 @@ function realUser(pid: number): number | undefined {
   }
 }
 
+/**
+ * Beside the log that a VMM writes itself: what it and the program that is its network say on their standard error.
+ * Firecracker alone has two: it does not append to its own, so that nobody else may write there.
+ */
+export function standardErrorPath(vmmLog: string): string {
+  return `${vmmLog}.stderr`;
+}
+
+/** The log of a VMM: Firecracker goes on after a cut where it was. */
+export function openVmmLog(path: string): BoundedLog {
+  return new BoundedLog(path, vmmLogOptions);
+}
+
+export const vmmLogOptions: LogOptions = { mayHaveHole: true };
+
+/** Makes room for the logs of a start. */
+export async function keepPreviousLogs({
+  consoleLog,
+  vmmLog,
+}: {
+  readonly consoleLog: string;
+  readonly vmmLog: string;
+}): Promise<void> {
+  for (const path of [consoleLog, vmmLog, standardErrorPath(vmmLog)]) await keepPrevious(path);
+}
+
 /** A log of the start before is kept as `NAME.before`; what was cut off it, and older ones, go. */
-export async function keepPrevious(path: string): Promise<void> {
+async function keepPrevious(path: string): Promise<void> {
   await rm(cutOffPath(path), { force: true });
   try {
     await rename(path, `${path}.before`);

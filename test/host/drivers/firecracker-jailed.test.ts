@@ -152,7 +152,7 @@ describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
     if (!hierarchies) skip(reason);
     const disk = { path: join(vm, 'large'), format: 'raw' as const };
     writeFileSync(disk.path, '');
-    truncateSync(disk.path, 3 * 1024 ** 3);
+    truncateSync(disk.path, 10 * 1024 ** 3);
     const vmm = await start({ disk });
     const { pid } = vmm.process;
     const limits = readFileSync(`/proc/${pid}/limits`, 'utf8');
@@ -161,7 +161,7 @@ describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
     // Without that right nobody could raise it again.
     const fileSize = (gib: number) =>
       hasCapabilities(['sysResource']) ? String(gib * 1024 ** 3) : 'unlimited';
-    expect(limits).toMatch(new RegExp(`^Max file size +${fileSize(3)} +${fileSize(3)} `, 'm'));
+    expect(limits).toMatch(new RegExp(`^Max file size +${fileSize(10)} +${fileSize(10)} `, 'm'));
     const { version, tops } = hierarchies!;
     // Of version 1 the memory is not limited.
     const used = version === 2 ? [tops.memory] : [tops.cpu, tops.pids];
@@ -176,9 +176,9 @@ describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
 
     const control = await driver().control({ ...vmm, disk: disk.path });
     onTestFinished(() => control.close());
-    await control.growDisk(4 * 1024 ** 3);
+    await control.growDisk(12 * 1024 ** 3);
     expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(
-      new RegExp(`^Max file size +${fileSize(4)} `, 'm'),
+      new RegExp(`^Max file size +${fileSize(12)} `, 'm'),
     );
     await expect(removeControlGroups(id)).rejects.toMatchObject({
       code: 'busy',

@@ -1,10 +1,11 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import type { RunningVmm, VmmControl } from '../../../src/host/drivers/driver.ts';
 import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
 import type { FirecrackerSpec } from '../../../src/host/drivers/firecracker/machine.ts';
+import { openVmmLog, standardErrorPath } from '../../../src/host/drivers/vmm-process.ts';
 import { isAlive, killProcess, type ProcessIdentity } from '../../../src/host/process.ts';
 import {
   makeFakeFirecracker,
@@ -207,6 +208,26 @@ describe('one that runs', () => {
     // Never smaller, whatever is asked: what is at its end would be lost.
     await control.growDisk(4096);
     expect(statSync(spec.disk!.path).size).toBe(1024 * 1024);
+  });
+
+  test('keeps its log when that is cut while it writes, and what else is said does not come between', async () => {
+    const vmm = await start();
+    const control = await open(vmm);
+    appendFileSync(standardErrorPath(vmm.vmmLog), 'said by its network\n');
+    const requests = (text: string): number => text.split('received a GET').length - 1;
+    for (let round = 0; round < 3; round++) {
+      expect(await openVmmLog(vmm.vmmLog).cut(500)).toBe(true);
+      await control.activity();
+      await control.activity();
+      const log = openVmmLog(vmm.vmmLog);
+      const { start: first, end } = log.range;
+      expect(log.between(first, end).toString()).not.toContain('\0');
+      expect(requests(log.between(end - 200, end).toString())).toBe(2);
+      for (let count = 0; count < 10; count++) await control.activity();
+    }
+    expect(readFileSync(standardErrorPath(vmm.vmmLog), 'utf8')).toBe('said by its network\n');
+    await control.pressPowerButton();
+    expect(await control.closed).toBe('reset');
   });
 
   test('serves several clients at once, and says to each of them that it has ended', async () => {

@@ -272,7 +272,8 @@ function describeLeftovers(place: Place): void {
   test('no process is left, and no file but those that were asked for and sockets', async () => {
     // What goes with a VMM goes a moment after it.
     await until('every process of ours has gone', () => place.processes().length === 0);
-    const known = ['console.log', 'console.log.1', 'console.log.before', 'disk', 'vmm.log', 'vmm.log.before'];
+    const logs = ['console.log', 'vmm.log', 'vmm.log.stderr'].flatMap((name) => [name, `${name}.before`]);
+    const known = [...logs, 'console.log.1', 'disk'];
     const sockets = ['vm.control', 'vm.slirp'];
     for (const name of ['shared', 'other', 'panics']) {
       const files = readdirSync(join(place.root, name));

@@ -7,7 +7,7 @@ import { exec } from '../../exec.ts';
 import { killProcess } from '../../process.ts';
 import { watchOnce } from '../../watch-file.ts';
 import type { GuestActivity, GuestEnd, RunningVmm, VmmControl } from '../driver.ts';
-import { noNetworkError } from '../vmm-process.ts';
+import { noNetworkError, openVmmLog } from '../vmm-process.ts';
 import { FirecrackerApi, type InstanceInfo } from './api.ts';
 import { isJailed } from './chroot.ts';
 import { raiseFileLimit } from './file-limit.ts';
@@ -166,6 +166,6 @@ function hasHalted({ consoleLog }: RunningVmm): boolean {
 /** A guest that resets ends Firecracker in good order; one that powers off halts. Anything else is no guest's doing. */
 function guestEnd(vmm: RunningVmm): GuestEnd | undefined {
   if (hasHalted(vmm)) return 'power-off';
-  const words = new BoundedLog(vmm.vmmLog).tail(vmmTailBytes).toString('latin1');
+  const words = openVmmLog(vmm.vmmLog).tail(vmmTailBytes).toString('latin1');
   return words.includes('exiting successfully') ? 'reset' : undefined;
 }

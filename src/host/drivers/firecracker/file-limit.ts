@@ -2,8 +2,11 @@ import { stat } from 'node:fs/promises';
 import type { Exec } from '../../exec.ts';
 import { hasCapabilities } from '../../own-capabilities.ts';
 
-/** The console's log and the VMM's own are cut at times of ours: until then they may be as long as this. */
-const leastBytes = 1024 ** 3;
+/**
+ * The console's log is cut at times of ours: until then it may be as long as this. So may the VMM's own be in all: it
+ * goes on after a cut where it was.
+ */
+const leastBytes = 8 * 1024 ** 3;
 
 /**
  * The largest file that a jailed VMM may write: its disk, which is the largest that it has to. Undefined where that is

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { BangerError } from '../../../errors.ts';
-import { memoryError } from '../vmm-process.ts';
+import { memoryError, standardErrorPath } from '../vmm-process.ts';
 import type { FirecrackerSpec } from './machine.ts';
 
 /** What Firecracker's refusals mean for whoever wanted a VM. */
@@ -18,14 +18,19 @@ export function explainStart(error: unknown, spec: FirecrackerSpec): unknown {
   return error;
 }
 
-/** For one that has ended: its log says more than the socket that it left. */
+/** For one that has ended: its log says more than the socket that it left, or those that were to start it do. */
 export async function startError(program: string, spec: FirecrackerSpec, cause: unknown): Promise<unknown> {
   if (cause instanceof BangerError && (cause.code === 'cancelled' || cause.code === 'host_unsupported'))
     return cause;
-  const words = (await readFile(spec.vmmLog, 'utf8').catch(() => '')).trim();
-  const lastLine = words.split('\n').at(-1) ?? '';
+  const lastLine = (await lastLineOf(spec.vmmLog)) || (await lastLineOf(standardErrorPath(spec.vmmLog)));
   return new BangerError('command_failed', `Firecracker ended at once: ${lastLine || 'it said nothing'}`, {
     hint: `Check the host with: banger doctor (Firecracker is "${program}")`,
     cause,
   });
+}
+
+/** Empty where there is none. */
+async function lastLineOf(path: string): Promise<string> {
+  const words = (await readFile(path, 'utf8').catch(() => '')).trim();
+  return words.split('\n').at(-1) ?? '';
 }
