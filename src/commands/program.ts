@@ -2,6 +2,7 @@ import { Command, Option } from 'commander';
 import type { BuildIdentity } from '../engine/rpc/client.ts';
 import type { Cli } from './cli.ts';
 import type { DoctorInput } from './doctor.ts';
+import { refuseEmptyWords } from './empty-words.ts';
 
 /** What commands are made of besides the Cli itself. */
 export interface ProgramInput {
@@ -161,9 +162,10 @@ export async function buildProgram(input: ProgramInput, words: readonly string[]
     .addOption(jsonOption())
     .version(input.build.version, '-V, --version', 'show the version')
     .addHelpText('after', example)
-    .hook('preAction', (_, action) =>
-      input.setJson(action.optsWithGlobals<{ json?: boolean }>().json ?? false),
-    );
+    .hook('preAction', (_, action) => {
+      input.setJson(action.optsWithGlobals<{ json?: boolean }>().json ?? false);
+      refuseEmptyWords(action);
+    });
 
   const loadTop = first === undefined ? undefined : topLevel[first];
   if (loadTop) return program.addCommand(await load(loadTop, input));
