@@ -5,7 +5,7 @@ import { deleteImageName, deleteImageRow, getImage, vmsOfImage, type Image } fro
 import { imagePaths } from '../../state/layout.ts';
 import type { ImageContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
-import { getImageByReference, nameMeant, shownImage } from './find-image.ts';
+import { getImageHere, nameMeant, shownImage } from './find-image.ts';
 import { imageServices } from './image-services.ts';
 import { discardPath } from './image-staging.ts';
 import { lostUsersOf } from './lost-users.ts';
@@ -28,7 +28,7 @@ export async function deleteImage(
 ): Promise<DeletedImage> {
   return withDiscarded(context, signal, async (discarded) => {
     const { catalog } = context.config();
-    const image = getImageByReference(context.db, reference, catalog);
+    const image = getImageHere(context.db, reference, catalog);
     const name = nameMeant(image, reference, catalog);
     if (name !== undefined && image.names.length > 1) {
       deleteImageName(context.db, name);

@@ -1,7 +1,7 @@
 import { BangerError } from '../../errors.ts';
 import type { Database } from '../../state/database.ts';
 import { findImageByName, findImagesByPrefix, listImages, type Image } from '../../state/images.ts';
-import { expandShortName, type OwnCatalog } from './catalog.ts';
+import { expandShortName, wholeCatalog, type OwnCatalog } from './catalog.ts';
 import { canonicalName, familiarName, parseReference, type Reference } from './reference.ts';
 
 /** Name of the image that is embedded in the binary. */
@@ -30,17 +30,40 @@ export function findImage(db: Database, reference: string, catalog: OwnCatalog =
   return findImageByName(db, canonicalName(parsed)) ?? findByDigest(db, parsed);
 }
 
-/** Like `findImage`, but throws when there is none. */
-export function getImageByReference(db: Database, reference: string, catalog?: OwnCatalog): Image {
+/** Like `findImage`, but throws when there is none, and says how to get it. */
+export function getImageByReference(db: Database, reference: string, catalog: OwnCatalog = {}): Image {
   const image = findImage(db, reference, catalog);
   if (image) return image;
+  const listed = meantInCatalog(reference, catalog);
+  const pull = `Pull it with: banger image pull ${listed ?? reference}`;
+  const elsewhere = listed === undefined ? pull : `Did you mean "${listed}"? ${pull}`;
+  throw notHere(reference, meantHere(db, reference) ?? (isIdPrefix(reference) ? listHint : elsewhere));
+}
+
+/** The same, for those to whom an image that is not here is of no use. */
+export function getImageHere(db: Database, reference: string, catalog?: OwnCatalog): Image {
+  const image = findImage(db, reference, catalog);
+  if (image) return image;
+  throw notHere(reference, meantHere(db, reference) ?? listHint);
+}
+
+const listHint = 'List images with: banger image list';
+
+function notHere(reference: string, hint: string): BangerError {
+  return new BangerError('not_found', `There is no image "${reference}" on this host`, { hint });
+}
+
+function meantHere(db: Database, reference: string): string | undefined {
   const names = listImages(db).flatMap((known) => known.names.map(familiarName));
   const close = names.find((name) => isClose(reference, name));
-  throw new BangerError('not_found', `There is no image "${reference}" on this host`, {
-    hint: close
-      ? `Did you mean "${close}"? List images with: banger image list`
-      : `Pull it with: banger image pull ${reference}`,
-  });
+  return close === undefined ? undefined : `Did you mean "${close}"? ${listHint}`;
+}
+
+/** A short name that was mistyped, but none for a name that is one itself. */
+function meantInCatalog(reference: string, catalog: OwnCatalog): string | undefined {
+  if (reference === baseName || expandShortName(reference, catalog) !== undefined) return undefined;
+  const names = [baseName, ...wholeCatalog(catalog).map(({ name }) => name)];
+  return names.find((name) => isMistyped(reference, name));
 }
 
 /** True for text that may be the start of an image's id. It may be a name as well: `facade`. */
@@ -92,17 +115,27 @@ function isClose(wanted: string, known: string): boolean {
   // The registry or the owner may have been left out.
   if (right.endsWith(`/${left}`)) return true;
   if (left.startsWith(right) || right.startsWith(left)) return true;
-  return editDistance(left, right) <= (left.length > 4 ? 2 : 1);
+  return isMistyped(left, right);
 }
 
+function isMistyped(wanted: string, known: string): boolean {
+  if (wanted.length < 3 || known.length < 3) return false;
+  return editDistance(wanted, known) <= (wanted.length > 4 ? 2 : 1);
+}
+
+/** How many letters are wrong, too many, missing or swapped with the next. */
 function editDistance(left: string, right: string): number {
+  let before: readonly number[] = [];
   let row = Array.from({ length: right.length + 1 }, (_, index) => index);
   for (const [at, character] of [...left].entries()) {
     const next = [at + 1];
     for (let column = 1; column <= right.length; column++) {
       const replaced = row[column - 1]! + (right[column - 1] === character ? 0 : 1);
-      next.push(Math.min(replaced, row[column]! + 1, next[column - 1]! + 1));
+      const isSwapped = right[column - 2] === character && right[column - 1] === left[at - 1];
+      const swapped = isSwapped ? before[column - 2]! + 1 : Infinity;
+      next.push(Math.min(replaced, swapped, row[column]! + 1, next[column - 1]! + 1));
     }
+    before = row;
     row = next;
   }
   return row[right.length]!;

@@ -7,7 +7,7 @@ import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import { sparseMapBytes } from './bundle/bundle-format.ts';
 import { findStretches, readStretches } from './bundle/file-stretches.ts';
-import { getImageByReference, shownImage } from './find-image.ts';
+import { getImageHere, shownImage } from './find-image.ts';
 import { withStaging } from './image-staging.ts';
 import { publishImage, stagedRootfs } from './publish-image.ts';
 import { rootfsFile } from './rootfs-file.ts';
@@ -22,7 +22,7 @@ export async function promoteImage(
   operation: Operation,
 ): Promise<Image> {
   const { signal } = operation;
-  const image = getImageByReference(context.db, reference, context.config().catalog);
+  const image = getImageHere(context.db, reference, context.config().catalog);
   const [name] = image.names;
   if (!image.external || name === undefined) {
     throw new BangerError(

@@ -23,6 +23,8 @@ const repositoryPattern = new RegExp(`^${pathPart}(?:/${pathPart})*$`);
 const tagPattern = /^\w[\w.-]{0,127}$/;
 const digestPattern = /^sha256:[0-9a-f]{64}$/;
 const idPattern = /^[0-9a-f]{64}$/;
+const nameRules =
+  'Names are lowercase letters and digits, with ".", "_", "-" and "/" between them: team/app:1.2';
 
 /** Reads an image reference exactly as docker does: `ubuntu` is `docker.io/library/ubuntu:latest`. */
 export function parseReference(text: string): Reference {
@@ -30,13 +32,19 @@ export function parseReference(text: string): Reference {
     throw invalid(text, 'it is a URL', 'Leave out what comes before the host: ghcr.io/owner/name:tag');
   }
   const { name, tag, digest } = splitReference(text);
+  if (/^\.{0,2}\//.test(text))
+    throw invalid(
+      text,
+      'it is a path',
+      'Make an image of the file first: banger image import FILE, or of a bundle: banger image pull FILE',
+    );
   if (name === '') throw invalid(text, 'it has no name', 'Write a reference like ubuntu:24.04');
   if (idPattern.test(name)) {
     throw invalid(text, '64 hex digits are an image id, not a name', 'List images with: banger image list');
   }
   const { registry, repository } = splitRegistry(name);
   if (!hostPattern.test(registry)) throw invalid(text, `"${registry}" is not a registry host`);
-  checkRepository(text, repository);
+  if (!repositoryPattern.test(repository)) throw invalidRepository(text, { name, repository });
   if (registry.length + 1 + repository.length > maxNameLength) {
     throw invalid(text, `its name is longer than ${maxNameLength} characters`);
   }
@@ -86,12 +94,27 @@ function splitRegistry(name: string): { registry: string; repository: string } {
   return { registry, repository: isOfficial ? officialPrefix + path : path };
 }
 
-function checkRepository(text: string, repository: string): void {
-  if (repositoryPattern.test(repository)) return;
-  if (repository !== repository.toLowerCase()) {
-    throw invalid(text, 'repository names are lowercase', `Did you mean "${text.toLowerCase()}"?`);
+function invalidRepository(
+  text: string,
+  { name, repository }: { readonly name: string; readonly repository: string },
+): BangerError {
+  if (repository === repository.toLowerCase())
+    return invalid(text, `"${repository}" is not a repository name`, nameRules);
+  // The registry is in capitals or not, as it was written, and a tag means what it says.
+  const registryEnd = name.endsWith(repository) ? name.length - repository.length : 0;
+  const meant = name.slice(0, registryEnd) + name.slice(registryEnd).toLowerCase() + text.slice(name.length);
+  const hint = isReference(meant) ? `Did you mean "${meant}"?` : nameRules;
+  return invalid(text, 'repository names are lowercase', hint);
+}
+
+function isReference(text: string): boolean {
+  try {
+    parseReference(text);
+    return true;
+  } catch (error) {
+    if (error instanceof BangerError) return false;
+    throw error;
   }
-  throw invalid(text, `"${repository}" is not a repository name`, 'Write a reference like ubuntu:24.04');
 }
 
 function invalid(text: string, why: string, hint?: string): BangerError {

@@ -1,7 +1,7 @@
 import { BangerError } from '../../errors.ts';
 import { getImage, renameImageName, setImageName, type Image } from '../../state/images.ts';
 import type { ImageContext } from '../context.ts';
-import { baseName, getImageByReference, nameMeant } from './find-image.ts';
+import { baseName, getImageByReference, getImageHere, nameMeant } from './find-image.ts';
 import { newName } from './new-name.ts';
 import { publishKey } from './publish-image.ts';
 
@@ -33,7 +33,7 @@ export async function renameImage(
   const stored = newName(name);
   return context.locks.publish.run(publishKey, signal, async () => {
     const { catalog } = context.config();
-    const image = getImageByReference(context.db, reference, catalog);
+    const image = getImageHere(context.db, reference, catalog);
     const old = nameMeant(image, reference, catalog);
     if (old === baseName) {
       throw new BangerError('invalid_argument', `"${baseName}" always names the image inside banger`, {

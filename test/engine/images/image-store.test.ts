@@ -76,6 +76,29 @@ test('a name that is nearly right gets a suggestion', async () => {
   );
 });
 
+test.each([
+  ['fedroa', 'Did you mean "fedora"? Pull it with: banger image pull fedora'],
+  ['bsae', 'Did you mean "base"? Pull it with: banger image pull base'],
+  ['own-app', 'Did you mean "our-app"? Pull it with: banger image pull our-app'],
+  ['base', 'Pull it with: banger image pull base'],
+  ['team/app:1', 'Pull it with: banger image pull team/app:1'],
+  ['abcdef123456', 'List images with: banger image list'],
+])('"%s", which is not here, gets the hint: %s', async (reference, hint) => {
+  using context = imageContext();
+  const catalog = { 'our-app': 'registry.example/team/app' };
+  expect(() => getImageByReference(context.db, reference, catalog)).toThrow(
+    expect.objectContaining({ code: 'not_found', hint }),
+  );
+});
+
+test('what is to be deleted and is not here need not be pulled for that', async () => {
+  using context = imageContext();
+  await expect(deleteImage(context, 'ubuntu', signal)).rejects.toMatchObject({
+    code: 'not_found',
+    hint: 'List images with: banger image list',
+  });
+});
+
 test('deleting one of several names leaves the image, deleting the last takes it', async () => {
   using context = imageContext();
   await addImage(context, 'docker.io/library/a:latest', one);

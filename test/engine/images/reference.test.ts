@@ -58,7 +58,10 @@ test.each([
   ['a_', 'not a repository name'],
   ['a.', 'not a repository name'],
   ['a/', 'not a repository name'],
-  ['/a', 'not a repository name'],
+  ['/a', 'it is a path'],
+  ['./a.tar.zst', 'it is a path'],
+  ['../a', 'it is a path'],
+  ['.../a', 'not a registry host'],
   ['host.io/', 'not a repository name'],
   ['aa/asdf$$^/aa', 'not a repository name'],
   ['é/a', 'not a repository name'],
@@ -94,9 +97,25 @@ test.each([
   expect(() => parseReference(text)).toThrow(why);
 });
 
-test('capitals get the hint that would have worked', () => {
-  expect(() => parseReference('Ubuntu')).toThrow(expect.objectContaining({ hint: 'Did you mean "ubuntu"?' }));
+test.each([
+  ['Ubuntu', 'ubuntu'],
+  ['docker.io/Ubuntu:24.04', 'docker.io/ubuntu:24.04'],
+  // A tag is not the same in small letters, and neither is a registry's name another.
+  ['Team.example:5000/Team/App:V1-RC', 'Team.example:5000/team/app:V1-RC'],
+  [`App@${digest}`, `app@${digest}`],
+])('"%s" gets the hint that would have worked: %s', (text, meant) => {
+  expect(canonicalName(parseReference(meant))).toBeTruthy();
+  expect(() => parseReference(text)).toThrow(expect.objectContaining({ hint: `Did you mean "${meant}"?` }));
 });
+
+test.each(['My Image', 'Ünicode', 'UBUNTU@SHA256:aa', 'App:a b', 'App_', 'a b'])(
+  '"%s" gets no hint that would not have worked',
+  (text) => {
+    expect(() => parseReference(text)).toThrow(
+      expect.objectContaining({ hint: expect.stringContaining('Names are lowercase letters') }),
+    );
+  },
+);
 
 test.each([
   ['docker.io/library/ubuntu:latest', 'ubuntu:latest'],
