@@ -9,12 +9,13 @@ import type { Operation } from '../operations.ts';
 import { directoryFiles, tarFiles, type ArchiveFiles } from './archive-files.ts';
 import { openArchive, isArchiveName, type ArchivedImage } from './archived-image.ts';
 import { buildImage } from './build-image.ts';
+import { isBundle } from './bundle/is-bundle.ts';
 import type { ImagesContext } from './image-services.ts';
 import { withStaging } from './image-staging.ts';
 import { formatOf, signatureBytes, uncompressed } from './layers/layer-stream.ts';
 import { newName } from './new-name.ts';
 import { nameImage } from './publish-image.ts';
-import { parseTarHeader, tarBlockSize } from './layers/tar-header.ts';
+import { parseTarHeader, tarBlockSize, type TarHeader } from './layers/tar-header.ts';
 
 export interface ImageImport {
   readonly path: string;
@@ -56,17 +57,21 @@ export async function importImage(
   });
 }
 
+const fileHint =
+  'A file is imported when it is a tar of a root filesystem, what docker save wrote, or an OCI layout; see: banger image import --help';
+
 /** The converter knows what is wrong, and where, but not what it was given. */
 function aboutFile(error: unknown, kind: 'archive' | 'rootfs'): unknown {
   if (!(error instanceof BangerError) || error.code !== 'invalid_argument' || error.hint !== undefined)
     return error;
-  return new BangerError(error.code, error.message, {
-    hint:
-      kind === 'archive'
-        ? 'The archive is damaged, or what wrote it is at fault. Write it again, with: docker save IMAGE -o FILE'
-        : 'A file is imported when it is a tar of a root filesystem, what docker save wrote, or an OCI layout; see: banger image import --help',
-    cause: error,
-  });
+  if (kind === 'archive')
+    return new BangerError(error.code, error.message, {
+      hint: 'The archive is damaged, or what wrote it is at fault. Write it again, with: docker save IMAGE -o FILE',
+      cause: error,
+    });
+  // Its only layer is the file.
+  const message = error.message.replace(/^Layer (?=")/, '');
+  return new BangerError(error.code, message, { hint: fileHint, cause: error });
 }
 
 /** Opens what is at a path as an archive of an image; undefined when it is a root filesystem. */
@@ -83,6 +88,15 @@ async function openArchiveAt(
       hint: `Import a directory tree with: tar -C ${path} -cf rootfs.tar . && banger image import rootfs.tar`,
     });
   }
+  if (await isBundle(path)) {
+    throw new BangerError(
+      'invalid_argument',
+      `"${path}" is a bundle, which has an image's filesystem in it`,
+      {
+        hint: `Take it with: banger image pull ${path}`,
+      },
+    );
+  }
   let files: ArchiveFiles | undefined;
   if (kind === 'plain') {
     files = await tarFiles(path, isArchiveName);
@@ -95,6 +109,11 @@ async function openArchiveAt(
   }
   const archived = files && (await openArchive(files, path, ref));
   if (archived || ref === undefined) return archived;
+  if (!(await firstHeader(path))) {
+    throw new BangerError('invalid_argument', `"${path}" is not a tar file, so that "${ref}" is not in it`, {
+      hint: fileHint,
+    });
+  }
   throw new BangerError('invalid_argument', `"${path}" is no archive of images, in which "${ref}" could be`, {
     hint: `Import it as the root filesystem that it is: banger image import ${path}`,
   });
@@ -115,7 +134,10 @@ async function kindOf(path: string): Promise<'directory' | 'plain' | 'compressed
     }
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') {
-      throw new BangerError('not_found', `There is no file "${path}"`, { cause: error });
+      throw new BangerError('not_found', `There is no file "${path}"`, {
+        hint: 'Give the path of a file. What is in a registry is fetched with: banger image pull NAME',
+        cause: error,
+      });
     }
     if (errnoOf(error) === 'EACCES') {
       throw new BangerError('invalid_argument', `"${path}" cannot be read`, {
@@ -129,22 +151,23 @@ async function kindOf(path: string): Promise<'directory' | 'plain' | 'compressed
 
 /** Looks at the first name inside a compressed tar: spooling a large rootfs only to find out would be a waste. */
 async function beginsLikeArchive(path: string): Promise<boolean> {
+  const header = await firstHeader(path);
+  if (!header) return false;
+  const name = header.path.replace(/^(?:\.?\/)+|\/+$/g, '');
+  return header.type === 'x' || header.type === 'g' || isArchiveName(name);
+}
+
+async function firstHeader(path: string): Promise<TarHeader | undefined> {
   let head = Buffer.alloc(0);
   try {
     for await (const chunk of uncompressed(createReadStream(path))) {
       head = Buffer.concat([head, chunk]);
-      if (head.length < tarBlockSize) continue;
-      const header = parseTarHeader(head.subarray(0, tarBlockSize));
-      return (
-        header.type === 'x' ||
-        header.type === 'g' ||
-        isArchiveName(header.path.replace(/^(?:\.?\/)+|\/+$/g, ''))
-      );
+      if (head.length >= tarBlockSize) return parseTarHeader(head.subarray(0, tarBlockSize));
     }
   } catch {
     // Damaged, or not a tar: the converter reads it next and says what is wrong.
   }
-  return false;
+  return undefined;
 }
 
 async function spool(from: string, to: string, signal: AbortSignal): Promise<void> {

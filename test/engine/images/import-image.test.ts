@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { importImage } from '../../../src/engine/images/import-image.ts';
+import { convertLayers } from '../../../src/engine/images/layers/layers.ts';
 import type { Image } from '../../../src/state/images.ts';
 import { imagePaths } from '../../../src/state/layout.ts';
 import { imageContext, recordedOperation } from '../../support/image-context.ts';
@@ -263,4 +264,18 @@ test('what is not there, not an archive or badly named says so', async () => {
   await expect(attempt('/dev/null', 'app')).rejects.toThrow('neither a file nor a directory');
   await expect(attempt('/nowhere/x', 'base')).rejects.toThrow('the image inside banger');
   await expect(attempt('/nowhere/x', `a@sha256:${'0'.repeat(64)}`)).rejects.toThrow('has a digest');
+});
+
+test.each([
+  [undefined, (path: string) => `"${path}" is not a tar file`],
+  ['1.2', (path: string) => `"${path}" is not a tar file, so that "1.2" is not in it`],
+])('a file that is no tar is told as that, with --ref %s', async (ref, message) => {
+  using context = imageContext({ tools: { convert: convertLayers } });
+  const path = join(context.directory, 'hostname');
+  writeFileSync(path, 'here\n');
+  await expect(importImage(context, { path, name: 'app', ref }, recordedOperation())).rejects.toMatchObject({
+    code: 'invalid_argument',
+    message: message(path),
+    hint: expect.stringContaining('A file is imported when it is a tar of a root filesystem'),
+  });
 });

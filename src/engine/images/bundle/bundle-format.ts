@@ -44,6 +44,16 @@ const manifestSchema = z.object({
 });
 export type BundleManifest = z.output<typeof manifestSchema>;
 
+/** It has another purpose: nothing is damaged. */
+export class NotOfBundle extends LayerRefusal {}
+
+/** True for a `manifest.json` that says of itself that it is a bundle's. */
+export function isOfBundle(document: unknown): boolean {
+  return (
+    typeof document === 'object' && document !== null && 'kind' in document && document.kind === bundleKind
+  );
+}
+
 /** Parses what claims to be a manifest, in words for the member's refusal. */
 export function parseBundleManifest(bytes: Buffer): BundleManifest {
   let document: unknown;
@@ -54,6 +64,7 @@ export function parseBundleManifest(bytes: Buffer): BundleManifest {
   }
   const parsed = manifestSchema.safeParse(document);
   if (parsed.success) return parsed.data;
+  if (!isOfBundle(document)) throw new NotOfBundle('is not that of a bundle');
   const [issue] = parsed.error.issues;
   throw new LayerRefusal(`has a wrong "${issue?.path.join('.') ?? ''}"`);
 }

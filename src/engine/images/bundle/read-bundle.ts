@@ -18,6 +18,7 @@ import { guestPlatform } from '../registry/manifest.ts';
 import {
   bundleMembers,
   maxManifestBytes,
+  NotOfBundle,
   parseBundleManifest,
   sparseMapBytes,
   type BundleManifest,
@@ -104,7 +105,10 @@ async function* counted(
 }
 
 async function memberNamed(reader: TarReader, name: string): Promise<TarEntry> {
-  const entry = await reader.next();
+  return checkMember(await reader.next(), name);
+}
+
+function checkMember(entry: TarEntry | undefined, name: string): TarEntry {
   if (!entry) throw new LayerRefusal(`ends before the member "${name}"`);
   if (entry.path !== name || entry.type !== 'file')
     throw new LayerRefusal(`is where a bundle has the file "${name}"`);
@@ -112,7 +116,9 @@ async function memberNamed(reader: TarReader, name: string): Promise<TarEntry> {
 }
 
 async function manifestBytes(reader: TarReader): Promise<Buffer> {
-  const { size } = await memberNamed(reader, bundleMembers.manifest);
+  const entry = await reader.next();
+  if (entry && entry.path !== bundleMembers.manifest) throw new NotOfBundle('is its first entry');
+  const { size } = checkMember(entry, bundleMembers.manifest);
   if (size > maxManifestBytes) throw new LayerRefusal(`has ${size} bytes, more than ${maxManifestBytes}`);
   const bytes = Buffer.alloc(size);
   await reader.body(async (offset, data) => void data.copy(bytes, offset));
@@ -187,6 +193,11 @@ function refusal(error: unknown, shown: string, place: TarReader['place']): unkn
     why = error.message.replace(/^The filesystem/, `its filesystem`);
   }
   if (why === undefined) return error;
+  if (error instanceof NotOfBundle)
+    return new BangerError('invalid_argument', `"${shown}" is a tar, but not a bundle: ${why}`, {
+      hint: 'A root filesystem, or what docker save wrote, is taken with: banger image import FILE',
+      cause: error,
+    });
   return new BangerError('invalid_argument', `"${shown}" is no bundle that can be used: ${why}`, {
     hint: 'Fetch it again, or write it again with: banger image bundle IMAGE -o FILE',
     cause: error,

@@ -10,6 +10,7 @@ import { pullBundle, type BundlePull } from '../../../../src/engine/images/bundl
 import { deleteImage } from '../../../../src/engine/images/delete-image.ts';
 import { readBundle } from '../../../../src/engine/images/bundle/read-bundle.ts';
 import { defaultLimits } from '../../../../src/engine/images/layers/conversion-limits.ts';
+import { importImage } from '../../../../src/engine/images/import-image.ts';
 import { registerImage } from '../../../../src/engine/images/register-image.ts';
 import { tagImage } from '../../../../src/engine/images/tag-image.ts';
 import type { EngineStream } from '../../../../src/engine/rpc/frame-stream.ts';
@@ -125,6 +126,31 @@ test('a wrong hash, a truncated file and a damaged one are refused', async () =>
   expectNothing(context);
 });
 
+test.each([
+  ['rootfs.txt', '"rootfs.txt" is its first entry'],
+  ['manifest.json', '"manifest.json" is not that of a bundle'],
+])('a tar that begins with %s is told as no bundle, and who takes it', async (name, why) => {
+  const { context, pullBytes } = await world();
+  writeFileSync(join(context.directory, name), '[{"Config":"x.json","Layers":[]}]');
+  const bytes = execFileSync('tar', ['-C', context.directory, '-c', name]);
+  await expect(pullBytes(bytes)).rejects.toMatchObject({
+    message: `"mine.tar.zst" is a tar, but not a bundle: ${why}`,
+    hint: 'A root filesystem, or what docker save wrote, is taken with: banger image import FILE',
+  });
+  expectNothing(context);
+});
+
+test('a bundle that is imported is told as one, and who takes it', async () => {
+  const { context, bundle } = await world();
+  const path = join(context.directory, 'mine.tar.zst');
+  writeFileSync(path, bundle);
+  await expect(importImage(context, { path, name: 'x' }, recordedOperation())).rejects.toMatchObject({
+    message: `"${path}" is a bundle, which has an image's filesystem in it`,
+    hint: `Take it with: banger image pull ${path}`,
+  });
+  expectNothing(context);
+});
+
 test('a bundle does not take a name from another image unless it is told to', async () => {
   const { context, ext4, pull } = await world();
   const other = join(context.directory, 'other.ext4');
@@ -205,10 +231,14 @@ const hostile: readonly (readonly [string, string, () => Buffer])[] = [
   ['another machine', 'is made for linux/vax\\x1b[2J', () => forged({ architecture: 'vax\u001b[2J' })],
   ['a config that is none', '"manifest.json" has a wrong "config.env"', () => forged({ config: { env: 1 } })],
   ['no rootfs', 'ends before the member "rootfs.ext4"', () => forged({}, (manifest) => [manifest])],
-  ['the wrong order', 'is where a bundle has', () => forged({}, (manifest, rootfs) => [rootfs, manifest])],
+  [
+    'the wrong order',
+    '"rootfs.ext4" is its first entry',
+    () => forged({}, (manifest, rootfs) => [rootfs, manifest]),
+  ],
   [
     'an escaping member',
-    'is where a bundle has',
+    '"../../../tmp/escaped" is its first entry',
     () => forged({}, (manifest, rootfs) => [file('../../../tmp/escaped', 'x'), manifest, rootfs]),
   ],
   [
