@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { imageList, type ImageView } from '../engine/rpc/image-methods.ts';
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
-import { imageName, shortIdLength } from './image-text.ts';
+import { noName, shortIdLength, shortName } from './image-text.ts';
 import { renderTable } from './table.ts';
 
 export function imageListCommand(cli: Cli): Command {
@@ -18,15 +18,25 @@ export function imageListCommand(cli: Cli): Command {
 }
 
 function listText(images: readonly ImageView[]): string {
-  const rows = images.map((image) => [
-    imageName(image),
-    image.id.slice(0, shortIdLength),
-    image.os,
-    formatBytes(image.contentBytes),
-    image.createdAt.slice(0, 16).replace('T', ' '),
-    image.usedBy.join(', '),
-  ]);
-  return renderTable(['IMAGE', 'ID', 'OS', 'SIZE', 'CREATED', 'USED BY'], rows);
+  return renderTable(['IMAGE', 'ID', 'OS', 'SIZE', 'CREATED', 'USED BY'], images.flatMap(rowsOf));
+}
+
+/** A row for each name, the first of which has what is told of the image. */
+function rowsOf(image: ImageView): string[][] {
+  const id = image.id.slice(0, shortIdLength);
+  const [first = noName, ...others] = image.names.map(shortName);
+  return [
+    [
+      first,
+      id,
+      // Without the name of the release, which `image show` has: `Debian GNU/Linux 12 (bookworm)`.
+      image.os.replace(/ \([^()]*\)$/, ''),
+      formatBytes(image.contentBytes),
+      image.createdAt.slice(0, 16).replace('T', ' '),
+      image.usedBy.join(', '),
+    ],
+    ...others.map((name) => [name, id, '', '', '', '']),
+  ];
 }
 
 function idsText(images: readonly ImageView[]): string {

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { imagePullBundle } from '../engine/rpc/image-bundle-methods.ts';
@@ -33,6 +34,7 @@ export function imagePullCommand(cli: Cli): Command {
     .addHelpText('after', help)
     .action((references: string[], options: PullOptions) => {
       checkOptions(references, options);
+      for (const reference of references) refuseFileName(cli, reference);
       if (options.detach) return detachEach(cli, references, (reference) => detach(cli, reference, options));
       return cli.forEach(references, (reference) => pull(cli, reference, options), readyText);
     });
@@ -67,6 +69,26 @@ function checkOptions(references: readonly string[], { sha256, name }: PullOptio
     );
   if (sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(sha256))
     throw new UsageError(`"${sha256}" is not a SHA-256 of 64 hex digits`, 'Get it with: sha256sum FILE');
+}
+
+/** What takes a file, by how its name ends. */
+const takers: readonly (readonly [RegExp, (file: string) => string])[] = [
+  [/\.(?:zst|tzst|bundle)$/, (file) => `banger image pull ./${file}`],
+  [/\.(?:tar|tgz|txz|tar\.gz|tar\.xz)$/, (file) => `banger image import ${file}`],
+  [/\.(?:ext4|img)$/, (file) => `banger image register ${file} --name NAME`],
+];
+
+/**
+ * The name of a file here is a reference, too: who forgot the `./` would wait for a registry that has no such image.
+ * What could well be one, such as `debian`, is taken for one.
+ */
+function refuseFileName(cli: Cli, reference: string): void {
+  const taker = takers.find(([ending]) => ending.test(reference))?.[1];
+  if (!taker || isBundle(reference) || !existsSync(resolve(cli.cwd, reference))) return;
+  throw new UsageError(
+    `"${reference}" is a file here, and without ./ in front it is the name of an image in a registry`,
+    `To take the file: ${taker(reference)}`,
+  );
 }
 
 /** As a shell user tells a file from a name. No reference begins with a dot or a slash. */

@@ -11,7 +11,15 @@ export function readyText(image: ImageView): string {
   return `${imageName(image)} (${about.filter(Boolean).map(printable).join(', ')})`;
 }
 
-/** The names of an image, or what docker shows for one that has none. */
+/** What docker shows for an image that has no name. */
+export const noName = '<none>';
+
+/** The names of an image. */
 export function imageName(image: ImageView): string {
-  return image.names.length === 0 ? '<none>' : image.names.map(printable).join(', ');
+  return image.names.length === 0 ? noName : image.names.map(printable).join(', ');
+}
+
+/** A name for a table, where a whole digest would leave no room for anything else. */
+export function shortName(name: string): string {
+  return name.replace(/(@sha256:[0-9a-f]{12})[0-9a-f]{52}$/, '$1…');
 }

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { vmList, type VmView } from '../engine/rpc/vm-methods.ts';
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
+import { shortName } from './image-text.ts';
 import { renderTable } from './table.ts';
 import { addLabelFilter, labelsOf, type VmSelection } from './vm-selection.ts';
 import { ago, portText, socketText } from './vm-text.ts';
@@ -26,7 +27,7 @@ function listText(vms: readonly VmView[]): string {
     vms.map((vm) => [
       vm.name,
       vm.lastError ? `${vm.state} (!)` : vm.state,
-      vm.image,
+      shortName(vm.image),
       String(vm.cpus),
       formatBytes(vm.memoryMib * mib),
       vm.vmm ?? '',

@@ -1,4 +1,7 @@
-import { expect, test } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
 import type { Cli } from '../../src/commands/cli.ts';
 
 import { runProgram } from '../support/run-program.ts';
@@ -17,11 +20,15 @@ const view: ImageView = {
 };
 
 /** Runs `banger image …` against an engine that gives one answer, and returns what was asked and printed. */
-async function run(argv: readonly string[], answer: unknown): Promise<{ calls: unknown[]; text: string }> {
+async function run(
+  argv: readonly string[],
+  answer: unknown,
+  cwd = '/home/me',
+): Promise<{ calls: unknown[]; text: string }> {
   const calls: unknown[] = [];
   const printed: string[] = [];
   const cli: Partial<Cli> = {
-    cwd: '/home/me',
+    cwd,
     call: (async (method: { name: string }, params: unknown) => {
       calls.push([method.name, params]);
       return answer;
@@ -65,6 +72,25 @@ test('--detach leaves each pull and an import to the engine, and prints the ids 
 });
 
 test.each([
+  ['d.tar.zst', 'banger image pull ./d.tar.zst'],
+  ['d.tar', 'banger image import d.tar'],
+  ['d.tar.gz', 'banger image import d.tar.gz'],
+  ['d.ext4', 'banger image register d.ext4 --name NAME'],
+])('a pull of "%s", which is a file here, says what takes it', async (name, taker) => {
+  const cwd = mkdtempSync(join(tmpdir(), 'bt-files-'));
+  onTestFinished(() => rmSync(cwd, { recursive: true }));
+  writeFileSync(join(cwd, name), '');
+  writeFileSync(join(cwd, 'debian'), '');
+  await expect(run(['pull', name], view, cwd)).rejects.toMatchObject({
+    message: `"${name}" is a file here, and without ./ in front it is the name of an image in a registry`,
+    hint: `To take the file: ${taker}`,
+  });
+  // What is not here may well be an image, and what could be one is.
+  for (const other of [`other${name}`, 'debian'])
+    expect((await run(['pull', other], view, cwd)).calls).toEqual([['image.pull', { reference: other }]]);
+});
+
+test.each([
   ['app.tar', 'app'],
   ['My Image-1.2.tar.gz', 'my-image-1.2'],
   ['../x/Rootfs__a.tgz', 'rootfs__a'],
@@ -92,6 +118,18 @@ test('list is a table that images cannot write colours into', async () => {
     'IMAGE         ID            OS                    SIZE    CREATED           USED BY',
     'ubuntu:24.04  aaaaaaaaaaaa  Ubuntu \\x1b[31m24.04  80 MiB  2026-01-02 03:04  db, web',
     '<none>        aaaaaaaaaaaa                        80 MiB  2026-01-02 03:04',
+  ]);
+});
+
+test('list has a row for each name, and room for more than a digest', async () => {
+  const digest = `sha256:${'0123456789abcdef'.repeat(4)}`;
+  const names = ['app:1', 'team/app:stable', `team/app@${digest}`];
+  const { text } = await run(['ls'], [{ ...view, names, os: 'Debian GNU/Linux 12 (bookworm)' }]);
+  expect(text.split('\n')).toEqual([
+    'IMAGE                          ID            OS                   SIZE    CREATED           USED BY',
+    'app:1                          aaaaaaaaaaaa  Debian GNU/Linux 12  80 MiB  2026-01-02 03:04  db, web',
+    'team/app:stable                aaaaaaaaaaaa',
+    'team/app@sha256:0123456789ab…  aaaaaaaaaaaa',
   ]);
 });
 
