@@ -15,6 +15,7 @@ import type { GuestBranch } from '../workspace/host-tree/guest-branch.ts';
 import { checkTree } from '../workspace/host-tree/inspect-tree.ts';
 import { planWorkspace } from '../workspace/plan-workspace.ts';
 import { prepareWorkspace } from '../workspace/prepare-workspace.ts';
+import { UnsavedWorkError } from '../workspace/refuse-unsaved.ts';
 import { createVm, type CreateVmParams } from './create-vm.ts';
 import { deleteVm } from './delete-vm.ts';
 import { execVm, type ExecParams } from './exec-vm.ts';
@@ -192,13 +193,14 @@ async function takeDown(
     // Its only copy is in the guest: a VM whose changes could not be saved stays, for the user to look at.
     setEphemeral(context.db, vm.id, false);
     const { name } = latest(context, vm);
+    const way =
+      error instanceof UnsavedWorkError && error.hint !== undefined
+        ? `${error.hint}; the rest with: banger workspace export --vm ${name}`
+        : `Get them with: banger vm start ${name}; banger workspace export --vm ${name}`;
     throw new BangerError(
       'command_failed',
       `Changes in VM "${name}" could not be saved: ${errorText(error)}`,
-      {
-        hint: `The VM was kept. Get them with: banger vm start ${name}; banger workspace export --vm ${name}; then: banger vm delete ${name}`,
-        cause: error,
-      },
+      { hint: `The VM was kept. ${way}; then: banger vm delete ${name}`, cause: error },
     );
   }
   await deleteVm(context, vm.id, detached);

@@ -7,23 +7,29 @@ import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import type { RunSummary } from '../rpc/vm-methods.ts';
 import { exportWorkspace } from '../workspace/export-workspace.ts';
+import { refuseUnsaved } from '../workspace/refuse-unsaved.ts';
 import { withSpool } from '../workspace/spool.ts';
 
 /**
  * Saves what changed in a VM's working tree before the VM goes. Undefined when nothing did, or when it has no tree.
- * Throws when it cannot be known: the VM's disk may hold the only copy.
+ * Throws when it cannot be known, or when a patch does not hold all of it: the VM's disk may hold the only copy.
  */
 export async function savePatch(
   context: EngineContext,
   vm: Vm,
   operation: Operation,
 ): Promise<RunSummary['patch']> {
-  if (listWorkspaces(context.db, vm.id).length === 0) return undefined;
+  const [sent] = listWorkspaces(context.db, vm.id);
+  if (!sent) return undefined;
+  const { hostPath } = sent;
   if (!context.handles.get(vm.id))
     throw new BangerError('invalid_state', 'its guest is not running any more');
   operation.enter('Looking for changes');
   return withSpool(context.layout, async (patch) => {
-    const { files, warnings } = await exportWorkspace(context, { vm: vm.id }, operation, patch);
+    const { files, warnings } = await exportWorkspace(context, { vm: vm.id }, operation, {
+      write: (piece) => patch.write(piece),
+      onPatch: (workspace, changes) => refuseUnsaved(context, { workspace, changes, hostPath }),
+    });
     if (files.length === 0 && warnings.length === 0) return undefined;
     const time = new Date().toISOString().replaceAll(/[-:]/g, '').slice(0, 15);
     // As it is called now: it may have been renamed, and another VM have its old name.

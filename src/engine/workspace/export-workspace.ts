@@ -8,7 +8,7 @@ import { resolveWorkspace } from './bound-vm.ts';
 import { patchFilterWarnings } from './host-tree/filtered-paths.ts';
 import { findRepository } from './host-tree/repository.ts';
 import { readCommits } from './guest-tree/guest-commits.ts';
-import { readChanges } from './guest-tree/guest-changes.ts';
+import { readChanges, type GuestChanges, type GuestWorkspace } from './guest-tree/guest-changes.ts';
 import { readSizes } from './guest-tree/guest-sizes.ts';
 import { withGuestWorkspace } from './guest-workspace.ts';
 import { remarksOn } from './remarks.ts';
@@ -40,12 +40,17 @@ async function* withHead(head: ExportHead, spool: Spool): AsyncGenerator<Buffer>
   yield* spool.read();
 }
 
+export interface ExportInto extends Pick<Spool, 'write'> {
+  /** Called when all of the patch is there, while nobody else works on the workspace; may refuse it */
+  readonly onPatch?: (workspace: GuestWorkspace, changes: GuestChanges) => Promise<void>;
+}
+
 /** Answers what changed in the guest since the tree was sent. Guest and host stay as they are. */
 export async function exportWorkspace(
   context: WorkspaceContext,
   params: Omit<ExportParams, 'format'> & Partial<Pick<ExportParams, 'format'>>,
   operation: Operation,
-  into: Pick<Spool, 'write'>,
+  into: ExportInto,
 ): Promise<ExportHead> {
   const bound = await resolveWorkspace(context.db, params);
   const { hostPath, guestPath, head: sentCommit } = bound.workspace;
@@ -65,6 +70,7 @@ export async function exportWorkspace(
     // Meanwhile: the guest is what takes time.
     const finding = findRepository(context.exec, hostPath, signal).catch(() => undefined);
     const changes = await readChanges(workspace, { onPatch: onPiece });
+    await into.onPatch?.(workspace, changes);
     const paths = changes.paths.map(({ path }) => path);
     const filtered = await patchFilterWarnings(await finding, { paths, signal });
     return {

@@ -6,9 +6,10 @@ import { killVm } from '../../../src/engine/lifecycle/kill-vm.ts';
 import { changeVm, getVm, insertVm, moveVm, type Vm } from '../../../src/state/vms.ts';
 import { saveWorkspace } from '../../../src/state/workspaces.ts';
 import { fakeEngine, type FakeEngine } from '../../support/fake-engine.ts';
+import { createRepo } from '../../support/git-repo.ts';
 import { fakeOperation } from '../../support/fakes.ts';
 import { createTestVm } from '../../support/vm-world.ts';
-import { createFixture, vmId } from '../workspace/workspace-fixture.ts';
+import { createFixture, vmId, type Fixture } from '../workspace/workspace-fixture.ts';
 
 let engine: FakeEngine;
 let vm: Vm;
@@ -18,6 +19,12 @@ beforeEach(async () => {
   vm = await createTestVm(engine, { ephemeral: true });
 });
 afterEach(() => engine.close());
+
+/** Saves what changed in a working tree's copy. */
+async function saveOf({ context, operation }: Fixture): ReturnType<typeof savePatch> {
+  const handles = { get: () => ({}) } as unknown as typeof engine.context.handles;
+  return savePatch({ ...engine.context, ...context, handles }, getVm(context.db, vmId), operation);
+}
 
 const save = () => savePatch(engine.context, vm, fakeOperation().operation);
 
@@ -64,3 +71,49 @@ test('the changes of a VM are its own, also when it was renamed and another has 
     fixture.remove();
   }
 });
+
+test('work that a patch of the tree leaves out is refused: other branches, stashes, repositories inside', async () => {
+  const fixture = createFixture();
+  const { repo, copy, directory } = fixture;
+  try {
+    const lib = createRepo(join(directory, 'lib'));
+    lib.write('a', 'a\n');
+    lib.commit('lib');
+    repo.write('file', 'as sent\n');
+    repo.git('-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'add', lib.path, 'vendor');
+    repo.commit('one');
+    await fixture.prepare();
+    expect(await saveOf(fixture)).toBeUndefined();
+
+    // What is on the branch that is checked out is in the patch; a branch without commits of its own has none.
+    copy.git('branch', 'empty');
+    copy.write('file', 'committed\n');
+    copy.git('commit', '-qam', 'in the patch');
+    expect(await saveOf(fixture)).toMatchObject({ files: 1 });
+
+    copy.git('switch', '-q', '-c', 'fix');
+    copy.write('file', 'of the branch\n');
+    copy.git('commit', '-qam', 'in no patch');
+    copy.git('switch', '-q', 'main');
+    await expect(saveOf(fixture)).rejects.toMatchObject({
+      message: expect.stringMatching(/are in no patch: "fix"$/) as string,
+      hint: expect.stringMatching(/^Get them with: git fetch banger::web/) as string,
+    });
+    copy.git('branch', '-q', '-D', 'fix');
+
+    copy.write('file', 'stashed\n');
+    copy.git('stash', '-q');
+    await expect(saveOf(fixture)).rejects.toMatchObject({
+      message: expect.stringMatching(/are in no patch: "stash"$/) as string,
+      hint: expect.stringContaining('branch stashed stash; git fetch') as string,
+    });
+    copy.git('stash', 'drop', '-q');
+
+    copy.write('vendor/a', 'changed\n');
+    await expect(saveOf(fixture)).rejects.toThrow('inside the tree is in no patch: "vendor"');
+    copy.git('-C', 'vendor', 'stash', '-q');
+    await expect(saveOf(fixture)).rejects.toThrow('are in no patch: "vendor/stash"');
+  } finally {
+    fixture.remove();
+  }
+}, 240_000);

@@ -1,0 +1,52 @@
+import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
+import { unreadable, type GuestWorkspace } from './guest-changes.ts';
+
+/**
+ * Runs a function in a workspace, then in the repositories inside it that its index names; `$prefix` leads there. What
+ * is reachable from the workspace's own HEAD counts as merged.
+ */
+const insideScript = `
+cd "$1" || exit
+task=$2
+shift 2
+unset GIT_DIR GIT_WORK_TREE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_NAMESPACE GIT_INDEX_FILE
+export ${Object.entries(guestGitEnvironment)
+  .map(([name, value]) => `${name}=${value}`)
+  .join(' ')}
+inside() {
+  prefix=$1
+  shift
+  "$task" "$@" || exit
+  "$@" -c core.quotePath=false ls-files -s | sed -n 's/^160000 [0-9a-f]* [0-3]\\t//p' | while IFS= read -r deeper; do
+    [ ! -e "$deeper/.git" ] || (cd "$deeper" && inside "$prefix$deeper/" "$@") || exit
+  done
+}
+list() {
+  "$@" --format="%(objectname) $prefix%(refname)" refs/heads refs/stash
+}
+own() {
+  list "$@" for-each-ref || return
+  if [ -n "$prefix" ] && head=$("$@" rev-parse -q --verify HEAD); then echo "$head $prefix"; fi
+}
+unmerged() {
+  if [ -z "$prefix" ] && "$@" rev-parse -q --verify HEAD >/dev/null; then list "$@" for-each-ref --no-merged=HEAD
+  else own "$@"
+  fi
+}
+ignored() {
+  "$@" ls-files -z --others --ignored --exclude-standard --directory |
+    xargs -0 -r sh -c 'prefix=$1; shift; for each; do printf "%s%s\\0" "$prefix" "$each"; done' sh "$prefix"
+}
+`;
+
+export async function inside(
+  workspace: GuestWorkspace,
+  task: 'own' | 'unmerged' | 'ignored',
+): Promise<Buffer> {
+  const { guest, guestPath, ensureGit, signal } = workspace;
+  const script = `${insideScript}inside '' "$@"`;
+  const git = [await ensureGit(), ...guestGitSettings];
+  const output = await guest.runToolbox(['sh', '-c', script, 'banger', guestPath, task, ...git], { signal });
+  if (output.exit.code === 0) return output.stdout;
+  throw unreadable(workspace, output.stderr);
+}
