@@ -1,4 +1,3 @@
-import { lookup as dnsLookup } from 'node:dns/promises';
 import { connect, type LookupFunction, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { errnoOf, errorText } from '../../errors.ts';
@@ -13,18 +12,22 @@ import {
 } from '../../state/egress.ts';
 import { formatIpAddress, parseIpAddress, specialPurpose, type IpAddress } from '../../state/ip-address.ts';
 import { EgressLog } from './egress-log.ts';
+import { Lookups, type LookupFor } from './lookups.ts';
 
 /** How the gate finds and reaches others; tests bring their own. */
 export interface EgressWays {
   /** All addresses of a name, as this host finds them */
-  readonly lookup: (name: string) => Promise<readonly string[]>;
+  readonly lookup: (name: string, asked: LookupFor) => Promise<readonly string[]>;
   /** This host's own addresses now: what listens there may be closed to everybody but itself */
   readonly ownAddresses: () => readonly string[];
-  /** Connects to one of the addresses, and to nothing else */
-  readonly dial: (target: {
-    readonly addresses: readonly string[];
-    readonly port: number;
-  }) => Promise<Socket>;
+  /** Connects to one of the addresses, and to nothing else; gives up when nobody waits for it any more */
+  readonly dial: (target: DialTarget) => Promise<Socket>;
+}
+
+export interface DialTarget {
+  readonly addresses: readonly string[];
+  readonly port: number;
+  readonly signal: AbortSignal;
 }
 
 /** Why a connection is not made: against the rules, or because it does not work. */
@@ -39,6 +42,8 @@ export class EgressError extends Error {
 
 const dialTimeoutMs = 30_000;
 const maxHostLength = 255;
+/** Of one guest at a time, which decides how many it asks for: each takes memory and a socket here. */
+export const maxConnections = 256;
 
 /**
  * Makes a guest's connections, if its policy lets it.
@@ -51,6 +56,8 @@ export class EgressGate {
   policy: EgressPolicy;
   readonly log: EgressLog;
   readonly #ways: EgressWays;
+  /** Connections that are asked for and not there yet, also by those who have hung up */
+  #pending = 0;
 
   constructor(policy: EgressPolicy, ways: EgressWays, log = new EgressLog()) {
     this.policy = policy;
@@ -58,8 +65,21 @@ export class EgressGate {
     this.#ways = ways;
   }
 
-  /** Throws `EgressError`. Everything that is asked for is logged. */
-  async connect(hostText: string, port: number): Promise<Socket> {
+  /** Throws `EgressError`, also when `signal` says that the guest has hung up. Everything that is asked for is logged. */
+  async connect(hostText: string, port: number, signal: AbortSignal): Promise<Socket> {
+    if (this.#pending >= maxConnections) throw new EgressError('unreachable', 'Too many do not answer yet');
+    this.#pending++;
+    try {
+      const socket = await this.#connect(hostText, port, signal);
+      if (!signal.aborted) return socket;
+      socket.destroy();
+      throw new EgressError('unreachable', 'The guest hung up');
+    } finally {
+      this.#pending--;
+    }
+  }
+
+  async #connect(hostText: string, port: number, signal: AbortSignal): Promise<Socket> {
     const host = hostText.slice(0, maxHostLength);
     const block = (reason: string, rule?: EgressRule): EgressError =>
       this.#blocked(host, port, { reason, rule });
@@ -71,11 +91,11 @@ export class EgressGate {
       const rule = findNetworkRule(this.policy, asked.address, port);
       if (!rule && this.policy.kind === 'rules') throw block(this.#addressReason(asked.address, port));
       this.#allowed(host, port, rule);
-      return this.#dial([asked.address], port);
+      return this.#dial([asked.address], port, signal);
     }
     const rule = findDomainRule(this.policy, asked.name, port);
     if (!rule && this.policy.kind === 'rules') throw block(this.#nameReason(asked.name));
-    const addresses = await this.#resolve(asked.name);
+    const addresses = await this.#resolve(asked.name, signal);
     const fit = addresses.filter((address) => this.#mayReach(address, port));
     if (fit.length === 0) {
       const [first] = addresses;
@@ -85,7 +105,7 @@ export class EgressGate {
       );
     }
     this.#allowed(host, port, rule);
-    return this.#dial(fit, port);
+    return this.#dial(fit, port, signal);
   }
 
   /** Logs that a connection was ended for what was said over it. */
@@ -126,8 +146,8 @@ export class EgressGate {
     return this.policy.kind === 'rules' && this.policy.rules.length === 0;
   }
 
-  async #resolve(name: string): Promise<IpAddress[]> {
-    const texts = await this.#ways.lookup(name).catch((error: unknown) => {
+  async #resolve(name: string, signal: AbortSignal): Promise<IpAddress[]> {
+    const texts = await this.#ways.lookup(name, { client: this, signal }).catch((error: unknown) => {
       throw new EgressError(
         'unresolved',
         `"${name}" is not found by this host (${errnoOf(error) ?? errorText(error)})`,
@@ -139,9 +159,9 @@ export class EgressGate {
     return addresses;
   }
 
-  async #dial(addresses: readonly IpAddress[], port: number): Promise<Socket> {
+  async #dial(addresses: readonly IpAddress[], port: number, signal: AbortSignal): Promise<Socket> {
     try {
-      return await this.#ways.dial({ addresses: addresses.map(formatIpAddress), port });
+      return await this.#ways.dial({ addresses: addresses.map(formatIpAddress), port, signal });
     } catch (error) {
       const errno = errnoOf(error);
       throw new EgressError(
@@ -166,37 +186,25 @@ export class EgressGate {
   }
 }
 
-/** Lookups take threads that everything else needs too, and a guest decides how many there are. */
-const maxLookups = 2;
 /** The first address gets this long before the next one is tried beside it. */
 const attemptTimeoutMs = 2_000;
 
 /** By what this host resolves and reaches. All gates share one. */
 export function hostEgressWays(): EgressWays {
-  let running = 0;
-  const waiting: (() => void)[] = [];
+  const lookups = new Lookups();
   return {
-    lookup: async (name) => {
-      if (running >= maxLookups) await new Promise<void>((resolve) => void waiting.push(resolve));
-      running++;
-      try {
-        return (await dnsLookup(name, { all: true })).map(({ address }) => address);
-      } finally {
-        running--;
-        waiting.shift()?.();
-      }
-    },
+    lookup: (name, asked) => lookups.lookup(name, asked),
     ownAddresses: () =>
       Object.values(networkInterfaces())
         .flat()
         .flatMap((one) => parseIpAddress(one?.address ?? '') ?? [])
         .map(formatIpAddress),
-    dial: ({ addresses, port }) => dialOne(addresses, port),
+    dial: dialOne,
   };
 }
 
 /** Connects to the first address that answers, trying IPv6 and IPv4 side by side as browsers do. */
-async function dialOne(addresses: readonly string[], port: number): Promise<Socket> {
+async function dialOne({ addresses, port, signal }: DialTarget): Promise<Socket> {
   const checked = addresses.map((address) => ({ address, family: address.includes(':') ? 6 : 4 }));
   const lookup: LookupFunction = (_name, options, done) => {
     if (options.all) done(null, checked);
@@ -217,7 +225,10 @@ async function dialOne(addresses: readonly string[], port: number): Promise<Sock
   const takeBack = giveUpAfter(dialTimeoutMs, () =>
     reject(Object.assign(new Error('no answer in time'), { code: 'ETIMEDOUT' })),
   );
+  const hangUp = (): void => reject(new Error('nobody waits for it'));
+  signal.addEventListener('abort', hangUp, { once: true });
   try {
+    if (signal.aborted) hangUp();
     await promise;
     socket.setNoDelay(true);
     socket.setKeepAlive(true, 60_000);
@@ -227,5 +238,6 @@ async function dialOne(addresses: readonly string[], port: number): Promise<Sock
     throw error;
   } finally {
     takeBack();
+    signal.removeEventListener('abort', hangUp);
   }
 }

@@ -2,12 +2,10 @@ import { createServer, request, type IncomingMessage, type Server, type ServerRe
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { giveUpAfter } from '../../host/patience.ts';
-import { EgressError, type EgressGate } from './gate.ts';
+import { EgressError, maxConnections, type EgressGate } from './gate.ts';
 import { serveSocks } from './socks.ts';
-import { carry, nextChunk } from './tunnel.ts';
+import { carry, nextChunk, whileThere } from './tunnel.ts';
 
-/** Connections of one guest at a time: it decides how many it opens, and each takes memory and a socket here. */
-const maxConnections = 256;
 /** A client says what it wants when it connects. */
 const firstByteTimeoutMs = 60_000;
 const socksVersion = 5;
@@ -62,7 +60,9 @@ export class EgressProxy {
     guest.on('error', () => undefined);
     try {
       const target = parseAuthority(asked.url ?? '');
-      const outside = await this.#gate.connect(target.host, target.port);
+      const outside = await whileThere(guest, (signal) =>
+        this.#gate.connect(target.host, target.port, signal),
+      );
       outside.on('error', () => undefined);
       guest.write('HTTP/1.1 200 Connection established\r\n\r\n');
       if (head.length > 0) guest.unshift(head);
@@ -81,7 +81,9 @@ export class EgressProxy {
   async #forward(asked: IncomingMessage, answer: ServerResponse): Promise<void> {
     try {
       const url = parseTarget(asked.url ?? '');
-      const socket = await this.#gate.connect(url.hostname, Number(url.port || 80));
+      const hungUp = new AbortController();
+      answer.once('close', () => hungUp.abort());
+      const socket = await this.#gate.connect(url.hostname, Number(url.port || 80), hungUp.signal);
       socket.on('error', () => undefined);
       const outgoing = request({
         createConnection: () => socket,

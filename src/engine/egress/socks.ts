@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { formatIpAddress } from '../../state/ip-address.ts';
 import { EgressError, type EgressGate } from './gate.ts';
-import { carry, nextChunk } from './tunnel.ts';
+import { carry, nextChunk, whileThere } from './tunnel.ts';
 
 /** SOCKS 5, RFC 1928: CONNECT without a login, which is what a guest needs of it. */
 const version = 5;
@@ -35,7 +35,7 @@ export async function serveSocks(gate: EgressGate, guest: Duplex): Promise<void>
   if (command !== connectCommand) return end(guest, replies.unknownCommand);
   let outside;
   try {
-    outside = await gate.connect(host, port);
+    outside = await whileThere(guest, (signal) => gate.connect(host, port, signal));
   } catch (error) {
     if (error instanceof EgressError) return end(guest, replyTo(error));
     throw error;

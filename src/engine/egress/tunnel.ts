@@ -85,3 +85,23 @@ export async function nextChunk(stream: Duplex): Promise<Buffer | undefined> {
     for (const event of events) stream.off(event, resolve);
   }
 }
+
+/**
+ * Does something for a guest that waits, with a signal that says when it has hung up: by closing, or by an end without
+ * having said anything more. One that has said what there is to say before may wait for the answer.
+ */
+export async function whileThere<T>(guest: Duplex, task: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const hangUp = (): void => controller.abort();
+  // A stream whose end nobody reads does not tell that it was closed, either. What came early stays where it is.
+  const look = (): void => void (guest.readableLength === 0 && guest.read(0));
+  for (const event of ['end', 'close'] as const) guest.once(event, hangUp);
+  guest.on('readable', look);
+  if (guest.destroyed) hangUp();
+  try {
+    return await task(controller.signal);
+  } finally {
+    for (const event of ['end', 'close'] as const) guest.off(event, hangUp);
+    guest.off('readable', look);
+  }
+}

@@ -37,11 +37,12 @@ const ways: EgressWays = {
     return found;
   },
   ownAddresses: () => ['10.0.0.1', '198.41.0.9', '2001:470::9'],
-  dial: ({ addresses: to, port }) => {
+  dial: ({ addresses: to, port, signal }) => {
     dialled.push(to);
     return hostEgressWays().dial({
       addresses: ['127.0.0.1'],
       port: port === 443 ? tls : port === 80 ? http : port,
+      signal,
     });
   },
 };
@@ -314,7 +315,7 @@ test('the log keeps the newest, counts what repeats, and shows what a terminal w
   expect(log.list()).toHaveLength(1_000);
   expect(log.list()[0]).toMatchObject({ host: 'h200', time: '1970-01-01T00:00:00.000Z', count: 1 });
   allow('none');
-  await expect(gate.connect('\u001b]52;c;eA==\u0007.org', 80)).rejects.toThrow(
+  await expect(gate.connect('\u001b]52;c;eA==\u0007.org', 80, new AbortController().signal)).rejects.toThrow(
     'neither a name nor an address',
   );
   expect(JSON.stringify(gate.log.list())).not.toContain('\\u001b');
