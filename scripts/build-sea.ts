@@ -125,7 +125,13 @@ function currentCommit(): string | undefined {
 function writeProgram(directory: string, program: Program, info: BuildInfo): void {
   writeFileSync(join(directory, 'build.json'), JSON.stringify(info));
   writeFileSync(join(directory, 'banger.cjs'), program.main);
-  for (const name of partNames) writeFileSync(join(directory, `${name}.cjs`), program.parts[name]);
+  for (const name of partNames) {
+    // Read as latin1, which is faster. The bundler escapes texts, but cannot do so in regular expressions.
+    const [beyond] = /[^\0-\x7f]/.exec(program.parts[name]) ?? [];
+    if (beyond !== undefined)
+      throw new Error(`"${beyond}" is in a regular expression of "${name}": write it as \\u and four digits`);
+    writeFileSync(join(directory, `${name}.cjs`), program.parts[name]);
+  }
   for (const name of threadNames) writeFileSync(join(directory, `${name}.cjs`), program.threads[name]);
   runNode([join(root, 'scripts/code-cache.ts'), directory]);
   for (const name of partNames) {

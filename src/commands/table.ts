@@ -13,7 +13,7 @@ export function renderTable(headings: readonly string[], rows: readonly (readonl
 
 /** One column on the terminal per character: nothing that is wide, or combines with what is before it. */
 function isPlain(cell: string): boolean {
-  return /^[ -~…]*$/.test(cell);
+  return /^[ -~\u2026]*$/.test(cell);
 }
 
 /** Hundreds of rows in a millisecond, where the library takes a third of a second. */
