@@ -99,7 +99,10 @@ async function diagnose(
   });
   const { findNeededPorts } = await import('./needed-ports.ts');
   const { checkNeededPorts } = await import('../host/doctor/ports.ts');
-  const ports = await checkNeededPorts(await findNeededPorts(cli, layout.configFile));
+  const { namePortOf, readHostSetup } = await import('../host/setup/host-setup.ts');
+  const autoPort = namePortOf(readHostSetup(process.getuid!()));
+  const needed = await findNeededPorts(cli, { configFile: layout.configFile, autoPort });
+  const ports = await checkNeededPorts(needed);
   const findings = { ...host, checks: [...host.checks, ports] };
   if (!boot) return conclude(findings);
   return tryBoot(cli, input, { findings, ...scratches, assets });

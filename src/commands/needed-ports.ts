@@ -6,10 +6,16 @@ import { vmList } from '../engine/rpc/vm-methods.ts';
 import { loadConfig, parseConfig, type Config } from '../state/config.ts';
 import type { Cli } from './cli.ts';
 
+export interface NeededPortsInput {
+  readonly configFile: string;
+  /** Where names are answered for when the configuration does not say */
+  readonly autoPort: number;
+}
+
 /** Ports that VMs and names will want, as the engine knows; undefined when none runs. */
 export async function findNeededPorts(
   cli: Pick<Cli, 'callIfRunning'>,
-  configFile: string,
+  { configFile, autoPort }: NeededPortsInput,
 ): Promise<readonly NeededPort[] | undefined> {
   const [status, vms] = await askEngine(cli);
   if (!status || !vms) return undefined;
@@ -28,7 +34,8 @@ export async function findNeededPorts(
         };
       }),
     );
-  const { place } = dnsListen(configFile);
+  const { place: configured, isAlways } = dnsListen(configFile);
+  const place = configured && !isAlways ? { ...configured, port: autoPort } : configured;
   // One that it has is not free because it is ours.
   if (!place || status.names !== undefined || place.port === 0 || place.address.includes(':'))
     return published;

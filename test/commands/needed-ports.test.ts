@@ -26,10 +26,10 @@ const vms = [
   },
   { name: 'db', state: 'running', ports: [port(5432)] },
 ];
-const configFile = '/nonexistent/config.toml';
+const input = { configFile: '/nonexistent/config.toml', autoPort: 10_053 };
 
 test('ports of stopped VMs are needed, and that of the name server while it does not have it', async () => {
-  const asked = await findNeededPorts(answering({ 'engine.status': {}, 'vm.list': vms }), configFile);
+  const asked = await findNeededPorts(answering({ 'engine.status': {}, 'vm.list': vms }), input);
   expect(
     asked!.map(({ bind, port: one, protocol, wayOut }) => [`${bind}:${one}/${protocol}`, wayOut]),
   ).toEqual([
@@ -41,7 +41,7 @@ test('ports of stopped VMs are needed, and that of the name server while it does
     ],
   ]);
   const named = { 'engine.status': { names: '127.0.0.1:10053' }, 'vm.list': [] };
-  expect(await findNeededPorts(answering(named), configFile)).toEqual([]);
+  expect(await findNeededPorts(answering(named), input)).toEqual([]);
 });
 
 test('the way out is understood', () => {
@@ -49,5 +49,5 @@ test('the way out is understood', () => {
 });
 
 test('without an engine nobody knows, and none is started for it', async () => {
-  expect(await findNeededPorts(answering({}), configFile)).toBeUndefined();
+  expect(await findNeededPorts(answering({}), input)).toBeUndefined();
 });

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -123,7 +124,7 @@ describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () 
     expect((await hostStatus({ user }, input()))!.taps).toHaveLength(12);
 
     const { removed } = await teardownHost({ user }, input());
-    expect(removed).toHaveLength(4);
+    expect(removed).toHaveLength(5);
     expect(state()).toBe(before);
     expect(existsSync(etc())).toBe(false);
     expect((await teardownHost({ user }, input())).removed).toEqual([]);
@@ -167,7 +168,7 @@ sys.stdin.read()`;
 
   test('is made again at boot by the files alone', async () => {
     const { files } = await setup();
-    const [rules, links, unit] = files;
+    const [rules, links, unit] = files.slice(1);
     const ruleset = lab.run(['nft', 'list', 'ruleset']);
     const interfaces = () =>
       lab.run(['ip', '-d', '-br', 'link', 'show']).replaceAll(/@\S+/g, '').split('\n').length;
@@ -309,6 +310,45 @@ sys.stdin.read()`;
     await removeHostNetwork(own, { exec, forwarding });
     expect(state()).toBe(kept);
     await teardownHost({ user }, input());
+  });
+
+  test('for two users has what is of each: ports for names of their own, and one goes without the other', async () => {
+    answeredBy('systemd-resolved');
+    // Root's habits are no reason for files that the users' engines cannot read.
+    const mask = process.umask(0o077);
+    const first = await setup({ taps: 1 }).finally(() => process.umask(mask));
+    const alone = state();
+    const second = await setupHost({ user: 'daemon', taps: 1, shared: [], dryRun: false }, input());
+    for (const { path } of [...first.files, ...second.files]) expect(statSync(path).mode & 0o777).toBe(0o644);
+    expect(statSync(etc()).mode & 0o777).toBe(0o755);
+    expect(second.networks[0]!.subnet).not.toBe(first.networks[0]!.subnet);
+    const servers = () =>
+      lab
+        .run(['ip', '-br', 'link'])
+        .match(/^bgb\S+/gm)!
+        .map((link) => resolved.get(link)!['dns']);
+    expect(servers().toSorted()).toEqual(['127.0.0.1:10053', '127.0.0.1:10054']);
+    // Done again, it keeps its own.
+    await setup({ taps: 1 });
+    expect(servers().toSorted()).toEqual(['127.0.0.1:10053', '127.0.0.1:10054']);
+    await teardownHost({ user: 'daemon' }, input());
+    expect(state()).toBe(alone);
+    await teardownHost({ user }, input());
+    expect(state()).toBe(before);
+  });
+
+  test('leaves a directory that was there before, and what others have put into its own', async () => {
+    mkdirSync(etc(), { mode: 0o755 });
+    before = state();
+    expect((await setup({ taps: 1, dryRun: true })).files[0]!.path).toMatch(/\.nft$/);
+    await setup({ taps: 1 });
+    await teardownHost({ user }, input());
+    expect(state()).toBe(before);
+    rmSync(etc(), { recursive: true });
+    await setup({ taps: 1 });
+    writeFileSync(join(etc(), 'note'), '');
+    await teardownHost({ user }, input());
+    expect(readdirSync(etc())).toEqual(['note']);
   });
 
   test('is refused for root, for users that there are not, and where others could have written the plan', async () => {

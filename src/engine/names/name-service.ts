@@ -9,6 +9,17 @@ import { Zone, type NamedVm } from './dns/zone.ts';
 
 type NamesContext = Pick<EngineContext, 'db' | 'events' | 'log' | 'config'>;
 
+export interface NameServiceOptions {
+  readonly addresses?: (vm: Vm) => readonly string[];
+  /** Where it listens when the configuration does not say */
+  readonly autoPort?: () => number;
+  /** How soon a port that was taken is tried again */
+  readonly retryMs?: number;
+}
+
+/** Another engine may have the port, which leaves when its VMs are gone. */
+const usualRetryMs = 10_000;
+
 /** Addresses that are a VM's own while it runs. One in `user` mode has none: it is behind the host's. */
 export function addressesOf({ address }: Vm): readonly string[] {
   return address === undefined ? [] : [address];
@@ -22,6 +33,8 @@ export class NameService {
   readonly #context: NamesContext;
   readonly #listenWanted: () => DnsListen;
   readonly #addresses: (vm: Vm) => readonly string[];
+  readonly #autoPort: (() => number) | undefined;
+  readonly #retryMs: number;
   readonly #unsubscribe: () => void;
   #zone: Zone | undefined;
   #serial = Math.floor(Date.now() / 1000);
@@ -29,10 +42,13 @@ export class NameService {
   #turn: Promise<void> = Promise.resolve();
   #isClosed = false;
   #lastProblem: string | undefined;
+  #retry: NodeJS.Timeout | undefined;
 
-  constructor(context: NamesContext, addresses = addressesOf) {
+  constructor(context: NamesContext, options: NameServiceOptions = {}) {
     this.#context = context;
-    this.#addresses = addresses;
+    this.#addresses = options.addresses ?? addressesOf;
+    this.#autoPort = options.autoPort;
+    this.#retryMs = options.retryMs ?? usualRetryMs;
     this.#listenWanted = lastGood(() => context.config().dnsListen);
     this.#unsubscribe = context.events.subscribe(({ type }) => {
       // It tells of its problems itself.
@@ -65,6 +81,7 @@ export class NameService {
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    clearTimeout(this.#retry);
     this.#unsubscribe();
     await this.#turn;
     this.#server?.close();
@@ -81,7 +98,7 @@ export class NameService {
   async #match(): Promise<void> {
     const wanted = this.#listenWanted();
     const isNeeded = wanted.isAlways || this.#named().some(({ addresses }) => addresses.length > 0);
-    const place = wanted.place && isNeeded && !this.#isClosed ? wanted.place : undefined;
+    const place = isNeeded && !this.#isClosed ? this.#placeOf(wanted) : undefined;
     const { address, port } = this.#server ?? {};
     if (place && place.address === address && (place.port === port || place.port === 0)) return;
     this.#server?.close();
@@ -96,8 +113,15 @@ export class NameService {
     });
   }
 
-  /** VMs run without names as well: it is no reason to stop anything. Said once. */
+  #placeOf({ place, isAlways }: DnsListen): DnsListen['place'] {
+    if (!place || isAlways || !this.#autoPort) return place;
+    return { ...place, port: this.#autoPort() };
+  }
+
+  /** VMs run without names as well: it is no reason to stop anything. Said once, and tried again. */
   #tell(error: unknown): void {
+    clearTimeout(this.#retry);
+    if (!this.#isClosed) this.#retry = setTimeout(() => void this.look(), this.#retryMs).unref();
     const problem =
       errnoOf(error) === 'EADDRINUSE' ? 'its port is taken by another program' : errorText(error);
     if (problem === this.#lastProblem) return;

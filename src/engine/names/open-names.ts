@@ -1,4 +1,6 @@
+import { namePortOf } from '../../host/setup/host-setup.ts';
 import type { EngineContext } from '../context.ts';
+import { bridgeMeans } from '../network/bridges.ts';
 import type { Route } from '../rpc/server.ts';
 import { NameService } from './name-service.ts';
 import { NetworkNames } from './network-names.ts';
@@ -17,7 +19,7 @@ export interface Names {
 /** Begins to keep what others know of VMs up to date. `program` is how this banger is run by them. */
 export function openNames(context: EngineContext, program: OwnProgram): Names {
   const files = new SshFiles(context, program);
-  const service = new NameService(context);
+  const service = new NameService(context, { autoPort: () => autoNamePort(context) });
   const networks = new NetworkNames(context);
   void service.look();
   void networks.look();
@@ -29,4 +31,10 @@ export function openNames(context: EngineContext, program: OwnProgram): Names {
       await Promise.all([service.close(), networks.close()]);
     },
   };
+}
+
+/** Where the resolver of a host that was set up for this user was told to ask. */
+function autoNamePort(context: EngineContext): number {
+  const means = bridgeMeans(context);
+  return namePortOf(means?.kind === 'prepared' ? means.setup : undefined);
 }

@@ -1,15 +1,16 @@
-import { mkdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
+import { readFile, rm, stat } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errnoOf } from '../../errors.ts';
 import type { Exec } from '../exec.ts';
-import { writeFileAtomic } from '../files.ts';
 import { applyHostNetwork, removeHostNetwork } from '../network/apply.ts';
 import { readLinks, type Link } from '../network/links.ts';
 import { findHostResolver, isToldOfNames, nameFiles, type HostResolver } from '../name-resolution.ts';
 import { tapsOf } from '../network/plan.ts';
+import { ensureConfigDirectory, removeConfigDirectory } from './config-directory.ts';
 import { readHostSetup, type HostSetup } from './host-setup.ts';
 import type { SetupPlaces } from './places.ts';
+import { isThere, writePublicFile } from './public-files.ts';
 import { bridgesOf, hostNetworkOf, planNames, setupFiles, unitName, type SetupPlan } from './plan-setup.ts';
 
 export interface SetupTools {
@@ -23,12 +24,10 @@ export interface SetupTools {
  */
 export async function applySetup(plan: SetupPlan, { exec, places }: SetupTools): Promise<string | undefined> {
   await requireRootsOwn(places.configDirectory);
+  await ensureConfigDirectory(places.configDirectory);
   // Before files: a network that cannot be made is not to come back at boot.
   await applyHostNetwork(plan.network, { exec, forwarding: places.forwarding });
-  for (const { path, content } of plan.files) {
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-    await writeFileAtomic(path, content, 0o644);
-  }
+  for (const { path, content } of plan.files) await writePublicFile(path, content);
   for (const argv of enableCommands(plan.unit, places)) await exec(argv);
   await forgetNames(plan.setup.owner.uid, plan.names.files, { exec, places });
   return applyNames(plan.names, { exec, places });
@@ -42,10 +41,7 @@ async function applyNames(
   { files, apply }: SetupPlan['names'],
   { exec }: SetupTools,
 ): Promise<string | undefined> {
-  for (const { path, text } of files) {
-    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-    await writeFileAtomic(path, text, 0o644);
-  }
+  for (const { path, text } of files) await writePublicFile(path, text);
   for (let attempt = 1; ; attempt++) {
     try {
       for (const argv of apply) await exec(argv);
@@ -155,13 +151,6 @@ export async function readSetupState(
   };
 }
 
-async function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
-}
-
 /**
  * Takes away all that a setup for a user has made, also one that was cut short. Nothing there counts as taken away.
  * Returns the files that it removed.
@@ -192,7 +181,6 @@ export async function removeSetup(
   await removeHostNetwork(owner, { exec, forwarding: places.forwarding });
   await remove(files.rules);
   await remove(files.links);
-  // Others may have things there.
-  await rmdir(places.configDirectory).catch(() => undefined);
+  removed.push(...(await removeConfigDirectory(places.configDirectory)));
   return removed;
 }

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { errnoOf } from '../../errors.ts';
-import type { NetworkOwner } from '../network/plan.ts';
+import { resolverPort, type NetworkOwner } from '../network/plan.ts';
 
 /** A network that `banger host setup` has made for a user. */
 export interface PreparedNetwork {
@@ -20,6 +20,13 @@ export interface HostSetup {
   readonly networks: readonly PreparedNetwork[];
   /** Absent: made by a banger of which none of the VMs on these networks could be held to rules */
   readonly hasHeldTaps?: boolean;
+  /** Port of the loopback at which name servers were told that this user's engine answers; absent: the usual one */
+  readonly namePort?: number;
+}
+
+/** Where an engine answers for names of VMs on the loopback, unless the configuration of its user says otherwise. */
+export function namePortOf(setup: HostSetup | undefined): number {
+  return setup?.namePort ?? resolverPort;
 }
 
 export function hostSetupFile(uid: number, directory = '/etc/banger'): string {

@@ -14,7 +14,7 @@ import type { Route } from '../network/routes.ts';
 import { ruleset } from '../network/ruleset.ts';
 import { shellQuote } from '../shell-quote.ts';
 import { chooseNumber, guestAddresses, subnetOf } from '../network/subnets.ts';
-import { hostSetupFile, type HostSetup, type PreparedNetwork } from './host-setup.ts';
+import { hostSetupFile, namePortOf, type HostSetup, type PreparedNetwork } from './host-setup.ts';
 import type { SetupPlaces, SetupUser } from './places.ts';
 
 /** What is asked for, beyond the network "bridge", which there always is. */
@@ -49,6 +49,8 @@ export function planSetup(
   request: SetupRequest,
   host: {
     readonly before: HostSetup | undefined;
+    /** Those of other users */
+    readonly others: readonly HostSetup[];
     readonly routes: readonly Route[];
     readonly places: SetupPlaces;
     readonly resolver: HostResolver;
@@ -76,22 +78,32 @@ export function planSetup(
     const count = taps ?? known?.addresses.length ?? most;
     networks.push({ name, number, subnet, isShared, addresses: guestAddresses(subnet).slice(0, count) });
   }
-  const setup: HostSetup = { version: 1, user: user.name, owner, networks, hasHeldTaps: true };
+  const namePort = host.before ? namePortOf(host.before) : chooseNamePort(host.others);
+  const setup: HostSetup = { version: 1, user: user.name, owner, networks, hasHeldTaps: true, namePort };
   const network = hostNetworkOf(setup);
   const names = planNames(setup, host.resolver, host.places.systemRoot);
   const files = planFiles({ setup, network, names }, host.places);
   return { setup, network, files, unit: unitName(user.uid), names };
 }
 
+/** Each user's engine answers for its own VMs: two cannot do so at one port. */
+function chooseNamePort(others: readonly HostSetup[]): number {
+  const taken = new Set(others.map(namePortOf));
+  let port = resolverPort;
+  while (taken.has(port)) port++;
+  return port;
+}
+
 /** By the name server of the user's engine, where it listens unless their configuration says otherwise. */
-export function planNames({ owner, networks }: HostSetup, resolver: HostResolver, root: string): NamePlan {
+export function planNames(setup: HostSetup, resolver: HostResolver, root: string): NamePlan {
+  const { owner, networks } = setup;
   const links = networks.map(({ number, subnet }) => ({
     name: bridgeName(owner, number),
     zone: `${subnet.split('.').slice(0, 3).reverse().join('.')}.in-addr.arpa`,
   }));
   return planNameResolution(
     resolver,
-    { uid: owner.uid, address: '127.0.0.1', port: resolverPort, links },
+    { uid: owner.uid, address: '127.0.0.1', port: namePortOf(setup), links },
     root,
   );
 }

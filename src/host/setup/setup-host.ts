@@ -15,6 +15,7 @@ import {
   removeSetup,
   type SetupState,
 } from './apply-setup.ts';
+import { planDirectoryMark } from './config-directory.ts';
 import { listHostSetups, readHostSetup } from './host-setup.ts';
 import { findSetupUser, requireRoot, type SetupPlaces } from './places.ts';
 import { planSetup, type PlannedFile, type SetupRequest } from './plan-setup.ts';
@@ -57,14 +58,16 @@ export async function setupHost(
   if (!request.dryRun) requireRoot('setup');
   const user = await findSetupUser(exec, request.user, input.env);
   const before = readHostSetup(user.uid, places.configDirectory);
+  const others = listHostSetups(places.configDirectory).filter(({ owner }) => owner.uid !== user.uid);
   const own = networkOwner(`setup for user ${user.uid}`, user.uid);
   const routes = (await readRoutes(exec)).filter(
     ({ device }) => !device.startsWith(`${bridgePrefix}${own.tag}-`),
   );
   const resolver = await findHostResolver(exec, places.systemRoot);
-  const plan = planSetup({ ...request, user }, { before, routes, places, resolver });
+  const plan = planSetup({ ...request, user }, { before, others, routes, places, resolver });
   const surplus = await findSurplusTaps(plan.network, exec);
   const stale = await findStaleNames(user.uid, plan.names.files, places);
+  const marks = await planDirectoryMark(places.configDirectory);
   const problem = request.dryRun ? undefined : await applySetup(plan, { exec, places });
   const [rules, links] = plan.files;
   return {
@@ -74,7 +77,7 @@ export async function setupHost(
       subnet,
       taps: addresses.length,
     })),
-    files: [...plan.files, ...plan.names.files.map(({ path, text }) => ({ path, content: text }))],
+    files: [...marks, ...plan.files, ...plan.names.files.map(({ path, text }) => ({ path, content: text }))],
     commands: [
       ['nft', '-f', rules!.path],
       ['ip', '-batch', links!.path],

@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram';
 import { Resolver } from 'node:dns/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { NameService } from '../../../src/engine/names/name-service.ts';
+import { NameService, type NameServiceOptions } from '../../../src/engine/names/name-service.ts';
 import { parseConfig } from '../../../src/state/config.ts';
 import { changeVm, deleteVmRow, moveVm, type Vm } from '../../../src/state/vms.ts';
 import { addVm } from '../../support/add-vm.ts';
@@ -18,10 +18,10 @@ afterEach(async () => {
 /** VMs whose name does not begin with "user" have an address. */
 const addresses = ({ name }: Vm): string[] => (name.startsWith('user') ? [] : ['10.77.0.2']);
 
-function open(toml: string): NameService {
+function open(toml: string, options: NameServiceOptions = {}): NameService {
   const service = new NameService(
     { ...engine.context, config: () => parseConfig(toml, 'config.toml') },
-    addresses,
+    { addresses, ...options },
   );
   services.push(service);
   return service;
@@ -69,7 +69,7 @@ test('nothing listens until a VM has an address of its own, nor after the last o
   const port = await freePort();
   const place = { address: '127.0.0.1', port };
   const config = { ...parseConfig('', 'x'), dnsListen: { place, isAlways: false } };
-  const service = new NameService({ ...engine.context, config: () => config }, addresses);
+  const service = new NameService({ ...engine.context, config: () => config }, { addresses });
   services.push(service);
   run('user-1');
   await service.look();
@@ -95,6 +95,22 @@ test('a port that is taken is told once, and tried again at the next change', as
   await service.look();
   expect(service.place).toBeDefined();
   expect(service.problem).toBeUndefined();
+});
+
+test('a port that another engine had is taken over when that has left; the configuration comes before it', async () => {
+  const other = createSocket('udp4');
+  await new Promise<void>((done) => other.bind(0, '127.0.0.1', done));
+  const { port } = other.address();
+  run('web');
+  const options = { autoPort: () => port, retryMs: 20 };
+  const service = open('', options);
+  await service.look();
+  expect(service.problem).toBe('its port is taken by another program');
+  await new Promise<void>((done) => other.close(done));
+  await expect.poll(() => service.place).toBe(`127.0.0.1:${port}`);
+  const told = open('[dns]\nlisten = "127.0.0.1:0"', options);
+  await told.look();
+  expect(told.place).not.toBe(`127.0.0.1:${port}`);
 });
 
 test.each([
