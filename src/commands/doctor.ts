@@ -99,8 +99,10 @@ async function diagnose(
   });
   const { findNeededPorts } = await import('./needed-ports.ts');
   const { checkNeededPorts } = await import('../host/doctor/ports.ts');
-  const { namePortOf, readHostSetup } = await import('../host/setup/host-setup.ts');
-  const autoPort = namePortOf(readHostSetup(process.getuid!()));
+  const { freeNamePort, listHostSetups, namePortOf, readHostSetup } =
+    await import('../host/setup/host-setup.ts');
+  const setup = readHostSetup(process.getuid!());
+  const autoPort = setup ? namePortOf(setup) : freeNamePort(listHostSetups());
   const needed = await findNeededPorts(cli, { configFile: layout.configFile, autoPort });
   const ports = await checkNeededPorts(needed);
   const findings = { ...host, checks: [...host.checks, ports] };

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import type { TeardownReport } from '../host/setup/setup-host.ts';
 import { hostMarkersDirectory } from '../state/layout.ts';
 import type { Cli } from './cli.ts';
 
@@ -21,5 +22,11 @@ export function hostTeardownCommand(cli: Cli, env: Readonly<Record<string, strin
               ...removed.map((path) => `Removed ${path}`),
             ].join('\n'),
       );
+      if (done.cutOff.length > 0) cli.say(`Warning: ${cutOffText(done)}`);
     });
+}
+
+function cutOffText({ user, cutOff }: TeardownReport): string {
+  const vms = cutOff.length === 1 ? 'a VM' : `${cutOff.length} VMs`;
+  return `${vms} of ${user} ran on it and reach nothing by it until the host is set up and they are started again: ${cutOff.join(', ')}`;
 }

@@ -26,6 +26,17 @@ export const labNames = { 'git.test': '9.9.9.9', 'www.test': '9.9.9.8' } as cons
 export const canMakeLab = process.getuid!() === 0;
 export const labReason = canMakeLab ? '' : ' (skipped: network namespaces take root)';
 
+/** Interfaces, rules, routes and forwarding where `run` runs programs, without what counts up. */
+export function networkState(run: (argv: readonly string[]) => string): string {
+  return [
+    run(['nft', 'list', 'ruleset']),
+    run(['ip', '-d', 'link', 'show']).replaceAll(/ gc_timer +\S+/g, ''),
+    run(['ip', 'address', 'show']),
+    run(['ip', 'route', 'show', 'table', 'all']).replaceAll(/ expires \d+sec/g, ''),
+    run(['sysctl', 'net.ipv4.ip_forward']),
+  ].join('\n');
+}
+
 export function openNetworkLab(): NetworkLab {
   const suffix = randomBytes(3).toString('hex');
   const [host, world] = [`bt-host-${suffix}`, `bt-world-${suffix}`];
@@ -64,14 +75,7 @@ export function openNetworkLab(): NetworkLab {
     run,
     node: (code, namespace) => run([process.execPath, '-e', code], namespace).trim(),
     exec: (argv, options) => exec(inside(host, argv), options),
-    snapshot: () =>
-      [
-        run(['nft', 'list', 'ruleset']),
-        run(['ip', '-d', 'link', 'show']).replaceAll(/ gc_timer +\S+/g, ''),
-        run(['ip', 'address', 'show']),
-        run(['ip', 'route', 'show', 'table', 'all']).replaceAll(/ expires \d+sec/g, ''),
-        run(['sysctl', 'net.ipv4.ip_forward']),
-      ].join('\n'),
+    snapshot: () => networkState(run),
     [Symbol.dispose]() {
       for (const namespace of [host, world]) ip('netns', 'delete', namespace);
       rmSync(files, { recursive: true });

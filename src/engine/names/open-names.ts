@@ -1,4 +1,4 @@
-import { namePortOf } from '../../host/setup/host-setup.ts';
+import { freeNamePort, listHostSetups, namePortOf } from '../../host/setup/host-setup.ts';
 import type { EngineContext } from '../context.ts';
 import { bridgeMeans } from '../network/bridges.ts';
 import type { Route } from '../rpc/server.ts';
@@ -33,8 +33,9 @@ export function openNames(context: EngineContext, program: OwnProgram): Names {
   };
 }
 
-/** Where the resolver of a host that was set up for this user was told to ask. */
+/** Where the resolver of a host that was set up for this user was told to ask; out of the way of those of other users. */
 function autoNamePort(context: EngineContext): number {
   const means = bridgeMeans(context);
-  return namePortOf(means?.kind === 'prepared' ? means.setup : undefined);
+  if (means?.kind === 'prepared') return namePortOf(means.setup);
+  return freeNamePort(listHostSetups(context.hostNetwork.setups));
 }

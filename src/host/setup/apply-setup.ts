@@ -151,6 +151,15 @@ export async function readSetupState(
   };
 }
 
+/** Addresses of VMs that run on it. */
+export function usedAddresses({ setup, usedTaps }: SetupState): string[] {
+  return hostNetworkOf(setup).bridges.flatMap((bridge) =>
+    bridge.guests.filter((address) =>
+      tapsOf(setup.owner, bridge, address).some((tap) => usedTaps.includes(tap)),
+    ),
+  );
+}
+
 /**
  * Takes away all that a setup for a user has made, also one that was cut short. Nothing there counts as taken away.
  * Returns the files that it removed.

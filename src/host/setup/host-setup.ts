@@ -25,8 +25,16 @@ export interface HostSetup {
 }
 
 /** Where an engine answers for names of VMs on the loopback, unless the configuration of its user says otherwise. */
-export function namePortOf(setup: HostSetup | undefined): number {
-  return setup?.namePort ?? resolverPort;
+export function namePortOf({ namePort }: HostSetup): number {
+  return namePort ?? resolverPort;
+}
+
+/** The first port for that which no setup has: two engines cannot answer at one. */
+export function freeNamePort(setups: readonly HostSetup[]): number {
+  const taken = new Set(setups.map(namePortOf));
+  let port = resolverPort;
+  while (taken.has(port)) port++;
+  return port;
 }
 
 export function hostSetupFile(uid: number, directory = '/etc/banger'): string {

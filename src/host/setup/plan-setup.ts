@@ -3,18 +3,18 @@ import { BangerError } from '../../errors.ts';
 import { forwardingScript } from '../network/forwarding.ts';
 import { planBridges, planTaps } from '../network/links.ts';
 import { planNameResolution, type HostResolver, type NamePlan } from '../name-resolution.ts';
-import {
-  bridgeName,
-  networkOwner,
-  reservedNetworkNames,
-  resolverPort,
-  type HostNetwork,
-} from '../network/plan.ts';
+import { bridgeName, networkOwner, reservedNetworkNames, type HostNetwork } from '../network/plan.ts';
 import type { Route } from '../network/routes.ts';
 import { ruleset } from '../network/ruleset.ts';
 import { shellQuote } from '../shell-quote.ts';
 import { chooseNumber, guestAddresses, subnetOf } from '../network/subnets.ts';
-import { hostSetupFile, namePortOf, type HostSetup, type PreparedNetwork } from './host-setup.ts';
+import {
+  freeNamePort,
+  hostSetupFile,
+  namePortOf,
+  type HostSetup,
+  type PreparedNetwork,
+} from './host-setup.ts';
 import type { SetupPlaces, SetupUser } from './places.ts';
 
 /** What is asked for, beyond the network "bridge", which there always is. */
@@ -78,20 +78,12 @@ export function planSetup(
     const count = taps ?? known?.addresses.length ?? most;
     networks.push({ name, number, subnet, isShared, addresses: guestAddresses(subnet).slice(0, count) });
   }
-  const namePort = host.before ? namePortOf(host.before) : chooseNamePort(host.others);
+  const namePort = host.before ? namePortOf(host.before) : freeNamePort(host.others);
   const setup: HostSetup = { version: 1, user: user.name, owner, networks, hasHeldTaps: true, namePort };
   const network = hostNetworkOf(setup);
   const names = planNames(setup, host.resolver, host.places.systemRoot);
   const files = planFiles({ setup, network, names }, host.places);
   return { setup, network, files, unit: unitName(user.uid), names };
-}
-
-/** Each user's engine answers for its own VMs: two cannot do so at one port. */
-function chooseNamePort(others: readonly HostSetup[]): number {
-  const taken = new Set(others.map(namePortOf));
-  let port = resolverPort;
-  while (taken.has(port)) port++;
-  return port;
 }
 
 /** By the name server of the user's engine, where it listens unless their configuration says otherwise. */

@@ -13,6 +13,7 @@ import {
   findStaleNames,
   readSetupState,
   removeSetup,
+  usedAddresses,
   type SetupState,
 } from './apply-setup.ts';
 import { planDirectoryMark } from './config-directory.ts';
@@ -103,6 +104,13 @@ async function findSurplusTaps(network: HostNetwork, exec: Exec): Promise<string
   });
 }
 
+export interface TeardownReport {
+  readonly user: string;
+  readonly removed: readonly string[];
+  /** Addresses of VMs that ran on it, whose network is gone */
+  readonly cutOff: readonly string[];
+}
+
 /** What of a user's setup there is; undefined when there is none. */
 export async function hostStatus(
   request: { readonly user?: string },
@@ -115,16 +123,18 @@ export async function hostStatus(
   return readSetupState(uid, tools);
 }
 
-/** Removes a user's setup, and returns the files that went. */
+/** Removes a user's setup, and returns the files that went, and the addresses of VMs that ran on it. */
 export async function teardownHost(
   request: { readonly user?: string },
   input: HostInput,
-): Promise<{ readonly user: string; readonly removed: readonly string[] }> {
+): Promise<TeardownReport> {
   requireRoot('teardown');
   const tools = toolsOf(input);
   const user = await findSetupUser(tools.exec, request.user, input.env);
   const owner = networkOwner(`setup for user ${user.uid}`, user.uid);
-  return { user: user.name, removed: await removeSetup(owner, tools) };
+  const state = await readSetupState(user.uid, tools);
+  const removed = await removeSetup(owner, tools);
+  return { user: user.name, removed, cutOff: state ? usedAddresses(state) : [] };
 }
 
 /**

@@ -13,7 +13,10 @@ const places: SetupPlaces = {
 const user = { uid: 1000, name: 'ann' };
 
 function plan(request: Partial<SetupRequest>, before?: HostSetup): HostSetup {
-  return planSetup({ user, shared: [], ...request }, { before, routes: [], places, resolver: 'other' }).setup;
+  return planSetup(
+    { user, shared: [], ...request },
+    { before, others: [], routes: [], places, resolver: 'other' },
+  ).setup;
 }
 const room = ({ networks }: HostSetup) =>
   Object.fromEntries(networks.map(({ name, addresses }) => [name, addresses.length]));
