@@ -1,3 +1,5 @@
+import { GrowingBytes } from './growing-bytes.ts';
+
 /** What the beginning of a connection says about the server that is meant. */
 export type Hello =
   /** More is needed to tell */
@@ -17,44 +19,77 @@ const handshakeHeaderBytes = 4;
 /** RFC 8446, 5.1: a record is no longer. */
 const maxRecordBytes = 2 ** 14;
 /** Post-quantum key shares make it some 2 KiB; one that is longer than this is not believed. */
-export const maxHelloBytes = 2 ** 16;
+const maxHelloBytes = 2 ** 16;
+/** One is enough for what clients say. Some send several, to be hidden from who looks at the first one only. */
+const maxRecords = 64;
 
 /**
- * Reads the server name (SNI, RFC 6066) of a TLS ClientHello from the first bytes of a connection. It may be spread
- * over several records, and arrive in pieces.
+ * Reads the server name (SNI, RFC 6066) of a TLS ClientHello from the first bytes of a connection, in whatever pieces
+ * they arrive. It may be spread over several records. Each byte is looked at once: a guest decides how small pieces and
+ * records are.
  */
-export function readClientHello(bytes: Buffer): Hello {
-  if (bytes.length === 0) return { kind: 'unfinished' };
-  if (bytes[0] !== handshakeRecord) return { kind: 'nameless' };
-  const records = joinRecords(bytes);
-  if (records === undefined) return { kind: 'malformed' };
-  const { message } = records;
-  if (message.length < handshakeHeaderBytes) return { kind: 'unfinished' };
-  if (message[0] !== clientHello) return { kind: 'malformed' };
-  const length = message.readUIntBE(1, 3);
-  if (length > maxHelloBytes) return { kind: 'malformed' };
-  if (message.length < handshakeHeaderBytes + length) return { kind: 'unfinished' };
-  try {
-    return readBody(new Reader(message.subarray(handshakeHeaderBytes, handshakeHeaderBytes + length)));
-  } catch (error) {
-    if (error instanceof RangeError) return { kind: 'malformed' };
-    throw error;
+export class ClientHelloReader {
+  readonly #header = Buffer.alloc(recordHeaderBytes);
+  #headerLength = 0;
+  #records = 0;
+  /** Bytes of the record that are still to come */
+  #recordRest = 0;
+  readonly #message = new GrowingBytes();
+  /** Of the whole message, once its header is there */
+  #wantedLength: number | undefined;
+
+  /** What all that came until now says. Nothing more may be given to it once that is something. */
+  take(chunk: Buffer): Hello {
+    for (let rest = chunk; rest.length > 0;) {
+      if (this.#recordRest === 0) {
+        const trouble = this.#takeHeaderByte(rest[0]!);
+        if (trouble) return trouble;
+        rest = rest.subarray(1);
+        continue;
+      }
+      const part = rest.subarray(0, this.#recordRest);
+      this.#recordRest -= part.length;
+      rest = rest.subarray(part.length);
+      this.#message.add(part);
+      const hello = this.#lookAtMessage();
+      if (hello.kind !== 'unfinished') return hello;
+    }
+    return { kind: 'unfinished' };
+  }
+
+  #takeHeaderByte(byte: number): Hello | undefined {
+    const isFirst = this.#headerLength === 0;
+    if (isFirst && byte !== handshakeRecord) return { kind: this.#records === 0 ? 'nameless' : 'malformed' };
+    this.#header[this.#headerLength++] = byte;
+    if (this.#headerLength < recordHeaderBytes) return undefined;
+    this.#headerLength = 0;
+    const length = this.#header.readUInt16BE(3);
+    const isFit = this.#header[1] === 3 && length > 0 && length <= maxRecordBytes;
+    if (!isFit || ++this.#records > maxRecords) return { kind: 'malformed' };
+    this.#recordRest = length;
+    return undefined;
+  }
+
+  #lookAtMessage(): Hello {
+    if (this.#message.length < handshakeHeaderBytes) return { kind: 'unfinished' };
+    this.#wantedLength ??= wantedLength(this.#message.value);
+    if (this.#wantedLength === undefined) return { kind: 'malformed' };
+    if (this.#message.length < this.#wantedLength) return { kind: 'unfinished' };
+    const body = this.#message.value.subarray(handshakeHeaderBytes, this.#wantedLength);
+    try {
+      return readBody(new Reader(body));
+    } catch (error) {
+      if (error instanceof RangeError) return { kind: 'malformed' };
+      throw error;
+    }
   }
 }
 
-/** The handshake bytes of all records so far; undefined when something is no handshake record. */
-function joinRecords(bytes: Buffer): { readonly message: Buffer } | undefined {
-  const parts: Buffer[] = [];
-  for (let at = 0; at < bytes.length;) {
-    if (bytes[at] !== handshakeRecord)
-      return parts.length === 0 ? undefined : { message: Buffer.concat(parts) };
-    if (at + recordHeaderBytes > bytes.length) break;
-    const length = bytes.readUInt16BE(at + 3);
-    if (bytes[at + 1] !== 3 || length === 0 || length > maxRecordBytes) return undefined;
-    parts.push(bytes.subarray(at + recordHeaderBytes, at + recordHeaderBytes + length));
-    at += recordHeaderBytes + length;
-  }
-  return { message: Buffer.concat(parts) };
+/** By the header of a handshake message; undefined for one that is no ClientHello to be believed. */
+function wantedLength(message: Buffer): number | undefined {
+  const length = message.readUIntBE(1, 3);
+  if (message[0] !== clientHello || length > maxHelloBytes) return undefined;
+  return handshakeHeaderBytes + length;
 }
 
 function readBody(body: Reader): Hello {

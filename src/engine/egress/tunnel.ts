@@ -1,8 +1,9 @@
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { findDomainRule, parseHost } from '../../state/egress.ts';
-import { maxHelloBytes, readClientHello } from './client-hello.ts';
+import { ClientHelloReader } from './client-hello.ts';
 import type { EgressGate } from './gate.ts';
+import { GrowingBytes } from './growing-bytes.ts';
 
 /** Where a tunnel leads, as the guest named it. */
 export interface TunnelTarget {
@@ -53,21 +54,21 @@ function isMeant(gate: EgressGate, { host, port }: TunnelTarget, serverName: str
 
 /** What the guest says first, when that is not TLS or for a server that fits; else the name of the other server. */
 async function firstWords(guest: Duplex, fits: (serverName: string) => boolean): Promise<Buffer | string> {
-  let bytes = Buffer.alloc(0);
+  const reader = new ClientHelloReader();
+  const said = new GrowingBytes();
   for (;;) {
     const chunk = await nextChunk(guest);
-    if (chunk === undefined) return bytes;
-    bytes = Buffer.concat([bytes, chunk]);
-    const hello = readClientHello(bytes);
+    if (chunk === undefined) return said.value;
+    said.add(chunk);
+    const hello = reader.take(chunk);
     switch (hello.kind) {
       case 'nameless':
-        return bytes;
+        return said.value;
       case 'named':
-        return fits(hello.serverName) ? bytes : hello.serverName.slice(0, 255);
+        return fits(hello.serverName) ? said.value : hello.serverName.slice(0, 255);
       case 'malformed':
         return 'none, since it is malformed';
       case 'unfinished':
-        if (bytes.length > 2 * maxHelloBytes) return 'none, since it is endless';
     }
   }
 }

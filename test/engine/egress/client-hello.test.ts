@@ -1,8 +1,29 @@
 import fc from 'fast-check';
 import { connect } from 'node:tls';
 import { Duplex } from 'node:stream';
-import { expect, test } from 'vitest';
-import { readClientHello } from '../../../src/engine/egress/client-hello.ts';
+import { expect, test, vi } from 'vitest';
+import { ClientHelloReader, type Hello } from '../../../src/engine/egress/client-hello.ts';
+
+const readClientHello = (bytes: Buffer): Hello => new ClientHelloReader().take(bytes);
+
+/** Each byte by itself, until something is known; and how many those were. */
+function readByBytes(bytes: Buffer): { readonly hello: Hello; readonly count: number } {
+  const reader = new ClientHelloReader();
+  let hello: Hello = { kind: 'unfinished' };
+  let count = 0;
+  while (hello.kind === 'unfinished' && count < bytes.length)
+    hello = reader.take(bytes.subarray(count, ++count));
+  return { hello, count };
+}
+
+function inRecords(body: Buffer, size: number): Buffer {
+  const parts = Array.from({ length: Math.ceil(body.length / size) }, (_, at) =>
+    body.subarray(at * size, (at + 1) * size),
+  );
+  return Buffer.concat(
+    parts.flatMap((part) => [Buffer.from([0x16, 3, 1, part.length >> 8, part.length & 0xff]), part]),
+  );
+}
 
 /** What a real client says first. */
 async function helloOf(servername: string | undefined): Promise<Buffer> {
@@ -31,6 +52,31 @@ test('the server name of a real ClientHello is found, in however many records an
   };
   for (const at of [1, 3, 4, 50, 200])
     expect(readClientHello(split(at))).toEqual({ kind: 'named', serverName: 'git.example.org' });
+  expect(readByBytes(hello).hello).toEqual({ kind: 'named', serverName: 'git.example.org' });
+});
+
+test('however small its pieces and records are, each byte is copied a few times at most', async () => {
+  const body = (await helloOf('git.example.org')).subarray(5);
+  // One that says that it is as long as is believed, and padding for that.
+  const long = Buffer.concat([Buffer.from([1, 1, 0, 0]), body.subarray(4), Buffer.alloc(2 ** 16)]);
+  const copy = vi.spyOn(Buffer.prototype, 'copy');
+  for (const [size, kind] of [
+    [1, 'malformed'],
+    [16, 'malformed'],
+    [2 ** 12, 'named'],
+    [2 ** 14, 'named'],
+  ] as const) {
+    const bytes = inRecords(long, size);
+    copy.mockClear();
+    const { hello, count } = readByBytes(bytes);
+    const copied = copy.mock.results.reduce((sum, { value }) => sum + (value as number), 0);
+    expect([size, hello.kind]).toEqual([size, kind]);
+    expect(copied).toBeLessThanOrEqual(3 * count);
+  }
+  copy.mockRestore();
+  // Tiny records are not taken for what a client says, long before they could be a whole one.
+  expect(readByBytes(inRecords(long, 1)).count).toBeLessThan(500);
+  expect(readByBytes(inRecords(body, 100)).hello.kind).toBe('named');
 });
 
 test('a client that names nobody, and one that does not speak TLS, are nameless', async () => {
