@@ -14,17 +14,17 @@ export class BlockDevice {
   readonly #windows = new Map<number, Buffer>();
   #budgetBytes: number;
 
-  private constructor(file: FileHandle, sizeBytes: number) {
+  private constructor(file: FileHandle, sizeBytes: number, budgetBytes: number) {
     this.#file = file;
     this.sizeBytes = sizeBytes;
     // Metadata is looked at more than once: an inode table block for each of its inodes.
-    this.#budgetBytes = 2 * sizeBytes + 64 * 1024 * 1024;
+    this.#budgetBytes = Math.min(budgetBytes, 2 * sizeBytes + 64 * 1024 * 1024);
   }
 
-  static async open(path: string): Promise<BlockDevice> {
+  static async open(path: string, budgetBytes = Infinity): Promise<BlockDevice> {
     const file = await open(path, 'r');
     try {
-      return new BlockDevice(file, (await file.stat()).size);
+      return new BlockDevice(file, (await file.stat()).size, budgetBytes);
     } catch (error) {
       await file.close();
       throw error;

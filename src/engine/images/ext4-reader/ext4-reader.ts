@@ -1,3 +1,4 @@
+import { Turns } from '../ext4/turns.ts';
 import { BlockDevice } from './block-device.ts';
 import { blockRuns } from './block-map.ts';
 import { DamagedFilesystem } from './damage.ts';
@@ -16,14 +17,17 @@ export const rootInode = 2;
 const bytesPerRead = 1024 * 1024;
 const maxXattrBytes = 65_536;
 const maxSymlinkBytes = 4096;
+/** More than a million of the longest names take */
+const maxDirectoryBytes = 512 * 1024 * 1024;
 const zeros = Buffer.alloc(bytesPerRead);
 
 /**
  * Reads an ext2, ext3 or ext4 filesystem in a file, without mounting it: the kernel never sees it.
  *
  * Whatever the file holds, reading ends: in data, or in `DamagedFilesystem`. Memory is bounded by what is asked for
- * at once (a directory's names, one file's attributes). A reader reads about as much as the filesystem holds before
- * it takes it for a trap; for another pass, open another.
+ * at once (one file's attributes, a piece of its contents). A reader reads about as much as the filesystem holds before
+ * it takes it for a trap; for another pass, open another. Others get their turns meanwhile, also where nothing has to
+ * be waited for.
  */
 export class Ext4Reader {
   readonly superblock: Superblock;
@@ -34,8 +38,9 @@ export class Ext4Reader {
     this.superblock = superblock;
   }
 
-  static async open(path: string): Promise<Ext4Reader> {
-    const device = await BlockDevice.open(path);
+  /** `budgetBytes`: what it may read in all, where that is less than the whole filesystem. */
+  static async open(path: string, budgetBytes = Infinity): Promise<Ext4Reader> {
+    const device = await BlockDevice.open(path, budgetBytes);
     try {
       if (device.sizeBytes < superblockOffset + superblockBytes) throw new DamagedFilesystem('is not ext4');
       const superblock = parseSuperblock(await device.read(superblockOffset, superblockBytes));
@@ -66,25 +71,39 @@ export class Ext4Reader {
     return parseInode(await this.#device.readMetadata(offset, inodeSize), number);
   }
 
-  /** Names in a directory, `.` and `..` left out, in the order of their bytes. */
-  async entries(inode: Inode): Promise<DirectoryEntry[]> {
-    const { hasFileTypes, blockSize } = this.superblock;
-    const options = { hasFileTypes, inode: inode.number };
-    const entries: DirectoryEntry[] = [];
+  /** Names in a directory as they lie there, `.` and `..` left out, a block's at a time. */
+  async *names(inode: Inode): AsyncGenerator<readonly DirectoryEntry[]> {
+    const options = { hasFileTypes: this.superblock.hasFileTypes, inode: inode.number };
     if ((inode.flags & inodeFlags.inlineData) !== 0) {
       const data = await this.#inlineData(inode);
       // The parent's number comes first; what does not fit the inode begins anew behind it.
-      entries.push(...parseDirectoryBlock(data.subarray(4, 60), options));
-      entries.push(...parseDirectoryBlock(data.subarray(60), options));
-    } else {
-      for await (const run of blockRuns(this.#device, this.superblock, inode)) {
-        for (let index = 0; index < run.length; index++) {
-          const block = await this.#device.readMetadata((run.physical + index) * blockSize, blockSize);
-          for (const entry of parseDirectoryBlock(block, options)) entries.push(entry);
-        }
+      yield parseDirectoryBlock(data.subarray(4, 60), options);
+      yield parseDirectoryBlock(data.subarray(60), options);
+      return;
+    }
+    const turns = new Turns();
+    for await (const block of this.#directoryBlocks(inode)) {
+      yield parseDirectoryBlock(block, options);
+      if (turns.isDue) await turns.share();
+    }
+  }
+
+  async *#directoryBlocks(inode: Inode): AsyncGenerator<Buffer> {
+    if (inode.sizeBytes > maxDirectoryBytes)
+      throw new DamagedFilesystem(`has a directory (inode ${inode.number}) of ${inode.sizeBytes} bytes`);
+    const { blockSize } = this.superblock;
+    // One block that a directory has a million times would be a million blocks of names.
+    const seen = new Set<number>();
+    for await (const run of blockRuns(this.#device, this.superblock, inode)) {
+      for (let block = run.physical; block < run.physical + run.length; block++) {
+        if (seen.has(block))
+          throw new DamagedFilesystem(
+            `has a directory (inode ${inode.number}) with a block that it has twice`,
+          );
+        seen.add(block);
+        yield await this.#device.readMetadata(block * blockSize, blockSize);
       }
     }
-    return entries.sort((left, right) => (left.name < right.name ? -1 : 1));
   }
 
   /** The contents of a file, holes as zeros, in pieces of at most 1 MiB. */

@@ -3,10 +3,12 @@ import { Ext4Reader } from './ext4-reader.ts';
 import { findInode } from './walk.ts';
 
 const maxOsReleaseBytes = 64 * 1024;
+/** Far more than a few paths take, and seconds at most where they lead through directories of gigabytes */
+const factsBudgetBytes = 256 * 1024 * 1024;
 
 /** What the engine wants to know of a filesystem that it did not write. Throws when it is none that can be read. */
 export async function readFactsOfFile(path: string): Promise<RootfsFacts> {
-  const reader = await Ext4Reader.open(path);
+  const reader = await Ext4Reader.open(path, factsBudgetBytes);
   try {
     return await readFacts(reader);
   } finally {
