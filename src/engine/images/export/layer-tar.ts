@@ -1,3 +1,4 @@
+import { Turns } from '../ext4/turns.ts';
 import { deviceOf, type Inode, type InodeKind } from '../ext4-reader/inode.ts';
 import { DamagedFilesystem } from '../ext4-reader/damage.ts';
 import { Ext4Reader } from '../ext4-reader/ext4-reader.ts';
@@ -26,6 +27,7 @@ export async function* layerTar(rootfs: string): AsyncGenerator<Buffer> {
     // By inode: the first of several names; the others are links to it.
     const firstNames = new Map<number, string>();
     let contentBytes = 0;
+    const turns = new Turns();
     for await (const { path, inode } of walkFilesystem(reader)) {
       if (inode.kind === 'socket') continue;
       const first = firstNames.get(inode.number);
@@ -48,7 +50,11 @@ export async function* layerTar(rootfs: string): AsyncGenerator<Buffer> {
         records: await xattrRecords(reader, inode),
       });
       if (size === 0) continue;
-      yield* reader.contents(inode);
+      for await (const piece of reader.contents(inode)) {
+        yield piece;
+        // Nothing is waited for in a hole, which may be hundreds of gigabytes long.
+        if (turns.isDue) await turns.share();
+      }
       yield padding(size);
     }
     yield endOfTar;

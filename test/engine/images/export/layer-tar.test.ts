@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   closeSync,
   copyFileSync,
@@ -13,6 +14,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setInterval } from 'node:timers';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { layerTar } from '../../../../src/engine/images/export/layer-tar.ts';
@@ -136,6 +138,29 @@ test('extended attributes and ACLs are kept', async () => {
   const tar = (await tarOf(image)).toString('latin1');
   for (const [name, value] of Object.entries(xattrs))
     expect(tar).toContain(`SCHILY.xattr.${name}=${value.toString('latin1')}\n`);
+});
+
+test('others get their turns while a large hole is read', async () => {
+  using directory = tempDirectory();
+  const source = join(directory.path, 'source');
+  mkdirSync(source);
+  writeFileSync(join(source, 'hole'), '');
+  truncateSync(join(source, 'hole'), 2 ** 30 + 2 ** 20);
+  const image = join(directory.path, 'image');
+  execFileSync('mke2fs', ['-q', '-t', 'ext4', '-d', source, image, '16M'], { stdio: 'pipe' });
+  let turns = 0;
+  const timer = setInterval(() => turns++, 1);
+  const hash = createHash('sha256');
+  // What comes before and behind the hole is read from the disk, which gives turns.
+  const turnsInside: number[] = [];
+  let size = 0;
+  for await (const chunk of layerTar(image)) {
+    hash.update(chunk);
+    size += chunk.length;
+    if (size > 2 ** 20 && size < 2 ** 30) turnsInside.push(turns);
+  }
+  clearInterval(timer);
+  expect(new Set(turnsInside).size).toBeGreaterThan(5);
 });
 
 /** A filesystem that has a bit of everything, as the ground for damage. */
