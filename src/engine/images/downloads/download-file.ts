@@ -3,7 +3,9 @@ import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError } from '../../../errors.ts';
 import type { Operation } from '../../operations.ts';
+import { answerInTime } from '../registry/answer-in-time.ts';
 import { bodyChunks } from '../registry/body-chunks.ts';
+import { DownloadPace, type Pace } from '../registry/download-pace.ts';
 import { checkForeignAddress, isLoopback } from '../registry/registry-trust.ts';
 import {
   connectionError,
@@ -19,34 +21,42 @@ const maxFruitlessAttempts = 3;
 /** What a server says that may well answer a moment later. */
 const passingStatuses = [429, 502, 503, 504];
 
+interface FileTools {
+  readonly transport: Transport;
+  readonly retryDelayMs: number;
+  readonly pace: Pace;
+}
+
 /**
  * Fetches a file to a path that must not exist yet. A connection that breaks is taken up where it broke, if the server
  * can; what came in the end must have the hash.
  */
 export async function downloadFile(
   download: Download,
-  {
-    path,
-    transport,
-    retryDelayMs,
-  }: { readonly path: string; readonly transport: Transport; readonly retryDelayMs: number },
+  { path, transport, retryDelayMs, pace: wanted }: FileTools & { readonly path: string },
   operation: Pick<Operation, 'signal' | 'progress'>,
 ): Promise<void> {
   const file = await open(path, 'wx', 0o600);
   try {
     let hash = createHash('sha256');
     let done = 0;
+    const what = `The file at "${download.url.href}"`;
+    const hint = `Try again, or fetch it another way, then: ${download.use.useFile}`;
+    const pace = new DownloadPace({ what, hint }, wanted);
     for (let fruitless = 0; ;) {
       const before = done;
       try {
-        const response = await request(download.url, { done, signal: operation.signal, transport });
+        const asked = { host: download.url.host, answerMs: wanted.answerMs, signal: operation.signal };
+        const response = await pace.opened(
+          answerInTime(asked, (signal) => request(download.url, { done, signal, transport })),
+        );
         if (response.status !== 206) {
           hash = createHash('sha256');
           done = 0;
         }
         const left = Number(response.header('content-length') ?? NaN);
         const total = Number.isSafeInteger(left) ? done + left : undefined;
-        for await (const chunk of bodyChunks(response.body)) {
+        for await (const chunk of pace.passed(bodyChunks(response.body))) {
           if (done + chunk.length > download.use.maxBytes) throw tooLarge(download);
           // On a disk that is nearly full, less than all of it is no error.
           for (let put = 0; put < chunk.length;)
@@ -59,6 +69,7 @@ export async function downloadFile(
         break;
       } catch (error) {
         const known = aboutServer(connectionError(error, download.url.host, operation.signal), download);
+        if (done > before) pace.brokeOff();
         fruitless = done > before ? 1 : fruitless + 1;
         const mayTryAgain =
           known instanceof ConnectionError && known.isTransient && fruitless < maxFruitlessAttempts;

@@ -37,6 +37,7 @@ export function localDownloads(tools: DownloadTools): Downloads {
         [Symbol.dispose]: () => undefined,
       };
     },
-    file: (download, path, operation) => downloadFile(download, { path, transport, retryDelayMs }, operation),
+    file: (download, path, operation) =>
+      downloadFile(download, { path, transport, retryDelayMs, pace }, operation),
   };
 }

@@ -6,7 +6,7 @@ import { abortError, BangerError, errnoOf } from '../../../errors.ts';
 import { syncDirectory } from '../../../host/files.ts';
 import { failpoint } from '../../failpoints.ts';
 import { blobPath, partialBlobPath } from './blob-files.ts';
-import { paced, SlowDownloadError, type Pace } from './download-pace.ts';
+import { DownloadPace, SlowDownloadError, type Pace } from './download-pace.ts';
 import type { Descriptor } from './manifest.ts';
 import { PieceWriter } from './piece-writer.ts';
 import type { BlobBody } from './registry.ts';
@@ -109,15 +109,16 @@ async function download(file: FileHandle, request: BlobRequest): Promise<void> {
     // Also when more comes at once than there was: what is there from now on is something else.
     request.onProgress?.('downloading', 0);
   };
+  let pace = newPace(request);
   for (let fruitless = 0; ;) {
     const before = progress.offset;
     let part: BlobBody | undefined;
     try {
       request.onProgress?.('downloading', progress.offset);
       if (progress.offset < blob.size || blob.size === 0) {
-        part = await request.source(progress.offset, signal);
+        part = await pace.opened(request.source(progress.offset, signal));
         if (part.from !== progress.offset) await restart();
-        await receive(file, part, progress, request);
+        await receive(file, { ...part, body: pace.passed(part.body) }, progress, request);
       }
       const digest = `sha256:${progress.hash.copy().digest('hex')}`;
       if (digest === blob.digest) return;
@@ -132,8 +133,12 @@ async function download(file: FileHandle, request: BlobRequest): Promise<void> {
         continue;
       }
       isPatched = progress.offset > 0;
-      if (error instanceof SlowDownloadError && part?.giveUp('too slow')) continue;
+      if (error instanceof SlowDownloadError && part?.giveUp('too slow')) {
+        pace = newPace(request);
+        continue;
+      }
       if (!(error instanceof ConnectionError && error.isTransient)) throw error;
+      if (progress.offset > before) pace.brokeOff();
       fruitless = progress.offset > before ? 1 : fruitless + 1;
       if (fruitless === maxFruitlessAttempts) throw error;
       await sleep(request.retryDelayMs * 2 ** fruitless, undefined, { signal }).catch(() => {
@@ -141,6 +146,11 @@ async function download(file: FileHandle, request: BlobRequest): Promise<void> {
       });
     }
   }
+}
+
+function newPace({ blob, pace }: BlobRequest): DownloadPace {
+  const hint = 'Try again, or through a mirror; the download goes on where it stopped';
+  return new DownloadPace({ what: `Blob ${blob.digest}`, hint }, pace);
 }
 
 interface DownloadProgress {
@@ -152,7 +162,7 @@ async function receive(
   file: FileHandle,
   part: BlobBody,
   progress: DownloadProgress,
-  { blob, pace, onProgress, reached = failpoint }: BlobRequest,
+  { blob, onProgress, reached = failpoint }: BlobRequest,
 ): Promise<void> {
   const writer = new PieceWriter(file, progress.offset, async (end) => {
     progress.offset = end;
@@ -161,7 +171,7 @@ async function receive(
   });
   let received = progress.offset;
   try {
-    for await (const chunk of paced(part.body, `Blob ${blob.digest}`, pace)) {
+    for await (const chunk of part.body) {
       if (received + chunk.length > blob.size) {
         throw new WrongBlobError(`Blob ${blob.digest} is larger than the ${blob.size} bytes it should have`);
       }

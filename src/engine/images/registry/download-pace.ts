@@ -6,6 +6,8 @@ export interface Pace {
   readonly minBytesPerSecond: number;
   /** Length of a window */
   readonly windowMs: number;
+  /** For an answer to a request to begin, with redirects and login on the way */
+  readonly answerMs: number;
   /** Milliseconds, from any point on */
   readonly now: () => number;
 }
@@ -13,44 +15,73 @@ export interface Pace {
 export const defaultPace: Pace = {
   minBytesPerSecond: 1024,
   windowMs: 60_000,
+  answerMs: 60_000,
   now: () => performance.now(),
 };
 
 /** A download that trickles. Not tried again by itself: it would go on like that for days. */
 export class SlowDownloadError extends ConnectionError {
-  constructor(what: string, { minBytesPerSecond, windowMs }: Pace) {
+  constructor({ what, hint }: PacedDownload, { minBytesPerSecond, windowMs }: Pace) {
     super(
       `${what} comes too slowly: less than ${minBytesPerSecond} bytes a second for ${windowMs / 1000} s`,
-      {
-        isTransient: false,
-        isTimeout: true,
-        hint: 'Try again, or through a mirror; the download goes on where it stopped',
-        cause: undefined,
-      },
+      { isTransient: false, isTimeout: true, hint, cause: undefined },
     );
   }
 }
 
+/** What is downloaded, for errors. */
+interface PacedDownload {
+  readonly what: string;
+  readonly hint: string;
+}
+
 /**
- * Passes a body on until a window of it comes too slowly. Only the time that the source takes counts, not that of a
- * busy disk. A source that sends nothing at all is the transport's to end.
+ * Measures how fast something comes from one source, in however many parts. Only the time that the source takes counts,
+ * not that of a busy disk. A source that sends nothing at all is the transport's to end.
  */
-export async function* paced(body: AsyncIterable<Buffer>, what: string, pace: Pace): AsyncGenerator<Buffer> {
-  let waitedMs = 0;
-  let bytes = 0;
-  let isSlow = false;
-  let since = pace.now();
-  for await (const chunk of body) {
-    // Only now: the last chunk of a body may come late.
-    if (isSlow) throw new SlowDownloadError(what, pace);
-    waitedMs += pace.now() - since;
-    bytes += chunk.length;
-    yield chunk;
-    if (waitedMs >= pace.windowMs) {
-      isSlow = bytes < (pace.minBytesPerSecond * waitedMs) / 1000;
-      waitedMs = 0;
-      bytes = 0;
+export class DownloadPace {
+  readonly #download: PacedDownload;
+  readonly #pace: Pace;
+  #waitedMs = 0;
+  #bytes = 0;
+  #isSlow = false;
+  #brokeOffAt: number | undefined;
+
+  constructor(download: PacedDownload, pace: Pace) {
+    this.#download = download;
+    this.#pace = pace;
+  }
+
+  /** Waits until a part begins to come. How long nobody answers at all is no pace, and not counted. */
+  async opened<T>(opening: Promise<T>): Promise<T> {
+    const since = this.#brokeOffAt ?? this.#pace.now();
+    this.#brokeOffAt = undefined;
+    const part = await opening;
+    this.#waitedMs += this.#pace.now() - since;
+    return part;
+  }
+
+  /** A part that brought something has ended too early. The time until the next one is the source's. */
+  brokeOff(): void {
+    this.#brokeOffAt = this.#pace.now();
+  }
+
+  /** Passes a part on until a window comes too slowly. */
+  async *passed(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    const { now, windowMs, minBytesPerSecond } = this.#pace;
+    let since = now();
+    for await (const chunk of body) {
+      // Only now: the last chunk of a body may come late.
+      if (this.#isSlow) throw new SlowDownloadError(this.#download, this.#pace);
+      this.#waitedMs += now() - since;
+      this.#bytes += chunk.length;
+      yield chunk;
+      if (this.#waitedMs >= windowMs) {
+        this.#isSlow = this.#bytes < (minBytesPerSecond * this.#waitedMs) / 1000;
+        this.#waitedMs = 0;
+        this.#bytes = 0;
+      }
+      since = now();
     }
-    since = pace.now();
   }
 }

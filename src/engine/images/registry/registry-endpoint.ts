@@ -1,5 +1,7 @@
 import { BangerError } from '../../../errors.ts';
 import type { RegistryConfig } from '../../../state/config.ts';
+import { answerInTime } from './answer-in-time.ts';
+import type { Pace } from './download-pace.ts';
 import { isLoopback } from './registry-trust.ts';
 import { ConnectionError, type Transport } from './transport.ts';
 
@@ -62,7 +64,7 @@ function takesAnything(base: URL, config: RegistryConfig | undefined): boolean {
  */
 export async function settleScheme(
   endpoint: Endpoint,
-  transport: Transport,
+  { transport, pace: { answerMs } }: { readonly transport: Transport; readonly pace: Pick<Pace, 'answerMs'> },
   signal: AbortSignal,
 ): Promise<Endpoint> {
   if (!endpoint.isInsecure || endpoint.isSchemeGiven) return endpoint;
@@ -71,9 +73,12 @@ export async function settleScheme(
   const answers = async ({ base }: Endpoint): Promise<boolean> => {
     const url = new URL(`${base.href.replace(/\/$/, '')}/v2/`);
     try {
-      const response = await transport(url, { headers: {}, signal, isInsecure: true });
-      await response.discard();
-      return base.protocol === 'https:' || response.status !== 400;
+      const status = await answerInTime({ host: endpoint.name, answerMs, signal }, async (timely) => {
+        const response = await transport(url, { headers: {}, signal: timely, isInsecure: true });
+        await response.discard();
+        return response.status;
+      });
+      return base.protocol === 'https:' || status !== 400;
     } catch (error) {
       if (signal.aborted || !(error instanceof ConnectionError)) throw error;
       return false;

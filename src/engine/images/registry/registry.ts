@@ -2,8 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errorText } from '../../../errors.ts';
 import type { RegistryConfig } from '../../../state/config.ts';
 import type { Log } from '../../log.ts';
+import { answerInTime } from './answer-in-time.ts';
 import { bodyChunks } from './body-chunks.ts';
 import type { FindCredentials } from './docker-auth.ts';
+import type { Pace } from './download-pace.ts';
 import { manifestMediaTypes, maxDocumentBytes, refused } from './manifest.ts';
 import { readLimited } from './read-limited.ts';
 import { canonicalName, familiarName, type Reference } from '../reference.ts';
@@ -21,6 +23,7 @@ export interface RegistryOptions {
   readonly log: Log;
   /** First pause before another attempt; it doubles with each */
   readonly retryDelayMs: number;
+  readonly pace: Pick<Pace, 'answerMs'>;
 }
 
 /** Part of a blob, or all of it. */
@@ -147,7 +150,7 @@ export class Registry {
   async #connect(endpoint: Endpoint, signal: AbortSignal): Promise<Connection> {
     const known = this.#connections.get(endpoint);
     if (known) return known;
-    const connecting = settleScheme(endpoint, this.#options.transport, signal).then((settled) => ({
+    const connecting = settleScheme(endpoint, this.#options, signal).then((settled) => ({
       endpoint: settled,
       configured: endpoint,
     }));
@@ -189,12 +192,19 @@ export class Registry {
     for (let attempt = 0; ; attempt++) {
       let delayMs = this.#options.retryDelayMs * 2 ** attempt;
       try {
-        const response = await this.#getOnce(connection, options);
+        const asked = {
+          host: connection.endpoint.name,
+          answerMs: this.#options.pace.answerMs,
+          signal: options.signal,
+        };
+        const response = await answerInTime(asked, (signal) =>
+          this.#getOnce(connection, { ...options, signal }),
+        );
         const isLast = attempt === maxRetries || !retryStatuses.includes(response.status);
-        const asked = retryAfterMs(response.header('retry-after'));
-        if (isLast || (asked ?? 0) > maxRetryAfterMs) return response;
+        const wantedMs = retryAfterMs(response.header('retry-after'));
+        if (isLast || (wantedMs ?? 0) > maxRetryAfterMs) return response;
         await response.discard();
-        delayMs = asked ?? delayMs;
+        delayMs = wantedMs ?? delayMs;
       } catch (error) {
         const failure = connectionError(error, connection.endpoint.name, options.signal);
         const isWorthIt = failure instanceof ConnectionError && failure.isTransient;

@@ -38,6 +38,8 @@ export type Transport = (url: URL, request: HttpRequest) => Promise<HttpResponse
 
 const connectTimeoutMs = 10_000;
 const idleTimeoutMs = 30_000;
+/** A body that nobody wants is read for the sake of its connection, which a slow one is not worth. */
+const discarded = { limit: 64 * 1024, timeoutMs: 1000 };
 
 export interface TransportInput {
   /** Proxies, and `SSL_CERT_FILE` */
@@ -85,7 +87,10 @@ export function createTransport({ env, certificates }: TransportInput): Transpor
         header: (name) => [response.headers[name] ?? []].flat().join(', ') || undefined,
         body: response.body,
         giveBack: (chunk) => buffers.giveBack(chunk),
-        discard: () => response.body.dump({ limit: 64 * 1024 }).catch(() => undefined),
+        discard: async () => {
+          const { limit, timeoutMs } = discarded;
+          await response.body.dump({ limit, signal: AbortSignal.timeout(timeoutMs) }).catch(() => undefined);
+        },
       };
     } catch (error) {
       // Of a registry that is insecure every certificate is taken, so that this is another's.

@@ -4,9 +4,11 @@ import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setInterval } from 'node:timers';
 import { expect, onTestFinished, test } from 'vitest';
 import { parseDownload, type DownloadUse } from '../../../../src/engine/images/downloads/download.ts';
 import { downloadFile } from '../../../../src/engine/images/downloads/download-file.ts';
+import { defaultPace } from '../../../../src/engine/images/registry/download-pace.ts';
 import { createTransport } from '../../../../src/engine/images/registry/transport.ts';
 import { recordedOperation } from '../../../support/image-context.ts';
 
@@ -20,7 +22,7 @@ const use: DownloadUse = {
 };
 
 /** Fetches from a server that answers as told, and returns what arrived. */
-async function fetched(answer: RequestListener): Promise<Buffer> {
+async function fetched(answer: RequestListener, pace = defaultPace): Promise<Buffer> {
   const directory = mkdtempSync(join(tmpdir(), 'banger-download-'));
   const server = createServer(answer);
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
@@ -33,7 +35,7 @@ async function fetched(answer: RequestListener): Promise<Buffer> {
   const transport = createTransport({ env: {}, certificates: () => undefined });
   await downloadFile(
     parseDownload(`${url}#sha256=${sha256}`, use),
-    { path, transport, retryDelayMs: 1 },
+    { path, transport, retryDelayMs: 1, pace },
     recordedOperation(),
   );
   return readFileSync(path);
@@ -54,6 +56,34 @@ test('a connection that breaks is taken up where it broke, as often as each brin
   });
   expect(bytes.equals(content)).toBe(true);
   expect(ranges.length).toBeGreaterThan(3);
+});
+
+test('a server that hangs up after each byte, or takes for ever to answer, is given up', async () => {
+  let now = 0;
+  const bytewise = fetched(
+    (request, response) => {
+      const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+      response.writeHead(from === 0 ? 200 : 206, {
+        'content-length': content.length - from,
+        'content-range': `bytes ${from}-${content.length - 1}/${content.length}`,
+      });
+      response.write(content.subarray(from, from + 1), () => setImmediate(() => response.destroy()));
+    },
+    { ...defaultPace, now: () => (now += 5_000) },
+  );
+  await expect(bytewise).rejects.toMatchObject({
+    code: 'timeout',
+    message: expect.stringMatching(/^The file at "http:.*" comes too slowly/),
+    hint: 'Try again, or fetch it another way, then: banger kernel import FILE',
+  });
+  const silent = fetched(
+    (_, response) => {
+      const timer = setInterval(() => response.writeProcessing(), 5);
+      response.once('close', () => clearInterval(timer));
+    },
+    { ...defaultPace, answerMs: 100 },
+  );
+  await expect(silent).rejects.toThrow(/^Server "127.0.0.1:\d+" did not answer within 0.1 s/);
 });
 
 test('a server that is busy is asked again, three times in a row', async () => {
