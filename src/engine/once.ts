@@ -8,13 +8,17 @@ export function once<T>(work: () => Promise<T>): () => Promise<T> {
   };
 }
 
-/** The same for each key. */
-export function oncePer<T>(work: (key: string) => Promise<T>): (key: string) => Promise<T> {
-  const known = new Map<string, () => Promise<T>>();
-  return (key) => {
-    const ask = known.get(key) ?? once(() => work(key));
-    known.set(key, ask);
-    return ask();
+/** Does something for each key, once for all who ask while it is being done; afterwards it is done anew. */
+export function shared<T>(): (key: string, work: () => Promise<T>) => Promise<T> {
+  const going = new Map<string, Promise<T>>();
+  return (key, work) => {
+    const known = going.get(key);
+    if (known) return known;
+    const forget = (): void => void going.delete(key);
+    const result = work();
+    going.set(key, result);
+    result.then(forget, forget);
+    return result;
   };
 }
 

@@ -1,15 +1,27 @@
 import { tmpdir } from 'node:os';
 import { exec } from '../host/exec.ts';
-import { cachedKvmProbe, probedFirecracker, probedQemu } from '../host/kvm-probe.ts';
+import {
+  cachedKvmProbe,
+  deviceRefusal,
+  kvmWorks,
+  probedFirecracker,
+  probedQemu,
+  type KvmVerdict,
+} from '../host/kvm-probe.ts';
 import { ensurePrivateDirectory } from '../host/files.ts';
 import { chooseVmm, firecrackerVerdict, type FirecrackerVerdict, type VmmNeeds } from '../host/vmm-choice.ts';
 import type { Config } from '../state/config.ts';
 import type { EngineContext } from './context.ts';
-import { oncePer } from './once.ts';
+import { shared } from './once.ts';
 
-/** Chooses by the configuration as it is now, and asks each boot probe once per engine and program. */
+export interface ChooserInput extends Pick<EngineContext, 'layout' | 'assets' | 'log'> {
+  /** `/dev/kvm` unless given */
+  readonly device?: string;
+}
+
+/** Chooses by the configuration as it is now. What it depends on is asked each time, and a boot is remembered. */
 export function vmmChooser(
-  { layout, assets, log }: Pick<EngineContext, 'layout' | 'assets' | 'log'>,
+  { layout, assets, log, device }: ChooserInput,
   config: () => Config,
 ): Pick<EngineContext, 'chooseVmm' | 'wantsRawDisk'> {
   const guest = {
@@ -18,12 +30,25 @@ export function vmmChooser(
     kernel: () => assets.file('vmlinux.zst'),
     initrd: () => assets.file('toolbox.cpio.zst'),
     temporaryDirectory: tmpdir(),
+    device,
   };
-  const qemu = oncePer(async (program: string) => {
-    const verdict = await cachedKvmProbe({ ...guest, vmm: probedQemu(program) }, layout.kvmProbeFile);
-    log('info', `KVM: ${verdict.reason}`, { works: verdict.works });
+  const probing = shared<KvmVerdict>();
+  const proven = new Set<string>();
+  let lastTold: string | undefined;
+  const qemu = async (program: string): Promise<KvmVerdict> => {
+    const verdict =
+      deviceRefusal(device) ??
+      (proven.has(program)
+        ? kvmWorks
+        : await probing(program, () =>
+            cachedKvmProbe({ ...guest, vmm: probedQemu(program) }, layout.kvmProbeFile),
+          ));
+    // Of what works nothing is asked again; what does not may the next time.
+    if (verdict.works) proven.add(program);
+    if (verdict.reason !== lastTold) log('info', `KVM: ${verdict.reason}`, { works: verdict.works });
+    lastTold = verdict.reason;
     return verdict;
-  });
+  };
   const firecracker = (needs: VmmNeeds): Promise<FirecrackerVerdict> => {
     const { firecrackerProgram, firecrackerJailer } = config();
     ensurePrivateDirectory(layout.scratchDirectory);

@@ -58,6 +58,8 @@ export interface KvmProbeInput {
   readonly timeoutMs?: number;
 }
 
+export const kvmWorks: KvmVerdict = { works: true, reason: 'a guest booted on it' };
+
 const kvmDevice = '/dev/kvm';
 const probeTimeoutMs = 3_000;
 const pollMs = 20;
@@ -173,7 +175,7 @@ async function bootGuest(
       for (;;) {
         const wasAlive = isAlive(vmm);
         const console = await readFile(consoleLog, 'latin1').catch(() => '');
-        if (console.includes('banger-probe-ok')) return { works: true, reason: 'a guest booted on it' };
+        if (console.includes('banger-probe-ok')) return kvmWorks;
         if (!wasAlive)
           return { works: false, reason: `opens, but ${title} ended before its guest had booted` };
         if (timeout.signal.aborted) return hangs;

@@ -12,7 +12,7 @@ const behaviours = {
 
 /**
  * A program that answers as QEMU does when it is asked about itself, and runs guests as told. Returns its path;
- * the pid of the last guest is beside it, in `PATH.pid`.
+ * the pid of the last guest is beside it, in `PATH.pid`, and a line for each in `PATH.starts`.
  */
 export function writeFakeQemu(directory: string, behaviour: keyof typeof behaviours): string {
   const path = join(directory, `qemu-${behaviour}`);
@@ -32,6 +32,7 @@ const serve = () => require('node:net')
   })
   .listen(after('-qmp').replace('unix:', '').replace(/,.*/, ''));
 writeFileSync(${JSON.stringify(path)} + '.pid', String(process.pid));
+appendFileSync(${JSON.stringify(path)} + '.starts', '1\\n');
 ${behaviours[behaviour]}
 `;
   writeFileSync(path, script);

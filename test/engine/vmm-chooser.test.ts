@@ -1,0 +1,54 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { vmmChooser } from '../../src/engine/vmm-chooser.ts';
+import { parseConfig } from '../../src/state/config.ts';
+import { resolveLayout } from '../../src/state/layout.ts';
+import { writeFakeQemu } from '../host/doctor/fake-qemu.ts';
+import { fakeLog } from '../support/fakes.ts';
+
+let root: string;
+let device: string;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'banger-chooser-'));
+  device = join(root, 'kvm');
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+const needs = { network: 'user', disk: 'qcow2' } as const;
+
+function chooser(settings: string) {
+  const env = { BANGER_HOME: join(root, 'b') };
+  const layout = resolveLayout({ env, home: root, uid: process.getuid!(), temporaryDirectory: root });
+  mkdirSync(dirname(layout.kvmProbeFile), { recursive: true });
+  const { log, lines } = fakeLog();
+  const file = join(root, 'asset');
+  writeFileSync(file, '');
+  const assets = { buildId: 'test', file: async () => file } as unknown as Parameters<
+    typeof vmmChooser
+  >[0]['assets'];
+  const config = () => parseConfig(`[vmm]\n${settings}`, 'config.toml');
+  return { ...vmmChooser({ layout, assets, log, device }, config), lines };
+}
+
+test('a KVM that comes while the engine runs is used at once, and one that goes is not', async () => {
+  const { chooseVmm, lines } = chooser(`driver = "qemu"\nqemu = "${writeFakeQemu(root, 'works')}"\n`);
+  const acceleration = async () => (await chooseVmm(needs)).acceleration;
+  expect(await acceleration()).toBe('tcg');
+  writeFileSync(device, '');
+  expect(await acceleration()).toBe('kvm');
+  expect(await acceleration()).toBe('kvm');
+  rmSync(device);
+  expect(await acceleration()).toBe('tcg');
+  // Told when it changes.
+  expect(lines).toHaveLength(3);
+});
+
+test('who asks while it is being found out waits for the same answer', async () => {
+  writeFileSync(device, '');
+  const program = writeFakeQemu(root, 'works');
+  const { chooseVmm } = chooser(`driver = "qemu"\nqemu = "${program}"\n`);
+  await Promise.all(Array.from({ length: 5 }, () => chooseVmm(needs)));
+  expect(readFileSync(`${program}.starts`, 'utf8')).toBe('1\n');
+});
