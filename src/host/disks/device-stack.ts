@@ -85,7 +85,7 @@ export class DeviceStack {
     this.#steps = [...(await readRecord(this.#file))];
     for (let last = this.#steps.at(-1); last; last = this.#steps.at(-1)) {
       await (last.kind === 'loop' ? this.#removeLoop(last) : this.#removeMapping(last.name));
-      await this.#write(this.#steps.slice(0, -1));
+      await this.#strikeOut();
     }
     await rm(this.#file, { force: true });
   }
@@ -163,6 +163,17 @@ export class DeviceStack {
         }
       }
       await sleep(busyPollMs);
+    }
+  }
+
+  /** What is gone counts as taken down: one that stays written down, as on a full disk, does no harm. */
+  async #strikeOut(): Promise<void> {
+    const left = this.#steps.slice(0, -1);
+    try {
+      await this.#write(left);
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') throw error;
+      this.#steps = left;
     }
   }
 

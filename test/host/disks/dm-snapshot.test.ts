@@ -6,6 +6,7 @@ import type { RootDisk } from '../../../src/host/disks/disk-method.ts';
 import { dmSnapshot, fileBytes } from '../../../src/host/disks/dm-snapshot.ts';
 import { fakeDevices, type FakeDevices } from '../../support/fake-devices.ts';
 import { fakeExec } from '../../support/fakes.ts';
+import { withSmallDisk } from '../../support/small-disk.ts';
 
 const mib = 1024 * 1024;
 const id = 'a'.repeat(32);
@@ -137,6 +138,17 @@ test('one that is held for long is told with how to find out by whom, and all be
   await method().detach(disk);
   expectNothing();
 });
+
+test('on a full disk devices are taken down as anywhere: that makes room', (context) =>
+  withSmallDisk(context, '1m', async (small) => {
+    const mine = { ...disk, path: join(small.path, 'disk.cow') };
+    writeFileSync(mine.path, '');
+    await method().attach(mine);
+    small.fill();
+    await method().detach(mine);
+    expect([...devices.mappings.keys(), ...devices.loops.keys()]).toEqual([]);
+    expect(existsSync(`${mine.path}.devices.json`)).toBe(false);
+  }));
 
 test('what was written down before the host was started anew is not taken for what is there now', async () => {
   await method().attach(disk);
