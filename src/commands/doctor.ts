@@ -50,10 +50,11 @@ export function doctorCommand(cli: Cli, input: DoctorInput): Command {
       '\nNothing is changed on the host. The exit code is 1 when a check fails.\n\nExamples:\n  banger doctor\n  banger doctor --boot',
     )
     .action(async ({ boot = false }: { readonly boot?: boolean }) => {
-      const { Scratch } = await import('../host/doctor/scratch.ts');
+      const { removeLeftScratches, Scratch } = await import('../host/doctor/scratch.ts');
       const { nearestWritable } = await import('../host/doctor/storage.ts');
       const scratch = new Scratch(input.temporaryDirectory);
       const beside = await nearestWritable(input.layout.stateDirectory);
+      await removeLeftScratches([input.temporaryDirectory, ...(beside === undefined ? [] : [beside])]);
       const jailScratch = beside === undefined ? scratch : new Scratch(beside);
       try {
         const diagnosis = await diagnose(cli, input, { scratch, jailScratch, boot });
@@ -116,7 +117,7 @@ function temporaryAssets(input: DoctorInput, scratch: Scratch): () => Promise<As
   const open = async (): Promise<Assets> => {
     const { join } = await import('node:path');
     const openAssets = input.openAssets ?? (await import('../host/assets.ts')).openAssets;
-    return openAssets(join(await scratch.directory(), 'assets'));
+    return openAssets(join(scratch.directory, 'assets'));
   };
   return () => (opened ??= open());
 }

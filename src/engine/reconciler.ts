@@ -1,9 +1,11 @@
+import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../errors.ts';
 import { cutOffPath } from '../host/bounded-log.ts';
 import type { FoundVmm, PortForward } from '../host/drivers/driver.ts';
 import { findReadyLine, readHead } from '../host/console.ts';
 import { hostBootId, isAlive } from '../host/process.ts';
+import { removeLeftTrials } from '../host/trial-place.ts';
 import { vmPaths } from '../state/layout.ts';
 import { isFurnishing } from '../state/furnishing.ts';
 import { findVm, listVms, moveVm, setEphemeral, type Vm } from '../state/vms.ts';
@@ -42,6 +44,7 @@ export async function reconcile(context: EngineContext): Promise<void> {
   await matchActivities(context);
   await matchBridges(context);
   const lostVms = await removeOrphans(context);
+  await removeTrials(context);
   await cleanStaging(context.layout);
   await cleanScratch(context.layout);
   await tidyBlobs(context.layout.blobsDirectory);
@@ -111,6 +114,14 @@ async function matchBridges(context: EngineContext): Promise<void> {
   } catch (error) {
     context.log('error', `bridges could not be set right: ${errorText(error)}`);
   }
+}
+
+/** What probes of an engine before, or of a doctor, left when they were killed: VMMs that run for ever among it. */
+async function removeTrials({ exec, layout, log }: EngineContext): Promise<void> {
+  const parents = [tmpdir(), layout.scratchDirectory, layout.stateDirectory];
+  await removeLeftTrials(exec, parents, (directory, error) =>
+    log('warn', `what a probe left could not be removed: ${errorText(error)}`, { directory }),
+  );
 }
 
 /** Each for itself: a path that came to be taken is no reason to keep a VM from the world. */

@@ -1,16 +1,16 @@
 import { accessSync, constants, existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errorText } from '../errors.ts';
 import { monotonicMs } from './clock.ts';
 import type { VmmDriver } from './drivers/driver.ts';
-import { removeControlGroups } from './drivers/firecracker/control-groups.ts';
 import type { JailerWish } from './drivers/firecracker/jail.ts';
 import type { Exec } from './exec.ts';
 import { writeFileAtomic } from './files.ts';
 import { giveUpAfter } from './patience.ts';
 import { hostBootId, isAlive, killProcess } from './process.ts';
+import { makeTrialPlace, removeTrialPlace, type TrialPlace } from './trial-place.ts';
 
 /** Whether KVM works here for one VMM, and how we know. */
 export interface KvmVerdict {
@@ -115,33 +115,37 @@ export async function rememberedVerdict(
 const refusalHoldsMs = 60 * 60 * 1000;
 
 async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
-  const directory = await mkdtemp(join(input.temporaryDirectory, 'banger-probe-'));
-  const sockets = await mkdtemp(join(input.socketDirectory ?? input.temporaryDirectory, 'banger-probe-'));
+  const places: TrialPlace[] = [];
+  const place = (parent: string): TrialPlace => {
+    places.push(makeTrialPlace(parent, 'probe'));
+    return places.at(-1)!;
+  };
   try {
+    const { directory, id } = place(input.temporaryDirectory);
+    const { directory: sockets } = place(input.socketDirectory ?? input.temporaryDirectory);
     const driver = await input.vmm.driver();
     // Unpacking takes its time, which is no guest's.
     const guest = { kernel: await input.kernel(), initrd: await input.initrd() };
-    return await bootGuest(input, driver, { directory, sockets, ...guest });
+    return await bootGuest(input, driver, { id, directory, sockets, ...guest });
   } catch (error) {
     if (error instanceof BangerError) return { works: false, reason: errorText(error) };
     throw error;
   } finally {
-    for (const path of [directory, sockets]) await rm(path, { recursive: true, force: true });
+    for (const { directory } of places) await removeTrialPlace(input.exec, directory);
   }
 }
-
-/** Its VMM is known by this, as those of VMs are by their ids. */
-const probeId = 'probe';
 
 /** To the first words of our init: as VMs are started, confined as they are. */
 async function bootGuest(
   { vmm: { title }, timeoutMs = probeTimeoutMs }: KvmProbeInput,
   driver: VmmDriver,
   {
+    id,
     directory,
     sockets,
     ...guest
   }: {
+    readonly id: string;
     readonly directory: string;
     readonly sockets: string;
     readonly kernel: string;
@@ -159,7 +163,7 @@ async function bootGuest(
     const vmm = await driver.start(
       {
         ...guest,
-        id: probeId,
+        id,
         cpus: 1,
         memoryMib: 256,
         consoleLog,
@@ -183,7 +187,6 @@ async function bootGuest(
       }
     } finally {
       await killProcess(vmm);
-      await removeControlGroups(probeId).catch(() => undefined);
     }
   } catch (error) {
     if (timeout.signal.aborted && error instanceof BangerError && error.code === 'cancelled') return hangs;

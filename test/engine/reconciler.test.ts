@@ -7,6 +7,7 @@ import { stopVm } from '../../src/engine/lifecycle/stop-vm.ts';
 import { reconcile } from '../../src/engine/reconciler.ts';
 import { checkUnowned } from '../../src/host/doctor/unowned.ts';
 import { hostBootId, isAlive, killProcess } from '../../src/host/process.ts';
+import { makeTrialPlace } from '../../src/host/trial-place.ts';
 import { vmPaths } from '../../src/state/layout.ts';
 import { beginFurnishing } from '../../src/state/furnishing.ts';
 import { deleteVmRow, findVm, getVm, type Vm } from '../../src/state/vms.ts';
@@ -40,6 +41,14 @@ test('what work under way had put aside goes', async () => {
   mkdirSync(join(scratchDirectory, 'workspace-left/objects'), { recursive: true });
   await reconcile(nextEngine());
   expect(existsSync(scratchDirectory)).toBe(false);
+});
+
+test('what a probe of an engine that was killed had made goes', async () => {
+  const { directory } = makeTrialPlace(engine.context.layout.stateDirectory, 'probe');
+  const note = join(directory, 'owner.json');
+  writeFileSync(note, readFileSync(note, 'utf8').replace(/"bootId":"[^"]+"/, '"bootId":"another"'));
+  await reconcile(nextEngine());
+  expect(existsSync(directory)).toBe(false);
 });
 
 test('a VM that runs is adopted with its handles', async () => {

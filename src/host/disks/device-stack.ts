@@ -6,6 +6,9 @@ import { writeFileAtomic } from '../files.ts';
 import { Deadline } from '../patience.ts';
 import { hostBootId } from '../process.ts';
 
+/** How the files are named in which devices are written down. */
+export const recordSuffix = '.devices.json';
+
 export interface StackOptions {
   /** How long a device may be held by somebody else, such as udev, before it is given up */
   readonly busyTimeoutMs?: number;

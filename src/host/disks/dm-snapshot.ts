@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BangerError } from '../../errors.ts';
 import type { Exec } from '../exec.ts';
-import { DeviceStack, type StackOptions } from './device-stack.ts';
+import { DeviceStack, recordSuffix, type StackOptions } from './device-stack.ts';
 import type { DiskMethod } from './disk-method.ts';
 import { checkSpace } from './space.ts';
 
@@ -73,7 +73,7 @@ export function dmSnapshot(exec: Exec, options: StackOptions = {}): DiskMethod {
 
 /** Where the devices that were made of a disk are written down. */
 function recordOf(path: string): string {
-  return `${path}.devices.json`;
+  return `${path}${recordSuffix}`;
 }
 
 /** The file of a disk in which everything was changed: a header, every chunk, and where each of them is. */

@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto';
-import { constants, copyFile, mkdtemp, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { constants, copyFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError, errorText } from '../../errors.ts';
-import type { Exec } from '../exec.ts';
+import { exec as realExec, type Exec } from '../exec.ts';
 import { dmSnapshot } from './dm-snapshot.ts';
+import { makeTrialPlace, removeTrialPlace, type TrialPlace } from '../trial-place.ts';
 import { isNoReflink } from './raw-files.ts';
 
 /** Whether a way to make disks works at a place, found out by doing it. */
@@ -47,7 +47,7 @@ export class DiskProbes {
 
 /** Shares a block in a directory of its own, which it removes. */
 export async function probeReflink(directory: string): Promise<MethodVerdict> {
-  return inOwnDirectory(directory, async (own) => {
+  return inOwnPlace(realExec, directory, async ({ directory: own }) => {
     const from = join(own, 'from');
     await writeFile(from, Buffer.alloc(4096, 1));
     try {
@@ -63,9 +63,9 @@ export async function probeReflink(directory: string): Promise<MethodVerdict> {
 /** Makes a snapshot of a megabyte and takes it down again. */
 export async function probeDmSnapshot(exec: Exec, directory: string): Promise<MethodVerdict> {
   if (process.getuid!() !== 0) return { works: false, reason: 'needs root' };
-  return inOwnDirectory(directory, async (own) => {
+  return inOwnPlace(exec, directory, async ({ directory: own, id }) => {
     const disk = {
-      id: `probe-${randomBytes(4).toString('hex')}`,
+      id,
       path: join(own, 'changes'),
       backing: join(own, 'origin'),
       sizeBytes: 2 * probeBytes,
@@ -80,8 +80,6 @@ export async function probeDmSnapshot(exec: Exec, directory: string): Promise<Me
     } catch (error) {
       if (!(error instanceof BangerError)) throw error;
       return { works: false, reason: dmReason(error) };
-    } finally {
-      await method.detach(disk);
     }
   });
 }
@@ -94,11 +92,15 @@ function dmReason(error: BangerError): string {
   return words.split('\n')[0]!;
 }
 
-async function inOwnDirectory<T>(parent: string, work: (directory: string) => Promise<T>): Promise<T> {
-  const own = await mkdtemp(join(parent, '.disk-probe-'));
+async function inOwnPlace<T>(
+  exec: Exec,
+  parent: string,
+  work: (place: TrialPlace) => Promise<T>,
+): Promise<T> {
+  const own = makeTrialPlace(parent, 'disk');
   try {
     return await work(own);
   } finally {
-    await rm(own, { recursive: true, force: true });
+    await removeTrialPlace(exec, own.directory);
   }
 }

@@ -103,10 +103,7 @@ async function freshVerdict(
   input.onProbe();
   try {
     const guestId = await input.guestId();
-    const [temporaryDirectory, socketDirectory] = [
-      await scratch.directory(),
-      await input.scratch.directory(),
-    ];
+    const [temporaryDirectory, socketDirectory] = [scratch.directory, input.scratch.directory];
     return await probeKvm({ ...input, vmm, guestId, temporaryDirectory, socketDirectory });
   } catch (error) {
     return { works: false, reason: `could not be tried: ${errorText(error)}` };

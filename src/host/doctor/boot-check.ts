@@ -33,10 +33,11 @@ export async function runTrialBoot(
     return { check: skip(subject, 'not tried: a check failed') };
   }
   try {
-    const directory = join(await input.scratch.directory(), 'vm');
+    const directory = join(input.scratch.directory, 'vm');
     await mkdir(directory, { mode: 0o700 });
     const root = await chooseRoot(input);
-    const boot = await bootTrialVm({ ...input, ...findings, rootfs: root?.rootfs, directory });
+    const { id } = input.scratch;
+    const boot = await bootTrialVm({ ...input, ...findings, rootfs: root?.rootfs, directory, id });
     const check = pass(subject, evidenceOf(boot, root?.name));
     // Without an image there is nothing to put on disks and to reach by a network.
     return root

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { errorText } from '../../errors.ts';
 import type { DiskMethodName } from '../disks/disk-method.ts';
 import type { Acceleration, DriverName, UserNetwork } from '../drivers/driver.ts';
+import { exec as realExec } from '../exec.ts';
+import { takeDownDevices } from '../trial-place.ts';
 import type { BootCheckInput } from './boot-check.ts';
 import { nearestExisting } from './storage.ts';
 import { bootTrialVm, type BootPhase, type TrialBoot, type TrialBootInput } from './trial-boot.ts';
@@ -78,7 +80,7 @@ async function whyNot(
   if (method && !method.works) return method.detail;
   if (way.disk !== 'reflink') return undefined;
   const [here, there] = await Promise.all([
-    stat(await scratch.directory()),
+    stat(scratch.directory),
     stat(await nearestExisting(stateDirectory)),
   ]);
   return here.dev === there.dev ? undefined : 'temporary files are on another filesystem than VMs';
@@ -86,9 +88,21 @@ async function whyNot(
 
 async function tryWay(input: BootTableInput, way: Way): Promise<BootRow> {
   const isFirecracker = way.driver === 'firecracker';
-  const sockets = await input.scratch.directory();
-  const place = isFirecracker ? await input.jailScratch.directory() : sockets;
+  const { directory: place } = isFirecracker ? input.jailScratch : input.scratch;
   const directory = join(place, `vm-${way.driver}-${way.disk}-${way.network}`);
+  const row = await bootIn(input, way, directory);
+  try {
+    // The next one needs the room.
+    await takeDownDevices(input.exec ?? realExec, directory);
+    await rm(directory, { recursive: true, force: true });
+    return row;
+  } catch (error) {
+    return { ...way, result: 'fails', reason: errorText(error) };
+  }
+}
+
+async function bootIn(input: BootTableInput, way: Way, directory: string): Promise<BootRow> {
+  const isFirecracker = way.driver === 'firecracker';
   const reach: UserNetwork['reach'] = way.network === 'none' ? 'none' : 'all';
   try {
     await mkdir(directory, { mode: 0o700 });
@@ -99,15 +113,13 @@ async function tryWay(input: BootTableInput, way: Way): Promise<BootRow> {
       diskMethod: way.disk,
       reach,
       directory,
-      socketDirectory: isFirecracker ? sockets : undefined,
+      id: (isFirecracker ? input.jailScratch : input.scratch).id,
+      socketDirectory: isFirecracker ? input.scratch.directory : undefined,
       vmm: isFirecracker ? await firecracker(input.findings) : undefined,
     });
     return { ...way, result: 'works', reason: '', totalSeconds, phases };
   } catch (error) {
     return { ...way, result: 'fails', reason: errorText(error) };
-  } finally {
-    // The next one needs the room.
-    await rm(directory, { recursive: true, force: true });
   }
 }
 

@@ -1,10 +1,19 @@
-import { readlinkSync, rmSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { commandLine, findProcessesByArguments, identifyProcess, signalProcess } from '../process.ts';
+import { BangerError } from '../../errors.ts';
+import { exec } from '../exec.ts';
+import {
+  makeTrialPlace,
+  removeLeftTrials,
+  removeTrialPlace,
+  removeTrialPlaceNow,
+  type TrialPlace,
+} from '../trial-place.ts';
 
-/** Names of the VMMs that diagnostics start, as `-name` or `--id` on their command lines shows them. */
-const vmmNames = ['banger-probe', 'banger-doctor'];
+/** Removes what diagnostics that were killed have left in some directories. What cannot be removed stays. */
+export async function removeLeftScratches(parents: readonly string[]): Promise<void> {
+  // Doctor is no worse for it.
+  await removeLeftTrials(exec, parents, () => undefined);
+}
+
 /** Signals that would end us without a chance to tidy up. */
 const endings = ['SIGTERM', 'SIGHUP'] as const;
 
@@ -12,47 +21,50 @@ const endings = ['SIGTERM', 'SIGHUP'] as const;
  * A directory for what diagnostics need for a moment, made when first asked for.
  *
  * Nothing of it stays, even when the user gives up in the middle: VMMs run in sessions of their own, and one
- * whose guest hangs would otherwise run for ever.
+ * whose guest hangs would otherwise run for ever. Devices take their time to remove: those of a command that is
+ * ended go with the next one, or the next engine.
  */
 export class Scratch {
   readonly #parent: string;
-  #directory: Promise<string> | undefined;
-  #path: string | undefined;
+  #place: TrialPlace | undefined;
 
   constructor(parent: string) {
     this.#parent = parent;
   }
 
-  directory(): Promise<string> {
-    this.#directory ??= this.#make();
-    return this.#directory;
+  get directory(): string {
+    return this.#made().directory;
+  }
+
+  /** What is made beside the directory's files is named after it. */
+  get id(): string {
+    return this.#made().id;
   }
 
   /** Removes the directory. None there counts as removed. */
   async remove(): Promise<void> {
     process.off('exit', this.#removeNow);
     for (const signal of endings) process.off(signal, this.#removeAndEnd);
-    if (this.#path !== undefined) await rm(this.#path, { recursive: true, force: true });
+    if (!this.#place) return;
+    try {
+      await removeTrialPlace(exec, this.#place.directory);
+    } catch (error) {
+      // A device that somebody holds: it was told where it was used, and whoever comes next tries again.
+      if (!(error instanceof BangerError) || error.code !== 'busy') throw error;
+    }
   }
 
-  async #make(): Promise<string> {
-    process.once('exit', this.#removeNow);
-    for (const signal of endings) process.once(signal, this.#removeAndEnd);
-    this.#path = await mkdtemp(join(this.#parent, 'banger-doctor-'));
-    return this.#path;
+  #made(): TrialPlace {
+    if (!this.#place) {
+      process.once('exit', this.#removeNow);
+      for (const signal of endings) process.once(signal, this.#removeAndEnd);
+      this.#place = makeTrialPlace(this.#parent, 'doctor');
+    }
+    return this.#place;
   }
 
   readonly #removeNow = (): void => {
-    const path = this.#path;
-    if (path === undefined) return;
-    const options = ['-name', '--id'].flatMap((option) => vmmNames.map((name) => [option, name]));
-    for (const pid of options.flatMap(findProcessesByArguments)) {
-      const identity = identifyProcess(pid);
-      // Only ours: an engine may be probing at the same time.
-      const isOurs = commandLine(pid)?.some((word) => word.includes(path)) || outputOf(pid).startsWith(path);
-      if (identity && isOurs) signalProcess(identity, 'SIGKILL');
-    }
-    rmSync(path, { recursive: true, force: true });
+    if (this.#place) removeTrialPlaceNow(this.#place.directory);
   };
 
   readonly #removeAndEnd = (signal: NodeJS.Signals): void => {
@@ -60,13 +72,4 @@ export class Scratch {
     // The handler is gone by now, so this one ends us the way the sender meant.
     process.kill(process.pid, signal);
   };
-}
-
-/** A jailed VMM sees other paths than we do, and still writes its guest's console to ours. */
-function outputOf(pid: number): string {
-  try {
-    return readlinkSync(`/proc/${pid}/fd/1`);
-  } catch {
-    return '';
-  }
 }

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError } from '../../errors.ts';
 import { waitForReady, type GuestReady } from '../console.ts';
-import { guestCommand } from '../guest-protocol.ts';
 import type { DiskMethod, DiskMethodName, RootDisk } from '../disks/disk-method.ts';
 import { diskMethod } from '../disks/methods.ts';
 import {
@@ -20,7 +19,7 @@ import { ensureClientKey, generateHostKey } from '../keys.ts';
 import { findFreePort } from '../ports.ts';
 import { isAlive, killProcess, waitForExit, type ProcessIdentity } from '../process.ts';
 import { SshConnection, type SshTarget } from '../ssh.ts';
-import type { ClientChannel } from 'ssh2';
+import { runTrue } from './trial-command.ts';
 import { writeTrialInitrd } from './trial-initrd.ts';
 
 export interface TrialBootInput {
@@ -39,6 +38,8 @@ export interface TrialBootInput {
   readonly reach?: UserNetwork['reach'];
   /** Private; everything that is made goes there, and whoever made it removes it */
   readonly directory: string;
+  /** What is made is named after it */
+  readonly id: string;
   /** For its socket, whose address may not be long; that of the other files unless given */
   readonly socketDirectory?: string;
   readonly onStage: (stage: string) => void;
@@ -198,14 +199,14 @@ async function makeDisk(
   await input.modules();
   const backing = await rootfs(work);
   const { size: sizeBytes } = await stat(backing);
-  const disk = { id: 'doctor', path: join(input.directory, 'disk'), backing, sizeBytes };
+  const disk = { id: input.id, path: join(input.directory, 'disk'), backing, sizeBytes };
   await method.create(disk, { signal: unaborted() });
   return disk;
 }
 
 async function machine(input: TrialBootInput, initrd: string): Promise<VmmSpec> {
   return {
-    id: 'doctor',
+    id: input.id,
     cpus: 1,
     memoryMib,
     kernel: await input.kernel(),
@@ -258,31 +259,6 @@ async function waitForProbeLine(consoleLog: string, vmm: ProcessIdentity): Promi
     }
     await sleep(pollMs);
   }
-}
-
-async function runTrue(ssh: SshConnection, protocol: number): Promise<void> {
-  const command = guestCommand(protocol, 'banger-toolbox', ['true']);
-  const { ended } = await ssh.exec(command, undefined, (channel) => ({
-    ended: exitCodeOf(channel),
-  }));
-  const code = await ended;
-  if (code === 0) return;
-  throw new BangerError('guest_unreachable', `"true" ended in the guest with ${code ?? 'a signal'}`);
-}
-
-/** Null when a signal ended the program. */
-function exitCodeOf(channel: ClientChannel): Promise<number | null> {
-  return new Promise((resolve) => {
-    let exitCode: number | null = null;
-    channel.on('exit', (value: number | null) => {
-      exitCode = value;
-    });
-    channel.once('close', () => resolve(exitCode));
-    // Nothing is expected, but what is not read would hold back the end.
-    channel.resume();
-    channel.stderr.resume();
-    channel.end();
-  });
 }
 
 async function waitForEnd(vmm: ProcessIdentity): Promise<void> {

@@ -94,7 +94,7 @@ test('a root disk is made where it will be removed, and why it cannot be is said
   };
   const { check } = await runTrialBoot(input({ qemuProgram: writeFakeQemu(root, 'fails'), makeRootDisk }));
   expect(check).toMatchObject({ status: 'fail', evidence: 'no space left on device' });
-  expect(made).toEqual([join(await scratch.directory(), 'vm/rootfs/rootfs.ext4')]);
+  expect(made).toEqual([join(scratch.directory, 'vm/rootfs/rootfs.ext4')]);
 });
 
 test('of published images the smallest is booted, and only read', async () => {

@@ -15,8 +15,8 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 test('nothing is made until it is asked for, and nothing stays', async () => {
   const scratch = new Scratch(root);
   expect(readdirSync(root)).toEqual([]);
-  const directory = await scratch.directory();
-  expect(await scratch.directory()).toBe(directory);
+  const directory = scratch.directory;
+  expect(scratch.directory).toBe(directory);
   writeFileSync(join(directory, 'file'), '');
   await scratch.remove();
   await scratch.remove();
@@ -28,7 +28,7 @@ test('our handlers go with it', async () => {
     process.listenerCount('exit') + process.listenerCount('SIGTERM') + process.listenerCount('SIGHUP');
   const before = count();
   const scratch = new Scratch(root);
-  await scratch.directory();
+  expect(scratch.id).toMatch(/^[0-9a-f]{12}-doctor$/);
   expect(count()).toBe(before + 3);
   await scratch.remove();
   expect(count()).toBe(before);
@@ -41,8 +41,8 @@ test.each(['exit', 'SIGTERM', 'SIGHUP'])(
     import { spawnDetached } from ${JSON.stringify(resolve('src/host/process.ts'))};
     import { Scratch } from ${JSON.stringify(resolve('src/host/doctor/scratch.ts'))};
     const [root, end] = process.argv.slice(2);
-    const directory = await new Scratch(root).directory();
-    const words = ['--', '-name', 'banger-probe', 'file:' + directory + '/console'];
+    const { directory, id } = new Scratch(root);
+    const words = ['--', '-name', 'banger-' + id, 'file:' + directory + '/console'];
     await spawnDetached([process.execPath, '-e', 'setTimeout(() => undefined, 60_000)', ...words], { logFile: directory + '/log' });
     if (end === 'exit') process.exit(3);
     process.kill(process.pid, end);
@@ -53,7 +53,7 @@ test.each(['exit', 'SIGTERM', 'SIGHUP'])(
     const { exitCode } = await exec([process.execPath, script, root, end], { okExitCodes: [3, -1] });
     expect(exitCode).toBe(end === 'exit' ? 3 : -1);
     expect(readdirSync(root)).toEqual(['program.ts']);
-    const left = () => findProcessesByArguments(['-name', 'banger-probe']).filter((pid) => isIn(pid, root));
+    const left = () => findProcessesByArguments(['-name']).filter((pid) => isIn(pid, root));
     // A killed process is still seen while the kernel takes it apart.
     await vi.waitFor(() => expect(left()).toEqual([]), 30_000);
   },
