@@ -1,5 +1,6 @@
 import { inside } from './inner-repositories.ts';
 import type { GuestWorkspace } from './guest-changes.ts';
+import { knownObjects } from '../host-tree/known-commits.ts';
 import type { Repository } from '../host-tree/repository.ts';
 
 /**
@@ -19,12 +20,7 @@ export async function findOwn(
   }
   if (names.size === 0) return [];
   for await (const repository of repositories()) {
-    const input = Buffer.from([...names.keys()].map((oid) => `${oid}\n`).join(''));
-    const known = await repository.git(['cat-file', '--batch-check=%(objectname) %(objecttype)'], { input });
-    for (const line of known.stdout.toString('latin1').split('\n')) {
-      const [oid, type] = line.split(' ');
-      if (type === 'commit') names.delete(oid!);
-    }
+    for (const oid of await knownObjects(repository, [...names.keys()])) names.delete(oid);
     if (names.size === 0) break;
   }
   return [...names.values()];

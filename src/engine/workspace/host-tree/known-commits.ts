@@ -75,3 +75,15 @@ export async function reachableCommits(
   const beside = await list([], [...there, ...tips.map((tip) => `^${tip}`)]);
   return there.filter((commit) => !beside.has(commit));
 }
+
+/** Those of some objects that a repository has, whatever they are. */
+export async function knownObjects(
+  { git }: Pick<Repository, 'git'>,
+  oids: readonly string[],
+): Promise<Set<string>> {
+  if (oids.length === 0) return new Set();
+  const input = Buffer.from(oids.map((oid) => `${oid}\n`).join(''));
+  const checked = await git(['cat-file', '--batch-check=%(objectname) %(objecttype)'], { input });
+  const lines = checked.stdout.toString('latin1').matchAll(/^([0-9a-f]+) (?:commit|tag|tree|blob)$/gm);
+  return new Set([...lines].map(([, oid]) => oid!));
+}

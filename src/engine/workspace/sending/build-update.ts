@@ -9,7 +9,7 @@ import type { Manifest, SentFile } from './manifest.ts';
 import { planHistory, type History, type HistoryInput } from './plan-history.ts';
 import { describeHistory } from '../host-tree/history.ts';
 import { keeping, overwriting, parentsOf, planFiles, type FilePlan } from './plan-update.ts';
-import type { RawPath } from '../host-tree/raw-path.ts';
+import { pathText, type RawPath } from '../host-tree/raw-path.ts';
 import { detachmentFile } from '../host-tree/repository-state.ts';
 import {
   convertsContent,
@@ -18,6 +18,7 @@ import {
   sentFiles,
   substituteFiles,
 } from '../host-tree/sent-files.ts';
+import type { ReferenceGuard } from './reference-guard.ts';
 import { baseReference } from './ship-submodules.ts';
 import {
   fileEntry,
@@ -42,6 +43,8 @@ export interface Update extends Shipment {
   readonly setsIndex: boolean;
   /** The guest's git is wanted to carry it out */
   readonly needsGit: boolean;
+  /** What has to be true of the guest's references */
+  readonly guard: ReferenceGuard;
   /** What is written over or goes, below the workspace, files of its repository among it */
   readonly replaced: readonly RawPath[];
 }
@@ -64,6 +67,8 @@ export interface UpdateInput extends Pick<HistoryInput, 'isHeadLost'> {
    */
   readonly findIgnored: (paths: AskedPaths) => Promise<readonly ChangedPath[]>;
   readonly policy: ConflictPolicy;
+  /** Commits of the host at which branches of the guest were found */
+  readonly knownCommits: readonly string[];
   readonly token: string;
 }
 
@@ -170,6 +175,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
   const texts = textsOf(await repositoryEntries(tree, { baseTree, shallowEnds: history.ends, pack: [] }));
   const difference = compareTexts(parts.isHeadLost ? undefined : manifest.texts, texts);
 
+  const known = parts.policy === 'overwrite' ? undefined : movableFrom(parts);
   const script = updateScript({
     plan,
     permissionsOf: (path) => files.get(path)!.permissions!,
@@ -177,6 +183,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     baseTree,
     knownPaths: keepsPaths(tree, parts) ? manifest.baseTree : undefined,
     ...difference,
+    knownCommits: known,
     shallowEnds: history.newEnds,
     deepened: history.deepened,
     index: isIndexSame ? 'same' : indexFile ? 'sent' : 'none',
@@ -200,6 +207,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     movesHead,
     needsGit: difference.references.length > 0 || difference.head !== undefined,
     setsIndex: !isIndexSame,
+    guard: guardOf(difference, known),
     replaced: [
       ...plan.write,
       ...plan.remove,
@@ -216,6 +224,21 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
       texts,
     },
   };
+}
+
+/** Commits that the host has or had: a guest's branch at one of these has nothing of its own. */
+function movableFrom({ manifest, previousHead, knownCommits }: Parts): string[] {
+  const sent = parseReferences(manifest.texts?.['packed-refs']).values();
+  const all = [previousHead ?? '', ...sent, ...(manifest.commits ?? []), ...knownCommits];
+  return [...new Set(all)].filter((oid) => oid !== '');
+}
+
+function guardOf(
+  { references }: TextDifference,
+  knownCommits: readonly string[] | undefined,
+): ReferenceGuard {
+  const branches = references.filter(([name, oid]) => name.startsWith('refs/heads/') && oid !== '');
+  return { knownCommits, branches: branches.map(([name, oid]) => ({ name: pathText(name), oid })) };
 }
 
 /** Whether tree and index have the paths that they had, and the same ones. */

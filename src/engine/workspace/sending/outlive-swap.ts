@@ -33,7 +33,7 @@ export async function refuseLoss(
     );
 }
 
-function ownCommits({ vm, workspace: { guestPath } }: Place, names: readonly string[]): BangerError {
+export function ownCommits({ vm, workspace: { guestPath } }: Place, names: readonly string[]): BangerError {
   return new WouldBeLostError(
     'invalid_state',
     `"${guestPath}" in VM "${vm.name}" has commits or stashes that would be lost: ${shown(names)}`,

@@ -7,12 +7,15 @@ import type { Update } from './build-update.ts';
 import { guestGitSettings } from '../guest-tree/changes-script.ts';
 import { lastLine } from '../guest-tree/guest-git.ts';
 import { stream, type GuestPlace } from './send-tree.ts';
+import { GuestReferencesError, guardScript } from './reference-guard.ts';
 import { updateNames } from './update-script.ts';
 
 /** Git at work in the guest would write its own index over ours. */
 const gitAtWork = 75;
 /** Somebody changed what the update would replace, after it was looked at. */
 const changedMeanwhile = 76;
+/** References are not what the update expects. */
+const referencesInTheWay = 77;
 
 const uploadScript = `
 cd "$1" && rm -f ${updateNames.part} && ${unpackInto('cat')} >${updateNames.part}
@@ -79,8 +82,8 @@ const carryOutTimeoutMs = 15 * 60_000;
  * Brings a guest's workspace from one state to the next. Files arrive beside it first; `commit` is called when all
  * are there, before any is put in place. From then on it is not cancelled.
  *
- * Throws `FileChangedError` when a file changed meanwhile, and `GuestChangedError` when one did in the guest; the
- * workspace is as it was then.
+ * Throws `FileChangedError` when a file changed meanwhile, `GuestChangedError` when one did in the guest, and
+ * `GuestReferencesError` when branches there are in the way; the workspace is as it was then.
  */
 export async function sendUpdate(
   place: GuestPlace & { readonly git: string },
@@ -104,7 +107,8 @@ export async function sendUpdate(
   const { signal } = uncancellable(operation);
   const input = Buffer.from(update.replaced.map((path) => `./${path}\0`).join(''), 'latin1');
   const check = input.length > 0 ? refuseChangedScript : '';
-  await run(place, `${carryOutScript}${check}${replaceScript}`, { signal, input });
+  const guard = guardScript(update.guard, referencesInTheWay);
+  await run(place, `${carryOutScript}${check}${guard}${replaceScript}`, { signal, input });
 }
 
 /** What an update was to replace is not what was looked at any more; nothing was replaced. */
@@ -138,6 +142,9 @@ async function run(
   if (output.exit.code === 0) return output.stdout;
   if (output.exit.code === changedMeanwhile) {
     throw new GuestChangedError(output.stdout.toString('utf8').split('\n').filter(Boolean));
+  }
+  if (output.exit.code === referencesInTheWay) {
+    throw new GuestReferencesError(output.stdout.toString('utf8').trim());
   }
   if (output.exit.code === gitAtWork) {
     throw new BangerError('busy', `git is at work in "${guestPath}" in VM "${vmName}"`, {

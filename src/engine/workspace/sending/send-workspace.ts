@@ -8,11 +8,13 @@ import type { Operation } from '../../operations.ts';
 import { findFiles, findStaged } from '../guest-tree/ask-guest.ts';
 import { buildUpdate, draftUpdate, type Conflicts, type Draft, type Update } from './build-update.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
+import { knownObjects } from '../host-tree/known-commits.ts';
 import { pathText, type RawPath } from '../host-tree/raw-path.ts';
 import { sendTree } from './send-tree.ts';
 import { GuestChangedError, sendUpdate } from './send-update.ts';
 import type { MovedDirectory } from './moved-directories.ts';
-import { lookAgain, noteIgnored, refuseLoss } from './outlive-swap.ts';
+import { lookAgain, noteIgnored, ownCommits, refuseLoss } from './outlive-swap.ts';
+import { GuestReferencesError } from './reference-guard.ts';
 import { isSentWhole } from './sent-whole.ts';
 import { announceSend, concludeSend } from './settle-sends.ts';
 import { buildShipment, type Shipment } from './shipment.ts';
@@ -60,9 +62,10 @@ export async function sendConsistently(
   let tree = first;
   let seen = there;
   let isReadAgain = false;
+  let knownCommits: readonly string[] = [];
   for (let looks = 1; ;) {
     try {
-      return await sendOnce(context, place, { tree, there: seen, operation });
+      return await sendOnce(context, place, { tree, there: seen, knownCommits, operation });
     } catch (error) {
       if (error instanceof FileChangedError) {
         if (isReadAgain) throw isBusy(error.message, { place, cause: error });
@@ -76,9 +79,28 @@ export async function sendConsistently(
           throw isBusy(what, { place, cause: error });
         }
         seen = await look();
+      } else if (error instanceof GuestReferencesError && ++looks <= mostLooks) {
+        seen = await look();
+        knownCommits = [...knownCommits, ...(await movedTo(place, tree, error))];
       } else throw error;
     }
   }
+}
+
+/** Commits at which branches of the guest are. Throws when the host lacks one: the guest has made it. */
+async function movedTo(
+  place: Place,
+  { repository }: WorkingTree,
+  { moved }: GuestReferencesError,
+): Promise<readonly string[]> {
+  const known = await knownObjects(repository, [...moved.values()]);
+  const own = [...moved].filter(([, oid]) => !known.has(oid));
+  if (own.length > 0)
+    throw ownCommits(
+      place,
+      own.map(([name]) => name),
+    );
+  return [...known];
 }
 
 function isBusy(
@@ -103,6 +125,8 @@ function sendOnce(
 
 interface SendOne {
   readonly tree: Inspected;
+  /** See `UpdateInput` */
+  readonly knownCommits: readonly string[];
   readonly operation: Operation;
 }
 
@@ -141,7 +165,7 @@ async function replace(
 async function update(
   context: WorkspaceContext,
   place: Place & { readonly there: There },
-  { tree, operation }: SendOne,
+  { tree, knownCommits, operation }: SendOne,
 ): Promise<Sent> {
   const token = randomUUID();
   const { guest, vm, policy, fullHistory, there } = place;
@@ -155,6 +179,7 @@ async function update(
       policy === 'overwrite' ? Promise.resolve([]) : findFiles(there.workspace, paths),
     isHeadLost: !isHeadKnown && policy === 'overwrite',
     policy,
+    knownCommits,
     token,
   });
   if ('conflicts' in shipment) throw stopped(place, shipment);

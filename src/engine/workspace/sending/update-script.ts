@@ -1,5 +1,6 @@
 import { shellQuote } from '../../../host/shell-quote.ts';
 import { guestGitEnvironment, knownPathsName, ownIndexName } from '../guest-tree/changes-script.ts';
+import { valueFunction } from './reference-guard.ts';
 import { parentsOf, type FilePlan } from './plan-update.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
 
@@ -47,6 +48,8 @@ export interface ScriptInput {
   readonly knownPaths?: string;
   /** References that change; an empty name of an object removes one */
   readonly references: readonly (readonly [name: string, oid: string])[];
+  /** Branches that are at none of these commits stay: somebody has committed there just now. Absent: all are moved. */
+  readonly knownCommits?: readonly string[];
   /** Content of HEAD, when it changes */
   readonly head?: string;
   /** Commits that are to count as having no parents, besides those that do so already */
@@ -64,7 +67,7 @@ export interface ScriptInput {
  * argument is the workspace, the others are git. It may be ended at any point and run again.
  */
 export function updateScript(input: ScriptInput): Buffer {
-  const { plan, directories, references, head, token } = input;
+  const { plan, directories, head, token } = input;
   const removed = [...plan.remove];
   const emptied = new Set(removed.flatMap(parentsOf).filter((path) => !directories.has(path)));
   const needed = new Set([...plan.write].flatMap(parentsOf));
@@ -78,7 +81,7 @@ export function updateScript(input: ScriptInput): Buffer {
     `tar -x -m -f ${updateNames.archive} || exit`,
     ...byPermissions(input).flatMap(([mode, paths]) => calls(`permit ${mode}`, paths)),
     ...shallowLines(input),
-    ...referenceLines(references),
+    ...referenceLines(input),
     ...(head === undefined ? [] : [headLine(head)]),
     `base ${input.baseTree}`,
     ...input.goneTexts.map(({ path, before }) => `forget ${shellQuote([`.git/${path}`, before])}`),
@@ -168,6 +171,15 @@ replace() {
   else rm -f "$3" || exit
   fi
 }
+${valueFunction}
+# Asks git to move a branch, unless it has been moved, or is not ours to.
+reference() {
+  value "$1"
+  if [ -z "$value" ]; then echo "create $1 $2"
+  elif [ "$value" != "$2" ]; then
+    case " $known " in *" $value "*) echo "update $1 $2 $value" ;; esac
+  fi
+}
 shallow() {
   { [ ! -f .git/shallow ] || cat .git/shallow; for end; do echo "$end"; done; } | sort -u >.git/shallow.new &&
     mv -f .git/shallow.new .git/shallow || exit
@@ -218,10 +230,19 @@ function pathsLines({ knownPaths: previousBase, baseTree, index }: ScriptInput):
 
 const reason = shellQuote(['banger: prepare']);
 
-function referenceLines(references: ScriptInput['references']): string[] {
+function referenceLines({ references, knownCommits }: ScriptInput): string[] {
   if (references.length === 0) return [];
-  const lines = references.map(([name, oid]) => (oid === '' ? `delete ${name}` : `update ${name} ${oid}`));
-  return [`"$@" update-ref -m ${reason} --stdin <<'banger' || exit`, ...lines, 'banger'];
+  const lines = references.map(([name, oid]) => {
+    if (oid === '') return `echo ${shellQuote([`delete ${name}`])}`;
+    if (knownCommits && name.startsWith('refs/heads/')) return `reference ${shellQuote([name, oid])}`;
+    return `echo ${shellQuote([`update ${name} ${oid}`])}`;
+  });
+  return [
+    `known=${shellQuote([(knownCommits ?? []).join(' ')])}`,
+    '{',
+    ...lines,
+    `} | "$@" update-ref -m ${reason} --stdin || exit`,
+  ];
 }
 
 function headLine(head: string): string {
