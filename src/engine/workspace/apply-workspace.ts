@@ -139,7 +139,7 @@ async function merge(
   const gone = new Set(
     merged.flatMap(({ path, result, isWritable }) => (isWritable && !result ? [path] : [])),
   );
-  const present = tree.files.map((file) => file.path).filter((path) => !gone.has(path));
+  const present = tree.files.filter(({ path }) => !gone.has(path));
   await refuseChanges(merged, { repository, env, present, vmName });
   const hasConflicts = merged.some(({ outcome }) => outcome === 'conflict');
   const written = merged.filter(({ isWritable, outcome }) => {

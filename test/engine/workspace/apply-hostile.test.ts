@@ -127,6 +127,55 @@ test('nothing is written through a symlink, into a repository, or over a file th
   expect(readdirSync(outside)).toEqual([]);
 });
 
+test('symlinks that lead out of the tree by way of others are refused, also those of the host', async () => {
+  const { repo, copy } = fixture;
+  repo.write('x/y/z/file', 'deep\n');
+  repo.write('top', 'top\n');
+  repo.write('a/b/file', 'deep\n');
+  symlinkSync('a/b/../../top', join(repo.path, 'through'));
+  symlinkSync('/etc', join(repo.path, 'ignored-etc'));
+  repo.commit('links');
+  await fixture.prepare();
+  const before = everything();
+  const refused = async (words: string): Promise<void> => {
+    await expect(fixture.apply(), words).rejects.toThrow(words);
+    expect(everything(), words).toBe(before);
+    copy.git('reset', '-q', '--hard');
+    copy.git('clean', '-q', '-f', '-d');
+  };
+  // By its letters, the second stays inside.
+  symlinkSync('../../..', join(copy.path, 'x/y/z/up'));
+  symlinkSync('x/y/z/up/../outside/s', join(copy.path, 'evil'));
+  await refused('"evil" is a symlink that leads out of the tree, to "x/y/z/up/../outside/s"');
+  // What it leads to depends on what is there.
+  mkdirSync(join(copy.path, 'other'));
+  copy.write('other/file', 'deep\n');
+  rmSync(join(copy.path, 'a/b'), { recursive: true });
+  symlinkSync('../other', join(copy.path, 'a/b'));
+  await refused('"through" is a symlink here that would lead out of the tree by what changed');
+  symlinkSync('ignored-etc/passwd', join(copy.path, 'evil'));
+  await refused('"evil" is a symlink that leads out of the tree');
+  symlinkSync('loop', join(copy.path, 'loop'));
+  symlinkSync('x'.repeat(4000), join(copy.path, 'long'));
+  symlinkSync('x/y/.GIT/config', join(copy.path, 'config'));
+  await refused('"config" is a symlink that leads out of the tree');
+  symlinkSync('x/y/../y/z/file', join(copy.path, 'fine'));
+  symlinkSync('through/../fine', join(copy.path, 'finer'));
+  expect((await fixture.apply()).isApplied).toBe(true);
+});
+
+test('hundreds of symlinks are read by few programs', async () => {
+  const { copy, context } = fixture;
+  for (let count = 0; count < 300; count++) symlinkSync(`target-${count}`, join(copy.path, `link-${count}`));
+  let ran = 0;
+  const counting: typeof context.exec = (...args) => {
+    ran++;
+    return context.exec(...args);
+  };
+  expect((await fixture.apply({ context: { ...context, exec: counting } })).files).toHaveLength(300);
+  expect(ran).toBeLessThan(100);
+});
+
 test('a file in a submodule of the host is a conflict', async () => {
   const { repo, copy, directory } = fixture;
   const lib = createRepo(join(directory, 'lib'));

@@ -1,20 +1,13 @@
-import { posix } from 'node:path';
 import { BangerError } from '../../../errors.ts';
 import { parseGitConfig } from '../host-tree/git-config.ts';
+import { linkProblems, type LinkInput } from './escaping-links.ts';
 import type { MergedPath } from './merge-changes.ts';
 import { parents } from './path-collisions.ts';
 import { displayPath, isTreePath, type RawPath } from '../host-tree/raw-path.ts';
-import type { Repository } from '../host-tree/repository.ts';
-import type { GitVariables } from '../host-tree/scratch-objects.ts';
 
-const symlinkMode = '120000';
 const shownCount = 10;
 
-export interface RefuseInput {
-  readonly repository: Repository;
-  readonly env: GitVariables;
-  /** Paths of the host's tree that stay */
-  readonly present: readonly RawPath[];
+export interface RefuseInput extends LinkInput {
   readonly vmName: string;
 }
 
@@ -26,11 +19,11 @@ export interface RefuseInput {
 export async function refuseChanges(merged: readonly MergedPath[], input: RefuseInput): Promise<void> {
   const written = merged.filter(({ isWritable, result }) => isWritable && result);
   const problems = [
-    ...(await Promise.all(written.map((each) => linkProblem(each, input)))),
+    ...(await linkProblems(merged, input)),
     ...(await Promise.all(written.map((each) => modulesProblem(each, input)))),
     ...twinProblems(
       written.map(({ path }) => path),
-      input.present,
+      input.present.map(({ path }) => path),
     ),
   ].filter((problem) => problem !== undefined);
   if (problems.length === 0) return;
@@ -42,19 +35,6 @@ export async function refuseChanges(merged: readonly MergedPath[], input: Refuse
       hint: `Take them back in the VM, or look at all of it with: banger workspace export ${input.repository.topLevel} --vm ${input.vmName}`,
     },
   );
-}
-
-async function linkProblem(
-  { path, result }: MergedPath,
-  { repository, env }: RefuseInput,
-): Promise<string | undefined> {
-  if (result?.mode !== symlinkMode) return undefined;
-  const target = (await repository.git(['cat-file', 'blob', result.oid], { env })).stdout.toString('latin1');
-  const end = posix.join(posix.dirname(path), target);
-  const isInside =
-    !target.startsWith('/') && end !== '..' && !end.startsWith('../') && !/(^|\/)\.git(\/|$)/i.test(end);
-  if (isInside) return undefined;
-  return `"${displayPath(path)}" is a symlink that leads out of the tree, to "${displayPath(target)}"`;
 }
 
 /**
