@@ -221,6 +221,11 @@ const headers: readonly HostileLayer[] = [
     error: /has a global header with more than 100 records/,
   },
   {
+    title: 'extended headers without end',
+    bytes: () => Buffer.alloc(200 * 1024, encodeEntry({ path: 'pax', type: 'g', data: paxRecord('a', 'x') })),
+    error: /has more than 100 extended headers in a row/,
+  },
+  {
     title: 'an extended header for nothing',
     bytes: () =>
       Buffer.concat([

@@ -1,9 +1,7 @@
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { abortError, BangerError, errnoOf } from '../../errors.ts';
+import { join } from 'node:path';
+import { BangerError, errnoOf } from '../../errors.ts';
 import type { Image } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
 import { directoryFiles, tarFiles, type ArchiveFiles } from './archive-files.ts';
@@ -12,10 +10,11 @@ import { buildImage } from './build-image.ts';
 import { isBundle } from './bundle/is-bundle.ts';
 import type { ImagesContext } from './image-services.ts';
 import { withStaging } from './image-staging.ts';
-import { formatOf, signatureBytes, uncompressed } from './layers/layer-stream.ts';
+import { formatOf, signatureBytes, uncompressedInPlace } from './layers/layer-stream.ts';
+import { TarReader, type TarEntry } from './layers/tar-reader.ts';
 import { newName } from './new-name.ts';
 import { nameImage } from './publish-image.ts';
-import { parseTarHeader, tarBlockSize, type TarHeader } from './layers/tar-header.ts';
+import { spoolArchive } from './spool-archive.ts';
 
 export interface ImageImport {
   readonly path: string;
@@ -104,12 +103,12 @@ async function openArchiveAt(
     // The layers are read one by one from where they are, which needs the outer tar as a file.
     const spooled = join(stagingDirectory, 'archive.tar');
     operation.enter('Decompressing archive');
-    await spool(path, spooled, operation.signal);
+    await spoolArchive(path, spooled, { operation });
     files = await tarFiles(spooled, isArchiveName);
   }
   const archived = files && (await openArchive(files, path, ref));
   if (archived || ref === undefined) return archived;
-  if (!(await firstHeader(path))) {
+  if (!(await firstEntry(path))) {
     throw new BangerError('invalid_argument', `"${path}" is not a tar file, so that "${ref}" is not in it`, {
       hint: fileHint,
     });
@@ -151,35 +150,18 @@ async function kindOf(path: string): Promise<'directory' | 'plain' | 'compressed
 
 /** Looks at the first name inside a compressed tar: spooling a large rootfs only to find out would be a waste. */
 async function beginsLikeArchive(path: string): Promise<boolean> {
-  const header = await firstHeader(path);
-  if (!header) return false;
-  const name = header.path.replace(/^(?:\.?\/)+|\/+$/g, '');
-  return header.type === 'x' || header.type === 'g' || isArchiveName(name);
+  const first = await firstEntry(path);
+  return first !== undefined && isArchiveName(first.path.replace(/^(?:\.?\/)+|\/+$/g, ''));
 }
 
-async function firstHeader(path: string): Promise<TarHeader | undefined> {
-  let head = Buffer.alloc(0);
+/** Undefined for what is damaged, or no tar: the converter reads it next and says what is wrong. */
+async function firstEntry(path: string): Promise<TarEntry | undefined> {
+  const reader = new TarReader(uncompressedInPlace(createReadStream(path)));
   try {
-    for await (const chunk of uncompressed(createReadStream(path))) {
-      head = Buffer.concat([head, chunk]);
-      if (head.length >= tarBlockSize) return parseTarHeader(head.subarray(0, tarBlockSize));
-    }
+    return await reader.next();
   } catch {
-    // Damaged, or not a tar: the converter reads it next and says what is wrong.
-  }
-  return undefined;
-}
-
-async function spool(from: string, to: string, signal: AbortSignal): Promise<void> {
-  try {
-    const content = Readable.from(uncompressed(createReadStream(from)), { objectMode: false });
-    await pipeline(content, createWriteStream(to, { mode: 0o600, flags: 'wx' }), { signal });
-  } catch (error) {
-    if (signal.aborted) throw abortError(signal);
-    if (errnoOf(error) !== undefined) throw error;
-    throw new BangerError('invalid_argument', `"${basename(from)}" cannot be decompressed`, {
-      hint: `Check it with: gzip -t ${from}, zstd -t ${from}, or xz -t ${from}`,
-      cause: error,
-    });
+    return undefined;
+  } finally {
+    await reader.close();
   }
 }

@@ -46,6 +46,8 @@ const noPax: ParsedPax = { records: new Map(), sparsePairs: [] };
 /** Extended headers and long names are held in memory. */
 const maxExtensionSize = 1024 * 1024;
 
+/** In front of one entry: four kinds make sense, and headers alone must not keep a reader busy for ever. */
+const maxExtensions = 100;
 /** Records of a global header hold for every entry that follows, and so cost each of them time. Tools write a few. */
 const maxGlobalRecords = 100;
 
@@ -87,7 +89,9 @@ export class TarReader {
     let pax: ParsedPax | undefined;
     let longPath: string | undefined;
     let longLink: string | undefined;
-    for (;;) {
+    for (let extensions = 0; ; extensions++) {
+      if (extensions > maxExtensions)
+        throw new LayerRefusal(`has more than ${maxExtensions} extended headers in a row`);
       const block = this.#bytes.atHand(tarBlockSize);
       const header = block && !isZero(block) ? parseTarHeader(block) : await this.#header(block);
       if (!header) {
