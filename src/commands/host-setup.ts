@@ -37,6 +37,7 @@ export function hostSetupCommand(cli: Cli, env: Readonly<Record<string, string |
       const { advice, problem } = report.names;
       if (advice) cli.say(`For names of VMs, ${advice}`);
       if (problem) cli.say(`Warning: VMs are not found as NAME.vm: ${problem}`);
+      if (report.firewall) cli.say(`Warning: ${report.firewall.evidence}. ${report.firewall.fix}`);
       if (report.done) cli.say('Use it with: banger vm create --network bridge');
     });
 }

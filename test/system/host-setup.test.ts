@@ -26,6 +26,7 @@ import {
   setupHost,
   teardownHost,
 } from '../../src/host/setup/setup-host.ts';
+import { setupTroubles } from '../../src/host/setup/setup-state.ts';
 import { canMakeLab, labReason, openNetworkLab, type NetworkLab } from '../support/network-lab.ts';
 
 const user = 'nobody';
@@ -166,6 +167,34 @@ sys.stdin.read()`;
     expect(await taps()).toHaveLength(8);
   });
 
+  test('tells of rules that somebody has flushed, and of firewalls that let no VM out', async () => {
+    const docker = 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }';
+    expect((await setup({ shared: ['lab'] })).firewall).toBeUndefined();
+    const status = async () => (await hostStatus({ user }, input()))!;
+    const { setup: made, missingRules } = await status();
+    expect(missingRules).toEqual([]);
+    const table = `banger_${made.owner.tag}`;
+    for (const [flush, missing] of [
+      [
+        ['nft', 'flush', 'ruleset'],
+        [`bridge ${table}`, `inet ${table}`],
+      ],
+      [['nft', 'flush', 'chain', 'bridge', table, 'from_guest'], [`bridge ${table}`]],
+      [['nft', 'flush', 'set', 'inet', table, 'guests'], [`inet ${table}`]],
+    ] as const) {
+      lab.run(flush);
+      const state = await status();
+      expect(state.missingRules).toEqual(missing);
+      expect(setupTroubles(state)).toHaveLength(missing.length);
+      await setup();
+      expect(setupTroubles(await status())).toEqual([]);
+    }
+    lab.run(['nft', docker]);
+    expect((await setup()).firewall).toMatchObject({
+      fix: expect.stringContaining("iptables -I FORWARD -i 'bgb+' -j ACCEPT") as string,
+    });
+  });
+
   test('is made again at boot by the files alone', async () => {
     const { files } = await setup();
     const [rules, links, unit] = files.slice(1);
@@ -294,7 +323,13 @@ sys.stdin.read()`;
     const known = () => knownOwners('/the/state/directory', etc());
     const doctor = async () =>
       (
-        await checkBridges({ exec, mayAdminister: true, setup: undefined, known, tunDevice: '/dev/null' })
+        await checkBridges({
+          exec,
+          mayAdminister: true,
+          readSetup: () => Promise.resolve(undefined),
+          known,
+          tunDevice: '/dev/null',
+        })
       ).find(({ id }) => id === 'leftovers');
     expect(await doctor()).toMatchObject({
       status: 'warn',

@@ -1,18 +1,19 @@
 import { accessSync, constants } from 'node:fs';
 import { errnoOf, errorText } from '../../errors.ts';
 import type { Exec } from '../exec.ts';
+import { findFirewallTrouble } from '../network/firewalls.ts';
 import { findLeftovers } from '../network/leftovers.ts';
-import { bridgePrefix, type NetworkOwner } from '../network/plan.ts';
+import type { NetworkOwner } from '../network/plan.ts';
 import { shellQuote } from '../shell-quote.ts';
-import type { HostSetup } from '../setup/host-setup.ts';
+import { setupTroubles, type SetupState } from '../setup/setup-state.ts';
 import { pass, skip, warn, type CheckResult, type Subject } from './check.ts';
 
 export interface BridgesInput {
   readonly exec: Exec;
   /** Whether we may make interfaces and rules */
   readonly mayAdminister: boolean;
-  /** What was made for our user; undefined: nothing */
-  readonly setup: HostSetup | undefined;
+  /** What there is of what was made for our user; undefined: nothing was */
+  readonly readSetup: () => Promise<SetupState | undefined>;
   /** Whose bridges are accounted for */
   readonly known: () => readonly Pick<NetworkOwner, 'tag'>[];
   /** `BANGER_HOME`, where it says what is ours: sudo does not pass it on */
@@ -30,7 +31,8 @@ const notAsked = [skip(firewall, mayNotAsk), skip(leftovers, mayNotAsk)];
 
 /** Whether VMs can be behind a bridge. They need not be: the network "user" takes no rights. */
 export async function checkBridges(input: BridgesInput): Promise<CheckResult[]> {
-  const { mayAdminister, setup } = input;
+  const { mayAdminister } = input;
+  const setup = mayAdminister ? undefined : await input.readSetup();
   if (!mayAdminister && !setup) {
     const reason =
       'not for this user, without root; VMs use the network "user" (for more: sudo banger host setup)';
@@ -39,8 +41,7 @@ export async function checkBridges(input: BridgesInput): Promise<CheckResult[]> 
   const trouble = tunTrouble(input.tunDevice ?? '/dev/net/tun');
   if (trouble) return [trouble, ...notAsked];
   if (!mayAdminister) {
-    const names = setup!.networks.map(({ name }) => `"${name}"`).join(', ');
-    return [pass(bridges, `set up for this user: ${names} (see: banger host status)`), ...notAsked];
+    return [checkSetup(setup!), ...notAsked];
   }
   for (const program of ['ip', 'nft'] as const) {
     try {
@@ -62,6 +63,19 @@ export async function checkBridges(input: BridgesInput): Promise<CheckResult[]> 
     await checkFirewalls(input.exec),
     await checkLeftovers(input),
   ];
+}
+
+function checkSetup(state: SetupState): CheckResult {
+  const names = state.setup.networks.map(({ name }) => `"${name}"`).join(', ');
+  const troubles = setupTroubles(state);
+  if (troubles.length > 0) {
+    return warn(
+      bridges,
+      `set up for this user: ${names}, and not whole: ${troubles.join('; ')}`,
+      'Make it whole with: sudo banger host setup',
+    );
+  }
+  return pass(bridges, `set up for this user: ${names} (with its rules: sudo banger host status)`);
 }
 
 /** What is left of a banger that nobody uses: it takes names and addresses, and keeps forwarding on. */
@@ -96,30 +110,8 @@ function tunTrouble(device: string): CheckResult | undefined {
   }
 }
 
-/** A chain in the path of forwarded packets that refuses what no rule allows: ours cannot overrule it. */
-export async function checkFirewalls(exec: Exec): Promise<CheckResult> {
-  const { stdout } = await exec(['nft', 'list', 'chains']);
-  const refusing = refusingChains(stdout.toString('utf8'));
-  if (refusing.length === 0) return pass(firewall, 'none that keeps VMs behind a bridge from the world');
-  const docker = refusing.some((name) => name.startsWith('ip filter '));
-  return warn(
-    firewall,
-    `forwarded packets are refused unless a rule allows them, by ${refusing.join(', ')}`,
-    docker
-      ? `Allow those of VMs: sudo iptables -I FORWARD -i '${bridgePrefix}+' -j ACCEPT; sudo iptables -I FORWARD -o '${bridgePrefix}+' -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT`
-      : `Allow in that firewall what comes from interfaces "${bridgePrefix}*", and the answers to it`,
-  );
-}
-
-/** Parses `nft list chains`: `FAMILY TABLE CHAIN` of those that refuse by default. */
-export function refusingChains(text: string): string[] {
-  const found: string[] = [];
-  let [table, chain] = ['', ''];
-  for (const line of text.split('\n')) {
-    table = /^table (\S+ \S+) \{/.exec(line)?.[1] ?? table;
-    chain = /^\s+chain (\S+) \{/.exec(line)?.[1] ?? chain;
-    const isForRouted = /^(?:ip|inet) /.test(table);
-    if (isForRouted && /hook forward .*policy drop/.test(line)) found.push(`${table} ${chain}`);
-  }
-  return found;
+async function checkFirewalls(exec: Exec): Promise<CheckResult> {
+  const trouble = await findFirewallTrouble(exec);
+  if (!trouble) return pass(firewall, 'none that keeps VMs behind a bridge from the world');
+  return warn(firewall, trouble.evidence, trouble.fix);
 }

@@ -7,8 +7,10 @@ import type { JailerWish } from '../drivers/firecracker/jail.ts';
 import { readOwnRights } from '../drivers/qemu-confinement.ts';
 import { mayAdministerNetwork } from '../network/rights.ts';
 import { readHostSetup } from '../setup/host-setup.ts';
+import { systemPlaces } from '../setup/places.ts';
 import { bridgesOf } from '../setup/plan-setup.ts';
 import { knownOwners } from '../setup/setup-host.ts';
+import { readSetupState } from '../setup/setup-state.ts';
 import { checkAcceleration } from './acceleration.ts';
 import { checkBridges } from './bridges.ts';
 import { fail, type CheckResult, type Subject } from './check.ts';
@@ -185,7 +187,8 @@ async function checkSurroundings({
       checkBridges({
         exec,
         mayAdminister: mayAdministerNetwork(),
-        setup,
+        // Nothing is switched on here that would have to be remembered.
+        readSetup: () => readSetupState(uid, { exec, places: systemPlaces('') }),
         known: () => knownOwners(paths.stateDirectory),
         home,
       }),

@@ -197,7 +197,7 @@ async function startError(program: string, spec: VmmSpec): Promise<BangerError> 
   const lost = /could not configure \/dev\/net\/tun \(([^)]*)\): (.*)/.exec(words);
   if (lost) {
     return new BangerError('host_unsupported', `The tap "${lost[1]}" cannot be used: ${lost[2]}`, {
-      hint: 'See what is wrong with the network of this host: banger doctor',
+      hint: 'See what is wrong with the network of this host: banger doctor; and, where it was set up: banger host status',
     });
   }
   const taken = /Could not set up host forwarding rule '([^']*)'/.exec(words);

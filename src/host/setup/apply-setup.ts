@@ -1,22 +1,15 @@
-import { readFile, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errnoOf } from '../../errors.ts';
-import type { Exec } from '../exec.ts';
 import { applyHostNetwork, removeHostNetwork } from '../network/apply.ts';
-import { readLinks, type Link } from '../network/links.ts';
-import { findHostResolver, isToldOfNames, nameFiles, type HostResolver } from '../name-resolution.ts';
-import { tapsOf } from '../network/plan.ts';
+import { nameFiles } from '../name-resolution.ts';
 import { ensureConfigDirectory, removeConfigDirectory } from './config-directory.ts';
-import { readHostSetup, type HostSetup } from './host-setup.ts';
+import type { HostSetup } from './host-setup.ts';
 import type { SetupPlaces } from './places.ts';
 import { isThere, writePublicFile } from './public-files.ts';
-import { bridgesOf, hostNetworkOf, planNames, setupFiles, unitName, type SetupPlan } from './plan-setup.ts';
-
-export interface SetupTools {
-  readonly exec: Exec;
-  readonly places: SetupPlaces;
-}
+import { setupFiles, unitName, type SetupPlan } from './plan-setup.ts';
+import type { SetupTools } from './setup-state.ts';
 
 /**
  * Does what was planned. Doing it again changes nothing. VMs run without names as well: returns why whoever answers for
@@ -102,62 +95,6 @@ async function requireRootsOwn(directory: string): Promise<void> {
   throw new BangerError('host_unsupported', `"${directory}" can be written to by others than root`, {
     hint: `Give it to root: sudo chown root: ${directory} && sudo chmod go-w ${directory}`,
   });
-}
-
-/** What of a setup there is now. */
-export interface SetupState {
-  readonly setup: HostSetup;
-  /** Names of taps that are there, and of those that a VMM has opened */
-  readonly taps: readonly string[];
-  readonly missingTaps: readonly string[];
-  readonly usedTaps: readonly string[];
-  readonly isForwarding: boolean;
-  /** Files that are missing */
-  readonly missingFiles: readonly string[];
-  /** Who answers for names on this host, and whether they were told to ask for those of VMs; absent: nobody can be told */
-  readonly names: { readonly resolver: HostResolver; readonly isTold?: boolean };
-}
-
-/** Undefined when the host was not set up for this user. */
-export async function readSetupState(
-  uid: number,
-  { exec, places }: SetupTools,
-): Promise<SetupState | undefined> {
-  const setup = readHostSetup(uid, places.configDirectory);
-  if (!setup) return undefined;
-  const links = new Map((await readLinks(exec)).map((link): [string, Link] => [link.name, link]));
-  const taps = hostNetworkOf(setup).bridges.flatMap((bridge) =>
-    bridge.guests.flatMap((address) => tapsOf(setup.owner, bridge, address)),
-  );
-  const { unit, ...files } = setupFiles(uid, places);
-  const root = places.systemRoot;
-  const resolver = await findHostResolver(exec, root);
-  const names = planNames(setup, resolver, root);
-  const wanted = [
-    ...Object.values(files),
-    ...(places.hasSystemd ? [unit] : []),
-    ...names.files.map(({ path }) => path),
-  ];
-  const isMissing = await Promise.all(wanted.map(async (path) => !(await isThere(path))));
-  return {
-    setup,
-    taps: taps.filter((name) => links.has(name)),
-    missingTaps: taps.filter((name) => !links.has(name)),
-    usedTaps: taps.filter((name) => links.get(name)?.hasCarrier),
-    isForwarding:
-      (await readFile(places.forwarding.file ?? '/proc/sys/net/ipv4/ip_forward', 'utf8')).trim() === '1',
-    missingFiles: wanted.filter((_, index) => isMissing[index]),
-    names: { resolver, isTold: await isToldOfNames(exec, { resolver, uid, links: bridgesOf(setup), root }) },
-  };
-}
-
-/** Addresses of VMs that run on it. */
-export function usedAddresses({ setup, usedTaps }: SetupState): string[] {
-  return hostNetworkOf(setup).bridges.flatMap((bridge) =>
-    bridge.guests.filter((address) =>
-      tapsOf(setup.owner, bridge, address).some((tap) => usedTaps.includes(tap)),
-    ),
-  );
 }
 
 /**

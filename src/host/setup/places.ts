@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { BangerError } from '../../errors.ts';
 import type { Exec } from '../exec.ts';
 import type { Forwarding } from '../network/forwarding.ts';
@@ -11,6 +12,17 @@ export interface SetupPlaces {
   readonly hasSystemd: boolean;
   /** Where the files of those are who answer for names */
   readonly systemRoot: string;
+}
+
+/** Those of this host; `markers` is where it is remembered what was switched on. */
+export function systemPlaces(markers: string): SetupPlaces {
+  return {
+    configDirectory: '/etc/banger',
+    unitDirectory: '/etc/systemd/system',
+    forwarding: { markers },
+    hasSystemd: existsSync('/run/systemd/system'),
+    systemRoot: '/',
+  };
 }
 
 /** A user for whom a host is set up. */

@@ -1,25 +1,18 @@
-import { existsSync } from 'node:fs';
 import { BangerError } from '../../errors.ts';
 import { exec as realExec, type Exec } from '../exec.ts';
 import { findHostResolver, type HostResolver } from '../name-resolution.ts';
 import { readRoutes } from '../network/routes.ts';
 import { removeHostNetwork } from '../network/apply.ts';
+import { findFirewallTrouble, type FirewallTrouble } from '../network/firewalls.ts';
 import { findLeftovers, removeLeftovers, type Leftover } from '../network/leftovers.ts';
 import { readLinks, surplusTaps } from '../network/links.ts';
 import { bridgePrefix, networkOwner, type HostNetwork, type NetworkOwner } from '../network/plan.ts';
-import {
-  applySetup,
-  enableCommands,
-  findStaleNames,
-  readSetupState,
-  removeSetup,
-  usedAddresses,
-  type SetupState,
-} from './apply-setup.ts';
+import { applySetup, enableCommands, findStaleNames, removeSetup } from './apply-setup.ts';
 import { planDirectoryMark } from './config-directory.ts';
 import { listHostSetups, readHostSetup } from './host-setup.ts';
-import { findSetupUser, requireRoot, type SetupPlaces } from './places.ts';
+import { findSetupUser, requireRoot, systemPlaces, type SetupPlaces } from './places.ts';
 import { planSetup, type PlannedFile, type SetupRequest } from './plan-setup.ts';
+import { readSetupState, usedAddresses, type SetupState } from './setup-state.ts';
 
 /** What the verbs of `host` work with. */
 export interface HostInput {
@@ -48,6 +41,8 @@ export interface SetupReport {
     /** Why whoever answers for names could not be told */
     readonly problem?: string;
   };
+  /** What of others keeps VMs from the world, though all is done */
+  readonly firewall?: FirewallTrouble;
 }
 
 /** Sets up the host for a user, or says what that would be. */
@@ -91,6 +86,7 @@ export async function setupHost(
     done: !request.dryRun,
     survivesReboot: places.hasSystemd,
     names: { resolver, advice: plan.names.advice, problem },
+    firewall: request.dryRun ? undefined : await findFirewallTrouble(exec),
   };
 }
 
@@ -165,12 +161,6 @@ export function knownOwners(stateDirectory: string, setups?: string): NetworkOwn
 function toolsOf({ exec = realExec, places, markers }: HostInput) {
   return {
     exec,
-    places: places ?? {
-      configDirectory: '/etc/banger',
-      unitDirectory: '/etc/systemd/system',
-      forwarding: { markers },
-      hasSystemd: existsSync('/run/systemd/system'),
-      systemRoot: '/',
-    },
+    places: places ?? systemPlaces(markers),
   };
 }
