@@ -26,19 +26,28 @@ export interface AuthorizeOptions {
 const maxTokenBytes = 1024 * 1024;
 const tokenSchema = z.object({ token: z.optional(z.string()), access_token: z.optional(z.string()) });
 
+/** What a registry is asked with. */
+export interface Access {
+  /** Value of the header `Authorization` */
+  readonly authorization: string;
+  /** Host that would have got the login if it were known to be the registry's own */
+  readonly withheldFrom?: string;
+}
+
 /**
- * Answers a challenge with the value for `Authorization`.
+ * Answers a challenge.
  *
  * The token asked for is good for pulling this repository, whatever the registry suggested; credentials go to the
  * registry and to its own token service only, so a stranger's gets an anonymous request.
  */
-export async function authorize(header: string | undefined, options: AuthorizeOptions): Promise<string> {
+export async function authorize(header: string | undefined, options: AuthorizeOptions): Promise<Access> {
   const challenges = parseChallenges(header ?? '');
   const bearer = challenges.find((challenge) => challenge.scheme === 'bearer');
-  if (bearer) return `Bearer ${await fetchToken(bearer, options)}`;
+  if (bearer) return fetchToken(bearer, options);
   const basic = challenges.find((challenge) => challenge.scheme === 'basic');
-  if (basic && options.credentials?.kind === 'password') return basicValue(options.credentials);
-  throw loginNeeded(options.name, options.repository, options.credentials !== undefined);
+  if (basic && options.credentials?.kind === 'password')
+    return { authorization: basicValue(options.credentials) };
+  throw loginNeeded({ ...options, hadCredentials: options.credentials !== undefined });
 }
 
 /** Splits `Bearer realm="…",service="…", Basic realm="…"`. */
@@ -57,7 +66,22 @@ export function parseChallenges(header: string): Challenge[] {
 }
 
 /** The error when a registry wants a login, or a better one. Docker Hub answers so for what does not exist, too. */
-export function loginNeeded(name: string, repository: string, hadCredentials: boolean): BangerError {
+export function loginNeeded({
+  name,
+  repository,
+  hadCredentials,
+  withheldFrom,
+}: Pick<AuthorizeOptions, 'name' | 'repository'> & {
+  readonly hadCredentials: boolean;
+  readonly withheldFrom?: string | undefined;
+}): BangerError {
+  if (withheldFrom !== undefined) {
+    const what = `Registry "${name}" does not give "${repository}" without a login, and wants it to be sent to "${withheldFrom}", which may be somebody else's`;
+    const image = `${name}/${repository}`;
+    return new BangerError('command_failed', what, {
+      hint: `The login was not sent there. If you trust it, take the image with docker: docker pull ${image} && docker save ${image} | banger image import - --name ${image}`,
+    });
+  }
   const login = name === 'docker.io' ? 'docker login' : `docker login ${name}`;
   const message = hadCredentials
     ? `Registry "${name}" did not accept the stored login for "${repository}"`
@@ -65,13 +89,14 @@ export function loginNeeded(name: string, repository: string, hadCredentials: bo
   return new BangerError('command_failed', message, { hint: `Check the name, or log in with: ${login}` });
 }
 
-async function fetchToken(challenge: Challenge, options: AuthorizeOptions): Promise<string> {
+async function fetchToken(challenge: Challenge, options: AuthorizeOptions): Promise<Access> {
   const realm = URL.parse(challenge.parameters['realm'] ?? '', options.registry.href);
   if (!realm) throw badService(options.name, 'has no address');
   checkForeignAddress(realm, options.registry);
 
   const isTrusted = mayReceiveCredentials(realm, options.registry);
   const credentials = isTrusted ? options.credentials : undefined;
+  const withheldFrom = options.credentials && !isTrusted ? realm.host : undefined;
   const scope = `repository:${options.repository}:pull`;
   const service = challenge.parameters['service'] ?? '';
   const { url, request } = tokenRequest({ realm, service, scope, credentials });
@@ -82,7 +107,7 @@ async function fetchToken(challenge: Challenge, options: AuthorizeOptions): Prom
   });
   if (response.status === 401 || response.status === 403) {
     await response.discard();
-    throw loginNeeded(options.name, options.repository, credentials !== undefined);
+    throw loginNeeded({ ...options, hadCredentials: credentials !== undefined, withheldFrom });
   }
   if (response.status !== 200) {
     await response.discard();
@@ -91,7 +116,7 @@ async function fetchToken(challenge: Challenge, options: AuthorizeOptions): Prom
   const bytes = await readLimited(response.body, maxTokenBytes);
   const token = bytes && parseToken(bytes);
   if (!token) throw badService(options.name, 'sent no token');
-  return token;
+  return { authorization: `Bearer ${token}`, ...(withheldFrom !== undefined && { withheldFrom }) };
 }
 
 function tokenRequest(input: {

@@ -48,15 +48,19 @@ export function sameHost(left: URL, right: URL): boolean {
 /**
  * True when a token service may see the credentials of a registry: it is the registry itself, or run by the same
  * owner as far as the name tells (`auth.docker.io` for `registry-1.docker.io`), and nobody can listen in.
+ *
+ * Of one name, another port is the same owner's, too, where both prove the name by TLS: GitLab's registry has a port of
+ * its own, and so has a token service beside a registry.
  */
 export function mayReceiveCredentials(realm: URL, registry: URL): boolean {
   if (realm.protocol !== 'https:' && registry.protocol === 'https:') return false;
   if (isLoopback(realm.hostname) && isLoopback(registry.hostname))
     return realm.hostname === registry.hostname;
   if (sameHost(realm, registry)) return true;
-  const ports = [realm.port, registry.port];
-  if (isIP(bare(realm.hostname)) || isIP(bare(registry.hostname)) || ports.some((port) => port !== ''))
-    return false;
+  if (isIP(bare(realm.hostname)) || isIP(bare(registry.hostname))) return false;
+  if (realm.hostname === registry.hostname)
+    return realm.protocol === 'https:' && registry.protocol === 'https:';
+  if (realm.port !== '' || registry.port !== '') return false;
   return [registry.hostname, parentDomain(registry.hostname)].some(
     (domain) => domain !== undefined && (realm.hostname === domain || realm.hostname.endsWith(`.${domain}`)),
   );

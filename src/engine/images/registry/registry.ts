@@ -9,7 +9,7 @@ import type { Pace } from './download-pace.ts';
 import { manifestMediaTypes, maxDocumentBytes, refused } from './manifest.ts';
 import { readLimited } from './read-limited.ts';
 import { canonicalName, familiarName, type Reference } from '../reference.ts';
-import { authorize } from './registry-auth.ts';
+import { authorize, type Access } from './registry-auth.ts';
 import { endpointsOf, settleScheme, type Endpoint } from './registry-endpoint.ts';
 import { statusError } from './registry-errors.ts';
 import { checkForeignAddress, isLoopback, sameHost } from './registry-trust.ts';
@@ -41,8 +41,8 @@ interface Connection {
   readonly endpoint: Endpoint;
   /** The same before it was found out whether it speaks TLS */
   readonly configured: Endpoint;
-  /** Value of the header that the endpoint accepted last */
-  authorization?: string;
+  /** What the endpoint accepted last */
+  access?: Access;
 }
 
 interface GetOptions {
@@ -225,7 +225,7 @@ export class Registry {
     for (let redirects = 0; redirects <= maxRedirects;) {
       const isOwn = sameHost(url, base) && (url.protocol === base.protocol || url.protocol === 'https:');
       const headers: Record<string, string> = { ...options.headers };
-      if (isOwn && connection.authorization) headers['authorization'] = connection.authorization;
+      if (isOwn && connection.access) headers['authorization'] = connection.access.authorization;
       const response = await this.#options.transport(url, {
         headers,
         signal: options.signal,
@@ -238,7 +238,7 @@ export class Registry {
       } else if (response.status === 401 && isOwn && !wasChallenged) {
         await response.discard();
         wasChallenged = true;
-        connection.authorization = await this.#authorize(connection, response, options.signal);
+        connection.access = await this.#authorize(connection, response, options.signal);
       } else {
         return response;
       }
@@ -246,7 +246,7 @@ export class Registry {
     throw new BangerError('command_failed', `Registry "${connection.endpoint.name}" redirects in circles`);
   }
 
-  async #authorize({ endpoint }: Connection, response: HttpResponse, signal: AbortSignal): Promise<string> {
+  async #authorize({ endpoint }: Connection, response: HttpResponse, signal: AbortSignal): Promise<Access> {
     return authorize(response.header('www-authenticate'), {
       registry: endpoint.base,
       name: endpoint.name,
@@ -258,12 +258,13 @@ export class Registry {
     });
   }
 
-  #statusError({ endpoint, authorization }: Connection, status: number): BangerError {
+  #statusError({ endpoint, access }: Connection, status: number): BangerError {
     return statusError(status, {
       registry: endpoint.name,
       repository: this.#reference.repository,
       image: this.#image,
-      wasAuthorized: authorization?.startsWith('Basic') ?? false,
+      wasAuthorized: access?.authorization.startsWith('Basic') ?? false,
+      withheldFrom: access?.withheldFrom,
     });
   }
 }

@@ -18,7 +18,13 @@ test.each([
   ['https://evil.co.uk/token', 'https://shop.co.uk', false],
   ['https://evil.io/token', 'https://ghcr.io', false],
   ['https://10.0.0.2/token', 'https://10.0.0.1', false],
-  ['https://host.example:444/token', 'https://host.example:443', false],
+  ['https://10.0.0.1/token', 'https://10.0.0.1:5000', false],
+  // docker_auth beside a registry, and GitLab with a registry on a port of its own.
+  ['https://host.example:5001/auth', 'https://host.example:5000', true],
+  ['https://gitlab.example/jwt/auth', 'https://gitlab.example:5050', true],
+  ['https://host.example/token', 'http://host.example:5000', false],
+  ['http://host.example:5001/token', 'https://host.example:5000', false],
+  ['https://auth.host.example:5001/token', 'https://host.example:5000', false],
   ['http://127.0.0.1:2/token', 'http://127.0.0.1:1', true],
 ])('token service %s of %s gets the login: %s', (realm, registry, expected) => {
   expect(mayReceiveCredentials(new URL(realm), new URL(registry))).toBe(expected);

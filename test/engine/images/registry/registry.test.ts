@@ -82,6 +82,23 @@ test('a token service on another host gets no login', async () => {
   expect(stranger.requests[0]?.headers.authorization).toBeUndefined();
 });
 
+test('an image that a stranger would have needed the login for says whose it is', async () => {
+  await using registry = await startRegistry();
+  await using stranger = await startRegistry();
+  putImage(registry, 'app');
+  const realm = stranger.host.replace('127.0.0.1', 'localhost');
+  registry.misbehave(wantsToken(`http://${realm}/token`));
+  const told = {
+    message: expect.stringContaining(`wants it to be sent to "${realm}", which may be somebody else's`),
+    hint: expect.stringContaining(`docker pull ${registry.host}/app && docker save`),
+  };
+  stranger.misbehave(answer(/^\/token/, 401));
+  await expect(pull(registry, { credentials: login })).rejects.toMatchObject(told);
+  stranger.misbehave(answer(/^\/token/, 200, {}, '{"token":"for-nobody"}'));
+  await expect(pull(registry, { credentials: login })).rejects.toMatchObject(told);
+  await expect(pull(registry)).rejects.toThrow('for everybody: it does not exist or needs a login');
+});
+
 test('basic logins work, and a refused one says how to log in without showing it', async () => {
   await using registry = await startRegistry();
   putImage(registry, 'app');
