@@ -55,6 +55,8 @@ export interface AccelerationFindings {
 const kvm: Subject = { id: 'kvm', title: 'KVM' };
 const firecrackerOnKvm: Subject = { id: 'firecracker-kvm', title: 'Firecracker on KVM' };
 const decision: Subject = { id: 'acceleration', title: 'VMs will run by' };
+/** Where the configuration insists on KVM, VMs go by no probe and have their time, on a slow host too. */
+const insistedMs = 30_000;
 const consequence = 'emulation is used, CPU work is 10 to 20 times slower';
 
 /** Whether KVM works for each VMM, found out by booting on it, and what follows for VMs. */
@@ -104,7 +106,8 @@ async function freshVerdict(
   try {
     const guestId = await input.guestId();
     const [temporaryDirectory, socketDirectory] = [scratch.directory, input.scratch.directory];
-    return await probeKvm({ ...input, vmm, guestId, temporaryDirectory, socketDirectory });
+    const timeoutMs = input.timeoutMs ?? (input.wanted === 'kvm' ? insistedMs : undefined);
+    return await probeKvm({ ...input, vmm, guestId, temporaryDirectory, socketDirectory, timeoutMs });
   } catch (error) {
     return { works: false, reason: `could not be tried: ${errorText(error)}` };
   }

@@ -29,7 +29,7 @@ beforeEach(() => {
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
 async function check(
-  behaviour: 'works' | 'hangs' | 'fails',
+  behaviour: 'works' | 'slow' | 'hangs' | 'fails',
   given: Partial<AccelerationInput> = {},
 ): Promise<
   AccelerationFindings & {
@@ -173,6 +173,11 @@ test('assets that cannot be unpacked are no verdict on KVM', async () => {
   const { kvm } = await check('works', { kernel });
   expect(kvm).toMatchObject({ status: 'warn' });
   expect(kvm.evidence).toContain('could not be tried: no space left on device');
+});
+
+test('a configuration that insists on KVM gives a guest more time than a probe has', async () => {
+  const { kvm } = await check('slow', { wanted: 'kvm', timeoutMs: undefined });
+  expect(kvm).toMatchObject({ status: 'pass', evidence: 'works: a guest booted on it' });
 });
 
 test('a configuration that insists on KVM fails where it does not work', async () => {

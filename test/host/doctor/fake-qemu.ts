@@ -7,6 +7,8 @@ import type { Exec } from '../../../src/host/exec.ts';
 const behaviours = {
   works: 'serve(); say("banger-probe-ok\\n");',
   hangs: 'serve();',
+  // Later than a probe waits.
+  slow: 'serve(); setTimeout(() => say("banger-probe-ok\\n"), 3_200);',
   fails: 'console.error("starting\\nqemu: could not enable KVM"); process.exit(1);',
 } as const;
 
