@@ -13,7 +13,7 @@ import {
   type HttpResponse,
   type Transport,
 } from '../registry/transport.ts';
-import type { Download } from './download.ts';
+import { shownUrl, type Download } from './download.ts';
 
 const maxRedirects = 5;
 /** Attempts in a row, none of which brought a byte, before a download is given up */
@@ -40,7 +40,7 @@ export async function downloadFile(
   try {
     let hash = createHash('sha256');
     let done = 0;
-    const what = `The file at "${download.url.href}"`;
+    const what = `The file at "${shownUrl(download.url)}"`;
     const hint = `Try again, or fetch it another way, then: ${download.use.useFile}`;
     const pace = new DownloadPace({ what, hint }, wanted);
     for (let fruitless = 0; ;) {
@@ -130,7 +130,7 @@ function checkHash({ url, sha256 }: Download, found: string): void {
   if (found === sha256) return;
   throw new BangerError(
     'command_failed',
-    `The file at "${url.href}" has the SHA-256 ${found}, not ${sha256}`,
+    `The file at "${shownUrl(url)}" has the SHA-256 ${found}, not ${sha256}`,
     {
       hint: 'Nothing of it was used. Compare with what its makers announce, and correct the hash if it was replaced',
     },
@@ -138,7 +138,10 @@ function checkHash({ url, sha256 }: Download, found: string): void {
 }
 
 function tooLarge({ url, use }: Download): BangerError {
-  return new BangerError('command_failed', `The file at "${url.href}" has more than ${use.maxBytes} bytes`);
+  return new BangerError(
+    'command_failed',
+    `The file at "${shownUrl(url)}" has more than ${use.maxBytes} bytes`,
+  );
 }
 
 /** The transport speaks of registries, which this is not. */

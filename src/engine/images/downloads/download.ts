@@ -17,6 +17,11 @@ export interface Download {
   readonly use: DownloadUse;
 }
 
+/** An address for people, files and the database: what follows its question mark may be a key to it. */
+export function shownUrl(url: URL): string {
+  return `${url.origin}${url.pathname}${url.search === '' ? '' : '?…'}`;
+}
+
 /** Reads `https://…#sha256=HEX`; the hash may also come beside it. Without one nothing is fetched. */
 export function parseDownload(text: string, use: DownloadUse, sha256?: string): Download {
   const url = URL.parse(text);
@@ -35,8 +40,8 @@ export function parseDownload(text: string, use: DownloadUse, sha256?: string): 
   throw new BangerError(
     'invalid_argument',
     hash === ''
-      ? `No hash is given for "${url.href}"`
+      ? `No hash is given for "${shownUrl(url)}"`
       : `"${hash.slice(0, 80)}" is not a SHA-256 of 64 hex digits`,
-    { hint: `Take it from where the file is announced: ${use.pull} ${url.href} --sha256 HEX` },
+    { hint: `Take it from where the file is announced: ${use.pull} ${shownUrl(url)} --sha256 HEX` },
   );
 }

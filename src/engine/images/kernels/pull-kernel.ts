@@ -3,7 +3,7 @@ import { BangerError } from '../../../errors.ts';
 import type { Kernel } from '../../../state/kernels.ts';
 import type { ImageContext } from '../../context.ts';
 import type { Operation } from '../../operations.ts';
-import { parseDownload, type Download, type DownloadUse } from '../downloads/download.ts';
+import { parseDownload, shownUrl, type Download, type DownloadUse } from '../downloads/download.ts';
 import { imageServices } from '../image-services.ts';
 import { withStaging } from '../image-staging.ts';
 import { importKernel } from './import-kernel.ts';
@@ -45,7 +45,7 @@ export async function pullKernel(
       operation.enter('Downloading modules');
       await downloads.file(modules, modulesPath, operation);
     }
-    const origin = `${main.url.href}#sha256=${main.sha256}`;
+    const origin = `${shownUrl(main.url)}#sha256=${main.sha256}`;
     return importKernel(context, { path, modulesPath, name, source: 'pull', origin }, operation);
   });
 }

@@ -124,7 +124,8 @@ test('redirects end, and an answer that is no file is told', async () => {
 test.each([
   ['ftp://a.example/k', 'not an http or https address'],
   ['https://user:secret@a.example/k', 'has a password in it'],
-  ['https://a.example/k', 'No hash is given'],
+  ['https://a.example/k', 'No hash is given for "https://a.example/k"'],
+  ['https://a.example/k?token=secret', 'No hash is given for "https://a.example/k?…"'],
   ['https://a.example/k#sha256=abc', '"abc" is not a SHA-256'],
 ])('the address %s is refused', (text, why) => {
   expect(() => parseDownload(text, use)).toThrow(why);
