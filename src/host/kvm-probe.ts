@@ -1,8 +1,8 @@
-import { accessSync, constants, existsSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BangerError, errorText } from '../errors.ts';
+import { BangerError, errnoOf, errorText } from '../errors.ts';
 import { monotonicMs } from './clock.ts';
 import type { VmmDriver } from './drivers/driver.ts';
 import type { JailerWish } from './drivers/firecracker/jail.ts';
@@ -72,14 +72,39 @@ export async function probeKvm(input: KvmProbeInput): Promise<KvmVerdict> {
   return deviceRefusal(input.device) ?? bootOnKvm(input);
 }
 
-/** What is wrong with the device before anything boots on it; undefined when it may be opened. */
-export function deviceRefusal(device = kvmDevice): KvmVerdict | undefined {
-  if (!existsSync(device)) return { works: false, reason: `${device} does not exist` };
+/** What is wrong with the device before anything boots on it; undefined when it can be opened. */
+export function deviceRefusal(device = kvmDevice, open?: OpenDevice): KvmVerdict | undefined {
+  const errno = deviceErrno(device, open);
+  return errno === undefined ? undefined : { works: false, reason: `${device} ${openWords(errno)}` };
+}
+
+function openWords(errno: string): string {
+  switch (errno) {
+    case 'ENOENT':
+      return 'does not exist';
+    case 'EACCES':
+      return 'may not be opened by you';
+    case 'EPERM':
+      return 'may not be opened here, as the rules of a container have it (EPERM)';
+    case 'ENODEV':
+    case 'ENXIO':
+      return `is there, but has no driver (${errno})`;
+    default:
+      return `cannot be opened (${errno})`;
+  }
+}
+
+type OpenDevice = (path: string, flags: number) => number;
+
+/** Opened, and not asked about: a container may forbid what permissions do not, and a name alone has no driver. */
+export function deviceErrno(device: string, open: OpenDevice = openSync): string | undefined {
   try {
-    accessSync(device, constants.R_OK | constants.W_OK);
+    closeSync(open(device, constants.O_RDWR));
     return undefined;
-  } catch {
-    return { works: false, reason: `${device} may not be opened by you` };
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === undefined) throw error;
+    return errno;
   }
 }
 

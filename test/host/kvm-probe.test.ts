@@ -7,12 +7,14 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
+import { spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { exec } from '../../src/host/exec.ts';
 import {
   cachedKvmProbe,
+  deviceRefusal,
   probedQemu,
   probeKvm,
   rememberedVerdict,
@@ -59,6 +61,29 @@ test('a device that is closed to us is not tried', async () => {
   expect(await probeKvm(input('works', closedFile))).toEqual({
     works: false,
     reason: `${closedFile} may not be opened by you`,
+  });
+});
+
+test.each([
+  ['EPERM', 'may not be opened here, as the rules of a container have it (EPERM)'],
+  ['ENODEV', 'is there, but has no driver (ENODEV)'],
+  ['ENXIO', 'is there, but has no driver (ENXIO)'],
+  ['EBUSY', 'cannot be opened (EBUSY)'],
+])('a device whose opening gives %s is told as that', (code, words) => {
+  const open = (): never => {
+    throw Object.assign(new Error(code), { code });
+  };
+  expect(deviceRefusal('/dev/kvm', open)).toEqual({ works: false, reason: `/dev/kvm ${words}` });
+});
+
+test('a name of a device that has no driver is not tried', async (context) => {
+  const device = join(root, 'static');
+  if (spawnSync('mknod', [device, 'c', '10', '254']).status !== 0) return context.skip('needs root');
+  expect(
+    await probeKvm({ ...input('works', device), kernel: () => Promise.reject(new Error('unpacked')) }),
+  ).toMatchObject({
+    works: false,
+    reason: expect.stringMatching(/has no driver|rules of a container/) as string,
   });
 });
 

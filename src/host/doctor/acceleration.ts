@@ -4,6 +4,7 @@ import type { Acceleration } from '../drivers/driver.ts';
 import type { JailerWish } from '../drivers/firecracker/jail.ts';
 import type { Exec } from '../exec.ts';
 import {
+  deviceErrno,
   deviceRefusal,
   probedFirecracker,
   probedQemu,
@@ -178,10 +179,11 @@ function choiceText({ driver, acceleration, reason }: VmmChoice): string {
 
 /** How to get at KVM; where nobody on this host can do anything about it, what that means. */
 function fixFor(input: AccelerationInput, flags: readonly string[]): string {
-  const status = statSync(input.device, { throwIfNoEntry: false });
-  if (status && deviceRefusal(input.device)) return openDevice(input.device, status, input.groups);
+  const errno = deviceErrno(input.device);
+  if (errno === 'EACCES') return openDevice(input.device, statSync(input.device), input.groups);
+  if (errno === 'EPERM') return `Let this container have it, as with: docker run --device ${input.device}`;
   const isVirtual = flags.includes('hypervisor');
-  if (!status) {
+  if (errno !== undefined) {
     if (flags.includes('vmx')) return 'Load its module: sudo modprobe kvm_intel';
     if (flags.includes('svm')) return 'Load its module: sudo modprobe kvm_amd';
     if (!isVirtual) return 'Turn on virtualization (VT-x or AMD-V) in the firmware of this machine';
