@@ -85,6 +85,7 @@ async function diagnose(
       ...layout,
       longestSocket: vmPaths(layout, '0'.repeat(32)).controlSocket,
       kvmVerdictFile: layout.kvmProbeFile,
+      firecrackerVerdictFile: layout.firecrackerProbeFile,
       temporaryDirectory: input.temporaryDirectory,
     },
     home: input.home,

@@ -57,7 +57,10 @@ export function vmmChooser(
     return firecrackerVerdict({
       exec,
       vmm: probedFirecracker(firecrackerProgram, firecrackerJailer),
-      probe: (vmm) => cachedKvmProbe({ ...guest, ...place, vmm }, layout.firecrackerProbeFile),
+      probe: (vmm) =>
+        probing([vmm.title, vmm.program, vmm.confinement].join(' '), () =>
+          cachedKvmProbe({ ...guest, ...place, vmm }, layout.firecrackerProbeFile),
+        ),
       jailer: firecrackerJailer,
       needs,
       isInsistedOn: config().vmmDriver === 'firecracker',

@@ -69,7 +69,10 @@ const pollMs = 20;
  * hosts it opens, makes VMs, and no stock kernel ever boots.
  */
 export async function probeKvm(input: KvmProbeInput): Promise<KvmVerdict> {
-  return deviceRefusal(input.device) ?? bootOnKvm(input);
+  const refusal = deviceRefusal(input.device);
+  if (refusal) return refusal;
+  const { works, reason } = await bootOnKvm(input);
+  return { works, reason };
 }
 
 /** What is wrong with the device before anything boots on it; undefined when it can be opened. */
@@ -109,7 +112,8 @@ export function deviceErrno(device: string, open: OpenDevice = openSync): string
 }
 
 /**
- * The verdict of an earlier probe of this host boot, VMM and guest, else a fresh one, which is remembered.
+ * The verdict of an earlier probe of this host boot, VMM and guest, else a fresh one, which is remembered, unless
+ * nothing was tried, as on a full disk.
  *
  * A device that is missing or closed to us is looked at each time: loading a module or joining a group must
  * help at once.
@@ -119,7 +123,8 @@ export async function cachedKvmProbe(input: KvmProbeInput, cacheFile: string): P
   if (refusal) return refusal;
   const remembered = await rememberedVerdict(input, cacheFile);
   if (remembered) return remembered;
-  const verdict = await bootOnKvm(input);
+  const { isTold, ...verdict } = await bootOnKvm(input);
+  if (!isTold) return verdict;
   const key = await cacheKey(input);
   await writeFileAtomic(cacheFile, JSON.stringify({ key, verdict, monotonicMs: monotonicMs() }), 0o600);
   return verdict;
@@ -139,7 +144,8 @@ export async function rememberedVerdict(
 /** A host that was too busy for the probe, or lent its processor to somebody else, gets another chance. */
 const refusalHoldsMs = 60 * 60 * 1000;
 
-async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
+/** Told by the VMM, or its guest: `isTold`. */
+async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict & { readonly isTold: boolean }> {
   const places: TrialPlace[] = [];
   const place = (parent: string): TrialPlace => {
     places.push(makeTrialPlace(parent, 'probe'));
@@ -151,9 +157,9 @@ async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict> {
     const driver = await input.vmm.driver();
     // Unpacking takes its time, which is no guest's.
     const guest = { kernel: await input.kernel(), initrd: await input.initrd() };
-    return await bootGuest(input, driver, { id, directory, sockets, ...guest });
+    return { ...(await bootGuest(input, driver, { id, directory, sockets, ...guest })), isTold: true };
   } catch (error) {
-    if (error instanceof BangerError) return { works: false, reason: errorText(error) };
+    if (error instanceof BangerError) return { works: false, reason: errorText(error), isTold: false };
     throw error;
   } finally {
     for (const { directory } of places) await removeTrialPlace(input.exec, directory);

@@ -3,9 +3,12 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { vmmChooser } from '../../src/engine/vmm-chooser.ts';
+import { rootlessRefusal } from '../../src/host/drivers/firecracker/namespace.ts';
+import { exec } from '../../src/host/exec.ts';
 import { parseConfig } from '../../src/state/config.ts';
 import { resolveLayout } from '../../src/state/layout.ts';
 import { writeFakeQemu } from '../host/doctor/fake-qemu.ts';
+import { makeFakeFirecracker } from '../support/firecracker-program.ts';
 import { fakeLog } from '../support/fakes.ts';
 
 let root: string;
@@ -51,4 +54,20 @@ test('who asks while it is being found out waits for the same answer', async () 
   const { chooseVmm } = chooser(`driver = "qemu"\nqemu = "${program}"\n`);
   await Promise.all(Array.from({ length: 5 }, () => chooseVmm(needs)));
   expect(readFileSync(`${program}.starts`, 'utf8')).toBe('1\n');
+});
+
+test('of Firecracker, too, one guest is booted for all who ask at once', async ({ skip }) => {
+  const refusal = await rootlessRefusal(exec);
+  if (refusal !== undefined) skip(refusal);
+  writeFileSync(device, '');
+  const fake = await makeFakeFirecracker(root);
+  fake.behave({ console: 'banger-probe-ok\n' });
+  const { chooseVmm } = chooser(
+    `driver = "firecracker"\nfirecracker = "${fake.program}"\njailer = "never"\n`,
+  );
+  const choices = await Promise.all(
+    Array.from({ length: 4 }, () => chooseVmm({ network: 'user', disk: 'raw' })),
+  );
+  expect(choices.map(({ driver }) => driver)).toEqual(Array(4).fill('firecracker'));
+  expect(fake.changes.filter(({ path }) => path === '/actions')).toHaveLength(1);
 });

@@ -11,6 +11,7 @@ import { spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { BangerError } from '../../src/errors.ts';
 import { exec } from '../../src/host/exec.ts';
 import {
   cachedKvmProbe,
@@ -133,6 +134,15 @@ test('the outcome of a boot is remembered for this QEMU', async () => {
     stderr: '',
   });
   expect(await rememberedVerdict({ ...fails, exec: other }, cache)).toBeUndefined();
+});
+
+test('what kept a boot from being tried is not remembered as its outcome', async () => {
+  const cache = join(root, 'cache.json');
+  const kernel = (): Promise<string> =>
+    Promise.reject(new BangerError('host_unsupported', 'The disk is full'));
+  const verdict = await cachedKvmProbe({ ...input('works'), kernel }, cache);
+  expect(verdict).toEqual({ works: false, reason: 'The disk is full' });
+  expect((await cachedKvmProbe(input('works'), cache)).works).toBe(true);
 });
 
 test('a closed device is not remembered: joining its group helps at once', async () => {

@@ -13,7 +13,13 @@ import {
   type KvmVerdict,
   type ProbedVmm,
 } from '../kvm-probe.ts';
-import { chooseVmm, firecrackerVerdict, type VmmChoice, type VmmWish } from '../vmm-choice.ts';
+import {
+  chooseVmm,
+  firecrackerVerdict,
+  type FirecrackerVerdict,
+  type VmmChoice,
+  type VmmWish,
+} from '../vmm-choice.ts';
 import { fail, pass, skip, warn, type CheckResult, type Subject } from './check.ts';
 import { virtualizationFlags } from './platform.ts';
 import type { Scratch } from './scratch.ts';
@@ -37,8 +43,9 @@ export interface AccelerationInput {
   readonly scratch: Scratch;
   /** On the filesystem where VMs are, for what a jail is made of */
   readonly jailScratch: Scratch;
-  /** Verdict that the engine goes by */
+  /** Verdicts that the engine goes by */
   readonly verdictFile: string;
+  readonly firecrackerVerdictFile: string;
   readonly device: string;
   /** How long a guest may take to boot; as long as the engine gives it unless given */
   readonly timeoutMs?: number;
@@ -90,6 +97,9 @@ async function tryFirecracker(
     probedFirecracker(input.firecrackerProgram, input.firecrackerJailer),
     input.jailScratch,
   );
+  const stale = staleVerdict(verdict, await engineVerdictOfFirecracker(input));
+  if (stale !== undefined)
+    return { check: warn(firecrackerOnKvm, stale, probeAgain(input.firecrackerVerdictFile)), verdict };
   const check = verdict.works
     ? pass(firecrackerOnKvm, `works: ${verdict.reason}`)
     : warn(firecrackerOnKvm, `/dev/kvm ${verdict.reason}`);
@@ -116,24 +126,59 @@ async function freshVerdict(
 
 async function kvmResult(input: AccelerationInput, verdict: KvmVerdict): Promise<CheckResult> {
   const flags = virtualizationFlags(input.cpuinfo);
-  const earlier = deviceRefusal(input.device) ? undefined : await engineVerdict(input);
-  if (earlier && earlier.works !== verdict.works) {
-    return warn(
-      kvm,
-      `${verdict.reason}, but an earlier probe, which VMs go by, found: ${earlier.reason}`,
-      `Have it probed again: rm ${input.verdictFile}; banger engine stop`,
-    );
-  }
+  const earlier = deviceRefusal(input.device)
+    ? undefined
+    : await engineVerdict(input, probedQemu(input.qemuProgram), input.verdictFile);
+  const stale = staleVerdict(verdict, earlier);
+  if (stale !== undefined) return warn(kvm, stale, probeAgain(input.verdictFile));
   if (verdict.works) return pass(kvm, `works: ${verdict.reason}`);
   const hint = `processor flags: ${flags.join(' ') || 'neither vmx nor svm'}`;
   return warn(kvm, `${verdict.reason}: ${consequence} (${hint})`, fixFor(input, flags));
 }
 
+/** What VMs go by, where that is not what was just found. */
+function staleVerdict(verdict: KvmVerdict, earlier: KvmVerdict | undefined): string | undefined {
+  if (!earlier || earlier.works === verdict.works) return undefined;
+  return `${verdict.reason}, but an earlier probe, which VMs go by, found: ${earlier.reason}`;
+}
+
+function probeAgain(file: string): string {
+  return `Have it probed again: rm ${file}; banger engine stop`;
+}
+
+/** Of the confinement that VMs would have. */
+async function engineVerdictOfFirecracker(input: AccelerationInput): Promise<KvmVerdict | undefined> {
+  let earlier: KvmVerdict | undefined;
+  await judgeFirecracker(input, async (vmm) => {
+    earlier = await engineVerdict(input, vmm, input.firecrackerVerdictFile);
+    return earlier ?? { works: false, reason: 'not probed' };
+  });
+  return earlier;
+}
+
+/** As the engine does, but for the boot. */
+function judgeFirecracker(
+  input: AccelerationInput,
+  probe: (vmm: ProbedVmm) => Promise<KvmVerdict>,
+): Promise<FirecrackerVerdict> {
+  return firecrackerVerdict({
+    exec: input.exec,
+    vmm: probedFirecracker(input.firecrackerProgram, input.firecrackerJailer),
+    probe,
+    needs: { network: 'user', disk: 'raw' },
+    isInsistedOn: input.driver === 'firecracker',
+    jailer: input.firecrackerJailer,
+  });
+}
+
 /** Only a look: an unreadable one says nothing about this host. */
-async function engineVerdict(input: AccelerationInput): Promise<KvmVerdict | undefined> {
+async function engineVerdict(
+  input: AccelerationInput,
+  vmm: ProbedVmm,
+  file: string,
+): Promise<KvmVerdict | undefined> {
   try {
-    const asked = { exec: input.exec, vmm: probedQemu(input.qemuProgram), guestId: await input.guestId() };
-    return await rememberedVerdict(asked, input.verdictFile);
+    return await rememberedVerdict({ exec: input.exec, vmm, guestId: await input.guestId() }, file);
   } catch (error) {
     if (error instanceof BangerError) return undefined;
     throw error;
@@ -147,15 +192,7 @@ async function decide(
 ): Promise<{ readonly check: CheckResult; readonly choice?: VmmChoice }> {
   const wish = { driver: input.driver, accel: input.wanted };
   try {
-    const firecracker = () =>
-      firecrackerVerdict({
-        exec: input.exec,
-        vmm: probedFirecracker(input.firecrackerProgram, input.firecrackerJailer),
-        probe: () => Promise.resolve(verdicts.firecracker),
-        needs: { network: 'user', disk: 'raw' },
-        isInsistedOn: input.driver === 'firecracker',
-        jailer: input.firecrackerJailer,
-      });
+    const firecracker = () => judgeFirecracker(input, () => Promise.resolve(verdicts.firecracker));
     const choice = await chooseVmm(wish, { firecracker, qemu: () => Promise.resolve(verdicts.qemu) });
     if (choice.driver === 'qemu' && choice.acceleration === 'kvm' && !verdicts.qemu.works) {
       const fix = `Set accel = "auto" under [vmm] in ${input.configFile}`;

@@ -50,6 +50,7 @@ export interface CheckInput {
     /** What an engine has found that its database does not know */
     readonly unownedNote: string;
     readonly kvmVerdictFile: string;
+    readonly firecrackerVerdictFile: string;
     readonly temporaryDirectory: string;
   };
   /** `BANGER_HOME`, if that is where all of this is */
@@ -120,6 +121,7 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
       scratch: input.scratch,
       jailScratch: input.jailScratch,
       verdictFile: input.paths.kvmVerdictFile,
+      firecrackerVerdictFile: input.paths.firecrackerVerdictFile,
       device: input.kvmDevice ?? '/dev/kvm',
       timeoutMs: input.kvmTimeoutMs,
       cpuinfo: await readOptional('/proc/cpuinfo'),

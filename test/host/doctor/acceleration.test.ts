@@ -12,7 +12,13 @@ import {
 import type { CheckResult } from '../../../src/host/doctor/check.ts';
 import { Scratch } from '../../../src/host/doctor/scratch.ts';
 import { rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
-import { cachedKvmProbe, probedQemu } from '../../../src/host/kvm-probe.ts';
+import {
+  cachedKvmProbe,
+  probedFirecracker,
+  probedQemu,
+  type ProbedVmm,
+} from '../../../src/host/kvm-probe.ts';
+import { firecrackerVerdict } from '../../../src/host/vmm-choice.ts';
 import { makeFakeFirecracker } from '../../support/firecracker-program.ts';
 import { writeFakeQemu } from './fake-qemu.ts';
 
@@ -56,6 +62,7 @@ async function check(
       scratch,
       jailScratch: scratch,
       verdictFile: join(root, 'verdict.json'),
+      firecrackerVerdictFile: join(root, 'firecracker-verdict.json'),
       device,
       // A busy host takes its time to start even a fake.
       timeoutMs: behaviour === 'hangs' ? undefined : 60_000,
@@ -212,4 +219,42 @@ test('an outdated verdict that VMs still go by is noticed, and left for the user
   });
   expect(readdirSync(root)).toContain('verdict.json');
   expect((await check('fails', { verdictFile })).kvm.evidence).not.toContain('earlier probe');
+});
+
+test('so is one of Firecracker', async ({ skip }) => {
+  const refusal = await rootlessRefusal(exec);
+  if (refusal !== undefined) skip(refusal);
+  const fake = await makeFakeFirecracker(root);
+  for (const name of ['kernel', 'initrd']) writeFileSync(join(root, name), '');
+  const firecrackerVerdictFile = join(root, 'firecracker-verdict.json');
+  const guest = {
+    kernel: async () => join(root, 'kernel'),
+    initrd: async () => join(root, 'initrd'),
+  };
+  const asked = {
+    ...guest,
+    driver: 'firecracker',
+    firecrackerProgram: fake.program,
+    firecrackerJailer: 'never',
+    hasFirecracker: true,
+  } as const;
+  const remember = (vmm: ProbedVmm) =>
+    cachedKvmProbe(
+      { exec, guestId: 'guest', ...guest, temporaryDirectory: root, device, vmm, timeoutMs: 500 },
+      firecrackerVerdictFile,
+    );
+  await firecrackerVerdict({
+    exec,
+    vmm: probedFirecracker(fake.program, 'never'),
+    probe: remember,
+    needs: { network: 'user', disk: 'raw' },
+    isInsistedOn: true,
+    jailer: 'never',
+  });
+  fake.behave({ console: 'banger-probe-ok\n' });
+  expect((await check('works', asked)).firecracker).toMatchObject({
+    status: 'warn',
+    evidence: expect.stringMatching(/^a guest booted on it, but an earlier probe/) as string,
+    fix: `Have it probed again: rm ${firecrackerVerdictFile}; banger engine stop`,
+  });
 });

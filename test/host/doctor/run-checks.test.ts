@@ -40,6 +40,7 @@ function input(given: Partial<CheckInput> = {}): CheckInput {
       longestSocket: join(home, 'run/0123.control'),
       unownedNote: join(home, 'state/unowned.json'),
       kvmVerdictFile: join(home, 'cache/kvm-probe.json'),
+      firecrackerVerdictFile: join(home, 'cache/firecracker-probe.json'),
       temporaryDirectory: join(root, 'temporary'),
     },
     readConfig: () => config,
