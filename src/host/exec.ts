@@ -4,7 +4,7 @@ import { giveUpAfter } from './patience.ts';
 
 export interface ExecOptions {
   readonly cwd?: string;
-  /** Replaces the environment; undefined inherits */
+  /** Replaces the environment; undefined inherits, but for the language: what programs say is read by us */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly input?: string | Buffer;
   readonly signal?: AbortSignal;
@@ -37,7 +37,7 @@ export const exec: Exec = (argv, options = {}) => {
     if (options.signal?.aborted) return reject(abortError(options.signal));
     const child = spawn(program, args, {
       cwd: options.cwd,
-      env: options.env,
+      env: options.env ?? { ...process.env, LC_ALL: 'C' },
       stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     });
     const stdout: Buffer[] = [];
