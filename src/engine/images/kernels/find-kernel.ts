@@ -11,7 +11,7 @@ import {
 import { kernelPaths } from '../../../state/layout.ts';
 import type { ImageContext } from '../../context.ts';
 import { defaultName, embeddedName } from './kernel-name.ts';
-import { isKernelPresent } from './publish-kernel.ts';
+import { isKernelPresent } from './kernel-files.ts';
 
 /** Shortest id prefix accepted in place of a name. */
 const minPrefixLength = 6;
@@ -51,7 +51,7 @@ export function shownKernel(kernel: Kernel | undefined): string {
   return kernel ? (kernel.names[0] ?? kernel.id.slice(0, 12)) : embeddedName;
 }
 
-/** The files that a VM boots with; throws when somebody removed them behind our back. */
+/** The files that a VM boots with; throws when somebody removed them or cut them off behind our back. */
 export async function kernelFiles(context: ImageContext, kernelId: string | undefined): Promise<KernelFiles> {
   const { assets, layout, db } = context;
   if (kernelId === undefined)
@@ -60,7 +60,7 @@ export async function kernelFiles(context: ImageContext, kernelId: string | unde
   const paths = kernelPaths(layout, kernel.id);
   if (isKernelPresent(context, kernel.id))
     return { kernel: kernel.format === 'elf' ? paths.vmlinux : paths.bzImage, modules: paths.modules };
-  throw new BangerError('invalid_state', `The files of kernel "${shownKernel(kernel)}" are gone`, {
+  throw new BangerError('invalid_state', `The files of kernel "${shownKernel(kernel)}" are gone or damaged`, {
     hint: `Import it again from "${kernel.origin}": banger kernel import FILE --name ${shownKernel(kernel)}`,
   });
 }

@@ -8,6 +8,7 @@ import type { ImageContext } from '../../context.ts';
 import { failpoint } from '../../failpoints.ts';
 import { discardPath } from '../image-staging.ts';
 import { publishKey } from '../publish-image.ts';
+import { hasSameFiles, isKernelPresent, sizeOf } from './kernel-files.ts';
 import { clearRowless, markRowless, settleRowless } from '../rowless.ts';
 
 /** A finished kernel, and the name that is to lead to it. */
@@ -30,7 +31,9 @@ export async function publishKernel(
   const { layout, db } = context;
   const { paths, name } = publication;
   const kernel = { ...publication.kernel, createdAt: new Date().toISOString() };
-  await writeFile(paths.manifest, `${JSON.stringify({ name, ...kernel }, undefined, 2)}\n`, { mode: 0o600 });
+  const bzImageBytes = sizeOf(paths.bzImage);
+  const manifest = JSON.stringify({ name, ...kernel, bzImageBytes }, undefined, 2);
+  await writeFile(paths.manifest, `${manifest}\n`, { mode: 0o600 });
   // Outside the lock, since flushing takes its time.
   for (const path of [paths.vmlinux, paths.bzImage, paths.modules, paths.manifest]) await syncFile(path);
   await markRowless(paths.directory);
@@ -39,11 +42,13 @@ export async function publishKernel(
 
   const discarded = discardPath(layout);
   const publish = async (): Promise<Kernel> => {
-    const { directory } = kernelPaths(layout, kernel.id);
-    const wasKnown = isKernelPresent(context, kernel.id);
-    if (!wasKnown) {
+    const there = kernelPaths(layout, kernel.id);
+    const { directory } = there;
+    // Read whole: that takes a tenth of a second, and whoever imports a kernel again may have a reason.
+    const isIntact = isKernelPresent(context, kernel.id) && (await hasSameFiles(there, paths));
+    if (!isIntact) {
       await mkdir(layout.kernelsDirectory, { recursive: true, mode: 0o700 });
-      // Without its row, or without its files, what lies there is of no use to anybody.
+      // Without its row, or with files that are not what they were, what lies there is of no use to anybody.
       if (existsSync(directory)) await rename(directory, discarded);
       await rename(paths.directory, directory);
       await syncDirectory(layout.kernelsDirectory);
@@ -63,15 +68,6 @@ export async function publishKernel(
   } finally {
     await rm(discarded, { recursive: true, force: true });
   }
-}
-
-/** True when a kernel has both its row and its files. */
-export function isKernelPresent({ layout, db }: Pick<ImageContext, 'layout' | 'db'>, id: string): boolean {
-  const kernel = findKernel(db, id);
-  if (!kernel) return false;
-  const paths = kernelPaths(layout, id);
-  const boots = kernel.format === 'elf' ? paths.vmlinux : paths.bzImage;
-  return existsSync(boots) && existsSync(paths.modules);
 }
 
 /**

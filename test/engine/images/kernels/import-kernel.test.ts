@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type { ImageContext } from '../../../../src/engine/context.ts';
@@ -113,6 +113,30 @@ test('a kernel without the entry point for VMs boots as the bzImage it came in',
   expect(kernel.format).toBe('bzimage');
   expect(readFileSync((await kernelFiles(context, kernel.id)).kernel).equals(image)).toBe(true);
   await expect(load(context, context.file('vmlinux', elf), { name: 'bare' })).rejects.toThrow('CONFIG_PVH');
+});
+
+test.each([
+  ['the kernel', 'vmlinux', (path: string) => truncateSync(path, 100), true],
+  ['what boots instead', 'bzImage', (path: string) => truncateSync(path, 100), true],
+  ['the modules', 'modules', (path: string) => truncateSync(path, 100), true],
+  // Of the same size, which no boot reads it for.
+  ['a bit', 'bzImage', (path: string) => writeFileSync(path, readFileSync(path).with(600, 0xaa)), false],
+] as const)('of a kernel that lost %s another import brings it back', async (_, file, damage, isNoticed) => {
+  const context = world();
+  const elf = tinyKernel({ hasPvh: false });
+  const path = context.file('vmlinuz', bzImage(compressors.zstd(elf), { unpackedBytes: elf.length }));
+  const kernel = await load(context, path, { name: 'x' });
+  const there = kernelPaths(context.layout, kernel.id)[file];
+  const content = readFileSync(there);
+  damage(there);
+  if (isNoticed)
+    await expect(kernelFiles(context, kernel.id)).rejects.toThrow(
+      'The files of kernel "x" are gone or damaged',
+    );
+  expect((await load(context, path, { name: 'x' })).id).toBe(kernel.id);
+  expect(readFileSync(there).equals(content)).toBe(true);
+  await kernelFiles(context, kernel.id);
+  expect(remains(context)).toEqual([kernel.id]);
 });
 
 const elf = tinyKernel();
