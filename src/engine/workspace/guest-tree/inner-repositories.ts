@@ -3,10 +3,12 @@ import { unreadable, type GuestWorkspace } from './guest-changes.ts';
 
 /**
  * Runs a function in a workspace, then in the repositories inside it that its index names; `$prefix` leads there. What
- * is reachable from the workspace's own HEAD counts as merged.
+ * is reachable from the workspace's own HEAD counts as merged; files that are in use are those that git does not ignore,
+ * and where it keeps what was staged and committed.
  */
-const insideScript = `
+export const insideScript = `
 cd "$1" || exit
+top=$(pwd -P)
 task=$2
 shift 2
 unset GIT_DIR GIT_WORK_TREE GIT_COMMON_DIR GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_NAMESPACE GIT_INDEX_FILE
@@ -36,6 +38,17 @@ unmerged() {
 ignored() {
   "$@" ls-files -z --others --ignored --exclude-standard --directory |
     xargs -0 -r sh -c 'prefix=$1; shift; for each; do printf "%s%s\\0" "$prefix" "$each"; done' sh "$prefix"
+}
+in_use() {
+  "$@" ls-files -z --cached --others --exclude-standard |
+    xargs -0 -r sh -c '
+      prefix=$1
+      shift
+      for each; do
+        if [ ! -d "$each" ] || [ -L "$each" ]; then printf "./%s%s\\0" "$prefix" "$each"; fi
+      done' sh "$prefix"
+  directory=$("$@" rev-parse --absolute-git-dir) || return
+  for each in HEAD index packed-refs refs; do printf './%s/%s\\0' "\${directory#"$top"/}" "$each"; done
 }
 `;
 

@@ -8,6 +8,7 @@ import { pathText, splitRaw } from '../host-tree/raw-path.ts';
 import { newPaths } from './build-update.ts';
 import type { Manifest } from './manifest.ts';
 import { ignoredName } from './send-tree.ts';
+import { updateNames } from './update-script.ts';
 import { conflictError, shown, WouldBeLostError, type Place, type There } from './workspace-place.ts';
 
 /** Throws when the guest has something that is nowhere else, and would go with the tree. */
@@ -41,8 +42,12 @@ export function ownCommits({ vm, workspace: { guestPath } }: Place, names: reado
   );
 }
 
-/** Looks at the guest once more: all of a tree takes its time to arrive. */
+/** Looks at the guest once more, since all of a tree takes its time to arrive. What is changed later is newer than a mark. */
 export async function lookAgain({ workspace, known, ...there }: There): Promise<There> {
+  const { guest, guestPath, signal } = workspace;
+  const mark = `: >"$1/${updateNames.looked}"`;
+  const marked = await guest.runToolbox(['sh', '-c', mark, 'banger', guestPath], { signal });
+  if (marked.exit.code !== 0) throw unreadable(workspace, marked.stderr);
   const [changes, head] = await Promise.all([readChanges(workspace), readGuestHead(workspace, known.head)]);
   return { ...there, workspace, known, changes, ...head };
 }

@@ -4,6 +4,8 @@ import type { Guest } from '../../guest.ts';
 import { failpoint } from '../../failpoints.ts';
 import type { Operation } from '../../operations.ts';
 import { lastLine } from '../guest-tree/guest-git.ts';
+import { insideScript } from '../guest-tree/inner-repositories.ts';
+import { changedScript, exitIfChanged, throwIfChanged } from './changed-since.ts';
 import { packedPieces, unpackInto } from '../../packed-pieces.ts';
 import type { Shipment } from './shipment.ts';
 import { tarStream, type TarEntry } from './tar-stream.ts';
@@ -68,11 +70,29 @@ rm -rf "$1.banger-new" && mkdir -p "$1.banger-new" || exit
 ${unpackInto('tar -x -o -f - -C "$1.banger-new"')}
 `;
 
-/** Between the two moves there is no tree at the path; `lookScript` ends that state if this is interrupted in it. */
-const swapScript = `${carryScript}
+/**
+ * Between the two moves there is no tree at the path; `lookScript` ends that state if this is interrupted in it. With
+ * git's words after the path, what was changed since it was looked at for the last time is moved back: it is compared
+ * when nobody finds it by its path any more.
+ */
+const swapScript = `${carryScript}${changedScript}
 path=$1
+shift
+in_use_there() (
+  set -- "$path.banger-old" in_use "$@"
+  ${insideScript}
+  inside '' "$@"
+)
 rm -rf "$path.banger-old" || exit
 if [ -e "$path" ] || [ -L "$path" ]; then mv "$path" "$path.banger-old" || exit; fi
+if [ $# != 0 ]; then
+  newer= list=$path.banger-old/.git/banger-in-use
+  if ! in_use_there "$@" >"$list" || ! newer=$(cd "$path.banger-old" && changed <"$list") || [ -n "$newer" ]; then
+    mv "$path.banger-old" "$path" && rm -f "$path/.git/banger-in-use" || exit
+    ${exitIfChanged}
+    exit 1
+  fi
+fi
 if ! mv "$path.banger-new" "$path"; then
   [ ! -e "$path.banger-old" ] || mv "$path.banger-old" "$path"
   exit 1
@@ -95,14 +115,22 @@ export async function lookAt(place: GuestPlace, signal: AbortSignal): Promise<Lo
   return { isOccupied: words.includes('present'), isUnfinished: words.includes('unfinished') };
 }
 
+export interface SendTreeOptions {
+  readonly operation: Operation;
+  readonly commit: () => Promise<void>;
+  /** The guest's git with its settings, when nothing of what is in the place may be lost */
+  readonly guard?: readonly string[];
+}
+
 /**
  * Puts a shipment in the guest's place, all of it or nothing: it is unpacked beside the place and moved there; before
- * that `commit` is called. Throws `FileChangedError` when a file changed meanwhile.
+ * that `commit` is called. Throws `FileChangedError` when a file changed meanwhile and, with a git of the guest,
+ * `GuestChangedError` when something in the place changed since it was marked as looked at.
  */
 export async function sendTree(
   place: GuestPlace,
   shipment: Shipment,
-  { operation, commit }: { readonly operation: Operation; readonly commit: () => Promise<void> },
+  { operation, commit, guard = [] }: SendTreeOptions,
 ): Promise<void> {
   try {
     await stream(place, { script: unpackScript, shipment }, operation);
@@ -110,7 +138,7 @@ export async function sendTree(
     operation.signal.throwIfAborted();
     await commit();
     await failpoint('send announced');
-    await runScript(place, swapScript, { signal: operation.signal });
+    await runScript(place, swapScript, { signal: operation.signal, words: guard });
   } catch (error) {
     await discard(place);
     throw error;
@@ -205,10 +233,14 @@ async function discard({ guest, guestPath }: GuestPlace): Promise<void> {
 export async function runScript(
   { guest, guestPath, vmName }: GuestPlace,
   script: string,
-  options: { readonly signal: AbortSignal; readonly input?: Readable },
+  {
+    words = [],
+    ...options
+  }: { readonly signal: AbortSignal; readonly input?: Readable; readonly words?: readonly string[] },
 ): Promise<Buffer> {
-  const output = await guest.runToolbox(['sh', '-c', script, 'banger', guestPath], options);
+  const output = await guest.runToolbox(['sh', '-c', script, 'banger', guestPath, ...words], options);
   if (output.exit.code === 0) return output.stdout;
+  throwIfChanged(output);
   // Its input ended too early, of which a guest complains in its own words.
   if (options.signal.aborted) throw abortError(options.signal);
   throw new BangerError('command_failed', `VM "${vmName}" cannot hold "${guestPath}"${lastLine(output)}`, {

@@ -4,6 +4,7 @@ import { failpoint } from '../../failpoints.ts';
 import { unpackInto } from '../../packed-pieces.ts';
 import { uncancellable, type Operation } from '../../operations.ts';
 import type { Update } from './build-update.ts';
+import { changedScript, exitIfChanged, throwIfChanged } from './changed-since.ts';
 import { guestGitSettings } from '../guest-tree/changes-script.ts';
 import { lastLine } from '../guest-tree/guest-git.ts';
 import { stream, type GuestPlace } from './send-tree.ts';
@@ -12,32 +13,11 @@ import { updateNames } from './update-script.ts';
 
 /** Git at work in the guest would write its own index over ours. */
 const gitAtWork = 75;
-/** Somebody changed what the update would replace, after it was looked at. */
-const changedMeanwhile = 76;
 /** References are not what the update expects. */
 const referencesInTheWay = 77;
 
 const uploadScript = `
 cd "$1" && rm -f ${updateNames.part} && ${unpackInto('cat')} >${updateNames.part}
-`;
-
-/**
- * Prints which of the paths that come in, each ended by a zero byte, were changed since they were looked at: an upload
- * may take minutes, in which somebody works there. A file that takes another's place may be old, and is known by when
- * it got there; git's own files have got a second name since, which counts as that, but are always written anew.
- */
-const changedScript = `
-changed() {
-  # Somebody has emptied the repository: what else was done there is not to be found out.
-  mark=$(TZ=UTC0 stat -c %y ${updateNames.looked} 2>/dev/null) || return 0
-  xargs -0 -r sh -c 'find "$@" ! -type d -print0 2>/dev/null; exit 0' find |
-    TZ=UTC0 xargs -0 -r stat -c '%y %z %n' 2>/dev/null |
-    awk -v mark="$mark" '/^[0-9-]+ [0-9:.]+ [+]0000 / {
-      name = substr($0, index($0, " ./") + 3)
-      time = index(name, ".git/") == 1 ? $1 " " $2 : $4 " " $5
-      if (time > substr(mark, 1, length(time))) print name
-    }'
-}
 `;
 
 /**
@@ -53,10 +33,7 @@ if [ -e .git/index.lock ]; then exit ${gitAtWork}; fi
 `;
 const refuseChangedScript = `${changedScript}
 newer=$(changed) || exit
-if [ -n "$newer" ]; then
-  printf '%s\\n' "$newer"
-  exit ${changedMeanwhile}
-fi
+${exitIfChanged}
 `;
 const replaceScript = `
 mv -f ${updateNames.part} ${updateNames.archive} || exit
@@ -111,16 +88,6 @@ export async function sendUpdate(
   await run(place, `${carryOutScript}${check}${guard}${replaceScript}`, { signal, input });
 }
 
-/** What an update was to replace is not what was looked at any more; nothing was replaced. */
-export class GuestChangedError extends Error {
-  readonly paths: readonly string[];
-
-  constructor(paths: readonly string[]) {
-    super(`Changed in the guest meanwhile: ${paths.join(', ')}`);
-    this.paths = paths;
-  }
-}
-
 /** Finishes an update that was interrupted. Returns the token of what is in place; undefined when there is none. */
 export async function finishUpdate(
   place: GuestPlace & { readonly git: string },
@@ -140,9 +107,7 @@ async function run(
     input,
   });
   if (output.exit.code === 0) return output.stdout;
-  if (output.exit.code === changedMeanwhile) {
-    throw new GuestChangedError(output.stdout.toString('utf8').split('\n').filter(Boolean));
-  }
+  throwIfChanged(output);
   if (output.exit.code === referencesInTheWay) {
     throw new GuestReferencesError(output.stdout.toString('utf8').trim());
   }

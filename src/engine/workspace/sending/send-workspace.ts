@@ -6,12 +6,14 @@ import type { WorkspaceContext } from '../../context.ts';
 import { failpoint } from '../../failpoints.ts';
 import type { Operation } from '../../operations.ts';
 import { findFiles, findStaged } from '../guest-tree/ask-guest.ts';
+import { guestGitSettings } from '../guest-tree/changes-script.ts';
+import { GuestChangedError } from './changed-since.ts';
 import { buildUpdate, draftUpdate, type Conflicts, type Draft, type Update } from './build-update.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import { knownObjects } from '../host-tree/known-commits.ts';
 import { pathText, type RawPath } from '../host-tree/raw-path.ts';
 import { sendTree } from './send-tree.ts';
-import { GuestChangedError, sendUpdate } from './send-update.ts';
+import { sendUpdate } from './send-update.ts';
 import type { MovedDirectory } from './moved-directories.ts';
 import { lookAgain, noteIgnored, ownCommits, refuseLoss } from './outlive-swap.ts';
 import { GuestReferencesError } from './reference-guard.ts';
@@ -150,6 +152,7 @@ async function replace(
   sending(operation, shipment);
   await sendTree({ guest, guestPath, vmName: vm.name }, shipment, {
     operation,
+    guard: isGuarded ? [await there.ensureGit(), ...guestGitSettings] : [],
     commit: async () => {
       if (isGuarded) await refuseLoss(place, await lookAgain(there), { tree, files });
       if (there) await noteIgnored(there.workspace, there.manifest);
