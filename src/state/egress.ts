@@ -65,12 +65,19 @@ export type EgressChange = 'replace' | 'add' | 'remove';
 export function changedEgress(before: EgressPolicy, given: EgressPolicy, change: EgressChange): EgressPolicy {
   if (change === 'replace') return given;
   if (given.kind === 'all' || given.rules.length === 0)
-    throw refusal('"all" and "none" are not rules that can be added or removed');
+    throw refusal(
+      '"all" and "none" are not rules that can be added or removed',
+      'Leave out --add and --remove',
+    );
   if (before.kind === 'all')
-    throw refusal('Everything may be reached: there are no rules to add to or remove from');
+    throw refusal(
+      'Everything may be reached: there are no rules to add to or remove from',
+      'Leave out --add and --remove',
+    );
   if (change === 'add') return parseEgress([...before.rules, ...given.rules].map(({ text }) => text));
   const missing = given.rules.find(({ text }) => !before.rules.some((rule) => rule.text === text));
-  if (missing) throw refusal(`There is no rule "${missing.text}"`);
+  if (missing)
+    throw refusal(`There is no rule "${missing.text}"`, `There are: ${egressWords(before).join(', ')}`);
   const removed = new Set(given.rules.map(({ text }) => text));
   return { kind: 'rules', rules: before.rules.filter(({ text }) => !removed.has(text)) };
 }
@@ -207,6 +214,6 @@ function findRule(
   );
 }
 
-function refusal(what: string): BangerError {
-  return new BangerError('invalid_argument', what);
+function refusal(what: string, hint?: string): BangerError {
+  return new BangerError('invalid_argument', what, { hint });
 }

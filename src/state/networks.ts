@@ -1,5 +1,6 @@
 import { BangerError } from '../errors.ts';
 import type { Database } from './database.ts';
+import { isOneEditAway } from './one-edit-away.ts';
 
 /** Networks that need no row: the VMM's own, and none at all. */
 export const builtInNetworks = ['user', 'none'] as const;
@@ -42,13 +43,17 @@ export function findNetwork(db: Database, name: string): Network | undefined {
 export function getNetwork(db: Database, name: string): Network {
   const found = findNetwork(db, name);
   if (found) return found;
-  throw noNetwork(name);
+  throw noNetwork(db, name);
 }
 
-export function noNetwork(name: string): BangerError {
-  return new BangerError('not_found', `There is no network named "${name}"`, {
-    hint: `Make it with: banger network create ${name}; or see which there are: banger network list`,
-  });
+export function noNetwork(db: Database, name: string): BangerError {
+  const names = [...builtInNetworks, defaultBridgeNetwork, ...listNetworks(db).map((one) => one.name)];
+  const close = names.find((one) => isOneEditAway(one, name));
+  const hint =
+    close === undefined
+      ? `Make it with: banger network create ${name}; or see which there are: banger network list`
+      : `Did you mean "${close}"? List networks with: banger network list`;
+  return new BangerError('not_found', `There is no network named "${name}"`, { hint });
 }
 
 /** Throws `already_exists` when the name is taken. */

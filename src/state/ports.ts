@@ -42,15 +42,13 @@ export function hostPortText({ protocol, bind, hostPort }: PublishedPort): strin
  */
 export function replacePorts(db: Database, vmId: string, ports: readonly PublishedPort[]): void {
   db.prepare('DELETE FROM published_ports WHERE vm_id = ?').run(vmId);
-  const holder = db.prepare<[string, number, string, string], { id: string; name: string }>(
-    `SELECT vms.id, vms.name FROM published_ports JOIN vms ON vms.id = vm_id
-     WHERE protocol = ? AND host_port = ? AND (bind = ? OR bind = '0.0.0.0' OR ? = '0.0.0.0')`,
-  );
   const insert = db.prepare('INSERT INTO published_ports VALUES (?, ?, ?, ?, ?, ?, ?)');
   for (const port of ports) {
     const { protocol, bind, hostPort, guestPort, chosen, followed } = port;
-    const other = holder.get(protocol, hostPort, bind, bind);
-    if (other) throw portTaken(port, other.id === vmId ? undefined : other.name);
+    const holder = findHolder(db, port);
+    if (holder?.id === vmId)
+      throw new BangerError('invalid_argument', `Port ${hostPortText(port)} is published twice`);
+    if (holder) throw portTaken(port, holder.name);
     insert.run(vmId, protocol, bind, hostPort, guestPort, chosen ? 1 : 0, followed ? 1 : 0);
   }
 }
@@ -60,9 +58,23 @@ export function forgetFollowedPorts(db: Database, vmId: string): void {
   db.prepare('DELETE FROM published_ports WHERE vm_id = ? AND followed = 1').run(vmId);
 }
 
-function portTaken(port: PublishedPort, owner: string | undefined): BangerError {
-  if (owner === undefined)
-    return new BangerError('invalid_argument', `Port ${hostPortText(port)} is published twice`);
+/** What there is to say of a port that is taken, if it is a VM's, this one's or another's. */
+export function ownedPort(db: Database, port: PublishedPort): BangerError | undefined {
+  const holder = findHolder(db, port);
+  return holder && portTaken(port, holder.name);
+}
+
+/** Who has a port, also when only one of the two is for all addresses. */
+function findHolder(db: Database, { protocol, hostPort, bind }: PublishedPort) {
+  return db
+    .prepare<[string, number, string, string], { id: string; name: string }>(
+      `SELECT vms.id, vms.name FROM published_ports JOIN vms ON vms.id = vm_id
+       WHERE protocol = ? AND host_port = ? AND (bind = ? OR bind = '0.0.0.0' OR ? = '0.0.0.0')`,
+    )
+    .get(protocol, hostPort, bind, bind);
+}
+
+function portTaken(port: PublishedPort, owner: string): BangerError {
   const { hostPort, guestPort, protocol } = port;
   const suffix = protocol === 'udp' ? '/udp' : '';
   return new BangerError('already_exists', `Port ${hostPortText(port)} belongs to VM "${owner}"`, {

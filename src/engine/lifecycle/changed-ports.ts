@@ -2,7 +2,7 @@ import { BangerError } from '../../errors.ts';
 import type { PublishedPort } from '../../state/ports.ts';
 import type { Vm } from '../../state/vms.ts';
 import { refuseUnreachablePorts } from '../network/network.ts';
-import { planPorts, type PortName, type PortRequest } from './published-ports.ts';
+import { planPorts, type PortName, type PortOwners, type PortRequest } from './published-ports.ts';
 
 const everyAddress = '0.0.0.0';
 
@@ -17,6 +17,7 @@ export interface PortChange {
 export async function planChangedPorts(
   vm: Vm,
   { publish, unpublish, publishAll }: PortChange,
+  owned?: PortOwners['owned'],
 ): Promise<readonly PublishedPort[] | undefined> {
   const losesFollowed = !publishAll && vm.ports.some(({ followed }) => followed);
   if (publish.length === 0 && unpublish.length === 0 && !losesFollowed) return undefined;
@@ -48,7 +49,7 @@ export async function planChangedPorts(
     vm.ports.some((one) => isSame(port, one)) &&
     !kept.some((one) => isSame(port, one));
   const isKept = (port: PortName): boolean => kept.some((one) => isSame(one, port));
-  return [...kept, ...(await planPorts(added, isKept, isGivenUp))];
+  return [...kept, ...(await planPorts(added, { isOwned: isKept, isGivenUp, owned }))];
 }
 
 function isSame(one: Pick<PortRequest, 'protocol' | 'hostPort'>, port: PortName): boolean {

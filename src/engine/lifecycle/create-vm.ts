@@ -7,6 +7,7 @@ import { vmPaths } from '../../state/layout.ts';
 import { egressAll, parseEgress } from '../../state/egress.ts';
 import { saveVmTemplate, type RecordedTemplate } from '../../state/templates.ts';
 import type { PublishedSocket } from '../../state/sockets.ts';
+import { ownedPort, type PublishedPort } from '../../state/ports.ts';
 import {
   deleteVmRow,
   getVm,
@@ -79,7 +80,7 @@ export async function createVm(
   const imageName = params.image ?? config.image;
   if (params.name !== undefined) refuseTakenName(context, params.name);
   const kernelId = chooseKernel(context.db, params.kernel)?.id;
-  const ports = await planPorts(params.publish ?? [], (port) => isOwned(context, port));
+  const ports = await planPorts(params.publish ?? [], portOwners(context));
   const network = params.network ?? config.network;
   // A VM without a network reaches nothing anyway.
   if (params.publishAll) refuseUnreachablePorts(network, 1);
@@ -184,9 +185,13 @@ function refuseTakenName(context: EngineContext, name: string): void {
   });
 }
 
-function isOwned(context: EngineContext, { protocol, hostPort }: PortName): boolean {
-  const isIt = (port: PortName): boolean => port.protocol === protocol && port.hostPort === hostPort;
-  return listVms(context.db).some((vm) => vm.ports.some(isIt));
+function portOwners({ db }: EngineContext) {
+  const isSame = (one: PortName, { protocol, hostPort }: PortName): boolean =>
+    one.protocol === protocol && one.hostPort === hostPort;
+  return {
+    isOwned: (port: PortName) => listVms(db).some((vm) => vm.ports.some((one) => isSame(one, port))),
+    owned: (port: PublishedPort) => ownedPort(db, port),
+  };
 }
 
 const portAttempts = 5;
@@ -200,11 +205,11 @@ async function reserveWithPorts(
   planned: Omit<NewVm, 'name'>,
   { name, publish = [] }: Pick<CreateVmParams, 'name' | 'publish'>,
 ): Promise<Vm> {
-  const isTaken = (port: PortName): boolean => isOwned(context, port);
+  const owners = portOwners(context);
   const isLost = ({ ports = [] }: typeof planned): boolean =>
-    ports.some((port) => port.chosen && isTaken(port));
+    ports.some((port) => port.chosen && owners.isOwned(port));
   for (let attempt = 1; ; attempt++) {
-    const latest = isLost(planned) ? { ...planned, ports: await planPorts(publish, isTaken) } : planned;
+    const latest = isLost(planned) ? { ...planned, ports: await planPorts(publish, owners) } : planned;
     try {
       return reserve(context, latest, name);
     } catch (error) {

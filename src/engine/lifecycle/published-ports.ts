@@ -24,14 +24,19 @@ export interface PortName {
 /** Promised ports are few: who meets ten of them in a row is told. */
 const chooseAttempts = 10;
 
-/**
- * Gives each a port of the host. Throws when one is asked for that is taken; `isOwned` knows those of other VMs, and
- * `isGivenUp` those that are taken by what goes when these come.
- */
+export interface PortOwners {
+  /** Knows ports of VMs */
+  readonly isOwned?: (port: PortName) => boolean;
+  /** Knows those that are taken by what goes when these come */
+  readonly isGivenUp?: (port: PortName) => boolean;
+  /** What there is to say of one that is taken, if a VM has it */
+  readonly owned?: (port: PublishedPort) => BangerError | undefined;
+}
+
+/** Gives each a port of the host. Throws when one is asked for that is taken. */
 export async function planPorts(
   requests: readonly PortRequest[],
-  isOwned: (port: PortName) => boolean = () => false,
-  isGivenUp: (port: PortName) => boolean = () => false,
+  { isOwned = () => false, isGivenUp = () => false, owned = () => undefined }: PortOwners = {},
 ): Promise<PublishedPort[]> {
   const planned: PublishedPort[] = [];
   const isOurs = (port: PortName): boolean =>
@@ -49,8 +54,13 @@ export async function planPorts(
         chosen: true,
       });
     } else {
-      if (!isGivenUp({ protocol, hostPort })) await checkPort({ ...place, port: hostPort });
-      planned.push({ ...place, hostPort, guestPort, chosen: false });
+      const port = { ...place, hostPort, guestPort, chosen: false };
+      if (!isGivenUp({ protocol, hostPort })) {
+        await checkPort({ ...place, port: hostPort }).catch((error: unknown) => {
+          throw owned(port) ?? error;
+        });
+      }
+      planned.push(port);
     }
   }
   return planned;

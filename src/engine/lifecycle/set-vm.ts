@@ -1,5 +1,5 @@
 import { BangerError, errorText } from '../../errors.ts';
-import type { PublishedPort } from '../../state/ports.ts';
+import { ownedPort, type PublishedPort } from '../../state/ports.ts';
 import { changedEgress, parseEgress, type EgressChange, type EgressPolicy } from '../../state/egress.ts';
 import { formatBytes } from '../../state/units.ts';
 import type { VmChanges } from '../../state/vm-changes.ts';
@@ -165,7 +165,7 @@ async function planChanges(context: EngineContext, vm: Vm, params: SetVmParams):
     ttlMs: params.ttlMs,
     idleStopMs: params.idleStopMs,
     fileSync: await planFileSync(context, vm, params),
-    ports: await planChangedPorts(vm, { ...params, publishAll }),
+    ports: await planChangedPorts(vm, { ...params, publishAll }, (port) => ownedPort(context.db, port)),
     sockets: await planSockets(context, vm, params),
     egress: planEgress(context, vm, params),
     publishesAll: publishAll === vm.publishesAll ? undefined : publishAll,

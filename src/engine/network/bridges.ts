@@ -61,11 +61,13 @@ export function requireBridgeMeans(context: MeansContext): BridgeMeans {
  * The caller holds the reservation lock.
  */
 export async function ensureNetwork(context: EngineContext, name: string): Promise<Network> {
+  const found = findNetwork(context.db, name);
+  // Whoever has mistyped one that takes no rights has no use for being told of rights.
+  if (!found && !bridgeMeans(context) && name !== defaultBridgeNetwork) throw noNetwork(context.db, name);
   const means = requireBridgeMeans(context);
   if (means.kind === 'prepared') return preparedNetwork(context.db, means.setup, name);
-  const found = findNetwork(context.db, name);
   if (found) return found;
-  if (name !== defaultBridgeNetwork) throw noNetwork(name);
+  if (name !== defaultBridgeNetwork) throw noNetwork(context.db, name);
   return makeNetwork(context, { name, isShared: false });
 }
 

@@ -73,7 +73,7 @@ async function planFollowed(
     listVms(context.db).some(({ ports }) =>
       ports.some((port) => port.protocol === 'tcp' && port.hostPort === hostPort),
     );
-  const added = await planPorts(missing.map(requestOf), isOwned);
+  const added = await planPorts(missing.map(requestOf), { isOwned });
   return [...byHand, ...kept, ...added.map((port) => ({ ...port, followed: true }))];
 }
 

@@ -19,7 +19,9 @@ export function isSocketText(text: string): boolean {
 export function parseSocketText(text: string, cwd: string): SocketRequest {
   const [host, guest, ...rest] = text.split(':');
   if (host === undefined || !guest?.startsWith('/') || rest.length > 0)
-    throw refusal(`"${text}" is not a socket to publish: write HOSTPATH:GUESTPATH, without colons in them`);
+    throw refusal(
+      `"${text}" is not a socket to publish: write HOSTPATH:GUESTPATH, the guest's from the root, without colons in them`,
+    );
   return { hostPath: parseHostSocket(host, cwd), guestPath: checkPath(posix.normalize(guest)) };
 }
 

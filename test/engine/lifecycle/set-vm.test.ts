@@ -1,3 +1,4 @@
+import { createServer } from 'node:net';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createVm } from '../../../src/engine/lifecycle/create-vm.ts';
 import { setVm, type SetVmParams } from '../../../src/engine/lifecycle/set-vm.ts';
@@ -100,6 +101,26 @@ test('a port is one VM’s, also when the other wants it on all addresses', asyn
   const db = await create('db');
   const wide = { ...loopback(port, 80), bind: '0.0.0.0' };
   await expect(set({ publish: [wide] }, db.id)).rejects.toMatchObject({ code: 'already_exists' });
+});
+
+test('of a port that a running VM has it is said that it has it, to that one, too', async () => {
+  const port = await findFreePort();
+  const { id } = await create('db');
+  const vmm = createServer();
+  await new Promise<void>((done) => vmm.listen(port, '127.0.0.1', done));
+  try {
+    await expect(set({ publish: [loopback(port, 80)] })).rejects.toMatchObject({
+      message: `Port 127.0.0.1:${port}/tcp is taken by another program`,
+    });
+    changeVm(engine.context.db, id, { ports: [{ ...loopback(port, 80), chosen: false }] });
+    for (const one of [vm.id, id])
+      await expect(set({ publish: [loopback(port, 81)] }, one)).rejects.toMatchObject({
+        message: `Port 127.0.0.1:${port}/tcp belongs to VM "db"`,
+        hint: expect.stringMatching(/: banger vm set db --unpublish \d+$/) as string,
+      });
+  } finally {
+    await new Promise((done) => vmm.close(done));
+  }
 });
 
 test('what the VMM refuses takes everything back', async () => {

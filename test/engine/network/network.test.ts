@@ -53,6 +53,13 @@ test('ports of a VM without a network are refused before anything is made', asyn
 });
 
 test('a network that is not there is refused before anything is made', async () => {
-  await expect(create({ network: 'lab' })).rejects.toThrow('There is no network named "lab"');
+  for (const isUnprivileged of [false, true]) {
+    engine.faults.isUnprivileged = isUnprivileged;
+    await expect(create({ network: 'lab' })).rejects.toThrow('There is no network named "lab"');
+    await expect(create({ network: 'uesr' })).rejects.toMatchObject({
+      code: 'not_found',
+      hint: 'Did you mean "user"? List networks with: banger network list',
+    });
+  }
   expect(listVms(engine.context.db)).toEqual([]);
 });

@@ -48,7 +48,7 @@ test('a port of the host that is only preferred gives way to whoever has it', as
   await new Promise((resolve) => server.close(resolve));
   expect(await planPorts([wish])).toEqual([{ ...port, hostPort: taken, chosen: true }]);
   // One that belongs to a VM that does not run is taken too, and so is one given a moment ago.
-  expect((await planPorts([wish], () => true))[0]?.hostPort).not.toBe(taken);
+  expect((await planPorts([wish], { isOwned: () => true }))[0]?.hostPort).not.toBe(taken);
   const [, second] = await planPorts([wish, { ...wish, guestPort: 81 }]);
   expect(second?.hostPort).not.toBe(taken);
 });
