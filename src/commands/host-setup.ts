@@ -16,7 +16,7 @@ const maxTaps = 252;
 export function hostSetupCommand(cli: Cli, env: Readonly<Record<string, string | undefined>>): Command {
   return new Command('setup')
     .description('Make a bridge and taps for a user, once and as root, so that their VMs need no root')
-    .option('--user <name>', 'for whom (default: who ran sudo)')
+    .option('--user <name>', 'for whom (default: you, or who ran sudo)')
     .option(
       '--taps <count>',
       'how many VMs can be on each network (default: as many as before, at first 8)',
@@ -26,7 +26,7 @@ export function hostSetupCommand(cli: Cli, env: Readonly<Record<string, string |
     .option('--dry-run', 'only show every file and command')
     .addHelpText(
       'after',
-      '\nA systemd unit brings it back at boot. Doing it again changes what is asked for, and keeps addresses.\n\nExamples:\n  banger host setup --user "$USER" --dry-run\n  sudo banger host setup\n  sudo banger host teardown',
+      '\nA systemd unit brings it back at boot. Doing it again changes what is asked for, and keeps addresses.\n\nExamples:\n  banger host setup --dry-run\n  sudo banger host setup\n  sudo banger host teardown',
     )
     .action(async ({ user, taps, network = [], dryRun = false }: SetupOptions) => {
       const { setupHost } = await import('../host/setup/setup-host.ts');

@@ -390,6 +390,12 @@ sys.stdin.read()`;
     await expect(setupHost({ user: 'root', taps: 1, shared: [], dryRun: true }, input())).rejects.toThrow(
       'Root needs no setup',
     );
+    await setup({ taps: 1 });
+    await expect(teardownHost({}, input())).rejects.toMatchObject({
+      message: 'It is not known for whom',
+      hint: expect.stringMatching(/: sudo banger host teardown --user nobody$/) as string,
+    });
+    await teardownHost({ user }, input());
     await expect(setupHost({ user: '-s', taps: 1, shared: [], dryRun: true }, input())).rejects.toThrow(
       'There is no user "-s"',
     );

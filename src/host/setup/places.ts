@@ -31,19 +31,28 @@ export interface SetupUser {
   readonly name: string;
 }
 
+/** Who is asked about, by name, and what is to be done for them. */
+export interface UserWish {
+  readonly verb: 'setup' | 'status' | 'teardown';
+  readonly name: string | undefined;
+  /** Users for whom it has been set up */
+  readonly known?: readonly string[];
+}
+
 /**
- * The user by this name, or, without one, who ran sudo. Throws `invalid_argument` when there is none, and for root, who
- * needs no setup.
+ * The user by this name, or, without one, who ran it, also by sudo. Throws `invalid_argument` when there is none, and
+ * for root, who needs no setup.
  */
 export async function findSetupUser(
   exec: Exec,
-  name: string | undefined,
+  { verb, name, known = [] }: UserWish,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<SetupUser> {
-  const wanted = name ?? env['SUDO_UID'];
-  if (wanted === undefined || wanted === '') {
+  const self = process.getuid!();
+  const wanted = name ?? env['SUDO_UID'] ?? (self === 0 ? '' : String(self));
+  if (wanted === '') {
     throw new BangerError('invalid_argument', 'It is not known for whom', {
-      hint: 'Run it by sudo as the user who will make VMs, or name them: sudo banger host setup --user NAME',
+      hint: `Run it by sudo as the user whose VMs they are, or name them: sudo banger host ${verb} --user ${known[0] ?? 'NAME'}`,
     });
   }
   // What begins with a hyphen would be an option of getent's.

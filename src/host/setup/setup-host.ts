@@ -52,7 +52,7 @@ export async function setupHost(
 ): Promise<SetupReport> {
   const { exec, places } = toolsOf(input);
   if (!request.dryRun) requireRoot('setup');
-  const user = await findSetupUser(exec, request.user, input.env);
+  const user = await findSetupUser(exec, { verb: 'setup', name: request.user }, input.env);
   const before = readHostSetup(user.uid, places.configDirectory);
   const others = listHostSetups(places.configDirectory).filter(({ owner }) => owner.uid !== user.uid);
   const own = networkOwner(`setup for user ${user.uid}`, user.uid);
@@ -115,7 +115,9 @@ export async function hostStatus(
   const tools = toolsOf(input);
   const wanted = request.user ?? input.env['SUDO_UID'];
   const uid =
-    wanted === undefined ? process.getuid!() : (await findSetupUser(tools.exec, wanted, input.env)).uid;
+    wanted === undefined
+      ? process.getuid!()
+      : (await findSetupUser(tools.exec, { verb: 'status', name: wanted }, input.env)).uid;
   return readSetupState(uid, tools);
 }
 
@@ -126,7 +128,9 @@ export async function teardownHost(
 ): Promise<TeardownReport> {
   requireRoot('teardown');
   const tools = toolsOf(input);
-  const user = await findSetupUser(tools.exec, request.user, input.env);
+  const known = listHostSetups(tools.places.configDirectory).map((one) => one.user);
+  const wish = { verb: 'teardown', name: request.user, known } as const;
+  const user = await findSetupUser(tools.exec, wish, input.env);
   const owner = networkOwner(`setup for user ${user.uid}`, user.uid);
   const state = await readSetupState(user.uid, tools);
   const removed = await removeSetup(owner, tools);
