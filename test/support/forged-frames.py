@@ -96,6 +96,8 @@ def frames():
     yield 'link-local', ether(mac, '01:80:c2:00:00:0e', IP, udp(ip, gateway, named('link-local')))
     # Somebody else publishes that port at the gateway's address, as docker does.
     yield 'published', ether(mac, gateway_mac, IP, udp(ip, gateway, named('published'), port=9998))
+    # And at the host's address towards the world.
+    yield 'published-beyond', ether(mac, gateway_mac, IP, udp(ip, '192.0.2.1', named('published-beyond'), port=9998))
     yield 'routed-mac', ether(FORGED_MAC, gateway_mac, IP, udp(ip, beyond, named('routed-mac')))
 
 

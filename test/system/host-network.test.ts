@@ -160,7 +160,7 @@ describe.skipIf(!canMakeLab)(`the network of a host${labReason}`, () => {
     const unwanted = (where?: string) =>
       Number(lab.run(['grep', '^Udp: [0-9]', '/proc/net/snmp'], where).split(' ')[2]);
     const redirect = `table ip others_ports { chain pre { type nat hook prerouting priority dstnat;
-      ip daddr 10.213.2.1 udp dport 9998 dnat to ${labAddresses.world}; }; }`;
+      ip daddr { 10.213.2.1, ${labAddresses.host} } udp dport 9998 dnat to ${labAddresses.world}; }; }`;
     lab.run(['nft', redirect]);
     const [, shared] = network.bridges;
     const both = { ...shared!, hasHeldTaps: true };

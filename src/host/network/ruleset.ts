@@ -83,7 +83,9 @@ ${elements([...new Set(cards.map(({ address }) => address))])}  }
 
   chain from_guests {
     meta nfproto ipv6 drop
-${sharedRules(owner, bridges)}${publishedRules(bridges)}    oifname "${bridgePrefix}*" drop
+${sharedRules(owner, bridges)}    # What somebody else publishes at any address of the host is a service of the host, though it is passed on.
+    ct direction original ct status dnat drop
+    oifname "${bridgePrefix}*" drop
     ip saddr != @guests drop
     ct state invalid drop
   }
@@ -176,12 +178,5 @@ function sharedRules(owner: NetworkOwner, bridges: readonly BridgePlan[]): strin
     .filter(({ isShared }) => isShared)
     .map(({ number }) => bridgeName(owner, number))
     .map((name) => `    iifname "${name}" oifname "${name}" accept\n`)
-    .join('');
-}
-
-/** What somebody else publishes at the host's address there is a service of the host, though it is passed on. */
-function publishedRules(bridges: readonly BridgePlan[]): string {
-  return bridges
-    .map(({ subnet }) => `    ct direction original ct original ip daddr ${checkSubnet(subnet)} drop\n`)
     .join('');
 }
