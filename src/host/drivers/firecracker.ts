@@ -23,7 +23,7 @@ import {
   seenFrom,
   type Jail,
 } from './firecracker/command.ts';
-import { openFirecrackerControl } from './firecracker/control.ts';
+import { openFirecrackerControl, type ControlOptions } from './firecracker/control.ts';
 import { findFirecracker } from './firecracker/find.ts';
 import type { JailerWish } from './firecracker/jail.ts';
 import { checkMachine, planMachine, type FirecrackerSpec } from './firecracker/machine.ts';
@@ -46,10 +46,9 @@ export interface FirecrackerDriver extends VmmDriver {
   start(spec: FirecrackerSpec, signal: AbortSignal): Promise<ProcessIdentity>;
 }
 
-export interface FirecrackerOptions {
+export interface FirecrackerOptions extends ControlOptions {
   /** From its start to an answer on its socket; 15 s unless given */
   readonly startTimeoutMs?: number;
-  readonly answerTimeoutMs?: number;
   readonly jailer: JailerWish;
 }
 
@@ -59,7 +58,7 @@ export function firecrackerDriver(program: string, options: FirecrackerOptions):
     name: 'firecracker',
     start: (spec, signal) => startFirecracker(program, spec, { ...options, signal }),
     find: findFirecracker,
-    control: (vmm) => openFirecrackerControl(vmm, options.answerTimeoutMs),
+    control: (vmm) => openFirecrackerControl(vmm, options),
   };
 }
 

@@ -1,7 +1,15 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { RunningVmm, VmmControl } from '../../../src/host/drivers/driver.ts';
 import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
 import type { FirecrackerSpec } from '../../../src/host/drivers/firecracker/machine.ts';
@@ -228,6 +236,43 @@ describe('one that runs', () => {
     expect(readFileSync(standardErrorPath(vmm.vmmLog), 'utf8')).toBe('said by its network\n');
     await control.pressPowerButton();
     expect(await control.closed).toBe('reset');
+  });
+
+  test('stands still before the host has no room for what it writes, and goes on when it is told to', async () => {
+    let free = 1024 ** 3;
+    let asked = 0;
+    const freeBytes = async () => (asked++, free);
+    truncateSync(spec.disk!.path, 1024 * 1024);
+    const vmm = await start();
+    const own = firecrackerDriver(fake.program, { jailer: 'never', freeBytes });
+    const control = await own.control(vmm);
+    onTestFinished(() => control.close());
+    let told = 0;
+    control.onActivity(() => told++);
+    expect(await control.activity()).toBe('running');
+    const becomes = (activity: string) =>
+      vi.waitFor(async () => expect(await control.activity()).toBe(activity), 30_000);
+    free = 50 * 1024 ** 2;
+    await becomes('disk-full');
+    expect(told).toBe(1);
+    // To flush what it has, say: with half of what there was it stands still again.
+    await control.resume();
+    expect(await control.activity()).toBe('running');
+    free = 30 * 1024 ** 2;
+    await becomes('disk-full');
+    free = 1024 ** 3;
+    await control.resume();
+    expect(await control.activity()).toBe('running');
+    // Paused by somebody is paused.
+    await control.pause();
+    expect(await control.activity()).toBe('paused');
+    // A disk that has all of its room needs none.
+    await control.resume();
+    writeFileSync(spec.disk!.path, Buffer.alloc(1024 * 1024, 1));
+    free = 0;
+    const before = asked;
+    await vi.waitFor(() => expect(asked).toBeGreaterThan(before + 2), 30_000);
+    expect(await control.activity()).toBe('running');
   });
 
   test('serves several clients at once, and says to each of them that it has ended', async () => {

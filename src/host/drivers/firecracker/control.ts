@@ -22,6 +22,7 @@ import {
   removeForward,
 } from './rootless-network.ts';
 import { rootDriveId } from './machine.ts';
+import { watchRoom, type RoomOptions } from './room-watch.ts';
 
 const activities: Readonly<Record<InstanceInfo['state'], GuestActivity>> = {
   Running: 'running',
@@ -29,13 +30,20 @@ const activities: Readonly<Record<InstanceInfo['state'], GuestActivity>> = {
   'Not started': 'other',
 };
 
+export interface ControlOptions extends Pick<RoomOptions, 'freeBytes'> {
+  readonly answerTimeoutMs?: number;
+}
+
 /**
  * The control of a Firecracker that runs. Any number of clients may have one.
  *
  * Firecracker tells of nothing by itself: a connection that stays open closes when it ends, and why the guest ended
  * is read from what it has left.
  */
-export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: number): Promise<VmmControl> {
+export async function openFirecrackerControl(
+  vmm: RunningVmm,
+  { answerTimeoutMs, freeBytes }: ControlOptions = {},
+): Promise<VmmControl> {
   const api = new FirecrackerApi(vmm.controlSocket, answerTimeoutMs);
   const pulse = await holdConnection(vmm.controlSocket);
   const stopWatching = endHaltedGuest(vmm);
@@ -62,12 +70,19 @@ export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: 
     }
     for (const listener of activityListeners) listener();
   };
+  const room = watchRoom(vmm.disk, { pause: () => setState('Paused'), freeBytes });
   return {
     pressPowerButton: () =>
       api.send({ method: 'PUT', path: '/actions', body: { action_type: 'SendCtrlAltDel' } }),
     pause: () => setState('Paused'),
-    resume: () => setState('Resumed'),
-    activity: async (timeoutMs) => activities[(await api.instance(timeoutMs)).state],
+    resume: async () => {
+      await setState('Resumed');
+      room.goOn();
+    },
+    activity: async (timeoutMs) => {
+      const { state } = await api.instance(timeoutMs);
+      return state === 'Paused' && room.isOut ? 'disk-full' : activities[state];
+    },
     onActivity: (listener) => void activityListeners.add(listener),
     growDisk: async (sizeBytes) => {
       if ((await stat(vmm.disk)).size < sizeBytes) await truncate(vmm.disk, sizeBytes);
@@ -100,10 +115,12 @@ export async function openFirecrackerControl(vmm: RunningVmm, answerTimeoutMs?: 
       await changeReach(exec, own, reach);
     },
     closed: pulse.closed.then(() => {
+      room.stop();
       stopWatching();
       return guestEnd(vmm);
     }),
     close: () => {
+      room.stop();
       stopWatching();
       pulse.close();
     },
