@@ -1,9 +1,8 @@
 import { exportHead, workspaceExport, type ExportHead } from '../engine/rpc/workspace-methods.ts';
 import type { ParamsOf } from '../engine/rpc/method.ts';
 import type { Cli } from './cli.ts';
-import type { TransferEnds } from './transfer.ts';
 
-interface Receiver extends Pick<TransferEnds, 'onAbandoned'> {
+interface Receiver {
   /** Takes what comes after the head, piece by piece */
   readonly output: (piece: Buffer, head: ExportHead) => Promise<void>;
 }
@@ -12,7 +11,7 @@ interface Receiver extends Pick<TransferEnds, 'onAbandoned'> {
 export async function receiveExport(
   cli: Cli,
   params: ParamsOf<typeof workspaceExport>,
-  { output, onAbandoned }: Receiver,
+  { output }: Receiver,
 ): Promise<ExportHead> {
   let line: Buffer[] = [];
   let head: ExportHead | undefined;
@@ -25,7 +24,7 @@ export async function receiveExport(
     line = [];
     if (end + 1 < piece.length) await output(piece.subarray(end + 1), head);
   };
-  await cli.transfer(workspaceExport, params, { output: onPiece, onAbandoned });
+  await cli.transfer(workspaceExport, params, { output: onPiece });
   if (head) return head;
   throw new Error('The engine sent an export without its first line');
 }

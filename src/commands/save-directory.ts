@@ -1,6 +1,6 @@
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
 import { BangerError, errnoOf, whyNotWritten } from '../errors.ts';
+import { partialPath, unfinished } from './unfinished.ts';
 
 /**
  * Lets `fill` write a directory, which appears when it is complete: until then there is one with another name beside
@@ -8,7 +8,8 @@ import { BangerError, errnoOf, whyNotWritten } from '../errors.ts';
  */
 export async function saveDirectory<T>(path: string, fill: (directory: string) => Promise<T>): Promise<T> {
   await refuseContent(path);
-  const written = join(dirname(path), `.${basename(path)}.${Date.now().toString(36)}.partial`);
+  using partial = unfinished(partialPath(path));
+  const written = partial.path;
   try {
     await mkdir(written);
   } catch (error) {

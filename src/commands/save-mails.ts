@@ -1,12 +1,10 @@
-import { rmSync } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError } from '../errors.ts';
 import type { ExportHead } from '../engine/rpc/workspace-methods.ts';
 import { saveDirectory } from './save-directory.ts';
-import type { TransferEnds } from './transfer.ts';
 
-interface MailEnds extends Pick<TransferEnds, 'onAbandoned'> {
+interface MailEnds {
   readonly output: (piece: Buffer, head: ExportHead) => Promise<void>;
 }
 
@@ -18,10 +16,7 @@ export async function saveMails(
   return saveDirectory(directory, async (written) => {
     const split = new MailSplitter(written);
     try {
-      const head = await receive({
-        output: (piece, about) => split.push(piece, about),
-        onAbandoned: () => rmSync(written, { recursive: true, force: true }),
-      });
+      const head = await receive({ output: (piece, about) => split.push(piece, about) });
       return { head, files: (await split.end(head)).map((name) => join(directory, name)) };
     } finally {
       await split.close();

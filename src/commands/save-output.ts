@@ -1,12 +1,11 @@
-import { rmSync } from 'node:fs';
 import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
 import { BangerError, whyNotWritten } from '../errors.ts';
 import type { Cli } from './cli.ts';
 import type { TransferEnds } from './transfer.ts';
+import { partialPath, unfinished } from './unfinished.ts';
 import { UsageError } from './usage-error.ts';
 
-export type Output = Required<Pick<TransferEnds, 'output' | 'onAbandoned'>>;
+export type Output = Required<Pick<TransferEnds, 'output'>>;
 
 /**
  * Writes what `produce` makes to a file, or to standard output without one. The file appears when it is complete:
@@ -23,21 +22,19 @@ export async function saveOutput<T>(
         'A terminal cannot show an archive',
         'Name a file with: -o FILE; or redirect it: > FILE',
       );
-    return produce({ output: (chunk) => cli.write(chunk), onAbandoned: () => undefined });
+    return produce({ output: (chunk) => cli.write(chunk) });
   }
   // A device or pipe takes it as it comes.
   const special = await stat(path).then(
     (found) => !found.isFile(),
     () => false,
   );
-  const written = special
-    ? path
-    : join(dirname(path), `.${basename(path)}.${Date.now().toString(36)}.partial`);
+  using partial = special ? undefined : unfinished(partialPath(path));
+  const written = partial?.path ?? path;
   const file = await openForWriting(written, special ? 'w' : 'wx', path);
   try {
     const result = await produce({
       output: async (chunk) => void (await writeAll(file, chunk, path)),
-      onAbandoned: () => special || rmSync(written, { force: true }),
     });
     if (special) return result;
     await file.sync();
