@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { mkdir, statfs } from 'node:fs/promises';
 import { abortError, BangerError, errorText } from '../../errors.ts';
 import type { Image } from '../../state/images.ts';
@@ -7,7 +8,7 @@ import { expandShortName } from './catalog.ts';
 import type { Repository } from './downloads/downloads.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
 import { noSpace, withStaging } from './image-staging.ts';
-import { trimPartials } from './registry/blob-files.ts';
+import { partialBlobPath, trimPartials } from './registry/blob-files.ts';
 import { LayerDownloads } from './registry/layer-downloads.ts';
 import { LayerProgress } from './registry/layer-progress.ts';
 import { guestPlatform, refused, type Descriptor } from './registry/manifest.ts';
@@ -26,12 +27,39 @@ export async function pullImage(
   operation: Operation,
 ): Promise<Image> {
   const parsed = parseReference(expandShortName(reference, context.config().catalog) ?? reference);
-  return imageServices(context).pulls.join(canonicalName(parsed), operation, (shared) =>
-    pull(context, parsed, shared),
-  );
+  let layers: readonly Descriptor[] = [];
+  const onResolved = (resolved: ResolvedImage): void => void (layers = resolved.layers);
+  const { pulls } = imageServices(context);
+  try {
+    return await pulls.join(canonicalName(parsed), operation, (shared) =>
+      pull(context, { reference: parsed, onResolved }, shared),
+    );
+  } catch (error) {
+    throw sayingWhatStays(error, { directory: context.layout.blobsDirectory, layers });
+  }
 }
 
-async function pull(context: ImagesContext, reference: Reference, operation: Operation): Promise<Image> {
+/** Whoever has waited for gigabytes wants to know that they are not lost, or how to be rid of them. */
+function sayingWhatStays(
+  error: unknown,
+  { directory, layers }: { readonly directory: string; readonly layers: readonly Descriptor[] },
+): unknown {
+  if (!(error instanceof BangerError) || error.code !== 'cancelled' || error.hint !== undefined) return error;
+  const hasArrived = ({ digest }: Descriptor): boolean =>
+    (statSync(partialBlobPath(directory, digest), { throwIfNoEntry: false })?.size ?? 0) > 0;
+  if (!layers.some(hasArrived)) return error;
+  return new BangerError(error.code, error.message, {
+    hint: 'What has arrived is kept for the next pull. Remove it with: banger image prune',
+    cause: error,
+  });
+}
+
+async function pull(
+  context: ImagesContext,
+  request: { readonly reference: Reference; readonly onResolved: (resolved: ResolvedImage) => void },
+  operation: Operation,
+): Promise<Image> {
+  const { reference } = request;
   const { tools, leases } = imageServices(context);
   const name = canonicalName(reference);
   using repository = tools.downloads.repository(reference);
@@ -49,6 +77,7 @@ async function pull(context: ImagesContext, reference: Reference, operation: Ope
     platform: guestPlatform(process.arch),
     image: familiarName(name),
   });
+  request.onResolved(resolved);
   const present = await nameImage(context, { id: resolved.id, name }, signal);
   if (present) return present;
 

@@ -1,8 +1,9 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { pullImage } from '../../../src/engine/images/pull-image.ts';
+import { partialBlobPath } from '../../../src/engine/images/registry/blob-files.ts';
 import { findImageByName, listImages } from '../../../src/state/images.ts';
 import { imagePaths } from '../../../src/state/layout.ts';
 import { concatenate, imageContext, recordedOperation } from '../../support/image-context.ts';
@@ -273,11 +274,17 @@ test('a cancelled pull stops the download and cleans up before it returns', asyn
   const operation = recordedOperation();
   registry.misbehave(({ path }, response) => {
     if (!path.endsWith(layerDigests[0]!)) return false;
-    response.write('la', () => operation.cancel());
+    response.write('la');
     return true;
   });
-  await expect(pullImage(context, `${registry.host}/app`, operation)).rejects.toMatchObject({
+  const partial = partialBlobPath(context.layout.blobsDirectory, layerDigests[0]!);
+  const pulling = pullImage(context, `${registry.host}/app`, operation);
+  await expect.poll(() => statSync(partial, { throwIfNoEntry: false })?.size).toBe(2);
+  operation.cancel();
+  await expect(pulling).rejects.toMatchObject({
     code: 'cancelled',
+    message: 'Cancelled',
+    hint: 'What has arrived is kept for the next pull. Remove it with: banger image prune',
   });
   expect(await readdir(context.layout.imageStagingDirectory)).toEqual([]);
 });
