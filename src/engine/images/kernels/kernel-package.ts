@@ -41,7 +41,8 @@ const limits = {
 
 /**
  * Reads a package once, from its beginning to its end: a Debian package, or a tar (packed or not) of the same
- * directories, `boot` and `lib/modules`. Everything else in it is passed over.
+ * directories, `boot` and `lib/modules`. Everything else in it is passed over. `visit` hears how many bytes are unpacked,
+ * often, and may throw.
  */
 export async function readPackage(
   source: { readonly path: string; readonly isDeb: boolean },
@@ -50,7 +51,7 @@ export async function readPackage(
 ): Promise<KernelPackage> {
   const file = createReadStream(source.path, { highWaterMark: 256 * 1024 });
   const packed: AsyncIterable<Buffer> = source.isDeb ? arMember(file, 'data.tar') : file;
-  const tar = new TarReader(unpack(packed, limits.unpackedBytes));
+  const tar = new TarReader(visited(unpack(packed, limits.unpackedBytes), visit));
   const spool = new Spool(scratch, await open(scratch, 'wx', 0o600));
   const contents = new PackageContents(source.path, spool);
   try {
@@ -58,13 +59,25 @@ export async function readPackage(
     for (let entry = await tar.next(); entry; entry = await tar.next()) {
       if (++entries > limits.entries) throw new KernelRefusal(`has more than ${limits.entries} entries`);
       await contents.add(entry, tar);
-      visit(spool.length);
     }
     return contents.finish();
   } finally {
     await tar.close();
     file.destroy();
     await spool.close();
+  }
+}
+
+/** Says with every piece how many bytes there have been: a kernel alone takes seconds to unpack. */
+async function* visited(
+  pieces: AsyncIterable<Buffer>,
+  visit: (bytes: number) => void,
+): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  for await (const piece of pieces) {
+    bytes += piece.length;
+    visit(bytes);
+    yield piece;
   }
 }
 

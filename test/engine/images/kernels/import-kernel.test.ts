@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { expect, onTestFinished, test } from 'vitest';
 import type { ImageContext } from '../../../../src/engine/context.ts';
 import { chooseDefaultKernel, deleteKernel } from '../../../../src/engine/images/kernels/delete-kernel.ts';
@@ -11,6 +12,7 @@ import { removeUnownedKernels } from '../../../../src/engine/images/kernels/publ
 import type { Operation } from '../../../../src/engine/operations.ts';
 import { listKernels, type Kernel } from '../../../../src/state/kernels.ts';
 import { imageContext, recordedOperation } from '../../../support/image-context.ts';
+import { file, tarOf } from '../../../support/tar-builder.ts';
 import { pointsOf, runWith } from '../../../support/vm-world.ts';
 import { bzImage, compressors, cpioFiles, kernelPackage, tinyKernel } from '../../../support/kernels.ts';
 
@@ -74,6 +76,23 @@ test(
     for (const [name, content] of embedded) expect(imported.get(name)!.equals(content), name).toBe(true);
   },
 );
+
+test('an import can be cancelled in the middle of a file of its package', async () => {
+  const context = world();
+  const entry = file('boot/vmlinuz-1', Buffer.alloc(16 * 1024 * 1024));
+  const path = context.file('package.tar.gz', gzipSync(tarOf([entry])));
+  const operation = recordedOperation();
+  const progress = operation.progress.bind(operation);
+  operation.progress = (told) => {
+    progress(told);
+    operation.cancel();
+  };
+  const request = { path, modulesPath: undefined, name: 'x', source: 'import' as const, origin: path };
+  await expect(importKernel(context, request, operation)).rejects.toMatchObject({ code: 'cancelled' });
+  expect(operation.progressed).toHaveLength(1);
+  expect(operation.progressed[0]?.done).toBeLessThan(4 * 1024 * 1024);
+  expect(remains(context)).toEqual([]);
+});
 
 test(
   'a kernel file and a directory with its modules give what the package gives',
