@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 import { viewOf } from '../../support/git-repo.ts';
@@ -70,5 +71,66 @@ test('a branch without commits of the guest’s own is the host’s to move, als
   await fixture.prepare();
   commitOn('repo', 'fix', 'four\n');
   await fixture.prepare();
+  expect(viewOf(copy)).toEqual(viewOf(repo));
+});
+
+test('a guest that has switched to another branch is not mixed with what is new on the one before', async () => {
+  const { repo, copy } = fixture;
+  copy.git('switch', '-q', '-c', 'mine');
+  // What moves no branch goes on.
+  repo.write('file', 'two\n');
+  expect(await fixture.prepare()).toMatchObject({ files: 1 });
+  repo.commit('second');
+  const before = branchesOf();
+  await expect(fixture.prepare()).rejects.toMatchObject({
+    message: `"${copy.path}" in VM "web" is on branch "mine" now, and "main" has moved here`,
+    hint: `Switch back there: banger vm exec web -- git -C ${copy.path} switch main; or give --overwrite`,
+  });
+  expect([branchesOf(), copy.git('branch', '--show-current')]).toEqual([before, 'mine\n']);
+  copy.git('switch', '-q', '--detach');
+  await expect(fixture.prepare()).rejects.toThrow('is on no branch now, and "main" has moved here');
+  await fixture.prepare({ overwrite: true });
+  expect(viewOf(copy)).toEqual(viewOf(repo));
+  // The guest may have gone where the host goes.
+  copy.git('switch', '-q', '-c', 'next');
+  commitOn('repo', 'next', 'three\n');
+  await fixture.prepare();
+  expect(viewOf(copy)).toEqual(viewOf(repo));
+});
+
+test.each([
+  ['fix', 'fix/login'],
+  ['fix/login', 'fix'],
+])(
+  'with a branch %s there, %s cannot be there too, which is said before anything changes',
+  async (one, other) => {
+    const { repo, copy } = fixture;
+    commitOn('copy', one, 'of the guest\n');
+    copy.git('pack-refs', '--all');
+    copy.git('switch', '-q', 'main');
+    commitOn('repo', other, 'of the host\n');
+    const before = branchesOf();
+    await expect(fixture.prepare()).rejects.toMatchObject({
+      message: `"${copy.path}" in VM "web" has a branch "${one}": there is no room for "${other}"`,
+      hint: `Rename it there: banger vm exec web -- git -C ${copy.path} branch -m ${one} NAME; or give --overwrite`,
+    });
+    expect(branchesOf()).toBe(before);
+    expect((await fixture.export()).files).toEqual([]);
+    await fixture.prepare({ overwrite: true });
+    expect(viewOf(copy)).toEqual(viewOf(repo));
+  },
+);
+
+test('what the host’s branch follows may take the name that a directory of branches had', async () => {
+  const { repo, copy, directory } = fixture;
+  const origin = join(directory, 'origin.git');
+  repo.git('init', '-q', '--bare', origin);
+  repo.git('remote', 'add', 'origin', origin);
+  repo.git('push', '-q', '-u', 'origin', 'main:team/work');
+  await fixture.prepare();
+  repo.git('push', '-q', 'origin', ':team/work');
+  repo.git('push', '-q', '-u', 'origin', 'main:team');
+  await fixture.prepare();
+  expect(copy.git('for-each-ref', '--format=%(refname)', 'refs/remotes')).toBe('refs/remotes/origin/team\n');
   expect(viewOf(copy)).toEqual(viewOf(repo));
 });

@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto';
 import type { ChangedPath } from '../guest-tree/changes-format.ts';
 import type { AskedPaths } from '../guest-tree/ask-guest.ts';
 import { writeGuestIndex } from './guest-index.ts';
+import { compareTexts } from './compare-texts.ts';
 import { packMissing } from './pack-missing.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import { hasSamePaths } from './known-paths.ts';
@@ -9,8 +9,7 @@ import type { Manifest, SentFile } from './manifest.ts';
 import { planHistory, type History, type HistoryInput } from './plan-history.ts';
 import { describeHistory } from '../host-tree/history.ts';
 import { keeping, overwriting, parentsOf, planFiles, type FilePlan } from './plan-update.ts';
-import { pathText, type RawPath } from '../host-tree/raw-path.ts';
-import { detachmentFile } from '../host-tree/repository-state.ts';
+import type { RawPath } from '../host-tree/raw-path.ts';
 import {
   convertsContent,
   describeIndex,
@@ -18,8 +17,7 @@ import {
   sentFiles,
   substituteFiles,
 } from '../host-tree/sent-files.ts';
-import type { ReferenceGuard } from './reference-guard.ts';
-import { baseReference } from './ship-submodules.ts';
+import { planGuard, type ReferenceGuard } from './reference-guard.ts';
 import {
   fileEntry,
   packEntry,
@@ -32,7 +30,7 @@ import {
 } from './shipment.ts';
 import type { Snapshot } from '../host-tree/snapshot.ts';
 import type { TarEntry } from './tar-stream.ts';
-import { updateNames, updateScript, type ChangedText, type GoneText } from './update-script.ts';
+import { updateNames, updateScript } from './update-script.ts';
 
 /** What turns the tree that a guest has into another one. */
 export interface Update extends Shipment {
@@ -174,8 +172,9 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
   const indexFile = isIndexSame ? undefined : await writeGuestIndex(tree, scratch);
   const texts = textsOf(await repositoryEntries(tree, { baseTree, shallowEnds: history.ends, pack: [] }));
   const difference = compareTexts(parts.isHeadLost ? undefined : manifest.texts, texts);
+  const guard = planGuard(difference, { ...parts, texts, head: repository.head });
+  const head = difference.head ?? guard.headToSet;
 
-  const known = parts.policy === 'overwrite' ? undefined : movableFrom(parts);
   const script = updateScript({
     plan,
     permissionsOf: (path) => files.get(path)!.permissions!,
@@ -183,13 +182,14 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     baseTree,
     knownPaths: keepsPaths(tree, parts) ? manifest.baseTree : undefined,
     ...difference,
-    knownCommits: known,
+    head,
+    knownCommits: guard.knownCommits,
     shallowEnds: history.newEnds,
     deepened: history.deepened,
     index: isIndexSame ? 'same' : indexFile ? 'sent' : 'none',
     token: parts.token,
   });
-  const movesHead = difference.references.length > 0 || difference.head !== undefined || !isIndexSame;
+  const movesHead = difference.references.length > 0 || head !== undefined || !isIndexSame;
   const wanted = tree.files.filter((file) => plan.write.has(file.path));
   const entries: TarEntry[] = [
     textEntry(updateNames.script, script),
@@ -205,9 +205,9 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     baseTree,
     plan,
     movesHead,
-    needsGit: difference.references.length > 0 || difference.head !== undefined,
+    needsGit: difference.references.length > 0 || head !== undefined,
     setsIndex: !isIndexSame,
-    guard: guardOf(difference, known),
+    guard,
     replaced: [
       ...plan.write,
       ...plan.remove,
@@ -226,21 +226,6 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
   };
 }
 
-/** Commits that the host has or had: a guest's branch at one of these has nothing of its own. */
-function movableFrom({ manifest, previousHead, knownCommits }: Parts): string[] {
-  const sent = parseReferences(manifest.texts?.['packed-refs']).values();
-  const all = [previousHead ?? '', ...sent, ...(manifest.commits ?? []), ...knownCommits];
-  return [...new Set(all)].filter((oid) => oid !== '');
-}
-
-function guardOf(
-  { references }: TextDifference,
-  knownCommits: readonly string[] | undefined,
-): ReferenceGuard {
-  const branches = references.filter(([name, oid]) => name.startsWith('refs/heads/') && oid !== '');
-  return { knownCommits, branches: branches.map(([name, oid]) => ({ name: pathText(name), oid })) };
-}
-
 /** Whether tree and index have the paths that they had, and the same ones. */
 function keepsPaths(tree: WorkingTree, { manifest, files }: Pick<Parts, 'manifest' | 'files'>): boolean {
   const isSame =
@@ -248,52 +233,6 @@ function keepsPaths(tree: WorkingTree, { manifest, files }: Pick<Parts, 'manifes
   return isSame && hasSamePaths({ entries: tree.entries, files });
 }
 
-interface TextDifference {
-  readonly references: readonly (readonly [name: string, oid: string])[];
-  readonly head?: string;
-  readonly changedTexts: readonly ChangedText[];
-  readonly goneTexts: readonly GoneText[];
-}
-
-/** Those that are not just files to be replaced. */
-const specialTexts = new Set(['packed-refs', 'HEAD', 'shallow', detachmentFile]);
-
-function compareTexts(known: Manifest['texts'], texts: Readonly<Record<string, string>>): TextDifference {
-  // Of a guest's own files nobody knows which are ours.
-  const before = known ?? texts;
-  const plain = (path: string): boolean => !specialTexts.has(path);
-  const was = parseReferences(known?.['packed-refs']);
-  const now = parseReferences(texts['packed-refs']);
-  const changed = [...now].filter(([name, oid]) => was.get(name) !== oid);
-  // A branch that the host has left stays, and what the guest may have made of it.
-  const gone = [...was.keys()].filter((name) => !now.has(name) && !name.startsWith('refs/heads/'));
-  return {
-    references: [...changed, ...gone.map((name) => [name, ''] as const)],
-    head: known?.['HEAD'] === texts['HEAD'] ? undefined : texts['HEAD'],
-    changedTexts: Object.keys(texts)
-      .filter((path) => plain(path) && texts[path] !== before[path])
-      .map((path, count) => ({ path, before: sha256(before[path]), next: `${updateNames.text}-${count}` })),
-    goneTexts: Object.keys(before)
-      .filter((path) => plain(path) && !(path in texts))
-      .map((path) => ({ path, before: sha256(before[path])! })),
-  };
-}
-
-/** Of `packed-refs`, without the one that the script sets by itself. */
-function parseReferences(text = ''): Map<string, string> {
-  const references = new Map<string, string>();
-  for (const line of text.split('\n')) {
-    const [, oid, name] = /^([0-9a-f]{40,64}) (.+)$/.exec(line) ?? [];
-    if (oid && name && name !== baseReference) references.set(name, oid);
-  }
-  return references;
-}
-
 function latin1(text: string): Buffer {
   return Buffer.from(text, 'latin1');
-}
-
-function sha256(text: string | undefined): string | undefined {
-  if (text === undefined) return undefined;
-  return createHash('sha256').update(latin1(text)).digest('hex');
 }

@@ -10,12 +10,12 @@ import { guestGitSettings } from '../guest-tree/changes-script.ts';
 import { GuestChangedError } from './changed-since.ts';
 import { buildUpdate, draftUpdate, type Conflicts, type Draft, type Update } from './build-update.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
-import { knownObjects } from '../host-tree/known-commits.ts';
 import { pathText, type RawPath } from '../host-tree/raw-path.ts';
 import { sendTree } from './send-tree.ts';
 import { sendUpdate } from './send-update.ts';
 import type { MovedDirectory } from './moved-directories.ts';
-import { lookAgain, noteIgnored, ownCommits, refuseLoss } from './outlive-swap.ts';
+import { lookAgain, noteIgnored, refuseLoss } from './outlive-swap.ts';
+import { movedTo } from './moved-branches.ts';
 import { GuestReferencesError } from './reference-guard.ts';
 import { isSentWhole } from './sent-whole.ts';
 import { announceSend, concludeSend } from './settle-sends.ts';
@@ -65,9 +65,10 @@ export async function sendConsistently(
   let seen = there;
   let isReadAgain = false;
   let knownCommits: readonly string[] = [];
+  let isWhole = false;
   for (let looks = 1; ;) {
     try {
-      return await sendOnce(context, place, { tree, there: seen, knownCommits, operation });
+      return await sendOnce(context, place, { tree, there: seen, knownCommits, isWhole, operation });
     } catch (error) {
       if (error instanceof FileChangedError) {
         if (isReadAgain) throw isBusy(error.message, { place, cause: error });
@@ -83,26 +84,11 @@ export async function sendConsistently(
         seen = await look();
       } else if (error instanceof GuestReferencesError && ++looks <= mostLooks) {
         seen = await look();
-        knownCommits = [...knownCommits, ...(await movedTo(place, tree, error))];
+        if (place.policy === 'overwrite') isWhole = true;
+        else knownCommits = [...knownCommits, ...(await movedTo(place, tree, error))];
       } else throw error;
     }
   }
-}
-
-/** Commits at which branches of the guest are. Throws when the host lacks one: the guest has made it. */
-async function movedTo(
-  place: Place,
-  { repository }: WorkingTree,
-  { moved }: GuestReferencesError,
-): Promise<readonly string[]> {
-  const known = await knownObjects(repository, [...moved.values()]);
-  const own = [...moved].filter(([, oid]) => !known.has(oid));
-  if (own.length > 0)
-    throw ownCommits(
-      place,
-      own.map(([name]) => name),
-    );
-  return [...known];
 }
 
 function isBusy(
@@ -120,7 +106,8 @@ function sendOnce(
   place: Place,
   { there, ...one }: SendOne & Pick<SendInput, 'there'>,
 ): Promise<Sent> {
-  if (there && !isSentWhole(one.tree, there, place.policy)) return update(context, { ...place, there }, one);
+  const isUpdated = there && !one.isWhole && !isSentWhole(one.tree, there, place.policy);
+  if (isUpdated) return update(context, { ...place, there }, one);
   const fullHistory = place.fullHistory || (there !== undefined && there.manifest.commits === undefined);
   return replace(context, { ...place, there, fullHistory }, one);
 }
@@ -129,6 +116,8 @@ interface SendOne {
   readonly tree: Inspected;
   /** See `UpdateInput` */
   readonly knownCommits: readonly string[];
+  /** All of the tree, also where an update would be possible */
+  readonly isWhole: boolean;
   readonly operation: Operation;
 }
 

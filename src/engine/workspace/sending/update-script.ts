@@ -232,16 +232,20 @@ const reason = shellQuote(['banger: prepare']);
 
 function referenceLines({ references, knownCommits }: ScriptInput): string[] {
   if (references.length === 0) return [];
-  const lines = references.map(([name, oid]) => {
-    if (oid === '') return `echo ${shellQuote([`delete ${name}`])}`;
+  const isGone = ([, oid]: ScriptInput['references'][number]): boolean => oid === '';
+  const gone = references.filter(isGone).map(([name]) => `delete ${name}`);
+  const kept = references.filter((each) => !isGone(each));
+  const lines = kept.map(([name, oid]) => {
     if (knownCommits && name.startsWith('refs/heads/')) return `reference ${shellQuote([name, oid])}`;
     return `echo ${shellQuote([`update ${name} ${oid}`])}`;
   });
+  const move = `"$@" update-ref -m ${reason} --stdin`;
   return [
-    `known=${shellQuote([(knownCommits ?? []).join(' ')])}`,
-    '{',
-    ...lines,
-    `} | "$@" update-ref -m ${reason} --stdin || exit`,
+    // By themselves: in one go git lets none take a name that begins as that of one which goes.
+    ...(gone.length > 0 ? [`${move} <<'banger' || exit`, ...gone, 'banger'] : []),
+    ...(lines.length > 0
+      ? [`known=${shellQuote([(knownCommits ?? []).join(' ')])}`, '{', ...lines, `} | ${move} || exit`]
+      : []),
   ];
 }
 
