@@ -42,7 +42,12 @@ async function bindUdp({ bind, port }: Omit<HostPort, 'protocol'>): Promise<Sock
   const socket = createSocket('udp4');
   socket.once('error', reject);
   socket.bind({ port, address: bind, exclusive: true }, resolve);
-  await promise;
+  try {
+    await promise;
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
   socket.off('error', reject);
   return socket;
 }
