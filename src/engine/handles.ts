@@ -24,6 +24,8 @@ const schema = z.object({
   sshHost: z.optional(z.string()),
   /** How far its VMM was told to let it reach when it started; see `Reach` */
   reach: z.optional(z.enum(['all', 'none'])),
+  /** Which kind of policy its guest was last told of, at the start or later; absent: by an engine that did not note it */
+  toldEgress: z.optional(z.enum(['all', 'rules'])),
   /** Port of the host's loopback that leads to the guest's SSH service, or the guest's own */
   sshPort: z.int(),
   /** What the guest's part of banger speaks; absent until the guest was ready, and when that cannot be known */

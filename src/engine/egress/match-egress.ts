@@ -4,11 +4,12 @@ import { gatewayOf } from '../../host/network/plan.ts';
 import { hasForeignConnection } from '../../host/tcp-connections.ts';
 import type { EgressPolicy } from '../../state/egress.ts';
 import { getNetwork, isBridged } from '../../state/networks.ts';
-import type { Vm } from '../../state/vms.ts';
+import { findVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { Capability } from '../lifecycle/capabilities.ts';
 import { vmmControl } from '../lifecycle/guest-activity.ts';
 import { matchForwards } from '../lifecycle/published-ports.ts';
+import { withoutLocks } from '../locks.ts';
 import type { Operation } from '../operations.ts';
 import { applyBridges, bridgeMeans } from '../network/bridges.ts';
 import { tellGuest, type GuestPlace } from './guest-egress.ts';
@@ -138,7 +139,7 @@ async function matchBridged(context: EngineContext, vm: Vm, operation: Operation
   if (!isHeld(vm)) await context.egress.shut(vm.id);
   await applyBridges(context);
   await openWay(context, vm, operation);
-  if (isOther) await retellGuest(context, vm, operation);
+  if (isOther || needsTelling(context, vm)) await retellGuest(context, vm, operation.signal);
 }
 
 function pausedError(vm: Vm): BangerError {
@@ -147,9 +148,15 @@ function pausedError(vm: Vm): BangerError {
   });
 }
 
-async function retellGuest(context: EngineContext, vm: Vm, operation: Operation): Promise<void> {
+/** Whether its guest has not heard of a change: an engine was killed, or it was paused, in between. */
+function needsTelling({ handles }: EngineContext, { id, state, egress }: Vm): boolean {
+  return state === 'running' && handles.get(id)?.toldEgress !== egress.kind;
+}
+
+async function retellGuest(context: EngineContext, vm: Vm, signal: AbortSignal): Promise<void> {
   const told = { policy: vm.egress, place: placeOf(context, vm) };
-  await tellGuest(await context.guest(vm, operation.signal), told, operation.signal);
+  await tellGuest(await context.guest(vm, signal), told, signal);
+  await context.handles.update(vm.id, { toldEgress: vm.egress.kind });
 }
 
 /** Where a guest is, which decides what its way out is called. */
@@ -181,7 +188,7 @@ async function matchUser(context: EngineContext, vm: Vm, operation: Operation): 
     await matchForwards(context, vm);
   }
   await openWay(context, vm, operation);
-  if (isOther) await retellGuest(context, vm, operation);
+  if (isOther || needsTelling(context, vm)) await retellGuest(context, vm, operation.signal);
 }
 
 /** Gives a VM that was running before this engine its way out again, and finishes a change that was cut short. */
@@ -194,9 +201,20 @@ export async function adoptEgress(context: EngineContext, vm: Vm): Promise<void>
     if (found?.canChange && found.reach !== wanted) await control.setReach(wanted);
   }
   // Not waited for: a guest that hangs keeps nobody from its VM.
-  void context.egress
-    .match(vm)
-    .catch((error: unknown) =>
-      context.log('warn', `egress: the guest's way out is not there: ${errorText(error)}`, { vm: vm.id }),
-    );
+  void finishAdopting(context, vm).catch((error: unknown) =>
+    context.log('warn', `egress: the guest's way out is not there: ${errorText(error)}`, { vm: vm.id }),
+  );
+}
+
+const adoptionTimeoutMs = 60_000;
+
+async function finishAdopting(context: EngineContext, { id }: Vm): Promise<void> {
+  const latest = (): Vm | undefined => (context.db.open ? findVm(context.db, id) : undefined);
+  const vm = latest();
+  if (vm) await context.egress.match(vm);
+  // One that was changed meanwhile has been told by whoever changed it.
+  const now = latest();
+  const isNoted = context.handles.get(id)?.toldEgress !== undefined;
+  if (now && isNoted && needsTelling(context, now))
+    await withoutLocks(() => retellGuest(context, now, AbortSignal.timeout(adoptionTimeoutMs)));
 }

@@ -187,6 +187,7 @@ async function spawnVmm(
     diskBytes: vm.diskBytes,
     hostname: vm.name,
     reach: start.setup.network.user?.reach,
+    toldEgress: vm.egress.kind,
     sshHost: way ? undefined : vm.address,
     sshPort: way?.hostPort ?? guestSshPort,
   });

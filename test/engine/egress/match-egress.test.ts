@@ -1,7 +1,9 @@
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { adoptEgress } from '../../../src/engine/egress/match-egress.ts';
 import { setVm, type SetVmParams } from '../../../src/engine/lifecycle/set-vm.ts';
-import { egressWords } from '../../../src/state/egress.ts';
-import { getVm } from '../../../src/state/vms.ts';
+import { applyBridges } from '../../../src/engine/network/bridges.ts';
+import { egressWords, parseEgress } from '../../../src/state/egress.ts';
+import { changeVm, getVm, type Vm } from '../../../src/state/vms.ts';
 import { fakeEngine, type FakeEngine } from '../../support/fake-engine.ts';
 import { fakeOperation } from '../../support/fakes.ts';
 import { createTestVm } from '../../support/vm-world.ts';
@@ -9,6 +11,7 @@ import { createTestVm } from '../../support/vm-world.ts';
 let engine: FakeEngine | undefined;
 afterEach(() => engine?.close());
 
+const context = () => engine!.context;
 const open = (): FakeEngine => (engine = fakeEngine());
 
 function change(from: FakeEngine, id: string, params: Partial<SetVmParams>) {
@@ -58,6 +61,44 @@ test('a VM in use keeps its connections unless forced; one whose network stays a
   expect(machines.get(id)!.reach).toBe('none');
   await change(engine!, id, { egress: ['a.org'] });
 });
+
+describe.each(['user', 'bridge'])(
+  'on network "%s", killed before a guest was told of a change',
+  (network) => {
+    /** As an engine leaves it that dies once row, rules and VMM are changed. */
+    async function cutShort(): Promise<Vm> {
+      const { context, machines } = open();
+      const { id } = await createTestVm(engine!, { network });
+      changeVm(context.db, id, { egress: parseEgress(['none']) });
+      machines.get(id)!.reach = 'none';
+      await applyBridges(context);
+      return getVm(context.db, id);
+    }
+    const lastTold = () => engine!.toolboxRuns.at(-1)?.join(' ') ?? '';
+
+    test('saying it again tells it', async () => {
+      const { id } = await cutShort();
+      await context()
+        .egress.match(getVm(context().db, id))
+        .catch(() => undefined);
+      await change(engine!, id, { egress: ['none'] });
+      expect(lastTold()).toContain('route del default');
+      const { length } = engine!.toolboxRuns;
+      await change(engine!, id, { egress: ['a.org'] });
+      // Of other rules it knows nothing, and need not.
+      expect(engine!.toolboxRuns).toHaveLength(length);
+    });
+
+    test('the next engine tells it', async () => {
+      const vm = await cutShort();
+      // The way to this test's guests cannot be had: a guest is told after that.
+      vi.spyOn(context().egress, 'match').mockResolvedValue();
+      await adoptEgress(context(), vm);
+      await expect.poll(lastTold).toContain('route del default');
+      await expect.poll(() => context().handles.get(vm.id)?.toldEgress).toBe('rules');
+    });
+  },
+);
 
 test('a change that fails leaves row and network as they were', async () => {
   const { context, faults, machines } = open();
