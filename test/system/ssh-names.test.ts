@@ -99,6 +99,59 @@ test('a port that is forwarded over one session carries several connections at o
   }
 });
 
+/** What VS Code Remote does, and editors like it: a script on standard input of `ssh -T` answers where their server is. */
+const bootstrap = `
+echo "on==$(uname -sm)=="
+here=~/.editor-server
+pid=$(cat $here/pid 2>/dev/null || echo none)
+if ! kill -0 "$pid" 2>/dev/null; then
+  mkdir -p $here && tar -xzf ~/editor-server.tar.gz -C $here
+  setsid sh $here/start >$here/log 2>&1 </dev/null &
+  echo $! >$here/pid
+fi
+echo "pid==$(cat $here/pid)=="
+`;
+
+test('the server of an editor is sent and started, reached through the session, and found again by the next', async () => {
+  const files = makeDirectory(banger.home, 'server');
+  writeFileSync(
+    join(files, 'start'),
+    'exec /run/banger/bin/busybox httpd -f -p 127.0.0.1:7001 -h ~/.editor-server\n',
+  );
+  writeFileSync(join(files, 'hello'), 'from the editor');
+  spawnSync('tar', ['-czf', here('editor-server.tar.gz'), '-C', files, '.']);
+  expect(await run('scp', here('editor-server.tar.gz'), 'web.vm:')).toMatchObject({ code: 0 });
+
+  const begin = async (...words: string[]) => {
+    const session = spawn('ssh', ['-T', '-F', config, ...words, 'web.vm', 'sh']);
+    const said: string[] = [];
+    session.stdout.on('data', (chunk: Buffer) => said.push(chunk.toString()));
+    // It stays open: what is forwarded goes through it.
+    session.stdin.write(bootstrap);
+    const pid = (): string | undefined => /pid==(\d+)==/.exec(said.join(''))?.[1];
+    await until('the server is started', () => pid() !== undefined);
+    return { session, said: said.join(''), pid: pid(), over: end(session) };
+  };
+  const [socks, port] = [await freePort(), await freePort()];
+  const first = await begin('-D', String(socks));
+  expect(first.said).toContain('on==Linux ');
+  const proxy = ['--socks5-hostname', `127.0.0.1:${socks}`];
+  const isServed = async (...words: string[]): Promise<boolean> =>
+    (await collect(spawn('curl', ['-sS', ...words]))).stdout === 'from the editor';
+  await until('it is reached as the guest reaches it', () =>
+    isServed(...proxy, 'http://127.0.0.1:7001/hello'),
+  );
+  // As when a laptop is closed.
+  first.session.kill('SIGKILL');
+  await first.over;
+  const next = await begin('-L', `${port}:127.0.0.1:7001`);
+  expect(next.pid).toBe(first.pid);
+  await until('it is reached by a port', () => isServed(`http://127.0.0.1:${port}/hello`));
+  next.session.stdin.end();
+  await next.over;
+  expect(await banger.guest('web', 'kill "$(cat ~/.editor-server/pid)" && echo was there')).toBe('was there');
+});
+
 test('a VM keeps its key under another name, and a server with another key is not talked to', async () => {
   await banger.ok(['vm', 'rename', 'web', 'shop']);
   expect(await ssh('shop.vm', 'true')).toMatchObject({ code: 0 });
