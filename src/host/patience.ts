@@ -17,6 +17,28 @@ export function giveUpAfter(ms: number, giveUp: () => void): () => void {
   return () => clearTimeout(timer);
 }
 
+/** Who says something now and then may take so many times as long. */
+const slowRounds = 4;
+
+/**
+ * The same for whoever may be slow, as a guest on a busy host is, and not silent: as long as `heard` has grown each time
+ * when it would be over, they have more time, up to four times as much in all.
+ */
+export function giveUpOnSilence(ms: number, heard: () => number, giveUp: () => void): () => void {
+  let last = heard();
+  let takeBack: () => void;
+  const wait = (round: number): void => {
+    takeBack = giveUpAfter(ms, () => {
+      const isSilent = heard() === last;
+      last = heard();
+      if (isSilent || round === slowRounds) giveUp();
+      else wait(round + 1);
+    });
+  };
+  wait(1);
+  return () => takeBack();
+}
+
 /** The same for those who look again and again: time in which nobody looked does not count. */
 export class Deadline {
   #lookedAt = performance.now();

@@ -1,8 +1,9 @@
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import ssh2, { type ClientChannel, type PseudoTtyOptions } from 'ssh2';
 import { abortError, BangerError, errorText } from '../errors.ts';
-import { giveUpAfter } from './patience.ts';
+import { giveUpAfter, giveUpOnSilence } from './patience.ts';
 import { publicKeyBlob, type ClientKey } from './keys.ts';
 
 export interface SshTarget {
@@ -20,6 +21,7 @@ export interface SshTarget {
 
 /** How long a guest may keep us waiting, in milliseconds. */
 export interface SshPatience {
+  /** Without a word of its, until the handshake is over; one that is slow is given more */
   readonly connectMs: number;
   /** From the request for a program to the word that it was started */
   readonly startMs: number;
@@ -93,8 +95,11 @@ export class SshConnection {
     const connection = new SshConnection(client, patience, target.isPaused ?? (() => false));
     // Ciphers in JavaScript send a packet in several writes: with Nagle's algorithm each would wait for an ACK.
     client.on('connect', () => client.setNoDelay(true));
-    const takeBack = giveUpAfter(patience.connectMs, () =>
-      client.emit('error', new Error(`no handshake within ${patience.connectMs / 1000} s`)),
+    const socket = new Socket();
+    const takeBack = giveUpOnSilence(
+      patience.connectMs,
+      () => socket.bytesRead,
+      () => client.emit('error', new Error(`no handshake, and silence for ${patience.connectMs / 1000} s`)),
     );
     try {
       await new Promise<void>((resolve, reject) => {
@@ -104,8 +109,7 @@ export class SshConnection {
         client.once('error', reject);
         client.once('close', () => reject(new Error('the guest closed the connection')));
         client.connect({
-          host: target.host,
-          port: target.port,
+          sock: socket.connect({ host: target.host, port: target.port }),
           username: target.user,
           privateKey: target.key.privatePem,
           authHandler: ['publickey'],

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { Deadline, giveUpAfter } from '../../src/host/patience.ts';
+import { Deadline, giveUpAfter, giveUpOnSilence } from '../../src/host/patience.ts';
 
 beforeEach(() => vi.useFakeTimers());
 afterEach(() => vi.useRealTimers());
@@ -40,6 +40,29 @@ test('what is taken back is taken back also after time was given again', () => {
   takeBack();
   vi.advanceTimersByTime(50_000);
   expect(giveUp).not.toHaveBeenCalled();
+});
+
+test('whoever is slow is waited for as long as they say something, and not for ever; whoever is silent is not', () => {
+  let heard = 0;
+  const giveUp = vi.fn();
+  giveUpOnSilence(10_000, () => heard, giveUp);
+  heard++;
+  vi.advanceTimersByTime(19_999);
+  expect(giveUp).not.toHaveBeenCalled();
+  vi.advanceTimersByTime(1);
+  expect(giveUp).toHaveBeenCalledOnce();
+
+  giveUpOnSilence(10_000, () => heard++, giveUp);
+  vi.advanceTimersByTime(39_999);
+  expect(giveUp).toHaveBeenCalledOnce();
+  vi.advanceTimersByTime(1);
+  expect(giveUp).toHaveBeenCalledTimes(2);
+
+  const takeBack = giveUpOnSilence(10_000, () => heard++, giveUp);
+  vi.advanceTimersByTime(15_000);
+  takeBack();
+  vi.advanceTimersByTime(90_000);
+  expect(giveUp).toHaveBeenCalledTimes(2);
 });
 
 test('time in which nobody looked does not count', () => {

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { connect as dial, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import ssh2 from 'ssh2';
 import { afterEach, expect, test, vi } from 'vitest';
 import { SshConnection, type SshPatience, type SshTarget } from '../../src/host/ssh.ts';
@@ -50,9 +51,36 @@ async function guest(onExec: (accept: () => ssh2.ServerChannel) => void): Promis
   return targetOf(server);
 }
 
-const connect = (target: SshTarget) => SshConnection.connect(target, new AbortController().signal, patience);
+const connect = (target: SshTarget, own: Partial<SshPatience> = {}) =>
+  SshConnection.connect(target, new AbortController().signal, { ...patience, ...own });
 /** It hangs as a stopped process does: connected, and deaf. */
 const hang = (): void => sockets.forEach((socket) => void socket.pause().removeAllListeners('data'));
+
+test('a handshake takes as long as it takes while the guest says something, and one that fell silent is given up', async () => {
+  const target = await guest(() => undefined);
+  const slowMs = 150;
+  /** What the guest says arrives late, one piece after the other; after so many pieces nothing does. */
+  const behind = (pieces: number): Promise<SshTarget> =>
+    targetOf(
+      createServer((client) => {
+        const service = dial({ host: target.host, port: target.port });
+        sockets.push(service.on('error', () => undefined));
+        client.pipe(service);
+        let last = Promise.resolve();
+        let count = 0;
+        service.on('data', (piece: Buffer) => {
+          if (++count > pieces) return;
+          last = last.then(() => sleep(slowMs)).then(() => void client.write(piece));
+        });
+      }),
+    ).then((relay) => ({ ...target, port: relay.port }));
+  // Each piece alone is well within it, all of them are not.
+  const own = { connectMs: 4 * slowMs };
+  const ssh = await connect(await behind(Infinity), own);
+  expect(ssh.isOpen).toBe(true);
+  ssh.close();
+  await expect(connect(await behind(2), own)).rejects.toThrow('no handshake, and silence for 0.6 s');
+});
 
 test('a guest that does not start a program in time is given up', async () => {
   const ssh = await connect(await guest(() => undefined));
