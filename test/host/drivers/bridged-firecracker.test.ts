@@ -193,7 +193,8 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
     await killProcess(identity);
     await removeJailOf({ id, vmmLog });
     await until('nothing of it is left', () => slirps().length === 0);
-    expect(readdirSync(vm).toSorted()).toEqual(['console.log', 'initrd', 'kernel', 'vmm.log']);
+    const logs = ['vmm.log', 'vmm.log.stderr'];
+    expect(readdirSync(vm).toSorted()).toEqual(['console.log', 'initrd', 'kernel', ...logs]);
   });
 
   test('is run there by a user without rights, as root would run it', async ({ skip }) => {
