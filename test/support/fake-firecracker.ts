@@ -4,7 +4,7 @@
  *
  * Started as Firecracker is, with `FAKE_DIRECTORY` in its environment; firecracker-program.ts has the files there.
  */
-import { appendFileSync, existsSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { appendFileSync, closeSync, existsSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { validatorOf, type Validate } from './firecracker-schemas.ts';
@@ -135,8 +135,9 @@ function configure(resource: string, name: string, body: Body): string | undefin
   switch (resource) {
     case 'boot-source':
       for (const key of ['kernel_image_path', 'initrd_path']) {
-        if (typeof body[key] === 'string' && !existsSync(body[key]))
-          return `Boot source error: The ${key === 'initrd_path' ? 'initrd' : 'kernel'} file cannot be opened: No such file or directory (os error 2)`;
+        const trouble = typeof body[key] === 'string' ? openTrouble(body[key], 'r') : undefined;
+        if (trouble !== undefined)
+          return `Boot source error: The ${key === 'initrd_path' ? 'initrd' : 'kernel'} file cannot be opened: ${trouble}`;
       }
       hasKernel = true;
       bootWords = String(body['boot_args']);
@@ -144,8 +145,9 @@ function configure(resource: string, name: string, body: Body): string | undefin
       return undefined;
     case 'drives': {
       const file = String(body['path_on_host']);
-      if (!existsSync(file))
-        return `Drive config error: Unable to open file: No such file or directory (os error 2) ${file}`;
+      const trouble = openTrouble(file, 'r+');
+      if (trouble !== undefined)
+        return `Drive config error: Unable to create the virtio block device: Virtio backend error: Error manipulating the backing file: ${trouble} ${file}`;
       if (
         body['is_root_device'] === true &&
         [...drives.values()].some((one) => one['is_root_device'] === true)
@@ -167,6 +169,21 @@ function configure(resource: string, name: string, body: Body): string | undefin
   }
 }
 
+/** Why a file cannot be opened, in Rust's words. */
+function openTrouble(path: string, flags: 'r' | 'r+'): string | undefined {
+  try {
+    closeSync(openSync(path, flags));
+    return undefined;
+  } catch (error) {
+    const { code, errno } = error as NodeJS.ErrnoException;
+    const words: Readonly<Record<string, string>> = {
+      ENOENT: 'No such file or directory',
+      EACCES: 'Permission denied',
+    };
+    return `${words[code ?? ''] ?? code} (os error ${-errno!})`;
+  }
+}
+
 function change(resource: string, name: string, body: Body): string | undefined {
   if (resource === 'vm') {
     state = body['state'] === 'Paused' ? 'Paused' : 'Running';
@@ -176,10 +193,10 @@ function change(resource: string, name: string, body: Body): string | undefined 
   if (resource === 'drives') {
     if (!drives.has(name))
       return `Drive config error: Unable to patch the block device: Device ${name} not found`;
-    const size = statSync(String(body['path_on_host']), { throwIfNoEntry: false })?.size;
-    if (size === undefined)
-      return 'Drive config error: Unable to patch the block device: No such file or directory (os error 2)';
-    appendFileSync(join(directory, 'sizes'), `${size}\n`);
+    const path = String(body['path_on_host']);
+    const trouble = openTrouble(path, 'r+');
+    if (trouble !== undefined) return `Drive config error: Unable to patch the block device: ${trouble}`;
+    appendFileSync(join(directory, 'sizes'), `${statSync(path).size}\n`);
     guest?.diskHasChanged();
     return undefined;
   }

@@ -14,7 +14,7 @@ import {
 } from '../process.ts';
 import type { VmmDriver } from './driver.ts';
 import { endedWords, FirecrackerApi, isNobodyThere } from './firecracker/api.ts';
-import { makeJail, publishSocket } from './firecracker/chroot.ts';
+import { makeJail, publishSocket, takeDiskBack } from './firecracker/chroot.ts';
 import {
   commandOf,
   limitsOf,
@@ -33,6 +33,7 @@ import { joinNetwork, rootlessCard } from './firecracker/rootless-network.ts';
 import { explainStart, startError } from './firecracker/start-errors.ts';
 import { parseFirecrackerVersion, versionRefusal, type FirecrackerVersion } from './firecracker/version.ts';
 import { openWayIn } from './firecracker/way-in.ts';
+import { readOwnRights, vmUser } from './qemu-confinement.ts';
 import { vmmEnvironment } from './vmm-environment.ts';
 import { keepPreviousLogs, processName, standardErrorPath } from './vmm-process.ts';
 
@@ -82,6 +83,8 @@ async function startFirecracker(
   // Else what is looked for by the words before it is told of as their failure.
   if (!jailing) {
     requireProgram(program);
+    const user = vmUser(spec.id, readOwnRights());
+    if (spec.disk && user !== undefined) await takeDiskBack(spec.disk.path, user);
     // It makes none by itself.
     await (await open(spec.vmmLog, 'ax', 0o600)).close();
   }

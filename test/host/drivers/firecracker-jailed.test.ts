@@ -190,6 +190,22 @@ describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
     expect(existsSync(join(vm, 'jail'))).toBe(false);
   });
 
+  test('runs on the same disk when it is not jailed any more, as root without rights', async () => {
+    const vmm = await start();
+    await killProcess(vmm.process);
+    await removeJailOf(spec);
+    expect(statSync(spec.disk!.path).uid).toBe(user);
+    const process = await driver('never').start(spec, new AbortController().signal);
+    started.push(process);
+    expect(bodyOf('/drives/root')).toMatchObject({ path_on_host: '/disk' });
+    expect(fake.changes.filter(({ path }) => path === '/actions')).toHaveLength(2);
+    expect(statSync(spec.disk!.path)).toMatchObject({ uid: 0, gid: 0 });
+    // And jailed again.
+    await killProcess(process);
+    await start();
+    expect(statSync(spec.disk!.path).uid).toBe(user);
+  });
+
   test('starts again over what a killed engine left of it', async () => {
     const first = await start();
     await killProcess(first.process);

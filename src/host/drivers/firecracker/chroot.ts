@@ -125,6 +125,18 @@ async function giveFile(from: string, to: string, user: number): Promise<void> {
   }
 }
 
+/** A disk that was its user's while it was jailed is ours again: a VMM without rights reads what is its own only. */
+export async function takeDiskBack(path: string, user: number): Promise<void> {
+  const found = await lstat(path);
+  if (!found.isFile() || found.uid !== user) return;
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    if ((await file.stat()).uid === user) await file.chown(process.getuid!(), process.getgid!());
+  } finally {
+    await file.close();
+  }
+}
+
 async function giveDisk(
   exec: Exec,
   { from, to, user }: { readonly from: string; readonly to: string; readonly user: number },
