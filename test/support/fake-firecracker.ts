@@ -64,9 +64,11 @@ function main(): void {
     );
   log(`Running Firecracker v${script().version}`);
   process.on('SIGUSR2', () => guestEnds('reset'));
-  createServer((request, response) => void answer(request, response)).listen(socket, () =>
-    log('Listening on API socket.'),
-  );
+  createServer((request, response) => void answer(request, response))
+    .on('error', (error) =>
+      end(1, `RunWithApiError error: Failed to open the API socket at: ${socket}: ${error.message}`),
+    )
+    .listen(socket, () => log('Listening on API socket.'));
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -259,7 +261,12 @@ function log(words: string): void {
   else logPosition += writeSync(logFile, line, logPosition);
 }
 
+/** As upstream: why, once more for whoever started it, and then the code. */
 function end(code: number, words: string): void {
   log(words);
+  if (code !== 0) {
+    writeSync(2, `Error: ${words}\n`);
+    log(`Firecracker exiting with error. exit_code=${code}`);
+  }
   process.exit(code);
 }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../../errors.ts';
 import type { GuestEnd, VmmControl } from '../../host/drivers/driver.ts';
 import { BoundedLog } from '../../host/bounded-log.ts';
-import { openVmmLog } from '../../host/drivers/vmm-process.ts';
+import { lastWords, openVmmLog } from '../../host/drivers/vmm-process.ts';
 import { isAlive, waitForExit, waitUntilReaped, type ProcessIdentity } from '../../host/process.ts';
 import { vmPaths } from '../../state/layout.ts';
 import { findVm, moveVm, type Vm } from '../../state/vms.ts';
@@ -126,7 +126,7 @@ async function reasonText(
   }
   const words = openVmmLog(vmPaths(context.layout, vm.id).vmmLog).tail(vmmTailBytes).toString();
   return vmmDeathText({
-    lastLine: words.trim().split('\n').at(-1) ?? '',
+    lastLine: lastWords(words),
     signal: context.vmmSignals.get(vm.id),
     oomKills: (await countOomKills()) - oomKillsBefore,
     memoryMib: context.handles.get(vm.id)?.memoryMib ?? vm.memoryMib,

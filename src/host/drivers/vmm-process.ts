@@ -43,6 +43,16 @@ export function openVmmLog(path: string): BoundedLog {
 
 export const vmmLogOptions: LogOptions = { mayHaveHole: true };
 
+/**
+ * What a VMM says last that is worth telling; empty when it says nothing. Firecracker has a line for its exit code after
+ * that of the reason, and before each the time and the thread.
+ */
+export function lastWords(text: string): string {
+  const lines = text.trim().split('\n');
+  const line = lines.findLast((one) => !one.includes('Firecracker exiting with error.')) ?? '';
+  return line.replace(/^\d{4}-\d\d-\d\dT[\d:.]+ \[[^\]]*\] /, '').trim();
+}
+
 /** Makes room for the logs of a start. */
 export async function keepPreviousLogs({
   consoleLog,

@@ -177,6 +177,16 @@ describe('a start is refused, and nothing is left,', () => {
     });
   });
 
+  test('in its own words when it ends at once, and not by its exit code', async () => {
+    const controlSocket = join(root, 'missing', 'control');
+    const { message } = (await refused({ controlSocket })) as Error;
+    expect(message).toMatch(
+      /^Firecracker ended at once: RunWithApiError error: Failed to open the API socket at: /,
+    );
+    expect(message).toContain(controlSocket);
+    expect(message).not.toContain('exit_code');
+  });
+
   test('when it dies on a request, stalls, or answers what is no answer', async () => {
     const path = '/drives/root';
     fake.behave({ misdeeds: [{ method: 'PUT', path, does: 'dies', words: 'thread panicked' }] });

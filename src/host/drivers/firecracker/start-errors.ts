@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { BangerError } from '../../../errors.ts';
-import { memoryError, standardErrorPath } from '../vmm-process.ts';
+import { lastWords, memoryError, standardErrorPath } from '../vmm-process.ts';
 import type { FirecrackerSpec } from './machine.ts';
 
 /** What Firecracker's refusals mean for whoever wanted a VM. */
@@ -22,7 +22,7 @@ export function explainStart(error: unknown, spec: FirecrackerSpec): unknown {
 export async function startError(program: string, spec: FirecrackerSpec, cause: unknown): Promise<unknown> {
   if (cause instanceof BangerError && (cause.code === 'cancelled' || cause.code === 'host_unsupported'))
     return cause;
-  const lastLine = (await lastLineOf(spec.vmmLog)) || (await lastLineOf(standardErrorPath(spec.vmmLog)));
+  const lastLine = (await lastWordsOf(spec.vmmLog)) || (await lastWordsOf(standardErrorPath(spec.vmmLog)));
   return new BangerError('command_failed', `Firecracker ended at once: ${lastLine || 'it said nothing'}`, {
     hint: `Check the host with: banger doctor (Firecracker is "${program}")`,
     cause,
@@ -30,7 +30,6 @@ export async function startError(program: string, spec: FirecrackerSpec, cause: 
 }
 
 /** Empty where there is none. */
-async function lastLineOf(path: string): Promise<string> {
-  const words = (await readFile(path, 'utf8').catch(() => '')).trim();
-  return words.split('\n').at(-1) ?? '';
+async function lastWordsOf(path: string): Promise<string> {
+  return lastWords(await readFile(path, 'utf8').catch(() => ''));
 }
