@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -51,7 +52,7 @@ export async function readLendOptions(
     const { name, rest } = splitEntry('--secret-file', entry);
     if (rest === undefined)
       throw new UsageError('--secret-file names no file', `Write it as: --secret-file ${name}=FILE`);
-    secrets[name] = checked(name, await readSecret(resolve(cli.cwd, rest)));
+    secrets[name] = checked(name, await readSecret(name, resolve(cli.cwd, rest)));
   }
   return { secrets, agentSocket: options.sshAgent ? agentOf(own, cli.cwd) : undefined };
 }
@@ -77,14 +78,18 @@ function checked(name: string, value: string): string {
   return value;
 }
 
-async function readSecret(file: string): Promise<string> {
+async function readSecret(name: string, file: string): Promise<string> {
+  let bytes: Buffer;
   try {
-    return await readFile(file, 'utf8');
+    bytes = await readFile(file);
   } catch (error) {
     throw new BangerError('invalid_argument', `"${file}" cannot be read (${errnoOf(error)})`, {
       cause: error,
     });
   }
+  // It travels as text, and other bytes would be replaced on the way.
+  if (isUtf8(bytes)) return bytes.toString('utf8');
+  throw new UsageError(`The secret ${name} is not text (UTF-8)`, 'Encode it, as by base64');
 }
 
 function agentOf(own: Readonly<Record<string, string | undefined>>, cwd: string): string {
