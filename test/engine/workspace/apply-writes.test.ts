@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -217,4 +218,16 @@ test('what cannot be put back is named, and kept', async () => {
   expect(failed?.message).toMatch(/"edited" could not be put back as before$/);
   const kept = failed!.hint!.replace(/^.*ls /, '');
   expect(readdirSync(kept).map((name) => readFileSync(join(kept, name), 'utf8'))).toEqual(['edited\n']);
+});
+
+test('files that are one by hard links are each replaced', async () => {
+  const { repo, copy } = fixture;
+  repo.write('a', 'one\n');
+  linkSync(join(repo.path, 'a'), join(repo.path, 'b'));
+  repo.commit('first');
+  await fixture.prepare();
+  copy.write('a', 'two\n');
+  copy.write('b', 'three\n');
+  await fixture.apply();
+  expect(['a', 'b'].map((name) => readFileSync(join(repo.path, name), 'utf8'))).toEqual(['two\n', 'three\n']);
 });

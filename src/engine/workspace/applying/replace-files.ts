@@ -66,6 +66,8 @@ class Replacing {
   readonly #topLevel: string;
   readonly #backups: string;
   readonly #umask: number;
+  /** Files that got another name by us, or lost one: their time of change tells no more whether somebody else did that */
+  readonly #linked = new Set<string>();
   readonly #undo: { readonly path: RawPath; run(): Promise<void> }[] = [];
   #count = 0;
 
@@ -78,7 +80,7 @@ class Replacing {
   /** Throws unless what is at a path is what was looked at. */
   async check({ path, stamp }: Replacement): Promise<BigIntStats | undefined> {
     const stats = await lstatIfThere(this.#host(path));
-    if (stats && stamp !== undefined && stampOf(stats) === stamp) return stats;
+    if (stats && stamp !== undefined && this.#isAsBefore(stats, stamp)) return stats;
     if (stats === undefined && stamp === undefined) return undefined;
     // One whose files all go first becomes a file; one that does not is in the way then.
     if (stats?.isDirectory() && stamp === undefined) return undefined;
@@ -89,6 +91,13 @@ class Replacing {
     throw new BangerError('busy', what, { hint: 'Move it away, or try again: banger workspace apply' });
   }
 
+  #isAsBefore(stats: BigIntStats, stamp: string): boolean {
+    const now = stampOf(stats);
+    if (!this.#linked.has(inodeOf(stats))) return now === stamp;
+    const withoutChange = (text: string): string => text.slice(0, text.lastIndexOf(':'));
+    return withoutChange(now) === withoutChange(stamp);
+  }
+
   async replace(replacement: Ranked): Promise<void> {
     const { path, staged, isLink } = replacement;
     const target = this.#host(path);
@@ -96,12 +105,12 @@ class Replacing {
     // As late as can be: whoever edits it does so before or after.
     const old = await this.check(replacement);
     if (staged === undefined) {
-      if (old) await this.#remove(path, target);
+      if (old) await this.#remove(path, target, old);
       return;
     }
     if (!isLink) await this.#dress(staged, old, path);
     if (old) {
-      await this.#keep(path, target);
+      await this.#keep(path, target, old);
       return moveOver(staged, target);
     }
     await this.#moveToFree(staged, target, path);
@@ -132,8 +141,8 @@ class Replacing {
     );
   }
 
-  async #remove(path: RawPath, target: Buffer): Promise<void> {
-    await this.#keep(path, target);
+  async #remove(path: RawPath, target: Buffer, old: BigIntStats): Promise<void> {
+    await this.#keep(path, target, old);
     await unlink(target);
     // As git does, without the directories that are empty now.
     for (const parent of parents(path).toReversed()) {
@@ -149,9 +158,10 @@ class Replacing {
   }
 
   /** Has a second name for a file, by which it is put back. */
-  async #keep(path: RawPath, target: Buffer): Promise<void> {
+  async #keep(path: RawPath, target: Buffer, old: BigIntStats): Promise<void> {
     const name = `${this.#count++}-${path.replaceAll('/', '_').slice(-200)}`;
     const backup = hostBytes(this.#backups, name);
+    this.#linked.add(inodeOf(old));
     await keepUnder(target, backup);
     this.#undo.push({ path, run: () => moveOver(backup, target) });
   }
@@ -201,6 +211,10 @@ class Replacing {
   #host(path: RawPath): Buffer {
     return path === '' ? Buffer.from(this.#topLevel) : hostBytes(this.#topLevel, path);
   }
+}
+
+function inodeOf({ dev, ino }: BigIntStats): string {
+  return `${dev}:${ino}`;
 }
 
 async function makeDirectory(path: Buffer, mode: number): Promise<void> {
