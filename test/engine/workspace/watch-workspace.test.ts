@@ -274,3 +274,21 @@ test("a branch that only the guest has follows the host's commits, and begins wh
   expect(copy.git('branch', '--show-current')).toBe('old\n');
   await end(behind);
 });
+
+test('a commit with the same files follows: an amended message, and one that changes nothing', async () => {
+  const { repo, copy } = fixture;
+  repo.write('a', 'a\n');
+  repo.commit('first');
+  const watching = watch();
+  expect(await watching.next()).toMatchObject({ kind: 'sent' });
+  const message = (): string => copy.git('log', '-1', '--format=%s');
+  // Git writes an index anew when it has looked at files; none of these does.
+  const head = repo.git('rev-parse', 'HEAD').trim();
+  const amended = repo.git('commit-tree', 'HEAD^{tree}', '-m', 'amended').trim();
+  repo.git('update-ref', 'HEAD', amended, head);
+  await watching.until(() => message() === 'amended\n');
+  const empty = repo.git('commit-tree', 'HEAD^{tree}', '-p', 'HEAD', '-m', 'empty').trim();
+  repo.git('update-ref', 'HEAD', empty, amended);
+  await watching.until(() => message() === 'empty\n');
+  await end(watching);
+}, 60_000);

@@ -45,7 +45,10 @@ export async function watchedTree(tree: WorkingTree, wanted: WatchWanted): Promi
       return [watchedTree(own, { ...wanted, include })];
     }),
   );
-  const here = new Set([top, ...[...parents, ...others, ...empty].map(absolute), gitDirectory]);
+  // What it is a commit of may be all that changes.
+  const logDirectory = `${gitDirectory}/logs`;
+  const ofTree = [...parents, ...others, ...empty].map(absolute);
+  const here = new Set([top, ...ofTree, gitDirectory, logDirectory]);
   return {
     directories: new Set([...here, ...inner.flatMap(({ directories }) => [...directories])]),
     isOfInterest: (directory, name, isContentOnly) => {
@@ -58,6 +61,7 @@ export async function watchedTree(tree: WorkingTree, wanted: WatchWanted): Promi
       if (!here.has(directory)) return false;
       if (name === undefined || open.has(directory)) return true;
       if (directory === gitDirectory) return gitFiles.test(name);
+      if (directory === logDirectory) return name === 'HEAD';
       if (names.has(`${directory}/${name}`)) return true;
       return !isTrackedOnly && !isContentOnly;
     },
