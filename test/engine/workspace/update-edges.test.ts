@@ -185,3 +185,18 @@ test('files, directories and symlinks in each other’s place, and names that di
   expect(readdirSync(copy.path).sort()).toEqual(readdirSync(repo.path).sort());
   expect((await fixture.export()).files).toEqual([]);
 });
+
+test('files may be called as what every object has', async () => {
+  const { repo, copy } = fixture;
+  const names = ['constructor', 'toString', '__proto__', 'hasOwnProperty'];
+  for (const name of names) repo.write(name, 'one\n');
+  repo.commit('first');
+  await fixture.prepare();
+  for (const name of names) repo.write(name, 'two\n');
+  repo.git('add', '-A');
+  await fixture.prepare();
+  expect(viewOf(copy)).toEqual(viewOf(repo));
+  for (const name of names) copy.write(name, 'three\n');
+  await fixture.apply();
+  for (const name of names) expect(readFileSync(join(repo.path, name), 'utf8')).toBe('three\n');
+});

@@ -142,7 +142,9 @@ export async function findStaged(
   return splitRaw(listed.stdout).flatMap((line) => {
     const [, mode, oid, stage, path] = /^(\d{6}) ([0-9a-f]{40,64}) ([0-3])\t([^]+)$/.exec(line) ?? [];
     if (path === undefined || !isTreePath(path) || mode === submoduleMode) return [];
-    if ((staged[path] ?? '').includes(`${oid}`) || files.get(path)?.oid === oid) return [];
+    // A file may be called as what every object has.
+    const before = Object.hasOwn(staged, path) ? staged[path]! : '';
+    if (before.includes(oid!) || files.get(path)?.oid === oid) return [];
     return inFiles.get(path) === oid || stage !== '0' ? [] : [path];
   });
 }
