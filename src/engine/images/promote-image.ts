@@ -5,7 +5,7 @@ import { abortError, BangerError } from '../../errors.ts';
 import type { Image } from '../../state/images.ts';
 import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
-import { sparseMapBytes } from './bundle/bundle-format.ts';
+import { sparseMap } from './bundle/bundle-format.ts';
 import { findStretches, readStretches } from './bundle/file-stretches.ts';
 import { getImageHere, shownImage } from './find-image.ts';
 import { withStaging } from './image-staging.ts';
@@ -61,7 +61,8 @@ function managed(image: Image): Image {
 async function contentId(path: string, operation: Operation): Promise<string> {
   operation.enter('Hashing filesystem');
   const { sizeBytes, stretches } = await findStretches(path, operation);
-  const hash = createHash('sha256').update('rootfs.ext4\n').update(sparseMapBytes(sizeBytes, stretches));
+  const hash = createHash('sha256').update('rootfs.ext4\n');
+  for await (const piece of sparseMap(sizeBytes, stretches)) hash.update(piece);
   for await (const chunk of readStretches(path, stretches)) {
     if (operation.signal.aborted) throw abortError(operation.signal);
     hash.update(chunk);

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import * as z from 'zod/mini';
 import type { ImageConfig } from '../../../state/images.ts';
 import type { Stretch } from '../ext4/file-contents.ts';
+import { Turns } from '../ext4/turns.ts';
 import { tarBlockSize } from '../layers/tar-header.ts';
 import { LayerRefusal } from '../layers/layer-refusal.ts';
 
@@ -83,12 +84,36 @@ export function bundleImageId(rootfsSha256: string, config: ImageConfig): string
     .digest('hex');
 }
 
-/** The map in front of a sparse member's data. It names the size, too: a hole at the end is an empty stretch there. */
-export function sparseMapBytes(sizeBytes: number, stretches: readonly Stretch[]): Buffer {
+/** Stretches whose part of a map is made in one go, in a few milliseconds */
+const stretchesPerPiece = 4096;
+
+/**
+ * The map in front of a sparse member's data. It names the size, too: a hole at the end is an empty stretch there.
+ * Of a million stretches it takes seconds, in which others get their turns.
+ */
+export async function* sparseMap(sizeBytes: number, stretches: readonly Stretch[]): AsyncGenerator<Buffer> {
+  const turns = new Turns();
+  for (const piece of sparseMapPieces(sizeBytes, stretches)) {
+    yield piece;
+    await turns.share();
+  }
+}
+
+export function* sparseMapPieces(sizeBytes: number, stretches: readonly Stretch[]): Generator<Buffer> {
   const last = stretches.at(-1);
+  const end = { offset: sizeBytes, length: 0 };
   const isHoleAtEnd = (last ? last.offset + last.length : 0) < sizeBytes;
-  const pairs = isHoleAtEnd ? [...stretches, { offset: sizeBytes, length: 0 }] : stretches;
-  const text = [pairs.length, ...pairs.flatMap(({ offset, length }) => [offset, length])].join('\n');
-  const bytes = Buffer.from(`${text}\n`);
-  return Buffer.concat([bytes, Buffer.alloc((tarBlockSize - (bytes.length % tarBlockSize)) % tarBlockSize)]);
+  let text = `${stretches.length + (isHoleAtEnd ? 1 : 0)}\n`;
+  let length = 0;
+  for (let from = 0; ; from += stretchesPerPiece) {
+    const some = stretches.slice(from, from + stretchesPerPiece);
+    const isLast = from + stretchesPerPiece >= stretches.length;
+    for (const stretch of isLast && isHoleAtEnd ? [...some, end] : some)
+      text += `${stretch.offset}\n${stretch.length}\n`;
+    length += text.length;
+    if (isLast) text += '\0'.repeat((tarBlockSize - (length % tarBlockSize)) % tarBlockSize);
+    yield Buffer.from(text, 'latin1');
+    if (isLast) return;
+    text = '';
+  }
 }

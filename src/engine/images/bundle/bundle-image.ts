@@ -16,7 +16,7 @@ import { holdPresentImage } from '../hold-image.ts';
 import { familiarName } from '../reference.ts';
 import { guestPlatform } from '../registry/manifest.ts';
 import { rootfsFile } from '../rootfs-file.ts';
-import { bundleKind, bundleMembers, sparseMapBytes, type BundleManifest } from './bundle-format.ts';
+import { bundleKind, bundleMembers, sparseMap, type BundleManifest } from './bundle-format.ts';
 import { findStretches, readStretches, type SparseFile } from './file-stretches.ts';
 
 /** Sends an image as a bundle: its filesystem as it is, with what banger knows of it. Equal images give equal bytes. */
@@ -55,10 +55,10 @@ async function rootfsMember(
   { sizeBytes, stretches }: SparseFile,
   operation: Operation,
 ): Promise<ArchiveMember & { readonly sha256: string }> {
-  const map = sparseMapBytes(sizeBytes, stretches);
-  const storedBytes = stretches.reduce((sum, { length }) => sum + length, map.length);
+  let storedBytes = stretches.reduce((sum, { length }) => sum + length, 0);
+  for await (const piece of sparseMap(sizeBytes, stretches)) storedBytes += piece.length;
   async function* stored(): AsyncGenerator<Buffer> {
-    yield map;
+    yield* sparseMap(sizeBytes, stretches);
     yield* readStretches(path, stretches);
   }
   const hash = createHash('sha256');

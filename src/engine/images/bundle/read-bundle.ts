@@ -20,7 +20,7 @@ import {
   maxManifestBytes,
   NotOfBundle,
   parseBundleManifest,
-  sparseMapBytes,
+  sparseMap,
   type BundleManifest,
 } from './bundle-format.ts';
 
@@ -137,11 +137,18 @@ async function unpackRootfs(
 ): Promise<void> {
   const { reader, manifest, rootfs, limits, signal } = into;
   const { sizeBytes, storedBytes, sha256 } = manifest.rootfs;
-  const map = sparseMapBytes(entry.size, entry.stretches);
-  const dataBytes = entry.stretches.reduce((sum, { length }) => sum + length, 0);
   if (entry.size > limits.fileBytes)
     throw new LayerRefusal(`has ${entry.size} bytes, more than a file can have`);
-  if (entry.size !== sizeBytes || dataBytes + map.length !== storedBytes)
+  const dataBytes = entry.stretches.reduce((sum, { length }) => sum + length, 0);
+  const hash = createHash('sha256');
+  let mapBytes = 0;
+  if (entry.size === sizeBytes) {
+    for await (const piece of sparseMap(entry.size, entry.stretches)) {
+      hash.update(piece);
+      mapBytes += piece.length;
+    }
+  }
+  if (entry.size !== sizeBytes || dataBytes + mapBytes !== storedBytes)
     throw new LayerRefusal(`has another size than the manifest says`);
   const { bavail, bsize } = await statfs(dirname(rootfs));
   if (dataBytes > limits.streamBytes)
@@ -149,7 +156,7 @@ async function unpackRootfs(
   // Half of it may be zeros that take no space.
   if (dataBytes > 2 * bavail * bsize) throw noSpace(dirname(rootfs), undefined);
 
-  const hash = createHash('sha256').update(map);
+  const turns = new Turns();
   const file = await BlockFile.create(rootfs);
   try {
     await reader.body(async (offset, data) => {
@@ -157,6 +164,8 @@ async function unpackRootfs(
       hash.update(data);
       file.put(offset, data);
       await file.ready();
+      // A chunk of the bundle may be a hundred thousand stretches.
+      if (turns.isDue) await turns.share();
     });
     await file.resize(entry.size);
   } finally {

@@ -2,10 +2,11 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setInterval } from 'node:timers';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { expect, onTestFinished, test } from 'vitest';
 import { bundleImage } from '../../../../src/engine/images/bundle/bundle-image.ts';
-import { sparseMapBytes } from '../../../../src/engine/images/bundle/bundle-format.ts';
+import { sparseMap, sparseMapPieces } from '../../../../src/engine/images/bundle/bundle-format.ts';
 import { pullBundle, type BundlePull } from '../../../../src/engine/images/bundle/pull-bundle.ts';
 import { deleteImage } from '../../../../src/engine/images/delete-image.ts';
 import { readBundle } from '../../../../src/engine/images/bundle/read-bundle.ts';
@@ -176,6 +177,22 @@ test('prune and delete leave an image alone while it is bundled', async () => {
   await tagImage(context, { reference: 'mine:1', name: 'later' }, signal);
 });
 
+test('others get their turns while the map of half a million stretches is made, whatever its pieces', async () => {
+  const stretches = Array.from({ length: 500_000 }, (_, index) => ({ offset: 2 * index, length: 1 }));
+  const pieces: Buffer[] = [];
+  let turns = 0;
+  const timer = setInterval(() => turns++, 1);
+  for await (const piece of sparseMap(1_000_000, stretches)) pieces.push(piece);
+  clearInterval(timer);
+  expect(turns).toBeGreaterThan(2);
+  const numbers = [...stretches.flatMap(({ offset, length }) => [offset, length]), 1_000_000, 0];
+  const map = Buffer.from(`500001\n${numbers.join('\n')}\n`);
+  const made = Buffer.concat(pieces);
+  expect(made.length).toBe(Math.ceil(map.length / 512) * 512);
+  expect(made.subarray(0, map.length).equals(map)).toBe(true);
+  expect(made.subarray(map.length).every((byte) => byte === 0)).toBe(true);
+});
+
 interface Forged {
   readonly name?: string;
   readonly sha256?: string;
@@ -191,7 +208,7 @@ function forged(
 ): Buffer {
   const data = Buffer.alloc(1 << 20, 'x');
   const size = 2 << 20;
-  const stored = Buffer.concat([sparseMapBytes(size, [{ offset: 0, length: data.length }]), data]);
+  const stored = Buffer.concat([...sparseMapPieces(size, [{ offset: 0, length: data.length }]), data]);
   const manifest = {
     schemaVersion: 1,
     kind: 'banger-image',
