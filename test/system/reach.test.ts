@@ -58,7 +58,7 @@ true`;
 /** Runs a program of the host where the VM's ports are. */
 function inside(...argv: string[]) {
   const [nsenter = '', ...words] = network.enter;
-  return exec([nsenter, ...words, ...argv], { timeoutMs: 120_000, maxOutputBytes: 2 * bigBytes });
+  return exec([nsenter, ...words, ...argv], { timeoutMs: 240_000, maxOutputBytes: 2 * bigBytes });
 }
 
 interface Entry {

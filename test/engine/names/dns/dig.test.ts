@@ -191,11 +191,17 @@ test('clients over TCP that ask much, slowly or nonsense keep nobody else waitin
   socket.on('data', (chunk: Buffer) => got.push(chunk));
   socket.on('error', () => undefined);
   for (const byte of framed.subarray(2)) socket.write(Buffer.from([byte]));
-  const nonsense = connect(server.port, '127.0.0.1');
-  nonsense.on('error', () => undefined);
-  const hungUp = new Promise<void>((resolve) => nonsense.once('close', () => resolve()));
-  nonsense.write(Buffer.alloc(100_000, 0xff));
-  await hungUp;
+  // The last as from a page in a browser of this host, whose name leads here by now.
+  const request = 'GET / HTTP/1.1\r\nHost: rebound.test\r\n\r\n';
+  for (const words of [Buffer.alloc(100_000, 0xff), request]) {
+    const nonsense = connect(server.port, '127.0.0.1');
+    nonsense.on('error', () => undefined);
+    nonsense.on('data', (chunk: Buffer) => got.push(chunk));
+    const hungUp = new Promise<void>((resolve) => nonsense.once('close', () => resolve()));
+    nonsense.write(words);
+    await hungUp;
+  }
+  expect(got).toEqual([]);
   expect((await dig('+short', '+tcp', 'web.vm')).trim()).toBe('10.77.0.2');
   socket.destroy();
 });
