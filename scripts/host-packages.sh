@@ -31,6 +31,7 @@ mkfs.btrfs btrfs-progs makes another one
 mount mount mounts what banger wrote, for the kernel to read
 losetup mount finds loop devices for that
 busybox busybox-static stands for the programs of small guests
+tcc tcc compiles the guest's own programs, to try them here
 ssh openssh-client is the client that users bring
 docker-registry docker-registry is a real registry to pull from
 skopeo skopeo fills that registry, and is what pulling is compared with

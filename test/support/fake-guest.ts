@@ -15,6 +15,8 @@ export interface FakeGuestOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Comes before the toolbox's programs, as in `['busybox']`; without it the host's programs are used */
   readonly toolbox?: readonly string[];
+  /** A directory with our own programs, in the place of the guest's /run/banger/bin */
+  readonly programs?: string;
   /** Called before each program; may change files, or throw */
   readonly onRun?: (argv: readonly string[]) => void;
 }
@@ -28,7 +30,13 @@ export function createFakeGuest(options: FakeGuestOptions = {}): FakeGuest {
     const env = { PATH: process.env['PATH'], HOME: '/nonexistent', ...options.env, ...run.env };
     return startProcess(argv, { ...run, env: env as Record<string, string> });
   };
-  const toolbox = (argv: readonly string[]) => [...(options.toolbox ?? []), ...argv];
+  const { programs, toolbox: prefix = [] } = options;
+  const toolbox = (argv: readonly string[]) => [
+    ...prefix,
+    ...(programs === undefined
+      ? argv
+      : argv.map((word) => word.replaceAll('/run/banger/bin/', `${programs}/`))),
+  ];
   const guest: Guest = {
     spawn: async (argv, run = {}) => start(argv, run),
     spawnToolbox: async (argv, run = {}) => start(toolbox(argv), run),

@@ -101,17 +101,16 @@ async function prepareAgain(
   return inPlace(context, params, { ...known, vm, operation }, async (place) => {
     const sent = listWorkspaces(context.db, vm.id).find((each) => each.guestPath === known.guestPath);
     const manifest = sent && (await readManifest(manifestPlace(context.layout, sent), sent));
-    let isThere = false;
     const read = async (signal: AbortSignal): Promise<Inspected> => {
       const tree = await inspect(signal);
       const isPartial = promisorRemote(tree.repository.config) !== undefined;
-      if (!manifest || !isThere || isPartial || tree.submodules.length > 0) return tree;
+      if (!manifest || isPartial || tree.submodules.length > 0) return tree;
       const { snapshot, scratch } = tree;
       const input = { manifest, previousHead: sent.head, fullHistory: place.fullHistory, snapshot };
       return { ...tree, draft: await draftUpdate(tree, scratch, input) };
     };
     const [first, there] = await sideBySide(operation.signal, read, (signal) =>
-      findThere(context, place, operation, { signal, manifest, onFound: () => (isThere = true) }),
+      findThere(context, place, operation, { signal, manifest }),
     );
     if (first.repository.topLevel !== known.hostPath) return undefined;
     return send(context, place, { first, there, inspect, operation, created: false });

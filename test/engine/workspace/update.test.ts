@@ -67,7 +67,7 @@ test('a second prepare sends what changed and removes what vanished; the rest is
     readdirSync(join(copy.path, '.git'))
       .filter((name) => name.startsWith('banger-'))
       .sort(),
-  ).toEqual(['banger-known-index', 'banger-sent']);
+  ).toEqual(['banger-known-index', 'banger-quiet', 'banger-sent']);
 });
 
 test('commits, branches and all that is staged follow', async () => {
@@ -342,6 +342,6 @@ test('an update that is killed at any point is the old tree, or finished by whoe
     readdirSync(join(copy.path, '.git'))
       .filter((name) => name.startsWith('banger-'))
       .sort(),
-  ).toEqual(['banger-known-index', 'banger-sent']);
+  ).toEqual(['banger-known-index', 'banger-quiet', 'banger-sent']);
   own.remove();
 }, 600_000);

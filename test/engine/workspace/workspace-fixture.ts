@@ -14,6 +14,7 @@ import { openDatabase } from '../../../src/state/database.ts';
 import { resolveLayout, vmPaths } from '../../../src/state/layout.ts';
 import { getVm, insertVm, moveVm } from '../../../src/state/vms.ts';
 import { createFakeGuest, type FakeGuestOptions } from '../../support/fake-guest.ts';
+import { guestPrograms } from '../../support/guest-programs.ts';
 import {
   createRepo,
   gitEnvironment,
@@ -68,7 +69,7 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
   const { path: directory, remove } = makeTempDirectory();
   const repo = createRepo(join(directory, 'project'));
   const guestPath = join(directory, 'guest', 'project');
-  const { guest, commands } = createFakeGuest(guestOptions);
+  const { guest, commands } = createFakeGuest({ programs: guestPrograms(), ...guestOptions });
   const db = openDatabase(':memory:');
   addRunningVm(db);
   const context: WorkspaceContext = {

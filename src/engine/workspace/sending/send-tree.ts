@@ -9,6 +9,7 @@ import { changedScript, exitIfChanged, throwIfChanged } from './changed-since.ts
 import { packedPieces, unpackInto } from '../../packed-pieces.ts';
 import type { Shipment } from './shipment.ts';
 import { tarStream, type TarEntry } from './tar-stream.ts';
+import { lookProgram } from '../guest-tree/quick-look.ts';
 import { updateNames } from './update-script.ts';
 
 export interface GuestPlace {
@@ -57,7 +58,7 @@ path=$1
 if [ -f "$path/${updateNames.sent}" ] && [ -f "$path.banger-old/${ignoredName}" ]; then carry_over; fi
 if [ ! -e "$path" ] && [ -e "$path.banger-old" ]; then mv "$path.banger-old" "$path" || exit; fi
 [ ! -f "$path/${updateNames.archive}" ] || echo unfinished
-[ ! -f "$path/${updateNames.sent}" ] || : >"$path/${updateNames.looked}"
+[ ! -f "$path/${updateNames.sent}" ] || ${lookProgram} -m "$path" 2>/dev/null || : >"$path/${updateNames.looked}"
 if [ ! -e "$path" ] && [ ! -L "$path" ]; then echo missing
 elif [ -d "$path" ] && [ -z "$(ls -A "$path")" ]; then echo empty
 else echo present
@@ -67,7 +68,10 @@ fi
 /** All of it becomes the user's who unpacks it, which is whose it says it is: asking for that of each costs a third. */
 const unpackScript = `
 rm -rf "$1.banger-new" && mkdir -p "$1.banger-new" || exit
-${unpackInto('tar -x -o -f - -C "$1.banger-new"')}
+${unpackInto('tar -x -o -f - -C "$1.banger-new"')} || exit
+if ${lookProgram} -m "$1.banger-new" 2>/dev/null; then
+  mv -f "$1.banger-new/${updateNames.looked}" "$1.banger-new/${updateNames.quiet}"
+fi
 `;
 
 /**

@@ -35,6 +35,10 @@ const refuseChangedScript = `${changedScript}
 newer=$(changed) || exit
 ${exitIfChanged}
 `;
+/** Nothing was changed when it was looked at: later looks need not go further back. */
+const quietScript = `
+[ ! -s ${updateNames.looked} ] || mv -f ${updateNames.looked} ${updateNames.quiet} || exit
+`;
 const replaceScript = `
 mv -f ${updateNames.part} ${updateNames.archive} || exit
 tar -x -f ${updateNames.archive} ${updateNames.script} && sh ${updateNames.script} . "$@"
@@ -65,7 +69,16 @@ const carryOutTimeoutMs = 15 * 60_000;
 export async function sendUpdate(
   place: GuestPlace & { readonly git: string },
   update: Update,
-  { operation, commit }: { readonly operation: Operation; readonly commit: () => Promise<void> },
+  {
+    operation,
+    commit,
+    wasQuiet,
+  }: {
+    readonly operation: Operation;
+    readonly commit: () => Promise<void>;
+    /** The guest was found to be as it was sent */
+    readonly wasQuiet: boolean;
+  },
 ): Promise<void> {
   try {
     await stream(place, { script: uploadScript, shipment: update }, operation);
@@ -85,7 +98,8 @@ export async function sendUpdate(
   const input = Buffer.from(update.replaced.map((path) => `./${path}\0`).join(''), 'latin1');
   const check = input.length > 0 ? refuseChangedScript : '';
   const guard = guardScript(update.guard, referencesInTheWay);
-  await run(place, `${carryOutScript}${check}${guard}${replaceScript}`, { signal, input });
+  const quiet = wasQuiet ? quietScript : '';
+  await run(place, `${carryOutScript}${check}${guard}${quiet}${replaceScript}`, { signal, input });
 }
 
 /** Finishes an update that was interrupted. Returns the token of what is in place; undefined when there is none. */

@@ -195,11 +195,16 @@ async function update(
   const git = shipment.needsGit ? await there.ensureGit() : 'git';
   await sendUpdate({ guest, guestPath, vmName: vm.name, git }, shipment, {
     operation,
+    wasQuiet: isQuiet(there),
     commit: () => announceSend(context, { token, workspace }, shipment.manifest),
   });
   await failpoint('tree in place');
   await concludeSend(context, { token, workspace }, true);
   return { tree, shipment, workspace, nested };
+}
+
+function isQuiet({ changes, isHeadKnown, isUnderWay }: There): boolean {
+  return changes.paths.length === 0 && changes.nested.length === 0 && isHeadKnown && !isUnderWay;
 }
 
 /** What would be lost comes first: what is only in the wrong place can be told when that is settled. */

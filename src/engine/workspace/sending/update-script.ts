@@ -19,6 +19,8 @@ export const updateNames = {
   sent: '.git/banger-sent',
   /** As old as the last look at what the guest changed */
   looked: '.git/banger-looked',
+  /** One at which nothing was; see `guest/look.c` */
+  quiet: '.git/banger-quiet',
 } as const;
 
 /** A small file of the repository that is gone. What the guest has made of it since is not removed. */

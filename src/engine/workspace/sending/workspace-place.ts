@@ -6,6 +6,7 @@ import type { Guest } from '../../guest.ts';
 import type { Operation } from '../../operations.ts';
 import { askForManifest, readGuestHead, type GuestHead } from '../guest-tree/ask-guest.ts';
 import type { ConflictPolicy } from './build-update.ts';
+import { isAsSent } from '../guest-tree/quick-look.ts';
 import { readChanges, type GuestChanges, type GuestWorkspace } from '../guest-tree/guest-changes.ts';
 import { ensureGuestGit } from '../guest-tree/guest-git.ts';
 import { defaultGuestPath } from '../guest-path.ts';
@@ -35,8 +36,6 @@ export interface LookOptions {
   readonly signal?: AbortSignal;
   /** Of what is recorded for the place, when it was read already */
   readonly manifest?: Manifest;
-  /** Called when what was sent before is there, before it is read */
-  readonly onFound?: () => void;
 }
 
 /**
@@ -47,7 +46,7 @@ export async function findThere(
   context: WorkspaceContext,
   place: Place,
   operation: Operation,
-  { signal = operation.signal, manifest, onFound }: LookOptions = {},
+  { signal = operation.signal, manifest }: LookOptions = {},
 ): Promise<There | undefined> {
   const { vm, guest } = place;
   const { hostPath, guestPath } = place.workspace;
@@ -60,6 +59,11 @@ export async function findThere(
     });
   }
   if (!known) await refuseMixture(place, all, signal);
+  if (manifest && known && isSettled) {
+    operation.enter('Reading changes');
+    const unchanged = await lookQuickly(context, { ...place, known }, { signal, manifest });
+    if (unchanged) return unchanged;
+  }
   // Also puts back what an interrupted `prepare` moved away, so it comes first even when all may be replaced.
   const { isOccupied } = await lookAt({ guest, guestPath, vmName: vm.name }, signal);
   if (!isOccupied || !isSettled) return undefined;
@@ -73,7 +77,6 @@ export async function findThere(
       },
     );
   }
-  onFound?.();
   operation.enter('Reading changes');
   try {
     return await lookInto(context, { ...place, known }, { signal, manifest });
@@ -123,28 +126,46 @@ function isGuestTrouble(error: unknown): boolean {
   return error instanceof BangerError && error.code === 'command_failed';
 }
 
+type KnownPlace = Place & { readonly known: Workspace };
+
 async function lookInto(
   context: WorkspaceContext,
-  { vm, guest, known }: Place & { readonly known: Workspace },
+  place: KnownPlace,
   { signal, manifest }: LookOptions & { readonly signal: AbortSignal },
 ): Promise<There> {
-  let git: Promise<string> | undefined;
-  const ensureGit = (): Promise<string> =>
-    (git ??= ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal }));
-  const workspace = { guest, ensureGit, ...known, vmName: vm.name, signal };
+  const { known } = place;
+  const inside = insideOf(context, place, signal);
   const [changes, head, kept] = await Promise.all([
-    readChanges(workspace),
-    readGuestHead(workspace, known.head),
+    readChanges(inside.workspace),
+    readGuestHead(inside.workspace, known.head),
     manifest ?? readManifest(manifestPlace(context.layout, known), known),
   ]);
-  return {
-    known,
-    ensureGit,
-    workspace,
-    changes,
-    ...head,
-    manifest: kept ?? (await askForManifest(workspace, known.head)),
-  };
+  const asked = kept ?? (await askForManifest(inside.workspace, known.head));
+  return { known, ...inside, changes, ...head, manifest: asked };
+}
+
+/** Undefined unless all is there as it was sent. */
+async function lookQuickly(
+  context: WorkspaceContext,
+  place: KnownPlace,
+  { signal, manifest }: { readonly signal: AbortSignal; readonly manifest: Manifest },
+): Promise<There | undefined> {
+  const { known } = place;
+  if (!(await isAsSent({ ...known, guest: place.guest, files: manifest.files, signal }))) return undefined;
+  const changes = { files: [], paths: [], nested: [], underWay: [], unresolved: [] };
+  const inside = insideOf(context, place, signal);
+  return { known, ...inside, changes, isHeadKnown: true, isUnderWay: false, manifest };
+}
+
+function insideOf(
+  { assets }: WorkspaceContext,
+  { vm, guest, known }: KnownPlace,
+  signal: AbortSignal,
+): Pick<There, 'workspace' | 'ensureGit'> {
+  let git: Promise<string> | undefined;
+  const ensureGit = (): Promise<string> =>
+    (git ??= ensureGuestGit({ assets, guest, vmName: vm.name, signal }));
+  return { ensureGit, workspace: { guest, ensureGit, ...known, vmName: vm.name, signal } };
 }
 
 /** What the guest has would be lost; whoever works there can save it. */

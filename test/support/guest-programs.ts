@@ -1,0 +1,17 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+let directory: string | undefined;
+
+/** A directory with programs of ours that guests have in /run/banger/bin, compiled once for the process, as the build does it. */
+export function guestPrograms(): string {
+  if (directory === undefined) {
+    const made = mkdtempSync('/tmp/banger-programs-');
+    process.once('exit', () => rmSync(made, { recursive: true, force: true }));
+    const options = ['-Wall', '-Werror', '-nostdlib', '-static'];
+    execFileSync('tcc', [...options, '-o', join(made, 'look'), 'guest/look.c'], { stdio: 'inherit' });
+    directory = made;
+  }
+  return directory;
+}
