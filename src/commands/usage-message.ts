@@ -41,6 +41,8 @@ function rephrased(text: string, command: string): string {
   if (missing) return `"${command}" needs the argument "${missing[0]}"`;
   const valueless = match(/^option '(.*)' argument missing$/, text);
   if (valueless) return `The option "${longFlag(valueless[0]!)}" needs a value`;
+  const mandatory = match(/^required option '(.*)' not specified$/, text);
+  if (mandatory) return `"${command}" needs the option "${longFlag(mandatory[0]!)}"`;
   const option = match(/^option '(.*?)' argument '(.*)' is invalid\. (.*)$/s, text);
   if (option)
     return `The option "${longFlag(option[0]!)}" cannot be "${option[1]}". ${withoutStop(option[2]!)}`;

@@ -9,6 +9,7 @@ const help = 'See what it takes with: banger vm stop --help';
 
 test.each([
   ["error: missing required argument 'vm'", '"banger vm stop" needs the argument "vm"'],
+  ["error: required option '--name <name>' not specified", '"banger vm stop" needs the option "--name"'],
   ["error: option '-s, --signal <signal>' argument missing", 'The option "--signal" needs a value'],
   [
     "error: option '-t, --timeout <time>' argument 'a\nb' is invalid. It must be a time.",

@@ -7,7 +7,7 @@ import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import { sparseMap } from './bundle/bundle-format.ts';
 import { findStretches, readStretches } from './bundle/file-stretches.ts';
-import { getImageHere, shownImage } from './find-image.ts';
+import { getImageHere } from './find-image.ts';
 import { withStaging } from './image-staging.ts';
 import { publishImage, stagedRootfs } from './publish-image.ts';
 import { rootfsFile } from './rootfs-file.ts';
@@ -27,7 +27,7 @@ export async function promoteImage(
   if (!image.external || name === undefined) {
     throw new BangerError(
       'invalid_state',
-      `Image "${shownImage(image)}" is not a registered file with a name`,
+      `Image "${reference}" is not a registered file with a name`,
       {
         hint: 'List images with: banger image list',
       },

@@ -32,12 +32,13 @@ export async function openKernelSource(
   staging: string,
   visit: (bytes: number) => void,
 ): Promise<KernelSource> {
+  // Before the kernel, which takes seconds to unpack.
+  const kind = modulesPath === undefined ? undefined : await about(modulesPath, () => pathKind(modulesPath));
   const main = await about(path, () => openMain(path, { scratch: join(staging, 'package'), visit }));
   if (modulesPath === undefined) {
     const { trees } = main;
     return { ...main, modulesOf: async (version) => trees && pick(trees, { version, path }) };
   }
-  const kind = await pathKind(modulesPath);
   if (kind === 'directory')
     return { ...main, modulesOf: (version) => about(modulesPath, () => directoryTree(modulesPath, version)) };
   const modules = await about(modulesPath, () =>
@@ -52,9 +53,12 @@ export async function about<T>(path: string, task: () => Promise<T>, hint?: stri
     return await task();
   } catch (error) {
     if (error instanceof KernelRefusal || error instanceof LayerRefusal || error instanceof PackedRefusal)
-      throw refusedFile(path, error.message, hint);
+      throw refusedFile(path, error.message, hint ?? 'See what can be imported: banger kernel import --help');
     if (errnoOf(error) === 'ENOENT')
-      throw new BangerError('not_found', `There is no file "${path}"`, { cause: error });
+      throw new BangerError('not_found', `There is no file "${path}"`, {
+        hint: 'Give the path of a kernel, a package or its modules; see: banger kernel import --help',
+        cause: error,
+      });
     if (errnoOf(error) === 'EACCES') {
       throw new BangerError('invalid_argument', `"${path}" cannot be read`, {
         hint: `Make it readable with: sudo chmod a+r ${path}`,

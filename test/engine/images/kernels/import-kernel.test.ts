@@ -218,6 +218,18 @@ test('modules of another kernel are refused by version', async () => {
   );
 });
 
+test.each(['kernel', 'modules'] as const)('a file of its %s that is not there is named', async (missing) => {
+  const context = world();
+  const nowhere = join(context.directory, 'nowhere');
+  // Whatever is wrong with the kernel: it is not read first, which takes seconds.
+  const paths = missing === 'kernel' ? [nowhere] : [context.file('kernel', Buffer.from('none')), nowhere];
+  await expect(load(context, paths[0]!, { modulesPath: paths[1] })).rejects.toMatchObject({
+    code: 'not_found',
+    message: `There is no file "${nowhere}"`,
+    hint: expect.stringContaining('banger kernel import --help'),
+  });
+});
+
 test('of two that race to one name one wins, and the other leaves nothing', async () => {
   const context = world();
   const paths = ['6.1.0-one', '6.1.0-two'].map((version) => context.file(version, tinyKernel({ version })));
