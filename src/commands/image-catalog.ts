@@ -27,7 +27,7 @@ function catalogText(entries: ResultOf<typeof imageCatalog>): string {
     entry.name,
     entry.reference,
     entry.isPresent ? 'yes' : '',
-    entry.isOwn ? '(your own)' : entry.description,
+    entry.description || '(your own)',
   ]);
   return renderTable(['NAME', 'REFERENCE', 'HERE', 'ABOUT'], rows);
 }

@@ -17,8 +17,9 @@ export function operationWatchCommand(cli: Cli): Command {
       const ended = await cli.call(operationWatch, { operation });
       if (ended.error)
         throw new BangerError(ended.error.code, ended.error.message, { hint: ended.error.hint });
+      const stages = stagesText(ended.stages);
       cli.say(
-        `${operationTitle(ended)}: ${ended.state} in ${ended.seconds.toFixed(1)} s (${stagesText(ended.stages)})`,
+        `${operationTitle(ended)}: ${ended.state} in ${ended.seconds.toFixed(1)} s${stages && ` (${stages})`}`,
       );
       cli.print(ended, () => ended.subject ?? ended.id);
     });

@@ -14,7 +14,8 @@ export function vmCreateCommand(cli: Cli): Command {
       const params = { ...vmSpecParams(options), start: options.start };
       if (options.detach) return printDetached(cli, await cli.detach(vmCreate, params));
       const vm = await cli.call(vmCreate, params);
-      cli.say(`${vm.name}: ${vm.state}, ${sizeText(vm)} (${stagesText(vm.stages)})`);
+      const stages = stagesText(vm.stages);
+      cli.say(`${vm.name}: ${vm.state}, ${sizeText(vm)}${stages && ` (${stages})`}`);
       cli.print(vm, () => vm.name);
     });
 }

@@ -87,7 +87,7 @@ function ownReference(name: string, reference: string): string {
   } catch (error) {
     if (!(error instanceof BangerError)) throw error;
     throw new BangerError('invalid_argument', `Catalog entry "${name}": ${error.message}`, {
-      hint: 'Correct it under [catalog] in the configuration: banger image catalog',
+      hint: 'Correct it under [catalog] in config.toml. All entries are listed by: banger image catalog',
       cause: error,
     });
   }

@@ -1,3 +1,4 @@
+import { BangerError } from '../../errors.ts';
 import { listImages } from '../../state/images.ts';
 import type { ImageContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
@@ -76,10 +77,15 @@ export async function renameImageRoute(
 
 export function imageCatalogRoute({ db, config }: ImageContext): ResultOf<typeof imageCatalog> {
   const own = config().catalog;
-  return wholeCatalog(own).map((entry) => ({
-    ...entry,
-    isPresent: findImage(db, entry.name, own) !== undefined,
-  }));
+  return wholeCatalog(own).map((entry) => {
+    try {
+      return { ...entry, isPresent: findImage(db, entry.name, own) !== undefined };
+    } catch (error) {
+      // One that is wrong is where people look for what is wrong: the others are listed, too.
+      if (!(error instanceof BangerError)) throw error;
+      return { ...entry, description: error.message, isPresent: false };
+    }
+  });
 }
 
 export async function deleteImageRoute(

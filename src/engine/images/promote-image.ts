@@ -25,13 +25,9 @@ export async function promoteImage(
   const image = getImageHere(context.db, reference, context.config().catalog);
   const [name] = image.names;
   if (!image.external || name === undefined) {
-    throw new BangerError(
-      'invalid_state',
-      `Image "${reference}" is not a registered file with a name`,
-      {
-        hint: 'List images with: banger image list',
-      },
-    );
+    throw new BangerError('invalid_state', `Image "${reference}" is not a registered file with a name`, {
+      hint: 'List images with: banger image list',
+    });
   }
   return withStaging(context.layout, async (staging) => {
     const stagingDirectory = join(staging, 'image');

@@ -7,6 +7,7 @@ import {
 } from '../../../src/engine/images/catalog.ts';
 import { ensureImage } from '../../../src/engine/images/ensure-image.ts';
 import { findImage } from '../../../src/engine/images/find-image.ts';
+import { imageCatalogRoute } from '../../../src/engine/images/handlers.ts';
 import { pullImage } from '../../../src/engine/images/pull-image.ts';
 import { canonicalName, parseReference } from '../../../src/engine/images/reference.ts';
 import { tagImage } from '../../../src/engine/images/tag-image.ts';
@@ -52,6 +53,15 @@ test.each<[string, OwnCatalog, string | undefined]>([
 test('a wrong entry of the user is an error that names it', () => {
   expect(() => expandShortName('app', { app: 'https://x/y' })).toThrow(/^Catalog entry "app": .*it is a URL/);
   expect(() => parseConfig('[catalog]\n"a/b" = "x"', 'config.toml')).toThrow('a short name is lowercase');
+});
+
+test('a wrong entry of the user is listed with what is wrong, among the others', () => {
+  using context = imageContext({ config: '[catalog]\nbad = "Not A Ref"\ngood = "a.example/b"' });
+  const listed = imageCatalogRoute(context).filter((entry) => entry.isOwn);
+  expect(listed).toMatchObject([
+    { name: 'bad', description: expect.stringContaining('is not an image reference'), isPresent: false },
+    { name: 'good', description: '', isPresent: false },
+  ]);
 });
 
 test("the user's entries replace those of the same name", () => {
