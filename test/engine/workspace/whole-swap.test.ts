@@ -71,3 +71,41 @@ test('what is written in the guest just before its tree is replaced is looked at
   expect([read('built'), read('file')]).toEqual(['two\n', 'two\n']);
   expect(viewOf(copy)).toEqual(viewOf(repo));
 });
+
+test('tags and notes of the guest’s own stop it as branches do, what it has from elsewhere does not', async () => {
+  const { repo, copy } = fixture;
+  const tree = copy.git('rev-parse', 'HEAD^{tree}').trim();
+  const own = copy.git('commit-tree', tree, '-p', 'HEAD', '-m', 'of the guest').trim();
+  const refused = async (name: string, ...remove: string[]): Promise<void> => {
+    await expect(fixture.prepare(), name).rejects.toThrow(`that would be lost: "${name}"`);
+    copy.git(...remove);
+  };
+  copy.git('tag', 'light', own);
+  await refused('tags/light', 'tag', '-d', 'light');
+  copy.git('tag', '-a', '-m', 'words', 'heavy', own);
+  await refused('tags/heavy', 'tag', '-d', 'heavy');
+  copy.git('notes', 'add', '-m', 'words');
+  await refused('notes/commits', 'update-ref', '-d', 'refs/notes/commits');
+  copy.git('-C', 'vendor', '-c', 'user.name=a', '-c', 'user.email=a@b', 'tag', '-a', '-m', 'words', 'inner');
+  await refused('vendor/tags/inner', '-C', 'vendor', 'tag', '-d', 'inner');
+  // As after a fetch.
+  copy.git('update-ref', 'refs/remotes/origin/main', own);
+  copy.git('tag', 'fetched', own);
+  copy.git('branch', 'follows', own);
+  await fixture.prepare();
+  expect(viewOf(copy)).toEqual(viewOf(repo));
+});
+
+test('hooks that the guest has made, and its excludes where the host sends none, stay', async () => {
+  const { repo, copy } = fixture;
+  copy.write('.git/hooks/pre-commit', '#!/bin/sh\nexit 1\n', 0o755);
+  copy.write('.git/modules/vendor/hooks/pre-push', '#!/bin/sh\nexit 1\n', 0o755);
+  copy.write('.git/info/attributes', '*.x -text\n');
+  copy.write('.git/info/exclude', 'of the guest\n');
+  repo.write('.git/info/exclude', 'of the host\n');
+  await fixture.prepare();
+  expect(read('.git/hooks/pre-commit')).toContain('exit 1');
+  expect(read('.git/modules/vendor/hooks/pre-push')).toContain('exit 1');
+  expect([read('.git/info/attributes'), read('.git/info/exclude')]).toEqual(['*.x -text\n', 'of the host\n']);
+  expect(read('file')).toBe('two\n');
+});

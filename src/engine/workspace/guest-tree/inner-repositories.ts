@@ -4,7 +4,7 @@ import { unreadable, type GuestWorkspace } from './guest-changes.ts';
 /**
  * Runs a function in a workspace, then in the repositories inside it that its index names; `$prefix` leads there. What
  * is reachable from the workspace's own HEAD counts as merged; files that are in use are those that git does not ignore,
- * and where it keeps what was staged and committed.
+ * and where it keeps what was staged and committed. Hooks and patterns that the repository has by itself count as ignored.
  */
 export const insideScript = `
 cd "$1" || exit
@@ -24,11 +24,11 @@ inside() {
   done
 }
 list() {
-  "$@" --format="%(objectname) $prefix%(refname)" refs/heads refs/stash
+  "$@" --format="%(objectname) %(refname) $prefix"
 }
 own() {
   list "$@" for-each-ref || return
-  if [ -n "$prefix" ] && head=$("$@" rev-parse -q --verify HEAD); then echo "$head $prefix"; fi
+  if [ -n "$prefix" ] && head=$("$@" rev-parse -q --verify HEAD); then echo "$head HEAD $prefix"; fi
 }
 unmerged() {
   if [ -z "$prefix" ] && "$@" rev-parse -q --verify HEAD >/dev/null; then list "$@" for-each-ref --no-merged=HEAD
@@ -38,6 +38,8 @@ unmerged() {
 ignored() {
   "$@" ls-files -z --others --ignored --exclude-standard --directory |
     xargs -0 -r sh -c 'prefix=$1; shift; for each; do printf "%s%s\\0" "$prefix" "$each"; done' sh "$prefix"
+  directory=$("$@" rev-parse --absolute-git-dir) || return
+  for each in hooks info; do printf '%s/%s\\0' "\${directory#"$top"/}" "$each"; done
 }
 in_use() {
   "$@" ls-files -z --cached --others --exclude-standard |
