@@ -1,7 +1,7 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { connect } from 'node:net';
+import { connect, createServer as createNetServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -207,6 +207,35 @@ rootlessTest('a port that is taken is told as that, and nothing of the start is 
   expect(driver().find('5a1e7ab1e0c0ffee'.repeat(2))).toBeUndefined();
   await until('slirp4netns has ended', () => slirps().length === 0);
 });
+
+rootlessTest(
+  'a network that has ended by itself is told as that, and not as a port that is taken',
+  async () => {
+    const vmm = await start();
+    const control = await driver().control(vmm);
+    const ended = {
+      code: 'command_failed',
+      message: 'slirp4netns, the network of the VM, has ended',
+      hint: expect.stringContaining('banger vm restart') as string,
+    };
+    process.kill(slirps()[0]!, 'SIGKILL');
+    await until('slirp4netns has ended', () => slirps().length === 0);
+    await expect(control.addForward(loopbackForward(await findFreePort(), 1022))).rejects.toMatchObject(
+      ended,
+    );
+    // As one does that ends while it is asked.
+    const socket = networkSocket(controlSocket());
+    rmSync(socket, { force: true });
+    const dying = createNetServer((connection) => connection.destroy()).listen(socket);
+    await new Promise((resolve) => dying.once('listening', resolve));
+    await expect(control.addForward(loopbackForward(await findFreePort(), 1022))).rejects.toMatchObject(
+      ended,
+    );
+    dying.close();
+    control.close();
+    expect(isAlive(vmm.process)).toBe(true);
+  },
+);
 
 rootlessTest('a VMM that refuses its guest takes its network with it', async () => {
   fake.behave({ refusesStart: 'Start microvm error: told to fail' });

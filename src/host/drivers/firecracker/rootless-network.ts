@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { abortError, BangerError } from '../../../errors.ts';
+import { abortError, BangerError, errnoOf } from '../../../errors.ts';
 import type { Exec } from '../../exec.ts';
 import { Deadline, giveUpAfter } from '../../patience.ts';
 import { findProcessesByArguments, spawnDetached, type ProcessIdentity } from '../../process.ts';
@@ -198,22 +198,19 @@ interface ApiEntry {
 /** Throws `busy` when the port is taken. */
 export async function addForward(socket: string, port: PortForward): Promise<void> {
   const { protocol: proto, bind, hostPort, guestPort } = port;
-  try {
-    await ask(socket, 'add_hostfwd', {
-      proto,
-      host_addr: bind,
-      host_port: hostPort,
-      guest_addr: guestAddress,
-      guest_port: guestPort,
-    });
-  } catch (error) {
-    if (!(error instanceof BangerError) || error.code !== 'command_failed') throw error;
-    throw new BangerError(
-      'busy',
-      `Port ${hostPort}/${proto} of ${bind} cannot be published: it is taken, or not yours to have (${error.message})`,
-      { hint: `See who listens there with: ss -tulpn 'sport = :${hostPort}'`, cause: error },
-    );
-  }
+  const { error } = await answerTo(socket, 'add_hostfwd', {
+    proto,
+    host_addr: bind,
+    host_port: hostPort,
+    guest_addr: guestAddress,
+    guest_port: guestPort,
+  });
+  if (!error) return;
+  throw new BangerError(
+    'busy',
+    `Port ${hostPort}/${proto} of ${bind} cannot be published: it is taken, or not yours to have (slirp4netns: ${error.desc})`,
+    { hint: `See who listens there with: ss -tulpn 'sport = :${hostPort}'` },
+  );
 }
 
 /** One that is not there counts as removed. */
@@ -223,8 +220,14 @@ export async function removeForward(socket: string, port: PortForward): Promise<
   }
 }
 
-/** One question per connection. One that has ended, or does not listen yet, throws `command_failed`. */
 async function ask(socket: string, execute: string, args?: object): Promise<unknown> {
+  const answer = await answerTo(socket, execute, args);
+  if (answer.error) throw new BangerError('command_failed', `slirp4netns: ${answer.error.desc ?? execute}`);
+  return answer.return ?? answer;
+}
+
+/** One question per connection. One that has ended, or does not listen yet, throws `command_failed`. */
+async function answerTo(socket: string, execute: string, args?: object): Promise<Answer> {
   const connection = connect(socket);
   const takeBack = giveUpAfter(answerTimeoutMs, () =>
     connection.destroy(new BangerError('timeout', 'slirp4netns does not answer')),
@@ -236,18 +239,24 @@ async function ask(socket: string, execute: string, args?: object): Promise<unkn
       text += String(chunk);
       if (text.length > maxAnswerBytes) throw new BangerError('command_failed', 'slirp4netns says too much');
     }
-    const answer = parseAnswer(text);
-    if (answer.error) throw new BangerError('command_failed', `slirp4netns: ${answer.error.desc ?? execute}`);
-    return answer.return ?? answer;
+    if (text === '') throw endedError();
+    return parseAnswer(text);
   } catch (error) {
-    if (!isNobodyThere(error)) throw error;
-    throw new BangerError('command_failed', 'slirp4netns, the network of the VM, has ended', {
-      cause: error,
-    });
+    const errno = errnoOf(error);
+    if (errno === 'ECONNRESET' || errno === 'EPIPE' || isNobodyThere(error)) throw endedError(error);
+    throw error;
   } finally {
     takeBack();
     connection.destroy();
   }
+}
+
+/** Nothing else of the VM ends with it: its guest is cut off, and its ports lead nowhere. */
+function endedError(cause?: unknown): BangerError {
+  return new BangerError('command_failed', 'slirp4netns, the network of the VM, has ended', {
+    hint: 'Its guest is cut off until it is started again: banger vm restart NAME',
+    cause,
+  });
 }
 
 interface Answer {
