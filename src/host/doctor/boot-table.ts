@@ -69,8 +69,9 @@ async function whyNot(
     return check?.status === 'pass' ? undefined : (check?.evidence ?? 'not checked');
   };
   const isFirecracker = way.driver === 'firecracker';
-  const refusal = isFirecracker ? (notPassed('firecracker') ?? notPassed('firecracker-kvm')) : undefined;
-  if (refusal !== undefined) return refusal;
+  // Booted on as VMs would be; what else there is to say of it comes first when it was not.
+  const notBooted = isFirecracker ? notPassed('firecracker-kvm') : undefined;
+  if (notBooted !== undefined) return notPassed('firecracker') ?? notBooted;
   if (way.network === 'bridge')
     return notPassed('bridges') ?? 'it would change the network of this host, which doctor leaves as it is';
   if (isFirecracker) return undefined;

@@ -87,14 +87,22 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
   const exec = input.exec ?? realExec;
   const config = usableConfig(input);
   const osRelease = await readOptional('/etc/os-release');
+  let hasFirecracker = false;
   const [platform, programs, firecracker, rest] = await Promise.all([
     guard({ id: 'platform', title: 'Platform' }, checkPlatform),
     guard({ id: 'programs', title: 'Programs' }, () =>
       checkPrograms({ exec, qemuProgram: config.qemuProgram, rights: readOwnRights(), osRelease }),
     ),
-    guard({ id: 'firecracker', title: 'Firecracker' }, () =>
-      checkFirecracker(exec, config.firecrackerProgram, config.firecrackerJailer),
-    ),
+    guard({ id: 'firecracker', title: 'Firecracker' }, async () => {
+      const found = await checkFirecracker({
+        exec,
+        program: config.firecrackerProgram,
+        jailer: config.firecrackerJailer,
+        isInsistedOn: config.vmmDriver === 'firecracker',
+      });
+      hasFirecracker = found.isFit;
+      return found.check;
+    }),
     checkSurroundings(input),
   ]);
   const { check: disks, methods } = await checkDisks({
@@ -113,7 +121,7 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
       driver: config.vmmDriver,
       firecrackerProgram: config.firecrackerProgram,
       firecrackerJailer: config.firecrackerJailer,
-      hasFirecracker: firecracker.some((check) => check.status === 'pass'),
+      hasFirecracker,
       guestId: input.guestId,
       configFile: input.paths.configFile,
       kernel: input.kernel,

@@ -2,13 +2,17 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { checkFirecracker } from '../../../src/host/doctor/firecracker.ts';
+import { checkFirecracker, type FirecrackerCheckInput } from '../../../src/host/doctor/firecracker.ts';
 import { findControlGroups } from '../../../src/host/drivers/firecracker/control-groups.ts';
 import { fakeExec } from './fake-qemu.ts';
 
 const user = { uid: 1000, status: '', uidMap: '', gidMap: '' };
-const check = (printed: string | undefined) =>
-  checkFirecracker(fakeExec({ 'fc --version': printed }), 'fc', 'auto', user);
+const insisted = { program: 'fc', isInsistedOn: true } as const;
+const auto = { program: 'fc', isInsistedOn: false } as const;
+const check = async (printed: string | undefined) => {
+  const exec = fakeExec({ 'fc --version': printed });
+  return (await checkFirecracker({ ...auto, exec, jailer: 'auto', rights: user })).check;
+};
 
 /** What everybody but root has of it. */
 const asUser = 'not jailed, which takes root: in a user and a network namespace, without rights';
@@ -17,18 +21,31 @@ test('as root, one that is not jailed is a warning that says why, unless the con
   const all = '0 0 4294967295';
   const root = { uid: 0, status: 'CapEff:\t000001ffffffffff\n', uidMap: all, gidMap: all };
   const exec = fakeExec({ 'fc --version': 'Firecracker v1.14.1\n' });
-  expect(await checkFirecracker(exec, 'fc', 'auto', root)).toMatchObject({
-    status: 'warn',
-    evidence: '1.14.1 (fc), not jailed: "fc" is not installed or not in PATH',
-    fix: expect.stringContaining('jailer') as string,
+  const found = (given: Pick<FirecrackerCheckInput, 'program' | 'isInsistedOn' | 'jailer' | 'rights'>) =>
+    checkFirecracker({ exec, ...given });
+  expect(await found({ ...auto, jailer: 'auto', rights: root })).toMatchObject({
+    isFit: false,
+    check: {
+      status: 'warn',
+      evidence: '1.14.1 (fc), not jailed: "fc" is not installed or not in PATH',
+      fix: expect.stringContaining('QEMU runs VMs') as string,
+    },
   });
-  expect(await checkFirecracker(exec, 'fc', 'never', root)).toMatchObject({
-    status: 'pass',
-    evidence: '1.14.1 (fc), not jailed: the configuration forbids its jailer',
+  // What works as it is configured is used, and doctor goes by it.
+  expect(await found({ ...insisted, jailer: 'auto', rights: root })).toMatchObject({
+    isFit: true,
+    check: { status: 'warn', fix: expect.stringContaining('as root') as string },
   });
-  expect(await checkFirecracker(exec, 'fc', 'always', user)).toMatchObject({
-    status: 'warn',
-    evidence: '1.14.1 (fc), not jailed: its jailer needs root',
+  expect(await found({ ...insisted, jailer: 'never', rights: root })).toMatchObject({
+    isFit: true,
+    check: {
+      status: 'pass',
+      evidence: '1.14.1 (fc), not jailed: the configuration forbids its jailer',
+    },
+  });
+  expect(await found({ ...insisted, jailer: 'always', rights: user })).toMatchObject({
+    isFit: false,
+    check: { status: 'warn', evidence: '1.14.1 (fc), not jailed: its jailer needs root' },
   });
 });
 
@@ -69,7 +86,8 @@ test('a jailed one is told with its limits, or why it has none', async () => {
   const root = { uid: 0, status: 'CapEff:\t000001ffffffffff\n', uidMap: all, gidMap: all };
   const exec = fakeExec({ [`${program} --version`]: 'Firecracker v1.14.1\n' });
   const { hierarchies, reason } = findControlGroups();
-  expect(await checkFirecracker(exec, program, 'auto', root)).toMatchObject({
+  const found = await checkFirecracker({ ...auto, exec, program, jailer: 'auto', rights: root });
+  expect(found.check).toMatchObject({
     status: 'pass',
     evidence: `1.14.1 (${program}), jailed by ${jailer}, ${hierarchies ? `with limits by control groups (v${hierarchies.version})` : `without limits: ${reason}`}`,
   });

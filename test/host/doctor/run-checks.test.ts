@@ -3,6 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { BangerError } from '../../../src/errors.ts';
+import { rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
+import { exec } from '../../../src/host/exec.ts';
+import { makeFakeFirecracker } from '../../support/firecracker-program.ts';
 import { runChecks, type CheckInput } from '../../../src/host/doctor/run-checks.ts';
 import { Scratch } from '../../../src/host/doctor/scratch.ts';
 import { writeFakeQemu } from './fake-qemu.ts';
@@ -151,4 +154,28 @@ test('a temporary directory that cannot be used is no verdict on KVM', async () 
   const kvm = checks.find((check) => check.id === 'kvm');
   expect(kvm?.status).toBe('warn');
   expect(kvm?.evidence).toContain('could not be tried: ENOENT');
+});
+
+test('a configuration that insists on a Firecracker without a jailer is fine where a guest boots on it', async ({
+  skip,
+}) => {
+  const refusal = await rootlessRefusal(exec);
+  if (refusal !== undefined) skip(refusal);
+  if (process.getuid!() !== 0) skip('needs root, who has a jailer to miss');
+  for (const name of ['kvm', 'kernel', 'initrd']) writeFileSync(join(root, name), '');
+  const fake = await makeFakeFirecracker(root);
+  fake.behave({ console: 'banger-probe-ok\n' });
+  const { defaultConfig, ...rest } = input();
+  const config = { ...defaultConfig, vmmDriver: 'firecracker', firecrackerProgram: fake.program } as const;
+  const { checks } = await runChecks({
+    ...rest,
+    defaultConfig: config,
+    readConfig: () => config,
+    kernel: async () => join(root, 'kernel'),
+    initrd: async () => join(root, 'initrd'),
+  });
+  const statusOf = (id: string) => checks.find((check) => check.id === id);
+  expect(statusOf('firecracker')).toMatchObject({ status: 'warn' });
+  expect(statusOf('firecracker-kvm')).toMatchObject({ status: 'pass' });
+  expect(statusOf('acceleration')).toMatchObject({ status: 'pass' });
 });
