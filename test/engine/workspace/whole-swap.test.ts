@@ -86,7 +86,9 @@ test('tags and notes of the guest’s own stop it as branches do, what it has fr
   await refused('tags/heavy', 'tag', '-d', 'heavy');
   copy.git('notes', 'add', '-m', 'words');
   await refused('notes/commits', 'update-ref', '-d', 'refs/notes/commits');
-  copy.git('-C', 'vendor', '-c', 'user.name=a', '-c', 'user.email=a@b', 'tag', '-a', '-m', 'words', 'inner');
+  const identity = ['-c', 'user.name=a', '-c', 'user.email=a@b'];
+  const inner = copy.git('-C', 'vendor', ...identity, 'commit-tree', 'HEAD^{tree}', '-m', 'inner').trim();
+  copy.git('-C', 'vendor', 'tag', 'inner', inner);
   await refused('vendor/tags/inner', '-C', 'vendor', 'tag', '-d', 'inner');
   // As after a fetch.
   copy.git('update-ref', 'refs/remotes/origin/main', own);
