@@ -167,11 +167,20 @@ async function removeStaging(context: ImagesContext, name: string): Promise<unde
   await rm(join(context.layout.imageStagingDirectory, name), { recursive: true, force: true });
 }
 
-/** What a file or a directory of files takes on the disk, holes not counted. */
-async function diskBytes(path: string): Promise<number> {
+/** What a file or a directory of files takes on the disk, holes not counted. Whoever uses it may remove it meanwhile. */
+export async function diskBytes(path: string): Promise<number> {
   const found = statSync(path, { throwIfNoEntry: false });
   if (!found) return 0;
   if (!found.isDirectory()) return found.blocks * 512;
+  try {
+    return await directoryBytes(path);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return 0;
+    throw error;
+  }
+}
+
+async function directoryBytes(path: string): Promise<number> {
   let sum = 0;
   for (const entry of await readdir(path, { withFileTypes: true, recursive: true })) {
     if (!entry.isFile()) continue;

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { deleteImage } from '../../../src/engine/images/delete-image.ts';
 import { holdImage } from '../../../src/engine/images/hold-image.ts';
 import { imageServices, type ImagesContext } from '../../../src/engine/images/image-services.ts';
-import { pruneImages } from '../../../src/engine/images/prune-images.ts';
+import { diskBytes, pruneImages } from '../../../src/engine/images/prune-images.ts';
 import { pullImage } from '../../../src/engine/images/pull-image.ts';
 import {
   blobPath,
@@ -181,6 +181,15 @@ test('partial downloads and what engines left go; a file that is not ours stays'
   ]);
   expect(readdirSync(blobsDirectory)).toEqual(['notes.txt']);
   expect(readdirSync(imageStagingDirectory)).toEqual([]);
+});
+
+test('what its owner removes while it is measured takes no space', async () => {
+  using context = imageContext();
+  const staging = join(context.directory, 'image-1-x');
+  for (let index = 0; index < 50; index++) mkdirSync(join(staging, String(index)), { recursive: true });
+  const measured = diskBytes(staging);
+  rmSync(staging, { recursive: true });
+  expect(await measured).toBe(0);
 });
 
 test('an engine that starts keeps a young partial download and removes an old one', async () => {
