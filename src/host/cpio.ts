@@ -19,7 +19,7 @@ export function cpioArchive(files: readonly CpioFile[]): Buffer {
   const directories = new Set<string>();
   let inode = 1;
   const add = (name: string, mode: number, content: Buffer): void => {
-    parts.push(entry(name, mode, content, inode++));
+    parts.push(...entry(name, mode, content, inode++));
   };
   for (const file of files) {
     const names = file.path.split('/').filter((part) => part !== '');
@@ -29,21 +29,28 @@ export function cpioArchive(files: readonly CpioFile[]): Buffer {
       directories.add(directory);
       add(directory, directoryMode, Buffer.alloc(0));
     }
-    add(names.join('/'), regularFile | file.mode, Buffer.from(file.content));
+    const { content } = file;
+    add(
+      names.join('/'),
+      regularFile | file.mode,
+      typeof content === 'string' ? Buffer.from(content) : content,
+    );
   }
-  parts.push(entry('TRAILER!!!', 0, Buffer.alloc(0), 0));
+  parts.push(...entry('TRAILER!!!', 0, Buffer.alloc(0), 0));
   return Buffer.concat(parts);
 }
 
-function entry(name: string, mode: number, content: Buffer, inode: number): Buffer {
+/** Parts of the archive; contents, which may be large, are copied only when it is put together. */
+function entry(name: string, mode: number, content: Buffer, inode: number): Buffer[] {
   const nameBytes = Buffer.from(`${name}\0`);
   const links = 1;
   const fields = [inode, mode, 0, 0, links, 0, content.length, 0, 0, 0, 0, nameBytes.length, 0];
   const header = Buffer.from(`070701${fields.map((field) => field.toString(16).padStart(8, '0')).join('')}`);
-  return Buffer.concat([padded(Buffer.concat([header, nameBytes])), padded(content)]);
+  const head = Buffer.concat([header, nameBytes]);
+  return [head, padding(head), content, padding(content)];
 }
 
 /** Header and content each end on a multiple of four bytes. */
-function padded(bytes: Buffer): Buffer {
-  return Buffer.concat([bytes, Buffer.alloc((4 - (bytes.length % 4)) % 4)]);
+function padding(bytes: Buffer): Buffer {
+  return Buffer.alloc((4 - (bytes.length % 4)) % 4);
 }

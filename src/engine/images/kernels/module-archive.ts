@@ -1,7 +1,7 @@
 import { cpioArchive } from '../../../host/cpio.ts';
 import { KernelRefusal } from './kernel-refusal.ts';
 import { moduleName, readModuleFacts, withoutSignature } from './module-file.ts';
-import { readModule, type ModuleTree } from './module-tree.ts';
+import { readModule, type ModuleSource, type ModuleTree } from './module-tree.ts';
 import { loadTimes, wantedModules, type LoadTime, type WantedModule } from './wanted-modules.ts';
 
 /** The modules that guests load, as the part of the initramfs that `guest/init` reads. */
@@ -21,7 +21,18 @@ export interface ModuleRequest {
   readonly isBuiltin: (wanted: WantedModule) => boolean;
   /** The kernel takes no module without a signature */
   readonly keepSignatures: boolean;
+  readonly limits?: ModuleLimits;
 }
+
+/** For the modules that guests load, with all that they need: they are in memory, and in that of each guest. */
+interface ModuleLimits {
+  /** Unpacked */
+  readonly bytes: number;
+  readonly modules: number;
+}
+
+/** Those of a distribution are some twenty, of 10 MiB; with all their debugging information some more. */
+const defaultLimits: ModuleLimits = { bytes: 256 * 1024 * 1024, modules: 200 };
 
 const directory = '/run/banger/modules';
 /** Machines have one of these two, so what only the other has loaded is not there. */
@@ -77,6 +88,7 @@ class ChosenModules {
   readonly #request: ModuleRequest;
   readonly #times = new Map<LoadTime, string[]>();
   readonly #read = new Map<string, ReadModule>();
+  #bytes = 0;
 
   constructor(request: ModuleRequest) {
     this.#request = request;
@@ -119,7 +131,7 @@ class ChosenModules {
     if (known) return known;
     const source = this.#request.tree?.modules.get(name);
     if (!source) return undefined;
-    const content = await readModule(source);
+    const content = await this.#readWithin(source);
     const facts = readModuleFacts(content);
     const { version, keepSignatures } = this.#request;
     if (facts.kernelVersion !== undefined && facts.kernelVersion !== version)
@@ -135,5 +147,16 @@ class ChosenModules {
     };
     this.#read.set(name, read);
     return read;
+  }
+
+  async #readWithin(source: ModuleSource): Promise<Buffer> {
+    const { bytes, modules } = this.#request.limits ?? defaultLimits;
+    if (this.#read.size === modules)
+      throw new KernelRefusal(`has more than ${modules} modules that its guests would load`);
+    const content = await readModule(source, bytes);
+    this.#bytes += content.length;
+    if (this.#bytes > bytes)
+      throw new KernelRefusal(`has modules of more than ${bytes} bytes that its guests would load`);
+    return content;
   }
 }

@@ -22,18 +22,16 @@ export interface ModuleSource {
   readonly open: () => AsyncIterable<Buffer>;
 }
 
-/** The largest one of a distribution has 30 MiB; one with all its debugging information some more. */
-const maxModuleBytes = 256 * 1024 * 1024;
 const maxModules = 100_000;
 const maxListBytes = 16 * 1024 * 1024;
 
 /** The list that says what is built in. */
 export const builtinList = 'modules.builtin';
 
-/** A module's content, unpacked. */
-export async function readModule(source: ModuleSource): Promise<Buffer> {
+/** A module's content, unpacked, of at most so many bytes. */
+export async function readModule(source: ModuleSource, maxBytes: number): Promise<Buffer> {
   const pieces: Buffer[] = [];
-  for await (const piece of unpack(source.open(), maxModuleBytes)) pieces.push(Buffer.from(piece));
+  for await (const piece of unpack(source.open(), maxBytes)) pieces.push(Buffer.from(piece));
   return Buffer.concat(pieces);
 }
 
