@@ -5,6 +5,9 @@ import type { Cli } from './cli.ts';
 import { imageName } from './image-text.ts';
 import { printable } from '../printable.ts';
 
+/** An image decides how many of these it has; what people read ends. */
+const maxLines = 300;
+
 export function imageShowCommand(cli: Cli): Command {
   return new Command('show')
     .alias('inspect')
@@ -34,14 +37,20 @@ function detailsText(image: ImageDetails): string {
     ['Directory', config.workingDirectory],
     ['Entrypoint', config.entrypoint && JSON.stringify(config.entrypoint)],
     ['Command', config.command && JSON.stringify(config.command)],
-    ...config.env.map((variable) => ['Env', variable] as const),
-    ...image.layers.map((layer) => ['Layer', layerText(layer)] as const),
+    ...someOf('Env', config.env),
+    ...someOf('Layer', image.layers.map(layerText)),
   ];
-  const width = Math.max(...lines.map(([label]) => label.length)) + 2;
+  const width = lines.reduce((most, [label]) => Math.max(most, label.length), 0) + 2;
   return lines
     .filter(([, value]) => value !== undefined)
     .map(([label, value]) => `${`${label}:`.padEnd(width)}${printable(value ?? '')}`)
     .join('\n');
+}
+
+function someOf(label: string, values: readonly string[]): (readonly [string, string])[] {
+  const lines = values.slice(0, maxLines).map((value) => [label, value] as const);
+  const more = values.length - lines.length;
+  return more === 0 ? lines : [...lines, [label, `… and ${more} more, which --json shows`]];
 }
 
 function layerText({ digest, sizeBytes, isCached }: ImageDetails['layers'][number]): string {

@@ -153,6 +153,16 @@ test('show leaves out what is not known', async () => {
   expect(text).not.toMatch(/Entrypoint|Digest/);
 });
 
+test('show ends, however many variables an image has', async () => {
+  const env = Array.from({ length: 150_000 }, (_, index) => `V${index}=x`);
+  const details: ImageDetails = { ...view, layers: [], config: { env }, osRelease: {} };
+  const lines = (await run(['show', 'many'], details)).text
+    .split('\n')
+    .filter((line) => line.startsWith('Env:'));
+  expect(lines).toHaveLength(301);
+  expect(lines.at(-1)).toMatch(/… and 149700 more, which --json shows$/);
+});
+
 test('delete says what lost its name and what is gone', async () => {
   expect((await run(['rm', 'a'], { untagged: ['a:latest'], deleted: null })).text).toBe('Untagged a:latest');
   expect((await run(['delete', 'a'], { untagged: ['a:latest'], deleted: 'b'.repeat(64) })).text).toBe(

@@ -77,6 +77,14 @@ test('a layer with another content than its config says is refused', async () =>
   expect(await pull(registry)).toMatchObject({ message: expect.stringContaining('diff id') });
 });
 
+test('a config with more variables than any program can have is refused', async () => {
+  await using registry = await startRegistry();
+  putImage(registry, 'app', { env: Array.from({ length: 10_001 }, (_, index) => `V${index}=x`) });
+  expect(await pull(registry)).toMatchObject({
+    message: expect.stringContaining('"config.Env" are more than 10000'),
+  });
+});
+
 test('a config that is not JSON, or not of its size, is refused', async () => {
   await using registry = await startRegistry();
   const { manifest } = putImage(registry, 'app', { layers: [tarOf([])] });

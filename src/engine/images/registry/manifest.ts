@@ -41,6 +41,8 @@ export interface OciConfig {
 /** Largest manifest, index or config that is read: 4 MiB, as registries allow. */
 export const maxDocumentBytes = 4 * 1024 * 1024;
 const maxLayers = 500;
+/** Variables, and words of a command: programs are not started with more than fit 2 MiB */
+const maxStrings = 10_000;
 
 /** What a registry is asked for, best first. */
 export const manifestMediaTypes = [
@@ -91,7 +93,9 @@ const indexSchema = z.object({
     )
     .check(z.maxLength(maxLayers, `are more than ${maxLayers}`)),
 });
-const strings = z.optional(z.nullable(z.array(z.string())));
+const strings = z.optional(
+  z.nullable(z.array(z.string()).check(z.maxLength(maxStrings, `are more than ${maxStrings}`))),
+);
 const configSchema = z.object({
   os: z.string(),
   architecture: z.string(),
