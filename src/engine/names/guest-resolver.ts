@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
+import type { Database } from '../../state/database.ts';
 import { listVms } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { Forwarder } from './dns/forwarder.ts';
@@ -29,22 +30,32 @@ export function openGuestResolver(
   { db }: Pick<EngineContext, 'db'>,
   { network, address, port = dnsPort, upstreams = hostNameServers }: GuestResolverInput,
 ): Promise<NameServer> {
+  const known = cachedByChanges(db, () => {
+    const vms = db.open ? listVms(db) : [];
+    const here = vms.filter((vm) => vm.network === network && vm.state === 'running');
+    const named = here.map((vm) => ({ name: vm.name, addresses: addressesOf(vm) }));
+    const free = vms.flatMap(({ address, egress }) => (egress.kind === 'all' ? (address ?? []) : []));
+    return { zone: new Zone(named, ++serial, poolReverseZone), mayForward: new Set(free) };
+  });
   let serial = 0;
-  const zone = (): Zone => {
-    const vms = db.open ? listVms(db).filter((vm) => vm.network === network && vm.state === 'running') : [];
-    return new Zone(
-      vms.map((vm) => ({ name: vm.name, addresses: addressesOf(vm) })),
-      ++serial,
-      poolReverseZone,
-    );
-  };
   const forwarder = new Forwarder({
     upstreams: async () => (await upstreams()).map((server) => ({ address: server, port: dnsPort })),
   });
   // A question carries what is in it to whoever serves its domain: those with rules have none but of their neighbours.
-  const mayForward = (client: string): boolean =>
-    db.open && listVms(db).some((vm) => vm.address === client && vm.egress.kind === 'all');
-  return NameServer.listen({ address, port, zone, forwarder, mayForward });
+  const mayForward = (client: string): boolean => known().mayForward.has(client);
+  return NameServer.listen({ address, port, zone: () => known().zone, forwarder, mayForward });
+}
+
+/** What is read from the database, until anything in it changes: guests decide how often they ask. */
+function cachedByChanges<T>(db: Database, read: () => T): () => T {
+  const changes = db.prepare<[], number>('SELECT total_changes()').pluck();
+  let cached: { readonly at: number; readonly value: T } | undefined;
+  return () => {
+    // Nobody but this process writes to it.
+    const at = db.open ? changes.get()! : -1;
+    if (cached?.at !== at) cached = { at, value: read() };
+    return cached.value;
+  };
 }
 
 /** Those that the host itself asks: one on its loopback, too, which guests could not reach. */

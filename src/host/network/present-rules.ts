@@ -39,21 +39,26 @@ async function listTable(exec: Exec, table: string): Promise<string> {
  */
 function outlineOf(text: string): Map<string, number> {
   const outline = new Map<string, number>();
+  /** Sets that packets fill */
+  const filled = new Set<string>();
   let [table, block] = ['', ''];
   for (const line of text.split('\n').map((one) => one.trim())) {
     const [, opened] = /^table (\w+ \w+) \{$/.exec(line) ?? [];
     const [, inner] = /^((?:chain|set) \w+) \{$/.exec(line) ?? [];
     table = opened ?? table;
+    if (line.startsWith('flags dynamic')) filled.add(block);
     if (inner !== undefined) outline.set((block = `${table} ${inner}`), 0);
     else if (line === '}') block = '';
     else if (block !== '') outline.set(block, outline.get(block)! + weightOf(block, line));
   }
+  for (const name of filled) outline.delete(name);
   return outline;
 }
 
 function weightOf(block: string, line: string): number {
   if (line === '' || /^(?:#|type |policy )/.test(line)) return 0;
   if (!block.includes(' set ')) return 1;
+  if (/^(?:size|flags|timeout) /.test(line)) return 0;
   // Elements are as many to a line as whoever writes them likes.
   return line
     .replace(/^elements = \{/, '')

@@ -75,6 +75,14 @@ table inet ${table} {
     type ipv4_addr
 ${elements([...new Set(cards.map(({ address }) => address))])}  }
 
+  # How often each of them asks for names.
+  set asking {
+    type ipv4_addr
+    size 65535
+    flags dynamic,timeout
+    timeout 10s
+  }
+
   chain forward {
     type filter hook forward priority filter; policy accept;
     iifname "${bridge}" jump from_guests
@@ -107,6 +115,8 @@ ${sharedRules(owner, bridges)}    ct state established,related accept
   # Services of the host are none of its guests' business, but for names within a network.
   chain to_host {
     meta nfproto ipv6 drop
+    # Each question is work for the engine, which is everybody's.
+    ct status dnat udp dport ${resolverPort} update @asking { ip saddr limit rate over 200/second burst 200 packets } drop
     ct state established,related accept
     ct status dnat meta l4proto { tcp, udp } th dport ${resolverPort} accept
     icmp type echo-request limit rate 20/second accept

@@ -1,5 +1,5 @@
 import { Resolver } from 'node:dns/promises';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { openGuestResolver } from '../../../src/engine/names/guest-resolver.ts';
 import { insertNetwork, takeAddress, type Network } from '../../../src/state/networks.ts';
 import { parseEgress } from '../../../src/state/egress.ts';
@@ -56,6 +56,33 @@ test('guests are told of running VMs of their own network, and of others nothing
   changeVm(db, 'self'.padEnd(32, '1'), { egress: parseEgress(['example.org']) });
   expect([await ask('example.org'), await ask('web.vm')]).toEqual(['EREFUSED', ['10.213.1.2']]);
   expect(asked).toEqual(['upstream']);
+  server.close();
+  await engine.close();
+});
+
+test('however often guests ask, the database is read when something has changed in it', async () => {
+  const engine = fakeEngine();
+  const { db } = engine.context;
+  const server = await openGuestResolver(engine.context, {
+    network: 'lab',
+    address: '127.0.0.1',
+    port: 0,
+    upstreams: () => Promise.resolve([]),
+  });
+  const resolver = new Resolver({ timeout: 2000, tries: 1 });
+  resolver.setServers([`127.0.0.1:${server.port}`]);
+  const prepared = vi.spyOn(db, 'prepare');
+  const ask = async (): Promise<number> => {
+    prepared.mockClear();
+    for (let question = 0; question < 5; question++) await resolver.resolve4('web.vm').catch(() => []);
+    await resolver.resolve4('example.org').catch(() => []);
+    return prepared.mock.calls.length;
+  };
+  expect(await ask()).toBeGreaterThan(0);
+  expect(await ask()).toBe(0);
+  addVm(engine.context, 'web', testImageId);
+  expect(await ask()).toBeGreaterThan(0);
+  expect(await ask()).toBe(0);
   server.close();
   await engine.close();
 });

@@ -58,6 +58,13 @@ test('questions for names at the host go to our resolver, on a shared network on
   expect(text.match(/redirect/g)).toHaveLength(1);
 });
 
+test('how often a guest asks is limited before what it has begun is let through', () => {
+  const [, toHost] = /chain to_host \{([^}]*(?:\{[^}]*\}[^}]*)*)\n {2}\}/.exec(text)!;
+  const at = (words: string) => toHost!.indexOf(words);
+  expect(at('update @asking { ip saddr limit rate over 200/second')).toBeGreaterThan(0);
+  expect(at('update @asking')).toBeLessThan(at('ct state established'));
+});
+
 test('no rule lets anything pass that another firewall refuses: every chain of ours begins by accepting', () => {
   const hooks = [...text.matchAll(/hook \w+ priority \S+ policy (\w+)/g)].map((match) => match[1]);
   expect(new Set(hooks)).toEqual(new Set(['accept']));
