@@ -5,10 +5,11 @@
  * Started as Firecracker is, with `FAKE_DIRECTORY` in its environment; firecracker-program.ts has the files there.
  */
 import { appendFileSync, closeSync, existsSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { validatorOf, type Validate } from './firecracker-schemas.ts';
 import type { FakeScript, Misdeed } from './firecracker-program.ts';
+import { limitedServer } from './limited-server.ts';
 import { StandInGuest } from './parity/guest.ts';
 
 type Body = Readonly<Record<string, unknown>>;
@@ -64,7 +65,7 @@ function main(): void {
     );
   log(`Running Firecracker v${script().version}`);
   process.on('SIGUSR2', () => guestEnds('reset'));
-  createServer((request, response) => void answer(request, response))
+  limitedServer((request, response) => void answer(request, response))
     .on('error', (error) =>
       end(1, `RunWithApiError error: Failed to open the API socket at: ${socket}: ${error.message}`),
     )
@@ -157,6 +158,12 @@ function configure(resource: string, name: string, body: Body): string | undefin
         return 'Drive config error: A root block device already exists!';
       drives.set(name, body);
       return undefined;
+    }
+    case 'network-interfaces': {
+      const mac = body['guest_mac'];
+      return mac === undefined || /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/i.test(String(mac))
+        ? undefined
+        : `An error occurred when deserializing the json body of a request: invalid MAC address "${String(mac)}".`;
     }
     case 'machine-config':
       memoryMib = Number(body['mem_size_mib']);

@@ -7,6 +7,8 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -283,6 +285,26 @@ describe('one that runs', () => {
     const before = asked;
     await vi.waitFor(() => expect(asked).toBeGreaterThan(before + 2), 30_000);
     expect(await control.activity()).toBe('running');
+  });
+
+  test('takes no more than ten connections, and is not taken for ended by who is one too many', async () => {
+    const vmm = await start();
+    const control = await open(vmm);
+    const others = await Promise.all(
+      Array.from({ length: 9 }, async () => {
+        const socket = connect(vmm.controlSocket);
+        await once(socket, 'connect');
+        return socket;
+      }),
+    );
+    await vi.waitFor(
+      () =>
+        expect(control.activity()).rejects.toThrow('Firecracker refuses GET /: Too many open connections'),
+      30_000,
+    );
+    for (const socket of others) socket.destroy();
+    await vi.waitFor(async () => expect(await control.activity()).toBe('running'), 30_000);
+    expect(isAlive(vmm.process)).toBe(true);
   });
 
   test('serves several clients at once, and says to each of them that it has ended', async () => {

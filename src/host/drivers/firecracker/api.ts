@@ -109,7 +109,9 @@ export class FirecrackerApi {
 }
 
 function refusal(what: string, status: number, text: string): BangerError {
-  const words = parseObject(text)?.['fault_message'];
+  const answer = parseObject(text);
+  // The second is what is said to one connection too many.
+  const words = answer?.['fault_message'] ?? answer?.['error'];
   const reason = typeof words === 'string' && words !== '' ? words : `status ${status}`;
   return new BangerError('command_failed', `Firecracker refuses ${what}: ${reason}`);
 }
