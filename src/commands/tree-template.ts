@@ -20,36 +20,43 @@ export interface TemplateOptions {
 export function addTemplateOptions(command: Command): Command {
   return command
     .option('--no-template', "do not use the tree's banger.toml or devcontainer.json")
-    .option('--trust', 'agree to the setup commands and ports that it asks for, without being asked')
+    .option(
+      '--trust',
+      'agree to the setup commands and ports that it asks for, and to what its mise files do, without being asked',
+    )
     .option('--no-bootstrap', 'do not install the tools that the tree names for mise')
     .addOption(new Option('-y, --yes', 'as --trust').hideHelp());
 }
 
-type Choice = ParamsOf<typeof vmRun>['template'];
-type Template = NonNullable<ResultOf<typeof templateRead>['template']>;
+type Choice = Pick<ParamsOf<typeof vmRun>, 'template' | 'trustTools'>;
+type Says = ResultOf<typeof templateRead>;
+type Template = NonNullable<Says['template']>;
 
 /**
- * Reads what a tree says about its VM, tells what of it will be used, and asks about what takes consent. Undefined when
- * there is nothing. Throws when the user does not agree, or there is nobody to ask.
+ * Reads what a tree says about its VM, tells what of it will be used, and asks about what takes consent. Throws when the
+ * user does not agree, or there is nobody to ask.
  */
 export async function chooseTemplate(
   cli: Cli,
   path: string,
   options: TemplateOptions & { readonly image?: string; readonly unlessBound?: boolean },
 ): Promise<Choice> {
-  if (!options.template) return undefined;
-  const { hostPath, template } = await cli.call(templateRead, {
+  if (!options.template && !options.bootstrap) return {};
+  const { hostPath, template, tools } = await cli.call(templateRead, {
     path,
     hasImage: options.image !== undefined,
     unlessBound: options.unlessBound ?? false,
   });
-  if (!template) return undefined;
-  for (const warning of template.warnings) cli.say(`Warning: ${printable(warning)}`);
   const isAsked = options.trust === true || options.yes === true;
+  const isForTools = options.bootstrap && tools !== undefined;
+  if (isForTools && !isAsked) await askForTools(cli, hostPath, tools);
+  const trustTools = isForTools ? tools.sha256 : undefined;
+  if (!template || !options.template) return { trustTools };
+  for (const warning of template.warnings) cli.say(`Warning: ${printable(warning)}`);
   if (!template.isAgreed && !isAsked) await askToAgree(cli, hostPath, template);
   const says = templateText(template);
   if (says !== '') cli.say(printable(`Using ${template.file}: ${says}`));
-  return { sha256: template.sha256, trust: !template.isAgreed };
+  return { template: { sha256: template.sha256, trust: !template.isAgreed }, trustTools };
 }
 
 async function askToAgree(cli: Cli, hostPath: string, { file, asksFor }: Template): Promise<void> {
@@ -72,6 +79,25 @@ async function askToAgree(cli: Cli, hostPath: string, { file, asksFor }: Templat
         ? 'To go without the file: --no-template'
         : `Read it: cat ${hostPath}/${file}; then agree with --trust, or go without it: --no-template`,
     },
+  );
+}
+
+/** Shows every line: which of them run something is mise's business. */
+async function askForTools(cli: Cli, hostPath: string, { files }: NonNullable<Says['tools']>): Promise<void> {
+  for (const { name, text } of files) {
+    cli.say(printable(`"${name}" of "${hostPath}" has mise do more in the VM than install tools:`));
+    for (const line of text.replace(/\n$/, '').split('\n')) cli.say(printable(`  ${line}`));
+  }
+  const answer = await cli.ask('Agree to that, as long as these files stay as they are?');
+  if (answer) return;
+  const names = files.map(({ name }) => `"${name}"`).join(', ');
+  const without = 'go without the tools: --no-bootstrap';
+  throw new BangerError(
+    answer === false ? 'cancelled' : 'invalid_argument',
+    answer === false
+      ? `${names} was not agreed to, and nothing was done`
+      : `${names} has mise do more than install tools, nobody has agreed to that, and there is no terminal to ask on`,
+    { hint: answer === false ? `To ${without}` : `Read it, then agree with --trust, or ${without}` },
   );
 }
 

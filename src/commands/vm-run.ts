@@ -160,11 +160,11 @@ async function runInNewVm(cli: Cli, { words, options, env, lent }: RunInput): Pr
   const isThrowAway = runsProgram && options.name === undefined;
   const remove = options.rm ?? (options.keep ? false : isThrowAway);
   const path = words.path === undefined ? undefined : resolve(cli.cwd, words.path);
-  const template = path === undefined ? undefined : await chooseTemplate(cli, path, options);
+  const choice = path === undefined ? {} : await chooseTemplate(cli, path, options);
   const exit = await cli.attach(vmRun, {
     ...vmSpecParams(options),
     path,
-    template,
+    ...choice,
     bootstrap: options.bootstrap,
     keepFailed: options.keep ?? false,
     argv: words.argv === undefined ? undefined : [...words.argv],

@@ -50,12 +50,17 @@ export function workspacePrepareCommand(cli: Cli): Command {
       if (options.dryRun) return printPlan(cli, await cli.call(workspacePlan, tree));
       // What the tree says is for VMs that are made for it.
       const isNew = options.vm === undefined;
-      const template = isNew
-        ? await chooseTemplate(cli, tree.path, { ...options, unlessBound: true })
-        : undefined;
+      const isAsked = isNew || options.trust === true || options.yes === true;
+      const choice = isAsked
+        ? await chooseTemplate(cli, tree.path, {
+            ...options,
+            template: options.template && isNew,
+            unlessBound: true,
+          })
+        : {};
       const result = await cli.call(workspacePrepare, {
         ...tree,
-        template,
+        ...choice,
         bootstrap: options.bootstrap,
         vm: options.vm,
         guestPath: options.guestPath,

@@ -18,13 +18,13 @@ const template = {
 };
 
 /** Runs a command against an engine whose trees say this, at a terminal where somebody answers. */
-async function run(words: readonly string[], says: object | undefined, answer?: boolean) {
+async function run(words: readonly string[], says: object | undefined, answer?: boolean, tools?: object) {
   const calls: { method: string; params: Record<string, unknown> }[] = [];
   const talk: string[] = [];
   const questions: string[] = [];
   const call = async (method: { name: string }, params: Record<string, unknown>) => {
     calls.push({ method: method.name, params });
-    if (method.name === 'template.read') return { hostPath: '/home/me/tree', template: says };
+    if (method.name === 'template.read') return { hostPath: '/home/me/tree', template: says, tools };
     const prepared = {
       files: 1,
       bytes: 1,
@@ -109,15 +109,15 @@ test('what was agreed to, or takes no consent, is used without asking', async ()
   expect(used).toMatchObject({ template: { sha256, trust: false } });
 });
 
-test('--no-template does not look, and without a tree there is nothing to look at', async () => {
+test('--no-template and --no-bootstrap do not look, and without a tree there is nothing to look at', async () => {
   for (const words of [
-    ['vm', 'run', '--no-template', '.'],
+    ['vm', 'run', '--no-template', '--no-bootstrap', '.'],
     ['vm', 'run'],
     ['workspace', 'prepare', '--vm', 'web'],
   ]) {
     const { calls, used } = await run(words, template);
     expect(calls).toHaveLength(1);
-    expect(used).toMatchObject({ template: undefined });
+    expect(used?.['template']).toBeUndefined();
   }
 });
 
@@ -125,4 +125,25 @@ test('--image says that the file need not have one; prepare asks only when a VM 
   const asked = async (...words: string[]) => (await run(words, undefined)).calls[0]?.params;
   expect(await asked('vm', 'run', '--image', 'x', '.')).toMatchObject({ hasImage: true, unlessBound: false });
   expect(await asked('workspace', 'prepare')).toMatchObject({ hasImage: false, unlessBound: true });
+});
+
+test('what mise would do besides installing tools is shown in full, and agreed to', async () => {
+  const tools = { sha256, files: [{ name: 'mise.toml', text: '[hooks]\nenter = "\u001b[2J"\n' }] };
+  const { talk, questions, used } = await run(['vm', 'run', '--no-template', '.'], undefined, true, tools);
+  expect(talk.slice(0, 3)).toEqual([
+    '"mise.toml" of "/home/me/tree" has mise do more in the VM than install tools:',
+    '  [hooks]',
+    '  enter = "\\x1b[2J"',
+  ]);
+  expect(questions).toHaveLength(1);
+  expect(used).toMatchObject({ trustTools: sha256 });
+  expect((await run(['vm', 'run', '.'], undefined, false, tools)).error).toMatchObject({ code: 'cancelled' });
+  expect((await run(['workspace', 'prepare'], undefined, undefined, tools)).error).toMatchObject({
+    message: expect.stringContaining('nobody has agreed to that') as string,
+  });
+  expect((await run(['vm', 'run', '--trust', '.'], undefined, false, tools)).used).toMatchObject({
+    trustTools: sha256,
+  });
+  const without = await run(['vm', 'run', '--no-bootstrap', '.'], undefined, false, tools);
+  expect(without.used).toMatchObject({ bootstrap: false });
 });

@@ -32,6 +32,8 @@ export interface RunParams
   readonly template?: TemplateChoice;
   /** Install the tools that the tree names */
   readonly bootstrap: boolean;
+  /** Hash of what the files of the tools say, if the user agrees to that now */
+  readonly trustTools?: string;
   /** Keep the VM also when it cannot be set up */
   readonly keepFailed: boolean;
   /** Run nothing: it is over when the VM is ready */
@@ -89,11 +91,12 @@ async function planTree(
   params: RunParams & { readonly path: string },
   operation: TimedOperation,
 ): Promise<PlannedTree> {
-  const { path, template: choice, image, bootstrap } = params;
+  const { path, template: choice, image, bootstrap, trustTools } = params;
   if (params.guestBranch)
     await planWorkspace(context, { ...params, include: [...params.include], path }, operation);
   const { topLevel: hostPath } = await checkTree(context.exec, { ...params, signal: operation.signal });
-  return { path, furniture: await planFurniture(context, { hostPath, choice, image, bootstrap }, operation) };
+  const wanted = { hostPath, choice, image, bootstrap, trustTools };
+  return { path, furniture: await planFurniture(context, wanted, operation) };
 }
 
 /** Sends the tree and sets the VM up. One where that failed goes: nobody has worked in it yet. */

@@ -1,11 +1,16 @@
 import * as z from 'zod/mini';
 import { question } from './method.ts';
 
+const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
+
+/** Of what the files say by which a tree names tools, when the user agrees to it, now and as long as they stay so. */
+export const trustTools = z.optional(sha256);
+
 /** A template that a client was shown, and whether the user agrees to it. Absent: templates are not used. */
 export const templateChoice = z.optional(
   z.object({
     /** Hex, of the file that was shown */
-    sha256: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
+    sha256,
     /** Agree to what it asks for, now and as long as the file stays as it is */
     trust: z._default(z.boolean(), false),
   }),
@@ -25,6 +30,10 @@ export const templateRead = question(
   z.object({
     /** Top of the working tree */
     hostPath: z.string(),
+    /** Files by which mise would do more than install tools, to which the user has yet to agree */
+    tools: z.optional(
+      z.object({ sha256: z.string(), files: z.array(z.object({ name: z.string(), text: z.string() })) }),
+    ),
     /** Absent when the tree says nothing */
     template: z.optional(
       z.object({

@@ -2,7 +2,7 @@ import * as z from 'zod/mini';
 import { vmStates } from '../../state/vm-states.ts';
 import { method, question, streamMethod } from './method.ts';
 import { portRequest, publishedPort, publishedSocket } from './port-schemas.ts';
-import { templateChoice } from './template-methods.ts';
+import { templateChoice, trustTools } from './template-methods.ts';
 import { guestBranch } from './workspace-methods.ts';
 
 const labelKey = z
@@ -256,6 +256,7 @@ export const vmRun = streamMethod(
     template: templateChoice,
     /** Install the tools that the tree names for mise */
     bootstrap: z._default(z.boolean(), true),
+    trustTools,
     /** Keep the VM also when it cannot be set up */
     keepFailed: z._default(z.boolean(), false),
     /** Run nothing: the VM is ready, and stays */

@@ -1,6 +1,6 @@
 import * as z from 'zod/mini';
 import { method, question, streamMethod, type ResultOf } from './method.ts';
-import { templateChoice } from './template-methods.ts';
+import { templateChoice, trustTools } from './template-methods.ts';
 
 const absolutePath = z.string().check(z.regex(/^\//));
 
@@ -48,6 +48,7 @@ export const workspacePrepare = method(
     overwrite: z._default(z.boolean(), false),
     /** Install the tools that the tree names for mise */
     bootstrap: z._default(z.boolean(), true),
+    trustTools,
     /** What the tree says about its VM, for when one is made */
     template: templateChoice,
     /** All commits of HEAD, not the last ones only */

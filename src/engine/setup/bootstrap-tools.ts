@@ -60,7 +60,7 @@ export interface BootstrapInput {
 
 /**
  * Installs the tools that the tree in the guest names, with the guest's mise, which is fetched when there is none, and
- * records that programs there are to be run through it. What mise prints is told.
+ * records that programs there are to be run through it. What mise prints is told. The user has agreed to the files.
  */
 export async function bootstrapTools(
   context: EngineContext,
@@ -86,8 +86,9 @@ export async function bootstrapTools(
     if (mise.program === undefined) throw fetchError(code, miseInstaller, files.first);
   }
   operation.enter('Installing tools');
-  // Whoever sends a tree wants its tools; older versions of mise do not know `--all`, and need no trust for some files.
-  await guest.run([mise.program, 'trust', '--all'], { workingDirectory: guestPath, env, signal });
+  // What only names tools needs no trust. All of the rest was agreed to; older versions of mise do not know `--all`.
+  if (files.demanding.length > 0)
+    await guest.run([mise.program, 'trust', '--all'], { workingDirectory: guestPath, env, signal });
   const { code } = await run([mise.program, 'install']);
   if (code !== 0) {
     throw new BangerError(

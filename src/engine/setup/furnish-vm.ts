@@ -7,6 +7,7 @@ import type { Operation } from '../operations.ts';
 import { bootstrapTools, planTools } from './bootstrap-tools.ts';
 import { setUp } from './set-up.ts';
 import { admitTemplate, type TemplateChoice } from './template-consent.ts';
+import { admitTools } from './tool-consent.ts';
 import { findToolFiles, type ToolFiles } from './tool-files.ts';
 
 /** What a new VM gets besides the tree, because the tree says so. */
@@ -23,6 +24,8 @@ export async function planFurniture(
     readonly choice: TemplateChoice | undefined;
     readonly image: string | undefined;
     readonly bootstrap: boolean;
+    /** Hash of what the tools' files say, if the user agrees to that now */
+    readonly trustTools?: string;
   },
   operation: Operation,
 ): Promise<Furniture> {
@@ -31,7 +34,9 @@ export async function planFurniture(
   const template = choice && (await admitTemplate(context.db, hostPath, { choice, hasImage }));
   if (!tree.bootstrap || template?.template.bootstrap === false) return { template };
   const chosen = { hostPath, image: image ?? template?.template.image };
-  return { template, tools: await planTools(context, chosen, operation) };
+  const tools = await planTools(context, chosen, operation);
+  if (tools) admitTools(context.db, { hostPath, files: tools, agreed: tree.trustTools });
+  return { template, tools };
 }
 
 /**
@@ -55,10 +60,20 @@ export async function furnishVm(
   endFurnishing(context.db, place.vm.id);
 }
 
-/** Installs the tools of a tree that was sent again, if it names others than before. */
+/** Installs the tools of a tree that was sent again, if it names others than before and may have them. */
 export async function renewTools(
   context: EngineContext,
-  { vm, hostPath, guestPath }: { readonly vm: Vm; readonly hostPath: string; readonly guestPath: string },
+  {
+    vm,
+    hostPath,
+    guestPath,
+    trustTools: agreed,
+  }: {
+    readonly vm: Vm;
+    readonly hostPath: string;
+    readonly guestPath: string;
+    readonly trustTools?: string;
+  },
   operation: Operation,
 ): Promise<void> {
   const recorded = findVmTemplate(context.db, vm.id);
@@ -67,6 +82,7 @@ export async function renewTools(
   const files = await findToolFiles(hostPath);
   const known = listWorkspaces(context.db, vm.id).find((one) => one.guestPath === guestPath)?.tools;
   if (files?.sha256 === known?.sha256) return;
+  if (files) admitTools(context.db, { hostPath, files, agreed });
   if (files) await bootstrapTools(context, { vm, guestPath, files, env: { ...template?.env } }, operation);
   else setWorkspaceTools(context.db, { vmId: vm.id, guestPath }, undefined);
 }

@@ -4,6 +4,8 @@ import { templateRead } from '../rpc/template-methods.ts';
 import { findReusableVm } from '../workspace/bound-vm.ts';
 import { findRepository } from '../workspace/host-tree/repository.ts';
 import { readTemplate } from './read-template.ts';
+import { toolsNeedConsent } from './tool-consent.ts';
+import { findToolFiles } from './tool-files.ts';
 import { asksFor, needsConsent, portText } from './template-consent.ts';
 
 /** What the engine answers about templates. */
@@ -11,13 +13,17 @@ export function templateRoutes(context: EngineContext): Route[] {
   return [
     route(templateRead, async ({ path, hasImage, unlessBound }, { signal }) => {
       const { topLevel: hostPath } = await findRepository(context.exec, path, signal);
-      if (unlessBound && findReusableVm(context.db, hostPath)) return { hostPath };
+      const files = await findToolFiles(hostPath);
+      const isDemanding = files !== undefined && toolsNeedConsent(context.db, hostPath, files);
+      const tools = isDemanding ? { sha256: files.sha256, files: [...files.demanding] } : undefined;
+      if (unlessBound && findReusableVm(context.db, hostPath)) return { hostPath, tools };
       const read = await readTemplate(hostPath, { hasImage });
-      if (!read) return { hostPath };
+      if (!read) return { hostPath, tools };
       const { file, sha256, image, cpus, memoryMib, diskBytes, guestPath, ports, env, setup } = read.template;
       const { commands, ports: asked } = asksFor(read.template);
       return {
         hostPath,
+        tools,
         template: {
           ...{ file, sha256, image, cpus, memoryMib, diskBytes, guestPath },
           ports: ports.map(portText),

@@ -44,7 +44,8 @@ export async function prepareWorkspaceRoute(
     await tellIdentity(context, vm, operation);
     const news = await templateNews(context.db, vm, sent.hostPath);
     if (news) operation.note?.(news);
-    if (params.bootstrap) await renewTools(context, { ...sent, vm }, operation);
+    if (params.bootstrap)
+      await renewTools(context, { ...sent, vm, trustTools: params.trustTools }, operation);
     return sent;
   } catch (error) {
     if (!created) throw error;
@@ -94,10 +95,10 @@ async function ensureVm(
 ): Promise<{ readonly vm: Vm; readonly furniture?: Furniture }> {
   const bound = findReusableVm(context.db, hostPath);
   if (bound) return { vm: await startVm(context, bound.vm.id, operation) };
-  const { template: choice, bootstrap } = params;
+  const { template: choice, bootstrap, trustTools } = params;
   const furniture = await planFurniture(
     context,
-    { hostPath, choice, image: undefined, bootstrap },
+    { hostPath, choice, image: undefined, bootstrap, trustTools },
     operation,
   );
   // Until it is furnished, it goes with this operation, also when the engine dies.

@@ -29,7 +29,10 @@ export type EnsureVm = (
 ) => Promise<{ readonly vm: Vm; readonly created: boolean }>;
 
 /** What becomes of a VM that is made for it is the business of whoever makes it. */
-type PrepareParams = Omit<ParsedParams<typeof workspacePrepare>, 'template' | 'bootstrap' | 'readonly'> & {
+type PrepareParams = Omit<
+  ParsedParams<typeof workspacePrepare>,
+  'template' | 'bootstrap' | 'trustTools' | 'readonly'
+> & {
   /** Absent: as it was sent before */
   readonly readonly?: boolean;
   /** `keep`: files that both sides changed stay as they are in the guest, instead of stopping all of it */

@@ -66,12 +66,20 @@ test('tools are installed by the mise that is there, what it prints is told, and
   program('mise', fakeMise);
   await sendTree();
   await bootstrap();
-  expect(ran()).toEqual(['trust --all', 'install']);
+  expect(ran()).toEqual(['install']);
   expect(notes).toEqual(['  tools of node 22']);
   expect(tools()).toMatchObject({ mise: join(bin, 'mise') });
   // Sent again, the record stays.
   await fixture.prepare({ overwrite: true });
   expect(tools()).toMatchObject({ mise: join(bin, 'mise') });
+});
+
+test('a file that only names tools asks for nothing', async () => {
+  fixture.repo.write(
+    'mise.toml',
+    'min_version = "2024.1"\n[tools]\nnode = ["20", "22"]\npython = { version = "3" }\n',
+  );
+  expect((await findToolFiles(fixture.repo.path))?.demanding).toEqual([]);
 });
 
 test('a mise that fails is told with the way out, and nothing is recorded', async () => {
@@ -125,6 +133,41 @@ test('a tree that was sent again gets tools when it names others, and none when 
   rmSync(join(fixture.repo.path, '.tool-versions'));
   await renewTools(context(), place, operation());
   expect(tools()).toBeUndefined();
+});
+
+test.each([
+  ['mise.toml', '[tools]\nnode = "22"\n[hooks]\npostinstall = "evil"\n'],
+  ['.mise.toml', '[tools]\nnode = { version = "22", postinstall = "evil" }\n'],
+  ['mise.toml', '[tools]\nnode = "{{ exec(command=\'evil\') }}"\n'],
+  ['.tool-versions', 'node {{ exec(command="evil") }}\n'],
+  ['mise.toml', '[env]\n_.source = "./evil.sh"\n'],
+  ['mise.toml', 'no toml ['],
+  ['.config/mise/conf.d/more.toml', '[hooks]\nenter = "evil"\n'],
+  ['mise.local.toml', '[hooks]\nenter = "evil"\n'],
+])('of %s, what has mise do more than install tools is agreed to first', async (name, text) => {
+  program('mise', fakeMise);
+  await sendTree();
+  const place = {
+    vm: getVm(fixture.context.db, vmId),
+    hostPath: fixture.repo.path,
+    guestPath: fixture.guestPath,
+  };
+  fixture.repo.write(name, text);
+  await expect(renewTools(context(), place, operation())).rejects.toMatchObject({
+    code: 'invalid_argument',
+    message: `"${name}" of "${fixture.repo.path}" has mise do more than install tools, and nobody has agreed to that`,
+    hint: expect.stringContaining('--trust') as string,
+  });
+  expect(ran()).toEqual([]);
+  const { sha256, demanding } = (await findToolFiles(fixture.repo.path))!;
+  expect(demanding).toEqual([{ name, text }]);
+  await renewTools(context(), { ...place, trustTools: sha256 }, operation());
+  expect(ran()).toEqual(['trust --all', 'install']);
+  // Once for these bytes.
+  fixture.repo.write(name, `${text}#`);
+  await expect(renewTools(context(), place, operation())).rejects.toThrow('nobody has agreed');
+  fixture.repo.write(name, text);
+  await renewTools(context(), place, operation());
 });
 
 test('setup commands run in the tree with its tools and variables, and the first that fails ends it', async () => {
