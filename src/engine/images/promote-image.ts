@@ -3,11 +3,12 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { abortError, BangerError } from '../../errors.ts';
 import type { Image } from '../../state/images.ts';
-import type { EngineContext } from '../context.ts';
+import type { EngineContext, ImageContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import { sparseMap } from './bundle/bundle-format.ts';
 import { findStretches, readStretches } from './bundle/file-stretches.ts';
 import { getImageHere } from './find-image.ts';
+import { imageServices } from './image-services.ts';
 import { withStaging } from './image-staging.ts';
 import { publishImage, stagedRootfs } from './publish-image.ts';
 import { rootfsFile } from './rootfs-file.ts';
@@ -17,19 +18,19 @@ import { rootfsFile } from './rootfs-file.ts';
  * VMs that were made of the user's file go on using that, and the file stays.
  */
 export async function promoteImage(
-  context: EngineContext,
+  context: ImageContext & Pick<EngineContext, 'exec'>,
   reference: string,
   operation: Operation,
 ): Promise<Image> {
   const { signal } = operation;
   const image = getImageHere(context.db, reference, context.config().catalog);
-  const [name] = image.names;
-  if (!image.external || name === undefined) {
+  if (!image.external || image.names.length === 0) {
     throw new BangerError('invalid_state', `Image "${reference}" is not a registered file with a name`, {
       hint: 'List images with: banger image list',
     });
   }
   return withStaging(context.layout, async (staging) => {
+    using held = imageServices(context).leases.images.take([image.id]);
     const stagingDirectory = join(staging, 'image');
     await mkdir(stagingDirectory, { mode: 0o700 });
     const copy = stagedRootfs(stagingDirectory);
@@ -39,10 +40,12 @@ export async function promoteImage(
     // Unchanged before and after: what was copied is what was registered.
     await rootfsFile(context, image);
     const id = await contentId(copy, operation);
+    // From here on, publishing finds out what has become of it. It is forgotten when nobody else holds it.
+    held[Symbol.dispose]();
     operation.enter('Publishing image');
     return publishImage(
       context,
-      { stagingDirectory, image: { ...managed(image), id }, name, replaces: image.id },
+      { stagingDirectory, image: { ...managed(image), id }, replaces: image.id },
       signal,
     );
   });

@@ -30,17 +30,23 @@ import { clearRowless, markRowless, settleRowless } from './rowless.ts';
 
 export type NewImage = Omit<Image, 'names' | 'createdAt' | 'rootfs'>;
 
-/** What a name is to lead to. */
-export interface Publication {
+/** What a name is to lead to, or all names of another image are. */
+export type Publication = {
   /** Holds `rootfs.ext4`, and the image's documents if it has any; renamed when the image is new, else left to be removed */
   readonly stagingDirectory: string;
   readonly image: NewImage;
+} & (NamePublication | Replacement);
+
+interface NamePublication {
   /** Stored name; it moves here when it led elsewhere */
   readonly name: string;
   /** Refuses to take the name from another image: nobody asked for it, the image brought it along */
   readonly isNameOffered?: boolean;
+}
+
+interface Replacement {
   /** Image whose names all move here; it is forgotten when no VM uses it */
-  readonly replaces?: string;
+  readonly replaces: string;
 }
 
 /** All publishing and deleting is one after the other: it takes milliseconds. */
@@ -93,7 +99,7 @@ export async function publishImage(
         throw error;
       }
     }
-    db.transaction(() => giveName(context, publication))();
+    db.transaction(() => giveNames(context, publication))();
     return getImage(db, image.id);
   };
   try {
@@ -164,21 +170,31 @@ function record(context: ImageContext, publication: Publication, rootfs: RootfsM
   db.transaction(() => {
     insertImage(db, { ...image, createdAt: new Date().toISOString() });
     setImageRootfs(db, image.id, { sizeBytes: image.sizeBytes, rootfs });
-    giveName(context, publication);
+    giveNames(context, publication);
   })();
   return getImage(db, image.id);
 }
 
-function giveName(context: ImageContext, { image, name, isNameOffered, replaces }: Publication): void {
+function giveNames(context: ImageContext, publication: Publication): void {
   const { db } = context;
-  if (isNameOffered) refuseTakenName(db, name, image.id);
-  setImageName(db, name, image.id);
-  if (replaces === undefined) return;
-  moveImageNames(db, replaces, image.id);
+  const { image } = publication;
+  if ('replaces' in publication) return replace(context, publication.replaces, image.id);
+  if (publication.isNameOffered) refuseTakenName(db, publication.name, image.id);
+  setImageName(db, publication.name, image.id);
+}
+
+/** Names that somebody has moved or deleted since stay where they are. */
+function replace(context: ImageContext, from: string, to: string): void {
+  const { db } = context;
+  if ((findImageById(db, from)?.names.length ?? 0) === 0) {
+    throw new BangerError('busy', 'The image was deleted, or lost its name, while it was being copied', {
+      hint: 'See what is there with: banger image list',
+    });
+  }
+  moveImageNames(db, from, to);
   // One that somebody is about to make a VM of stays without a name, as one with VMs does.
-  const isUsed =
-    vmsOfImage(db, replaces).length > 0 || imageServices(context).leases.images.isTaken(replaces);
-  if (!isUsed) deleteImageRow(db, replaces);
+  const isUsed = vmsOfImage(db, from).length > 0 || imageServices(context).leases.images.isTaken(from);
+  if (!isUsed) deleteImageRow(db, from);
 }
 
 /** Throws when a name that an image brings along leads to another image. */
