@@ -19,6 +19,9 @@ export type PublishedName = PortName | { readonly hostPath: string };
 export interface PortName {
   readonly protocol: 'tcp' | 'udp';
   readonly hostPort: number;
+  /** As far as they are written */
+  readonly bind?: string;
+  readonly guestPort?: number;
 }
 
 type Collector<T> = (text: string, collected?: readonly T[]) => T[];
@@ -40,8 +43,10 @@ export function publishedNameCollector(cwd: string): Collector<PublishedName> {
     ...collected,
     orUsage(() => {
       if (isSocketText(text)) return { hostPath: parseHostSocket(text.split(':')[0]!, cwd) };
-      const { protocol, hostPort, guestPort } = parsePortText(text);
-      return { protocol, hostPort: hostPort ?? guestPort };
+      const { protocol, bind, hostPort, guestPort } = parsePortText(text);
+      if (hostPort === undefined) return { protocol, hostPort: guestPort };
+      const isPlaced = text.split(':').length > 2;
+      return { protocol, hostPort, guestPort, ...(isPlaced && { bind }) };
     }),
   ];
 }

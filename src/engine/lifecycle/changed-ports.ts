@@ -6,9 +6,15 @@ import { planPorts, type PortName, type PortOwners, type PortRequest } from './p
 
 const everyAddress = '0.0.0.0';
 
+/** A port of the host, and, as far as they are said, from and to where it has to lead. */
+export interface PortToRemove extends PortName {
+  readonly bind?: string;
+  readonly guestPort?: number;
+}
+
 export interface PortChange {
   readonly publish: readonly PortRequest[];
-  readonly unpublish: readonly PortName[];
+  readonly unpublish: readonly PortToRemove[];
   /** Whether what listens in the guest is published by itself from now on */
   readonly publishAll: boolean;
 }
@@ -22,10 +28,12 @@ export async function planChangedPorts(
   const losesFollowed = !publishAll && vm.ports.some(({ followed }) => followed);
   if (publish.length === 0 && unpublish.length === 0 && !losesFollowed) return undefined;
   for (const one of unpublish) {
-    if (vm.ports.some((port) => isSame(one, port))) continue;
+    const found = vm.ports.find((port) => isSame(one, port));
+    if (found && isMeant(one, found)) continue;
+    const other = found && `: it leads from ${found.bind} to ${found.guestPort}`;
     throw new BangerError(
       'not_found',
-      `VM "${vm.name}" has not published port ${one.hostPort}/${one.protocol}`,
+      `VM "${vm.name}" has not published port ${wordsOf(one)}${other ?? ''}`,
       { hint: `See its ports with: banger vm port list ${vm.name}` },
     );
   }
@@ -54,6 +62,15 @@ export async function planChangedPorts(
 
 function isSame(one: Pick<PortRequest, 'protocol' | 'hostPort'>, port: PortName): boolean {
   return one.protocol === port.protocol && one.hostPort === port.hostPort;
+}
+
+function isMeant({ bind, guestPort }: PortToRemove, port: PublishedPort): boolean {
+  return (bind ?? port.bind) === port.bind && (guestPort ?? port.guestPort) === port.guestPort;
+}
+
+function wordsOf({ bind, hostPort, guestPort, protocol }: PortToRemove): string {
+  const place = bind === undefined ? '' : `${bind}:`;
+  return `${place}${hostPort}${guestPort === undefined ? '' : `:${guestPort}`}/${protocol}`;
 }
 
 function leadsTheSame(asked: PortRequest, port: PublishedPort): boolean {

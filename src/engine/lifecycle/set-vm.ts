@@ -1,5 +1,5 @@
 import { BangerError, errorText } from '../../errors.ts';
-import { ownedPort, type PublishedPort } from '../../state/ports.ts';
+import { ownedPort } from '../../state/ports.ts';
 import { changedEgress, parseEgress, type EgressChange, type EgressPolicy } from '../../state/egress.ts';
 import { formatBytes } from '../../state/units.ts';
 import type { VmChanges } from '../../state/vm-changes.ts';
@@ -16,7 +16,7 @@ import { uncancellable, type Operation } from '../operations.ts';
 import { refuseUnreachablePorts } from '../network/network.ts';
 import { planSockets, type SocketChange } from '../ports/plan-sockets.ts';
 import { checkSyncedFiles } from '../sync/file-sync.ts';
-import { planChangedPorts } from './changed-ports.ts';
+import { planChangedPorts, type PortToRemove } from './changed-ports.ts';
 import { vmmControl } from './guest-activity.ts';
 import { growGuestFilesystem, setGuestHostname } from './guest-settings.ts';
 import { matchForwards, restoreForwards, type PortRequest } from './published-ports.ts';
@@ -32,7 +32,7 @@ export interface SetVmParams
   readonly removeLabels: readonly string[];
   readonly publish: readonly PortRequest[];
   readonly publishAll?: boolean;
-  readonly unpublish: readonly Pick<PublishedPort, 'protocol' | 'hostPort'>[];
+  readonly unpublish: readonly PortToRemove[];
   /** What it may reach, or rules that are added or taken away */
   readonly egress?: readonly string[];
   /** Absent: it is replaced */

@@ -65,7 +65,15 @@ export const vmSet = method(
     publish: z._default(z.array(portRequest), []),
     /** Ports of the host that no longer lead into it */
     unpublish: z._default(
-      z.array(z.object({ protocol: z._default(protocol, 'tcp'), hostPort: z.int() })),
+      z.array(
+        z.object({
+          protocol: z._default(protocol, 'tcp'),
+          hostPort: z.int(),
+          /** Where it has to lead from and to; absent: wherever it does */
+          bind: z.optional(z.string()),
+          guestPort: z.optional(z.int()),
+        }),
+      ),
       [],
     ),
     /** Whether whatever listens in it is published, as long as it listens */

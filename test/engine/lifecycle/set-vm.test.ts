@@ -85,6 +85,22 @@ test('ports come and go while the VM runs', async () => {
   });
 });
 
+test('a port that is taken away by all that was published is that one, or none', async () => {
+  const port = await findFreePort();
+  await set({ publish: [loopback(port, 80)] });
+  const name = { protocol: 'tcp', hostPort: port } as const;
+  for (const [more, words] of [
+    [{ bind: '0.0.0.0', guestPort: 80 }, `0.0.0.0:${port}:80/tcp`],
+    [{ guestPort: 81 }, `${port}:81/tcp`],
+  ] as const)
+    await expect(set({ unpublish: [{ ...name, ...more }] })).rejects.toThrow(
+      `VM "web" has not published port ${words}: it leads from 127.0.0.1 to 80`,
+    );
+  expect(forwards()).toHaveLength(1);
+  await set({ unpublish: [{ ...name, bind: '127.0.0.1', guestPort: 80 }] });
+  expect(forwards()).toEqual([]);
+});
+
 test('a port that is published at one address is opened to all by asking for that', async () => {
   const port = await findFreePort();
   await set({ publish: [loopback(port, 80)] });
