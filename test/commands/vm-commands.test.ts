@@ -153,7 +153,7 @@ test('ports are added, removed and listed by the words of create', async () => {
     unpublish: [
       { protocol: 'tcp', hostPort: 8080 },
       { protocol: 'udp', hostPort: 53 },
-      { protocol: 'tcp', hostPort: 8443 },
+      { protocol: 'tcp', hostPort: 8443, bind: '127.0.0.1', guestPort: 443 },
     ],
     unpublishSockets: ['/s'],
   });
