@@ -17,6 +17,7 @@ export interface RepositoryState {
 const stateFiles = [
   'MERGE_HEAD',
   'MERGE_MODE',
+  'MERGE_AUTOSTASH',
   'MERGE_MSG',
   'SQUASH_MSG',
   'AUTO_MERGE',
@@ -39,6 +40,11 @@ export function isUnderWayFile(path: string): boolean {
 
 /** Text for people, and patches: object names in it are no promise that the object is needed. */
 const prose = /(?:^|\/)(?:[A-Z]+_MSG|message.*|msg.*|author-script|patch|final-commit|\d{4}|info|next|last)$/;
+
+/** Lists of what is left to do, in which commits may have short names. */
+const todo = /(?:^|\/)(?:todo|git-rebase-todo|done)$/;
+const picked =
+  /^\s*(?:pick|p|revert|edit|e|reword|r|squash|s|fixup|f|merge|m) (?:-[cC] )?([0-9a-f]{4,64})\b/gm;
 
 /** More commits than these would be a history, not a state. */
 const maxTips = 100;
@@ -81,13 +87,38 @@ async function readUnderWay(repository: Repository): Promise<Partial<RepositoryS
     : [];
   if (files.length === 0) return { warnings };
 
-  const tips = await withParents(repository, await namedObjects(repository, files));
+  const references = await rebasedReferences(repository, files);
+  const named = await namedObjects(repository, files);
+  const tips = await withParents(repository, [...named, ...references.map(({ oid }) => oid)]);
   const bytes = files.reduce((total, file) => total + file.bytes.length, 0);
-  if (tips.length <= maxTips && bytes <= maxStateBytes) return { files, tips, warnings };
+  if (tips.length <= maxTips && bytes <= maxStateBytes) return { files, tips, references, warnings };
   const what = [...new Set(files.map(({ path }) => path.split('/')[0]))].join(', ');
   return {
     warnings: [...warnings, `What git is in the middle of is too large and stays behind: ${what} in .git`],
   };
+}
+
+/**
+ * References that a rebase under way moves when it is finished, and sees to it that they are as it left them: its
+ * branch, others that are to move with it, and labels of commits that it has made.
+ */
+async function rebasedReferences(
+  { git }: Repository,
+  files: NonNullable<RepositoryState['files']>,
+): Promise<RepositoryState['references']> {
+  const moved = files.filter(({ path }) => /^rebase-(?:merge|apply)\/(?:head-name|update-refs)$/.test(path));
+  if (moved.length === 0) return [];
+  const lines = moved.flatMap(({ bytes }) => bytes.toString('utf8').split('\n'));
+  const names = lines.filter((line) => /^refs\/heads\/[^*?[\\]+$/.test(line));
+  const format = '--format=%(objectname) %(refname)';
+  const listed = await git(['for-each-ref', format, 'refs/rewritten', ...names]);
+  return listed.stdout
+    .toString('utf8')
+    .split('\n')
+    .flatMap((line) => {
+      const [, oid, name] = /^([0-9a-f]+) (.+)$/.exec(line) ?? [];
+      return oid !== undefined && name !== undefined ? [{ name, oid }] : [];
+    });
 }
 
 /** The objects that files of a state name and that are there; git checks them as it goes on. */
@@ -100,6 +131,8 @@ async function namedObjects(
     if (prose.test(path)) continue;
     for (const [name] of bytes.toString('latin1').matchAll(/\b(?:[0-9a-f]{64}|[0-9a-f]{40})\b/g))
       names.add(name);
+    if (!todo.test(path)) continue;
+    for (const [, name] of bytes.toString('latin1').matchAll(picked)) names.add(name!);
   }
   if (names.size === 0) return [];
   const input = Buffer.from([...names].map((name) => `${name}\n`).join(''));
