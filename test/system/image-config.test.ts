@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -9,8 +9,8 @@ const banger = openBanger();
 const work = mkdtempSync(join(tmpdir(), 'bt-config-'));
 /** Everything that a shell would act on. */
 const nasty = `a 'b' "c" $(touch /hacked) \`id\` \\ ; | & * ~\nsecond line`;
-/** The directory of the image, which its layers do not have. */
-const here = `/srv/$(touch /hacked) 'a'/here "b"`;
+/** The directory of the image, which its layers do not have, below a symlink that they do have. */
+const here = `/way/$(touch /hacked) 'a'/here "b"`;
 
 beforeAll(async () => {
   const layout = join(work, 'layout');
@@ -18,6 +18,10 @@ beforeAll(async () => {
   await program('umoci', ['init', '--layout', layout]);
   await program('umoci', ['new', '--image', base]);
   await program('umoci', ['raw', 'add-layer', '--image', base, await busyboxTar()]);
+  const link = join(work, 'link.tar');
+  symlinkSync('/tmp', join(work, 'way'));
+  await program('tar', ['-C', work, '-cf', link, 'way']);
+  await program('umoci', ['raw', 'add-layer', '--image', base, link]);
   const config = async (name: string, ...options: string[]): Promise<void> => {
     const own = join(work, name);
     await program('umoci', ['config', '--image', base, '--tag', name, ...options]);
@@ -41,7 +45,9 @@ afterAll(async () => {
 
 test('exec follows user, directory (made if it is missing) and variables of the image, and options override them', async () => {
   await banger.ok(['vm', 'create', '--name', 'app', '--image', 'app']);
-  expect(await banger.guest('app', 'id -u; id -g; pwd')).toBe(`1000\n1000\n${here}`);
+  expect(await banger.guest('app', 'id -u; id -g; pwd -P')).toBe(
+    `1000\n1000\n${here.replace('/way', '/tmp')}`,
+  );
   expect(await banger.guest('app', 'printf %s "$NASTY"')).toBe(nasty);
   expect(
     await banger.ok(['vm', 'exec', '-u', 'root', '-w', '/etc', 'app', '--', 'sh', '-c', 'id -u; pwd']),
