@@ -97,6 +97,29 @@ test('files behind an active filter travel as they lie there, without it, and ch
   expect(before).toBeGreaterThan(0);
 });
 
+test('what goes through a filter is as the host has it in the guest, also when it is sent again', async () => {
+  const { repo, copy } = fixture;
+  const { pointerOf } = installLfs();
+  for (const name of ['a.bin', 'dirty.bin', 'plain']) repo.write(name, `${name}\n`);
+  const old = (name: string, seconds: number): void => {
+    const time = new Date(Date.now() - seconds * 1000);
+    utimesSync(join(repo.path, name), time, time);
+  };
+  for (const name of ['a.bin', 'dirty.bin', 'plain']) old(name, 120);
+  repo.commit('first');
+  await fixture.prepare();
+  for (const name of ['a.bin', 'plain']) repo.write(name, `${name} again\n`);
+  for (const name of ['a.bin', 'plain']) old(name, 60);
+  repo.commit('second');
+  repo.write('dirty.bin', 'dirty on the host\n');
+  await fixture.prepare();
+  const status = ['status', '--porcelain=v2', '-z', '--untracked-files=no'];
+  expect(copy.git(...status)).toBe(repo.git(...status));
+  expect(copy.git('show', ':a.bin')).toBe(pointerOf('a.bin again\n'));
+  expect(readFileSync(join(copy.path, 'a.bin'), 'utf8')).toBe('a.bin again\n');
+  expect((await fixture.export()).files).toEqual([]);
+});
+
 test('a filter that is required and not to be had stops neither way', async () => {
   const { repo, copy } = fixture;
   repo.write('a.bin', 'content\n');

@@ -29,6 +29,8 @@ export interface WorkingTree {
   readonly unsure: ReadonlySet<RawPath>;
   /** Paths whose files git finds changed since they were staged */
   readonly touched: ReadonlySet<RawPath>;
+  /** Paths that go through a filter of this host, such as LFS */
+  readonly filtered: ReadonlySet<RawPath>;
   /** Untracked files that stay behind, ignored ones not counted; those of submodules are counted */
   readonly untracked: number;
   /** Ignored files, and directories ignored as a whole, that stay behind */
@@ -136,6 +138,7 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
     submodules: submodules.submodules,
     unsure,
     touched: new Set([...changes].flatMap(([path, status]) => (status === 'M' ? [path] : []))),
+    filtered: new Set(filtered),
     untracked: others.untracked + total((tree) => tree.untracked),
     ignored: others.ignored + total((tree) => tree.ignored),
     leftBehind,

@@ -30,6 +30,7 @@ import {
 } from './shipment.ts';
 import type { Snapshot } from '../host-tree/snapshot.ts';
 import type { TarEntry } from './tar-stream.ts';
+import type { TreeFile } from '../host-tree/tree-files.ts';
 import { updateNames, updateScript } from './update-script.ts';
 
 /** What turns the tree that a guest has into another one. */
@@ -175,9 +176,13 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
   const guard = planGuard(difference, { ...parts, texts, head: repository.head });
   const head = difference.head ?? guard.headToSet;
 
+  const wanted = tree.files.filter((file) => plan.write.has(file.path));
+  // Git in the guest has no such filter: it takes the file for the one in the index as long as it does not read it.
+  const bearsTime = ({ path }: TreeFile): boolean => tree.filtered.has(path) && !tree.touched.has(path);
   const script = updateScript({
     plan,
     permissionsOf: (path) => files.get(path)!.permissions!,
+    times: new Map(wanted.filter(bearsTime).map(({ path, mtimeSeconds }) => [path, mtimeSeconds])),
     directories: new Set([...files.keys()].flatMap(parentsOf)),
     baseTree,
     knownPaths: keepsPaths(tree, parts) ? manifest.baseTree : undefined,
@@ -190,7 +195,6 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     token: parts.token,
   });
   const movesHead = difference.references.length > 0 || head !== undefined || !isIndexSame;
-  const wanted = tree.files.filter((file) => plan.write.has(file.path));
   const entries: TarEntry[] = [
     textEntry(updateNames.script, script),
     ...wanted.map((file) => workingEntry(repository.topLevel, file)),

@@ -43,6 +43,8 @@ export interface ScriptInput {
   readonly plan: Pick<FilePlan, 'write' | 'remove' | 'permissions'>;
   /** Permission bits of those in `plan.permissions` */
   readonly permissionsOf: (path: RawPath) => number;
+  /** Files that bear a time of the host's, in seconds; others that of their arrival, so that they are built again */
+  readonly times: ReadonlyMap<RawPath, number>;
   /** Directories that the new tree has */
   readonly directories: ReadonlySet<RawPath>;
   readonly baseTree: string;
@@ -82,6 +84,9 @@ export function updateScript(input: ScriptInput): Buffer {
     ...calls('free', [...plan.write]),
     `tar -x -m -f ${updateNames.archive} || exit`,
     ...byPermissions(input).flatMap(([mode, paths]) => calls(`permit ${mode}`, paths)),
+    ...[...Map.groupBy(input.times.keys(), (path) => input.times.get(path)!)].flatMap(([time, paths]) =>
+      calls(`touch -c -d @${time} --`, paths),
+    ),
     ...shallowLines(input),
     ...referenceLines(input),
     ...(head === undefined ? [] : [headLine(head)]),
