@@ -52,6 +52,9 @@ export function openNetworkLab(): NetworkLab {
   ip('-n', host, 'link', 'set', 'up0', 'addrgenmode', 'none', 'up');
   ip('-n', world, 'link', 'set', 'up1', 'addrgenmode', 'none', 'up');
   ip('-n', host, 'route', 'add', 'default', 'via', labAddresses.world);
+  // What is compared afterwards is what there is once the kernel has taken note of both ends.
+  const isUp = `until ip -n ${host} -br link show up0 | grep -q ' UP '; do sleep 0.02; done`;
+  execFileSync('sh', ['-c', isUp], { timeout: 10_000 });
   for (const address of Object.values(labNames))
     ip('-n', world, 'address', 'add', `${address}/32`, 'dev', 'lo');
   // `ip netns exec` puts it in the place of /etc/hosts, for what it runs.

@@ -31,7 +31,10 @@ const setUp = `
 mount --bind "$1/etc" /etc && mount -t tmpfs none /run && mount --bind "$1/tun" /dev/net/tun || exit
 ip link set lo up && ip link add up0 type veth peer name up1 && ip address add 192.0.2.1/24 dev up0 || exit
 ip link set up0 addrgenmode none up && ip link set up1 addrgenmode none up || exit
-ip route add default via 192.0.2.2 && echo up && exec cat`;
+ip route add default via 192.0.2.2 || exit
+# What is compared afterwards is what there is once the kernel has taken note of both ends.
+until ip -br link show up0 | grep -q ' UP '; do sleep 0.02; done
+echo up && exec cat`;
 
 export async function openSharedHost(): Promise<SharedHost> {
   const place = makeShortTempDirectory();
