@@ -1,21 +1,10 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { BangerError } from '../../src/errors.ts';
+import type { Exec } from '../../src/host/exec.ts';
 import { checkBridges } from '../../src/host/doctor/bridges.ts';
-import type { Exec, ExecOutput } from '../../src/host/exec.ts';
 import { applyHostNetwork, removeHostNetwork } from '../../src/host/network/apply.ts';
 import { networkOwner } from '../../src/host/network/plan.ts';
 import { readHostSetup } from '../../src/host/setup/host-setup.ts';
@@ -27,86 +16,38 @@ import {
   teardownHost,
 } from '../../src/host/setup/setup-host.ts';
 import { setupTroubles } from '../../src/host/setup/setup-state.ts';
-import { canMakeLab, labReason, openNetworkLab, type NetworkLab } from '../support/network-lab.ts';
-
-const user = 'nobody';
-const uid = 65_534;
+import { canMakeLab, labReason } from '../support/network-lab.ts';
+import {
+  openSetupLab,
+  setupUid as uid,
+  setupUser as user,
+  type SetupExtra,
+  type SetupLab,
+} from '../support/setup-lab.ts';
 
 describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () => {
-  let lab: NetworkLab;
-  let root: string;
+  let host: SetupLab;
   let before: string;
-  /** Commands for systemd, which does not run the lab */
-  let asked: string[];
 
   beforeEach(() => {
-    lab = openNetworkLab();
-    root = mkdtempSync(join(tmpdir(), 'banger-setup-'));
-    writeFileSync(join(root, 'ip_forward'), '0\n');
-    before = state();
-    asked = [];
+    host = openSetupLab();
+    before = host.state();
   });
-  afterEach(() => {
-    lab[Symbol.dispose]();
-    rmSync(root, { recursive: true });
-  });
+  afterEach(() => host[Symbol.dispose]());
 
-  const etc = () => join(root, 'etc');
-  const state = () =>
-    [
-      lab.snapshot(),
-      readFileSync(join(root, 'ip_forward'), 'utf8'),
-      ...readdirSync(root, { recursive: true, encoding: 'utf8' })
-        .filter((name) => !/^(?:markers|units)$/.test(name))
-        .sort(),
-    ].join('\n');
-  /** As systemd-resolved keeps them: by link, and only of links that are there. */
-  const resolved = new Map<string, Record<string, string>>();
-  const resolvectl = async ([verb, link, ...words]: readonly string[]): Promise<ExecOutput> => {
-    const isThere = (await lab.exec(['ip', 'link', 'show', link!], { okExitCodes: [1] })).exitCode === 0;
-    if (!isThere) throw new BangerError('command_failed', `Failed to resolve interface "${link}"`);
-    const settings = resolved.get(link!) ?? {};
-    if (words.length > 0) resolved.set(link!, { ...settings, [verb!]: words.join(' ') });
-    const stdout = Buffer.from(`Link 7 (${link}): ${settings[verb!] ?? ''}\n`);
-    return { exitCode: 0, stdout, stderr: '' };
-  };
-  const answeredBy = (resolver: string): void => {
-    mkdirSync(join(root, 'system/etc/dnsmasq.d'), { recursive: true });
-    const address = resolver === 'systemd-resolved' ? '127.0.0.53' : '127.0.0.1';
-    writeFileSync(join(root, 'system/etc/resolv.conf'), `nameserver ${address}\n`);
-    before = state();
-  };
-  const exec: Exec = async (argv, options) => {
-    if (argv[0] === 'resolvectl') return resolvectl(argv.slice(1));
-    if (argv[0] !== 'systemctl') return lab.exec(argv, options);
-    if (argv[1] !== 'is-active') asked.push(argv.slice(1).join(' '));
-    const empty = Buffer.alloc(0);
-    return { exitCode: 0, stdout: empty, stderr: empty } as unknown as ExecOutput;
-  };
-  const input = () => ({
-    markers: join(root, 'markers'),
-    env: {},
-    exec,
-    places: {
-      configDirectory: etc(),
-      unitDirectory: join(root, 'units'),
-      forwarding: { file: join(root, 'ip_forward'), markers: join(root, 'markers') },
-      hasSystemd: true,
-      systemRoot: join(root, 'system'),
-    },
-  });
-  const setup = (extra: { taps?: number; shared?: string[]; dryRun?: boolean } = {}) =>
-    setupHost({ user, taps: 2, shared: [], dryRun: false, ...extra }, input());
+  const state = () => host.state();
+  const input = () => host.input();
+  const setup = (extra: SetupExtra = {}) => host.setup(extra);
 
   test('has what was shown, only more of it when it is done again, and nothing of it afterwards', async () => {
     const planned = await setup({ dryRun: true });
     expect(state()).toBe(before);
-    expect(asked).toEqual([]);
+    expect(host.asked).toEqual([]);
 
     const done = await setup();
     expect({ ...done, done: false }).toEqual(planned);
     for (const { path, content } of planned.files) expect(readFileSync(path, 'utf8')).toBe(content);
-    expect(asked).toEqual(['daemon-reload', `enable banger-network-${uid}.service`]);
+    expect(host.asked).toEqual(['daemon-reload', `enable banger-network-${uid}.service`]);
     const made = state();
     expect(made).toMatch(/persist on user (?:nobody|65534)\b/);
     const status = (await hostStatus({ user }, input()))!;
@@ -117,9 +58,9 @@ describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () 
     await setup();
     expect(state()).toBe(made);
     // The files alone make the same, as they do at boot.
-    const addresses = readHostSetup(uid, etc())!.networks[0]!.addresses;
+    const addresses = readHostSetup(uid, host.etc)!.networks[0]!.addresses;
     await setup({ taps: 3, shared: ['lab'] });
-    const [bridge, shared] = readHostSetup(uid, etc())!.networks;
+    const [bridge, shared] = readHostSetup(uid, host.etc)!.networks;
     expect(bridge!.addresses).toEqual([...addresses, expect.any(String)]);
     expect(shared).toMatchObject({ name: 'lab', isShared: true, addresses: { length: 3 } });
     expect((await hostStatus({ user }, input()))!.taps).toHaveLength(12);
@@ -127,7 +68,7 @@ describe.skipIf(!canMakeLab)(`a host that is set up for a user${labReason}`, () 
     const { removed } = await teardownHost({ user }, input());
     expect(removed).toHaveLength(5);
     expect(state()).toBe(before);
-    expect(existsSync(etc())).toBe(false);
+    expect(existsSync(host.etc)).toBe(false);
     expect((await teardownHost({ user }, input())).removed).toEqual([]);
     expect(await hostStatus({ user }, input())).toBeUndefined();
   });
@@ -139,7 +80,7 @@ tap = open('/dev/net/tun', 'r+b', buffering=0)
 fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', b'${name}', 0x1002))
 print('open', flush=True)
 sys.stdin.read()`;
-    const argv = ['netns', 'exec', lab.host, '/usr/bin/python3', '-c', code];
+    const argv = ['netns', 'exec', host.lab.host, '/usr/bin/python3', '-c', code];
     const child = spawn('ip', argv, { stdio: ['pipe', 'pipe', 'inherit'] });
     await once(child.stdout, 'data');
     return async () => {
@@ -182,14 +123,14 @@ sys.stdin.read()`;
       [['nft', 'flush', 'chain', 'bridge', table, 'from_guest'], [`bridge ${table}`]],
       [['nft', 'flush', 'set', 'inet', table, 'guests'], [`inet ${table}`]],
     ] as const) {
-      lab.run(flush);
+      host.lab.run(flush);
       const state = await status();
       expect(state.missingRules).toEqual(missing);
       expect(setupTroubles(state)).toHaveLength(missing.length);
       await setup();
       expect(setupTroubles(await status())).toEqual([]);
     }
-    lab.run(['nft', docker]);
+    host.lab.run(['nft', docker]);
     expect((await setup()).firewall).toMatchObject({
       fix: expect.stringContaining("iptables -I FORWARD -i 'bgb+' -j ACCEPT") as string,
     });
@@ -198,22 +139,22 @@ sys.stdin.read()`;
   test('is made again at boot by the files alone', async () => {
     const { files } = await setup();
     const [rules, links, unit] = files.slice(1);
-    const ruleset = lab.run(['nft', 'list', 'ruleset']);
+    const ruleset = host.lab.run(['nft', 'list', 'ruleset']);
     const interfaces = () =>
-      lab.run(['ip', '-d', '-br', 'link', 'show']).replaceAll(/@\S+/g, '').split('\n').length;
+      host.lab.run(['ip', '-d', '-br', 'link', 'show']).replaceAll(/@\S+/g, '').split('\n').length;
     const count = interfaces();
     // As after a reboot: the files are there, and nothing else.
     const names = [...readFileSync(links!.path, 'utf8').matchAll(/(?:link add name|tuntap add dev) (\S+)/g)];
-    for (const [, name] of names) lab.run(['ip', 'link', 'delete', name!]);
-    lab.run(['nft', 'flush', 'ruleset']);
+    for (const [, name] of names) host.lab.run(['ip', 'link', 'delete', name!]);
+    host.lab.run(['nft', 'flush', 'ruleset']);
     expect(interfaces()).toBe(count - names.length);
     const commands = [...unit!.content.matchAll(/^ExecStart=-?(.*)$/gm)].map(([, line]) => line!.split(' '));
     expect(commands.map(([program]) => program)).toEqual(['nft', 'ip', 'sh']);
     expect(commands.flat()).toContain(rules!.path);
-    for (const argv of commands.slice(0, 2)) lab.run(argv);
-    expect(lab.run(['nft', 'list', 'ruleset'])).toBe(ruleset);
-    rmSync(join(root, 'markers'), { recursive: true });
-    writeFileSync(join(root, 'ip_forward'), '0\n');
+    for (const argv of commands.slice(0, 2)) host.lab.run(argv);
+    expect(host.lab.run(['nft', 'list', 'ruleset'])).toBe(ruleset);
+    rmSync(join(host.root, 'markers'), { recursive: true });
+    writeFileSync(join(host.root, 'ip_forward'), '0\n');
     const [, script] = /^ExecStart=sh -c '(.*)'$/m.exec(unit!.content)!;
     // In the namespace of who takes the setup down.
     execFileSync('sh', ['-c', script!.replaceAll('$$', '$')]);
@@ -223,86 +164,16 @@ sys.stdin.read()`;
       isForwarding: true,
     });
     await teardownHost({ user }, input());
-    expect(readFileSync(join(root, 'ip_forward'), 'utf8')).toBe('0\n');
-    expect(lab.snapshot()).toBe(before.split('\n').slice(0, lab.snapshot().split('\n').length).join('\n'));
-  });
-
-  test('has systemd-resolved ask for names of VMs, on every link and again at boot, and nobody afterwards', async () => {
-    answeredBy('systemd-resolved');
-    const planned = await setup({ shared: ['lab'], dryRun: true });
-    expect(resolved.size).toBe(0);
-    const done = await setup({ shared: ['lab'] });
-    expect(done.names).toEqual({ resolver: 'systemd-resolved' });
-    const links = [...lab.run(['ip', '-br', 'link']).matchAll(/^bgb\S+/gm)].map(([name]) => name);
-    expect([...resolved.keys()].toSorted()).toEqual(links.toSorted());
-    expect(resolved.get(links[0]!)).toMatchObject({
-      dns: '127.0.0.1:10053',
-      domain: expect.stringMatching(/^~vm ~\d+\.213\.10\.in-addr\.arpa$/) as string,
-      'default-route': 'no',
-    });
-    const commands = planned.commands.filter((line) => line.startsWith('resolvectl'));
-    expect(commands).toHaveLength(6);
-    const unit = readFileSync(join(root, 'units', `banger-network-${uid}.service`), 'utf8');
-    for (const line of commands) expect(unit).toContain(`\nExecStart=-${line}\n`);
-
-    expect(await hostStatus({ user }, input())).toMatchObject({ names: { isTold: true } });
-    // It was started anew, and has forgotten.
-    resolved.clear();
-    expect(await hostStatus({ user }, input())).toMatchObject({ names: { isTold: false } });
-    await setup();
-    expect(await hostStatus({ user }, input())).toMatchObject({ names: { isTold: true } });
-    await teardownHost({ user }, input());
-    expect(state()).toBe(before);
-  });
-
-  test('has dnsmasq ask by a file of its own, which goes with it, also when another answers by then', async () => {
-    answeredBy('dnsmasq');
-    const path = join(root, 'system/etc/dnsmasq.d', `banger-${uid}.conf`);
-    const planned = await setup({ dryRun: true });
-    expect(planned.files.map((file) => file.path)).toContain(path);
-    expect(existsSync(path)).toBe(false);
-    await setup();
-    expect(readFileSync(path, 'utf8')).toMatch(/^server=\/vm\/127\.0\.0\.1#10053\n/);
-    expect(asked.at(-1)).toBe('try-restart dnsmasq.service');
-    expect(await hostStatus({ user }, input())).toMatchObject({ missingFiles: [], names: { isTold: true } });
-    rmSync(path);
-    expect(await hostStatus({ user }, input())).toMatchObject({ missingFiles: [path] });
-    await setup();
-    writeFileSync(join(root, 'system/etc/resolv.conf'), 'nameserver 127.0.0.53\n');
-    // Setup again tells only who answers now, and says so beforehand.
-    const again = await setup({ dryRun: true });
-    expect(again.commands.join('\n')).toContain(`rm ${path}\nsystemctl try-restart dnsmasq.service`);
-    expect(existsSync(path)).toBe(true);
-    await setup();
-    expect([existsSync(path), asked.at(-1)]).toEqual([false, 'try-restart dnsmasq.service']);
-    writeFileSync(path, '');
-    expect((await teardownHost({ user }, input())).removed).toContain(path);
-    expect(asked.at(-1)).toBe('try-restart dnsmasq.service');
-    answeredBy('dnsmasq');
-    expect(existsSync(path)).toBe(false);
-  });
-
-  test('stands when nobody can be told of names, and says so', async () => {
-    expect((await setup({ dryRun: true })).names.advice).toContain('server=/vm/127.0.0.1#10053');
-    answeredBy('systemd-resolved');
-    const broken = {
-      ...input(),
-      exec: (async (argv, options) => {
-        if (argv[0] === 'resolvectl') throw new BangerError('command_failed', 'resolvectl: no answer');
-        return exec(argv, options);
-      }) as Exec,
-    };
-    const done = await setupHost({ user, taps: 1, shared: [], dryRun: false }, broken);
-    expect(done).toMatchObject({ done: true, names: { problem: 'resolvectl: no answer' } });
-    expect(await hostStatus({ user }, broken)).toMatchObject({ missingTaps: [], names: { isTold: false } });
-    await teardownHost({ user }, broken);
-    expect(state()).toBe(before);
+    expect(readFileSync(join(host.root, 'ip_forward'), 'utf8')).toBe('0\n');
+    expect(host.lab.snapshot()).toBe(
+      before.split('\n').slice(0, host.lab.snapshot().split('\n').length).join('\n'),
+    );
   });
 
   test('what a banger that is gone has left is told, and removed; what has an owner or a VM stays', async () => {
     await setup();
     const kept = state();
-    const forwarding = { file: join(root, 'ip_forward'), markers: join(root, 'markers') };
+    const forwarding = { file: join(host.root, 'ip_forward'), markers: join(host.root, 'markers') };
     const gone = networkOwner('/a/directory/that/was/deleted', 0);
     const own = networkOwner('/the/state/directory', 0);
     const network = (number: number) => ({
@@ -316,15 +187,15 @@ sys.stdin.read()`;
       [gone, 201],
       [own, 202],
     ] as const)
-      await applyHostNetwork({ owner, bridges: [network(number)] }, { exec, forwarding });
+      await applyHostNetwork({ owner, bridges: [network(number)] }, { exec: host.exec, forwarding });
     const isIn = (owner: { tag: string }) => state().includes(owner.tag);
 
     const prune = (dryRun: boolean) => pruneHost({ stateDirectory: '/the/state/directory', dryRun }, input());
-    const known = () => knownOwners('/the/state/directory', etc());
+    const known = () => knownOwners('/the/state/directory', host.etc);
     const doctor = async () =>
       (
         await checkBridges({
-          exec,
+          exec: host.exec,
           mayAdminister: true,
           readSetup: () => Promise.resolve(undefined),
           known,
@@ -342,48 +213,76 @@ sys.stdin.read()`;
     expect([isIn(gone), isIn(own)]).toEqual([false, true]);
     expect(await doctor()).toMatchObject({ status: 'pass' });
     expect(await prune(false)).toEqual([]);
-    await removeHostNetwork(own, { exec, forwarding });
+    await removeHostNetwork(own, { exec: host.exec, forwarding });
     expect(state()).toBe(kept);
     await teardownHost({ user }, input());
   });
 
-  test('for two users has what is of each: ports for names of their own, and one goes without the other', async () => {
-    answeredBy('systemd-resolved');
-    // Root's habits are no reason for files that the users' engines cannot read.
-    const mask = process.umask(0o077);
-    const first = await setup({ taps: 1 }).finally(() => process.umask(mask));
-    const alone = state();
-    const second = await setupHost({ user: 'daemon', taps: 1, shared: [], dryRun: false }, input());
-    for (const { path } of [...first.files, ...second.files]) expect(statSync(path).mode & 0o777).toBe(0o644);
-    expect(statSync(etc()).mode & 0o777).toBe(0o755);
-    expect(second.networks[0]!.subnet).not.toBe(first.networks[0]!.subnet);
-    const servers = () =>
-      lab
-        .run(['ip', '-br', 'link'])
-        .match(/^bgb\S+/gm)!
-        .map((link) => resolved.get(link)!['dns']);
-    expect(servers().toSorted()).toEqual(['127.0.0.1:10053', '127.0.0.1:10054']);
-    // Done again, it keeps its own.
-    await setup({ taps: 1 });
-    expect(servers().toSorted()).toEqual(['127.0.0.1:10053', '127.0.0.1:10054']);
-    await teardownHost({ user: 'daemon' }, input());
-    expect(state()).toBe(alone);
-    await teardownHost({ user }, input());
-    expect(state()).toBe(before);
-  });
-
   test('leaves a directory that was there before, and what others have put into its own', async () => {
-    mkdirSync(etc(), { mode: 0o755 });
+    mkdirSync(host.etc, { mode: 0o755 });
     before = state();
     expect((await setup({ taps: 1, dryRun: true })).files[0]!.path).toMatch(/\.nft$/);
     await setup({ taps: 1 });
     await teardownHost({ user }, input());
     expect(state()).toBe(before);
-    rmSync(etc(), { recursive: true });
+    rmSync(host.etc, { recursive: true });
     await setup({ taps: 1 });
-    writeFileSync(join(etc(), 'note'), '');
+    writeFileSync(join(host.etc, 'note'), '');
     await teardownHost({ user }, input());
-    expect(readdirSync(etc())).toEqual(['note']);
+    expect(readdirSync(host.etc)).toEqual(['note']);
+  });
+
+  /** Runs a verb that is killed at its nth program: that one and all that would have come never are. */
+  async function killedAt(
+    n: number,
+    verb: (killed: ReturnType<typeof input>) => Promise<unknown>,
+  ): Promise<boolean> {
+    const reached = Promise.withResolvers<boolean>();
+    let count = 0;
+    const killed: Exec = (argv, options) => {
+      if (count++ < n) return host.exec(argv, options);
+      reached.resolve(true);
+      return new Promise(() => undefined);
+    };
+    void verb({ ...input(), exec: killed }).then(() => reached.resolve(false), reached.reject);
+    return reached.promise;
+  }
+
+  test('killed anywhere on its way, it is finished by the next one, or taken down whole, as a teardown is', async () => {
+    const request = { user, taps: 1, shared: [], dryRun: false };
+    const { files } = await setup({ taps: 1 });
+    /** Each time anew, links have other numbers and MACs. */
+    const whole = async () => [
+      setupTroubles((await hostStatus({ user }, input()))!),
+      host.lab.run(['nft', 'list', 'ruleset']),
+    ];
+    const made = await whole();
+    const down = (killed = input()) => teardownHost({ user }, killed);
+    await down();
+    let isKilled = true;
+    for (let n = 0; isKilled; n++) {
+      isKilled = await killedAt(n, (killed) => setupHost(request, killed));
+      if (n % 2 === 1) {
+        await setup({ taps: 1 });
+        expect([n, await whole()]).toEqual([n, made]);
+      }
+      await down();
+      expect([n, state()]).toEqual([n, before]);
+    }
+    // Between two files no program runs.
+    for (const [index] of files.entries()) {
+      await setup({ taps: 1 });
+      for (const { path } of files.slice(index + 1)) rmSync(path);
+      await down();
+      expect([index, state()]).toEqual([index, before]);
+    }
+    isKilled = true;
+    for (let n = 0; isKilled; n++) {
+      await setup({ taps: 1 });
+      isKilled = await killedAt(n, down);
+      await down();
+      expect([n, state()]).toEqual([n, before]);
+    }
   });
 
   test('is refused for root, for users that there are not, and where others could have written the plan', async () => {
@@ -399,9 +298,9 @@ sys.stdin.read()`;
     await expect(setupHost({ user: '-s', taps: 1, shared: [], dryRun: true }, input())).rejects.toThrow(
       'There is no user "-s"',
     );
-    lab.run(['mkdir', '-m', '777', etc()]);
+    host.lab.run(['mkdir', '-m', '777', host.etc]);
     await expect(setup()).rejects.toThrow('can be written to by others than root');
-    rmSync(etc(), { recursive: true });
+    rmSync(host.etc, { recursive: true });
     expect(state()).toBe(before);
   });
 });

@@ -66,6 +66,9 @@ describe.skipIf(!canMakeLab)(`a host on which root and a user have VMs behind br
     expect(ask(10_053, 'web.vm')).toBe(address.get('user web'));
     expect(ask(10_053, '-x', address.get('user api')!)).toBe('api.vm.');
     expect(ask(10_054, 'web.vm')).toBe(address.get('root web'));
+    // Nothing else of an engine's listens on TCP: what controls it is a Unix socket, which no page of a browser gets at.
+    const listening = host.run(['ss', '-Hltnp']).matchAll(/:(\d+) +\S+ +users:\(\("banger-engine"/g);
+    expect(new Set([...listening].map(([, port]) => Number(port)))).toEqual(new Set([10_053, 10_054]));
   });
 
   test("the user's port and rules are there while no engine is, and the next one has the VMs in hand", async () => {
