@@ -6,7 +6,7 @@ import type { Cli } from './cli.ts';
 export function hostTeardownCommand(cli: Cli, env: Readonly<Record<string, string | undefined>>): Command {
   return new Command('teardown')
     .description('Remove all that "host setup" has made for a user')
-    .option('--user <name>', 'for whom (default: who ran sudo)')
+    .option('--user <name>', 'for whom, by name or number, also when they are gone (default: who ran sudo)')
     .addHelpText(
       'after',
       '\nVMs that use it lose their network; stop them first.\n\nExample:\n  sudo banger host teardown',
@@ -14,8 +14,8 @@ export function hostTeardownCommand(cli: Cli, env: Readonly<Record<string, strin
     .action(async ({ user }: { readonly user?: string }) => {
       const { teardownHost } = await import('../host/setup/setup-host.ts');
       const done = await teardownHost({ user }, { env, markers: hostMarkersDirectory });
-      cli.print(done, ({ removed }) =>
-        removed.length === 0
+      cli.print(done, ({ removed, links }) =>
+        removed.length === 0 && links.length === 0
           ? `Nothing was set up for ${done.user}`
           : [
               `Bridges, taps and rules for ${done.user} are gone`,

@@ -35,8 +35,8 @@ export interface SetupUser {
 export interface UserWish {
   readonly verb: 'setup' | 'status' | 'teardown';
   readonly name: string | undefined;
-  /** Users for whom it has been set up */
-  readonly known?: readonly string[];
+  /** Users for whom it has been set up, some of whom may be gone */
+  readonly known?: readonly SetupUser[];
 }
 
 /**
@@ -52,14 +52,18 @@ export async function findSetupUser(
   const wanted = name ?? env['SUDO_UID'] ?? (self === 0 ? '' : String(self));
   if (wanted === '') {
     throw new BangerError('invalid_argument', 'It is not known for whom', {
-      hint: `Run it by sudo as the user whose VMs they are, or name them: sudo banger host ${verb} --user ${known[0] ?? 'NAME'}`,
+      hint: `Run it by sudo as the user whose VMs they are, or name them: sudo banger host ${verb} --user ${known[0]?.name ?? 'NAME'}`,
     });
   }
   // What begins with a hyphen would be an option of getent's.
   if (!/^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?$/.test(wanted)) throw noUser(wanted);
   const { exitCode, stdout } = await exec(['getent', 'passwd', wanted], { okExitCodes: [2] });
   const [found, , uid] = stdout.toString('utf8').split('\n')[0]!.split(':');
-  if (exitCode !== 0 || !found || !/^\d+$/.test(uid ?? '')) throw noUser(wanted);
+  if (exitCode !== 0 || !found || !/^\d+$/.test(uid ?? '')) {
+    const gone = verb === 'setup' ? undefined : findGoneUser(wanted, { verb, known });
+    if (gone) return gone;
+    throw noUser(wanted);
+  }
   if (Number(uid) === 0) {
     throw new BangerError(
       'invalid_argument',
@@ -70,6 +74,15 @@ export async function findSetupUser(
     );
   }
   return { uid: Number(uid), name: found };
+}
+
+/** What was set up for somebody outlives them, and is to be seen and taken down all the same. */
+function findGoneUser(wanted: string, { verb, known = [] }: Omit<UserWish, 'name'>): SetupUser | undefined {
+  const found = known.find(({ uid, name }) => name === wanted || String(uid) === wanted);
+  if (found) return found;
+  // A setup that was cut short may have left interfaces and no file.
+  const isNumber = /^[1-9]\d{0,9}$/.test(wanted) && Number(wanted) < 2 ** 32 - 1;
+  return verb === 'teardown' && isNumber ? { uid: Number(wanted), name: `user id ${wanted}` } : undefined;
 }
 
 function noUser(name: string): BangerError {

@@ -5,12 +5,12 @@ import { readRoutes } from '../network/routes.ts';
 import { removeHostNetwork } from '../network/apply.ts';
 import { findFirewallTrouble, type FirewallTrouble } from '../network/firewalls.ts';
 import { findLeftovers, removeLeftovers, type Leftover } from '../network/leftovers.ts';
-import { readLinks, surplusTaps } from '../network/links.ts';
+import { isNamedLikeOurs, readLinks, surplusTaps } from '../network/links.ts';
 import { bridgePrefix, networkOwner, type HostNetwork, type NetworkOwner } from '../network/plan.ts';
 import { applySetup, enableCommands, findStaleNames, removeSetup } from './apply-setup.ts';
 import { planDirectoryMark } from './config-directory.ts';
 import { listHostSetups, readHostSetup } from './host-setup.ts';
-import { findSetupUser, requireRoot, systemPlaces, type SetupPlaces } from './places.ts';
+import { findSetupUser, requireRoot, systemPlaces, type SetupPlaces, type SetupUser } from './places.ts';
 import { planSetup, type PlannedFile, type SetupRequest } from './plan-setup.ts';
 import { readSetupState, usedAddresses, type SetupState } from './setup-state.ts';
 
@@ -102,7 +102,10 @@ async function findSurplusTaps(network: HostNetwork, exec: Exec): Promise<string
 
 export interface TeardownReport {
   readonly user: string;
+  /** Files */
   readonly removed: readonly string[];
+  /** Interfaces that were there, also of a setup that was cut short before it wrote a file */
+  readonly links: readonly string[];
   /** Addresses of VMs that ran on it, whose network is gone */
   readonly cutOff: readonly string[];
 }
@@ -117,8 +120,18 @@ export async function hostStatus(
   const uid =
     wanted === undefined
       ? process.getuid!()
-      : (await findSetupUser(tools.exec, { verb: 'status', name: wanted }, input.env)).uid;
+      : (
+          await findSetupUser(
+            tools.exec,
+            { verb: 'status', name: wanted, known: usersOf(tools.places) },
+            input.env,
+          )
+        ).uid;
   return readSetupState(uid, tools);
+}
+
+function usersOf({ configDirectory }: SetupPlaces): SetupUser[] {
+  return listHostSetups(configDirectory).map(({ user, owner }) => ({ uid: owner.uid, name: user }));
 }
 
 /** Removes a user's setup, and returns the files that went, and the addresses of VMs that ran on it. */
@@ -128,13 +141,15 @@ export async function teardownHost(
 ): Promise<TeardownReport> {
   requireRoot('teardown');
   const tools = toolsOf(input);
-  const known = listHostSetups(tools.places.configDirectory).map((one) => one.user);
-  const wish = { verb: 'teardown', name: request.user, known } as const;
+  const wish = { verb: 'teardown', name: request.user, known: usersOf(tools.places) } as const;
   const user = await findSetupUser(tools.exec, wish, input.env);
   const owner = networkOwner(`setup for user ${user.uid}`, user.uid);
   const state = await readSetupState(user.uid, tools);
+  const links = (await readLinks(tools.exec)).map(({ name }) => name);
   const removed = await removeSetup(owner, tools);
-  return { user: user.name, removed, cutOff: state ? usedAddresses(state) : [] };
+  const left = (await readLinks(tools.exec)).map(({ name }) => name);
+  const gone = links.filter((name) => isNamedLikeOurs(owner, name) && !left.includes(name));
+  return { user: user.name, removed, links: gone, cutOff: state ? usedAddresses(state) : [] };
 }
 
 /**
