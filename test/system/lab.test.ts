@@ -1,4 +1,5 @@
 import { beforeAll, afterAll, describe, expect, test } from 'vitest';
+import type { BootRow } from '../../src/host/doctor/boot-table.ts';
 import { isLabWanted, openLab, type Lab } from '../support/lab.ts';
 
 /** banger on a host with a KVM that works and with device-mapper. */
@@ -57,4 +58,22 @@ function labTests(): void {
     await inner('banger vm delete inner');
     expect(await inner('ls /root/b/state/vms')).toBe('');
   }, 600_000);
+
+  test('doctor boots a VM in every way that there is here, and says why not in the others', async () => {
+    const { ways } = JSON.parse(await inner('banger doctor --boot --json')) as { ways: BootRow[] };
+    const onKvm = ways.filter(({ driver, acceleration }) => driver === 'qemu' && acceleration === 'kvm');
+    const told = onKvm.map(({ disk, network, result }) => `${disk}, ${network}: ${result}`);
+    expect(told).toEqual([
+      'qcow2, user: works',
+      'qcow2, none: works',
+      'qcow2, bridge: not tried',
+      'reflink, user: not tried',
+      'copy, user: works',
+      'dm-snapshot, user: works',
+    ]);
+    const works = ways.filter(({ result }) => result === 'works');
+    expect(works.every(({ phases = [] }) => phases.some(({ id }) => id === 'exec'))).toBe(true);
+    expect(ways.filter(({ result, reason }) => result !== 'works' && reason === '')).toEqual([]);
+    expect(await inner('dmsetup ls; losetup -l --noheadings')).toBe('No devices found');
+  }, 900_000);
 }
