@@ -13,6 +13,7 @@ import { readRepositoryState, type RepositoryState } from './repository-state.ts
 import { findSubmodules, type Submodule } from './submodules.ts';
 import type { GitVariables } from './scratch-objects.ts';
 import { statTreeFiles, type TreeFile, type TreeFiles } from './tree-files.ts';
+import { userAttributesWarnings } from './user-attributes.ts';
 import { findUntracked, isBelow, resolveIncludes } from './untracked-files.ts';
 
 /** A working tree as it is at one moment: what git has recorded of it, and which files are there. */
@@ -120,6 +121,7 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   if (after !== before) return undefined;
   const others = await untracked;
   const [state, leftBehind] = await beside;
+  const attributes = await userAttributesWarnings(repository.config);
 
   const changes = parseChanged(changed.stdout);
   const unsure = new Set([...changes.keys(), ...filtered, ...others.added]);
@@ -144,6 +146,7 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
     leftBehind,
     warnings: [
       ...state.warnings,
+      ...attributes,
       ...others.warnings,
       ...special.map((path) => `"${displayPath(path)}" is neither file nor symlink now and stays behind`),
       ...[...names].filter((path) => !isTreePath(path)).map(forbiddenWarning),
