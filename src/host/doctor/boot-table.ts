@@ -6,6 +6,7 @@ import type { Acceleration, DriverName, UserNetwork } from '../drivers/driver.ts
 import { exec as realExec } from '../exec.ts';
 import { takeDownDevices } from '../trial-place.ts';
 import type { BootCheckInput } from './boot-check.ts';
+import type { Scratch } from './scratch.ts';
 import { nearestExisting } from './storage.ts';
 import { bootTrialVm, type BootPhase, type TrialBoot, type TrialBootInput } from './trial-boot.ts';
 
@@ -44,26 +45,28 @@ export async function tryWays(input: BootTableInput, first: TrialBoot): Promise<
   return rows;
 }
 
-/** Each differs from the usual one in one thing; Firecracker reads plain disks only. */
+const networks = ['user', 'none'] as const;
+
+/**
+ * Every disk with every network, for each VMM that may be chosen here; what is the same whatever the disk is, a bridge
+ * and the other acceleration, once. Firecracker reads plain disks only.
+ */
 function waysBeside(usual: Way): readonly Way[] {
+  const product = (way: Way, disks: readonly Way['disk'][]): Way[] =>
+    disks.flatMap((disk) => networks.map((network) => ({ ...way, disk, network })));
+  const firecracker: Way = { driver: 'firecracker', acceleration: 'kvm', disk: 'copy', network: 'user' };
   return [
-    ...(['none', 'bridge'] as const).map((network) => ({ ...usual, network })),
-    ...(['reflink', 'copy', 'dm-snapshot'] as const).map((disk) => ({ ...usual, disk })),
+    ...product(usual, ['qcow2', 'reflink', 'copy', 'dm-snapshot']).slice(1),
+    { ...usual, network: 'bridge' },
     { ...usual, acceleration: usual.acceleration === 'kvm' ? 'tcg' : 'kvm' },
-    ...(['user', 'none', 'bridge'] as const).map((network): Way => ({
-      driver: 'firecracker',
-      acceleration: 'kvm',
-      disk: 'copy',
-      network,
-    })),
+    ...product(firecracker, ['reflink', 'copy', 'dm-snapshot']),
+    { ...firecracker, network: 'bridge' },
   ];
 }
 
 /** What the checks have found out is not found out again. */
-async function whyNot(
-  { findings, scratch, stateDirectory }: BootTableInput,
-  way: Way,
-): Promise<string | undefined> {
+async function whyNot(input: BootTableInput, way: Way): Promise<string | undefined> {
+  const { findings, stateDirectory } = input;
   const notPassed = (id: string): string | undefined => {
     const check = findings.checks.find((one) => one.id === id);
     return check?.status === 'pass' ? undefined : (check?.evidence ?? 'not checked');
@@ -74,23 +77,25 @@ async function whyNot(
   if (notBooted !== undefined) return notPassed('firecracker') ?? notBooted;
   if (way.network === 'bridge')
     return notPassed('bridges') ?? 'it would change the network of this host, which doctor leaves as it is';
-  if (isFirecracker) return undefined;
-  if (way.acceleration === 'kvm' && findings.acceleration !== 'kvm')
+  if (!isFirecracker && way.acceleration === 'kvm' && findings.acceleration !== 'kvm')
     return notPassed('kvm') ?? 'not asked for';
   const method = findings.diskMethods.find((one) => one.method === way.disk);
   if (method && !method.works) return method.detail;
   if (way.disk !== 'reflink') return undefined;
   const [here, there] = await Promise.all([
-    stat(scratch.directory),
+    stat(placeOf(input, way).directory),
     stat(await nearestExisting(stateDirectory)),
   ]);
   return here.dev === there.dev ? undefined : 'temporary files are on another filesystem than VMs';
 }
 
+/** Beside VMs what depends on where they are: blocks are shared, and jails made, there. */
+function placeOf({ scratch, jailScratch }: BootTableInput, { driver, disk }: Way): Scratch {
+  return driver === 'firecracker' || disk === 'reflink' ? jailScratch : scratch;
+}
+
 async function tryWay(input: BootTableInput, way: Way): Promise<BootRow> {
-  const isFirecracker = way.driver === 'firecracker';
-  const { directory: place } = isFirecracker ? input.jailScratch : input.scratch;
-  const directory = join(place, `vm-${way.driver}-${way.disk}-${way.network}`);
+  const directory = join(placeOf(input, way).directory, `vm-${way.driver}-${way.disk}-${way.network}`);
   const row = await bootIn(input, way, directory);
   try {
     // The next one needs the room.
@@ -114,8 +119,8 @@ async function bootIn(input: BootTableInput, way: Way, directory: string): Promi
       diskMethod: way.disk,
       reach,
       directory,
-      id: (isFirecracker ? input.jailScratch : input.scratch).id,
-      socketDirectory: isFirecracker ? input.scratch.directory : undefined,
+      id: placeOf(input, way).id,
+      socketDirectory: input.scratch.directory,
       vmm: isFirecracker ? await firecracker(input.findings) : undefined,
     });
     return { ...way, result: 'works', reason: '', totalSeconds, phases };

@@ -70,16 +70,36 @@ test('every way is told with what came of it, or with why it was not tried', asy
   ).toEqual([
     'qemu tcg qcow2 user works ',
     `qemu tcg qcow2 none fails ${refused}`,
-    'qemu tcg qcow2 bridge not tried it would change the network of this host, which doctor leaves as it is',
     'qemu tcg reflink user not tried no reflinks',
+    'qemu tcg reflink none not tried no reflinks',
     `qemu tcg copy user fails ${refused}`,
+    `qemu tcg copy none fails ${refused}`,
     'qemu tcg dm-snapshot user not tried needs root',
+    'qemu tcg dm-snapshot none not tried needs root',
+    'qemu tcg qcow2 bridge not tried it would change the network of this host, which doctor leaves as it is',
     'qemu kvm qcow2 user not tried opens, but hangs',
-    'firecracker kvm copy user not tried not installed',
-    'firecracker kvm copy none not tried not installed',
+    ...['reflink', 'copy', 'dm-snapshot'].flatMap((disk) =>
+      ['user', 'none'].map((network) => `firecracker kvm ${disk} ${network} not tried not installed`),
+    ),
     'firecracker kvm copy bridge not tried not installed',
   ]);
   expect(readdirSync(scratch.directory)).toEqual(['owner.json']);
+});
+
+test('what Firecracker reads is tried with it, as far as there is such a disk', async () => {
+  const booted = ['firecracker', 'firecracker-kvm'].map((id) => pass({ id, title: id }, 'fine'));
+  const rows = await tryWays(input({ checks: booted }), first);
+  const own = rows.filter(({ driver }) => driver === 'firecracker');
+  const missing = 'fails "/nonexistent" is not installed or not in PATH';
+  expect(own.map(({ disk, network, result, reason }) => `${disk} ${network} ${result} ${reason}`)).toEqual([
+    'reflink user not tried no reflinks',
+    'reflink none not tried no reflinks',
+    `copy user ${missing}`,
+    `copy none ${missing}`,
+    'dm-snapshot user not tried needs root',
+    'dm-snapshot none not tried needs root',
+    'copy bridge not tried not checked',
+  ]);
 });
 
 test('where KVM works, emulation is tried beside it', async () => {
