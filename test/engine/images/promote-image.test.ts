@@ -56,9 +56,9 @@ test('a name that went to another image meanwhile stays there', async () => {
   const { context, image, promote, other } = await world();
   setImageName(context.db, 'docker.io/library/mine:2', image.id);
   const taker = other();
-  const copy = await promote(() => setImageName(context.db, mine, taker.id));
-  expect(copy.names).toEqual(['docker.io/library/mine:2']);
-  expect(findImageByName(context.db, mine)?.id).toBe(taker.id);
+  const copy = await promote(() => setImageName(context.db, 'docker.io/library/mine:2', taker.id));
+  expect(copy.names).toEqual([mine]);
+  expect(findImageByName(context.db, 'docker.io/library/mine:2')?.id).toBe(taker.id);
 });
 
 test('an image that lost its last name, or was deleted meanwhile, does not come back', async () => {
