@@ -14,7 +14,7 @@ import { imageServices, type ImagesContext } from '../../../src/engine/images/im
 import { pullImage } from '../../../src/engine/images/pull-image.ts';
 import { publishImage, stagedRootfs } from '../../../src/engine/images/publish-image.ts';
 import { rootfsFile } from '../../../src/engine/images/rootfs-file.ts';
-import { findImageById, getImage, setImageRootfs } from '../../../src/state/images.ts';
+import { findImageById, getImage, setImageName, setImageRootfs } from '../../../src/state/images.ts';
 import { imagePaths } from '../../../src/state/layout.ts';
 import { addVm } from '../../support/add-vm.ts';
 import { concatenate, imageContext, recordedOperation } from '../../support/image-context.ts';
@@ -129,13 +129,14 @@ test('an image that another one replaces stays while somebody is about to make a
     mkdirSync(stagingDirectory);
     copyFileSync(imagePaths(context.layout, image.id).rootfs, stagedRootfs(stagingDirectory));
     const { signal } = new AbortController();
-    const publication = { stagingDirectory, name: image.names[0]!, replaces: image.id };
+    const publication = { stagingDirectory, replaces: image.id };
     await publishImage(context, { ...publication, image: { ...image, id: letter.repeat(64) } }, signal);
   };
   const lease = imageServices(context).leases.images.take([image.id]);
   await replace('b');
   expect(findImageById(context.db, image.id)).toMatchObject({ names: [] });
   lease[Symbol.dispose]();
+  setImageName(context.db, image.names[0]!, image.id);
   await replace('c');
   expect(findImageById(context.db, image.id)).toBeUndefined();
 });
