@@ -11,17 +11,22 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { debugfs, expectClean } from '../engine/images/layers/image-inspector.ts';
 import { makeShortTempDirectory, programArgv, type Ran } from '../support/banger.ts';
+import { directory, file, tarOf } from '../support/tar-builder.ts';
 
 /** A user who is not root, for whom the kernel says no. */
 const nobody = 65_534;
+/** By its path: what it starts may have none. */
+const setpriv = '/usr/bin/setpriv';
 const canBecome = process.getuid!() === 0;
 const reason = canBecome ? '' : ' (skipped: becoming another user takes root)';
 
-describe.skipIf(!canBecome)(`a user in whose home something is another user's${reason}`, () => {
+describe.skipIf(!canBecome)(`a user who is not root${reason}`, () => {
   const place = makeShortTempDirectory();
   const home = join(place, 'home');
   const program = join(place, 'banger');
+  let programs = process.env['PATH'];
 
   beforeAll(() => {
     const [binary, script] = programArgv();
@@ -42,8 +47,8 @@ describe.skipIf(!canBecome)(`a user in whose home something is another user's${r
 
   function run(...args: string[]): Omit<Ran, 'bytes'> {
     const identity = [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups', '--no-new-privs'];
-    const env = { PATH: process.env['PATH'], HOME: home, BANGER_HOME: home, TMPDIR: place };
-    const ran = spawnSync('setpriv', [...identity, '--', program, ...args], { cwd: '/', env });
+    const env = { PATH: programs, HOME: home, BANGER_HOME: home, TMPDIR: place };
+    const ran = spawnSync(setpriv, [...identity, '--', program, ...args], { cwd: '/', env });
     return { code: ran.status, stdout: ran.stdout.toString(), stderr: ran.stderr.toString() };
   }
 
@@ -63,6 +68,32 @@ describe.skipIf(!canBecome)(`a user in whose home something is another user's${r
     };
   }
 
+  test('makes an image with devices and with files of others, and no program of the host', () => {
+    const entries = [
+      directory('dev'),
+      { path: 'dev/zero', type: '3', major: 1, minor: 5, mode: 0o666 },
+      file('bin/su', 'su', { mode: 0o4755, uid: 7, gid: 8 }),
+    ];
+    writeFileSync(join(place, 'rootfs.tar'), tarOf(entries));
+    programs = '/nowhere';
+    try {
+      const { code, stderr } = run('image', 'import', join(place, 'rootfs.tar'), '--name', 'made');
+      expect(code, stderr).toBe(0);
+      const [image] = JSON.parse(run('image', 'list', '--json').stdout) as [{ id: string }];
+      const rootfs = join(home, 'state/images', image.id, 'rootfs.ext4');
+      expectClean(rootfs);
+      expect(statSync(rootfs).uid).toBe(nobody);
+      expect(debugfs(rootfs, 'stat bin/su')).toMatch(/Mode: +04755[^]*User: +7 +Group: +8/);
+      expect(debugfs(rootfs, 'stat dev/zero')).toMatch(
+        /Type: character special[^]*major\/minor number: 01:05/,
+      );
+      run('image', 'delete', 'made');
+    } finally {
+      programs = process.env['PATH'];
+      run('engine', 'stop');
+    }
+  });
+
   test.each([
     ['config.toml', ['ps']],
     ['run', ['ps']],
@@ -72,7 +103,7 @@ describe.skipIf(!canBecome)(`a user in whose home something is another user's${r
     ['state/images', ['image', 'import', '/etc/hostname']],
     ['state/vms', ['vm', 'create', '--no-start']],
     ['cache', ['vm', 'create', '--no-start']],
-  ])('%s: it is refused by name, with what to do, and stays as it is', (piece, args) => {
+  ])('has %s of another user: it is refused by name, with what to do, and stays as it is', (piece, args) => {
     const path = join(home, piece);
     const giveBack = takeAway(path);
     try {
