@@ -9,6 +9,7 @@ import { patchFilterWarnings } from './host-tree/filtered-paths.ts';
 import { findRepository } from './host-tree/repository.ts';
 import { readCommits } from './guest-tree/guest-commits.ts';
 import { readChanges, type GuestChanges, type GuestWorkspace } from './guest-tree/guest-changes.ts';
+import { PatchCheck } from './guest-tree/patch-check.ts';
 import { readSizes } from './guest-tree/guest-sizes.ts';
 import { withGuestWorkspace } from './guest-workspace.ts';
 import { remarksOn } from './remarks.ts';
@@ -69,14 +70,26 @@ export async function exportWorkspace(
     const { signal } = operation;
     // Meanwhile: the guest is what takes time.
     const finding = findRepository(context.exec, hostPath, signal).catch(() => undefined);
-    const changes = await readChanges(workspace, { onPatch: onPiece });
+    const check = new PatchCheck(vmName, signal);
+    let changes: GuestChanges;
+    let unchecked: string[];
+    try {
+      const onPatch = async (piece: Buffer): Promise<void> => {
+        await onPiece(piece);
+        await check.push(piece);
+      };
+      changes = await readChanges(workspace, { onPatch });
+      unchecked = await check.end(changes.paths.map(({ path }) => path));
+    } finally {
+      check.close();
+    }
     await into.onPatch?.(workspace, changes);
     const paths = changes.paths.map(({ path }) => path);
     const filtered = await patchFilterWarnings(await finding, { paths, signal });
     return {
       ...place,
       files: [...changes.files],
-      warnings: [...remarksOn(changes, workspace, 'in the patch'), ...filtered],
+      warnings: [...remarksOn(changes, workspace, 'in the patch'), ...filtered, ...unchecked],
     };
   });
 }

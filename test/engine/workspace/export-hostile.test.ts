@@ -109,3 +109,26 @@ test('counts that are not true are shown by export, and are not by apply, which 
     { path: 'edited', added: 1, removed: 1 },
   ]);
 });
+
+test('a patch of other files than those that are listed is not handed on', async () => {
+  const patch = (path: string): string => `--- a/${path}\\n+++ b/${path}\\n@@ -1 +1 @@\\n-edited\\n+evil\\n`;
+  const own = `diff --git a/edited b/edited\\n${patch('edited')}`;
+  const answers = [
+    ['another', `diff --git a/other b/other\\n${patch('other')}`, 'as "other"; nothing of it is taken'],
+    // As git takes it, too.
+    ['one more, in the old way', `${own}${patch('other')}`, 'as "other"'],
+    ['none', '', 'as "edited"'],
+    ['nonsense', 'nonsense\\n', 'something that is not a patch'],
+  ] as const;
+  for (const [name, text, words] of answers) {
+    const script = `case "$*" in *diff-index*) printf '${entry}\\n${text}'; exit;; esac`;
+    const { error, sent } = await exportFrom(script, 'patch');
+    expect(error?.message, name).toEqual(expect.stringContaining(words));
+    expect(sent, name).toBe('');
+  }
+  const { error } = await exportFrom(
+    `case "$*" in *diff-index*) printf '${entry}\\n${own}'; exit;; esac`,
+    'patch',
+  );
+  expect(error).toBeUndefined();
+});
