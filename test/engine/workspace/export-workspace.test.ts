@@ -63,7 +63,7 @@ test('all that happened in the guest comes back as one patch: commits, staged an
   expect(readFileSync(join(copy.path, '.git/index'))).toEqual(before.index);
   expect(copy.git('status', '--porcelain=v2')).toBe(before.status);
   // What it knows of the files makes the next time faster; nothing else stays.
-  expect(ours(copy.path)).toEqual(['banger-known-index', 'banger-own-index', 'banger-sent']);
+  expect(ours(copy.path)).toEqual(['banger-known-index', 'banger-own-index', 'banger-quiet', 'banger-sent']);
 
   expect(files.map((file) => `${file.status} ${file.path}`)).toEqual([
     'modified binary',
@@ -189,6 +189,7 @@ test('an index of ours that is broken, or left over, is no obstacle', async () =
     'banger-known-index',
     'banger-known-paths',
     'banger-own-index',
+    'banger-quiet',
     'banger-sent',
   ]);
 });
