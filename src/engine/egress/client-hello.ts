@@ -1,4 +1,4 @@
-import { GrowingBytes } from './growing-bytes.ts';
+import { GrowingBuffer } from '../rpc/growing-buffer.ts';
 
 /** What the beginning of a connection says about the server that is meant. */
 export type Hello =
@@ -34,7 +34,7 @@ export class ClientHelloReader {
   #records = 0;
   /** Bytes of the record that are still to come */
   #recordRest = 0;
-  readonly #message = new GrowingBytes();
+  readonly #message = new GrowingBuffer();
   /** Of the whole message, once its header is there */
   #wantedLength: number | undefined;
 
@@ -50,7 +50,7 @@ export class ClientHelloReader {
       const part = rest.subarray(0, this.#recordRest);
       this.#recordRest -= part.length;
       rest = rest.subarray(part.length);
-      this.#message.add(part);
+      this.#message.append(part);
       const hello = this.#lookAtMessage();
       if (hello.kind !== 'unfinished') return hello;
     }
@@ -72,10 +72,10 @@ export class ClientHelloReader {
 
   #lookAtMessage(): Hello {
     if (this.#message.length < handshakeHeaderBytes) return { kind: 'unfinished' };
-    this.#wantedLength ??= wantedLength(this.#message.value);
+    this.#wantedLength ??= wantedLength(this.#message.peek());
     if (this.#wantedLength === undefined) return { kind: 'malformed' };
     if (this.#message.length < this.#wantedLength) return { kind: 'unfinished' };
-    const body = this.#message.value.subarray(handshakeHeaderBytes, this.#wantedLength);
+    const body = this.#message.peek().subarray(handshakeHeaderBytes, this.#wantedLength);
     try {
       return readBody(new Reader(body));
     } catch (error) {

@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import { findDomainRule, parseHost } from '../../state/egress.ts';
 import { ClientHelloReader } from './client-hello.ts';
 import type { EgressGate } from './gate.ts';
-import { GrowingBytes } from './growing-bytes.ts';
+import { GrowingBuffer } from '../rpc/growing-buffer.ts';
 
 /** Where a tunnel leads, as the guest named it. */
 export interface TunnelTarget {
@@ -55,17 +55,17 @@ function isMeant(gate: EgressGate, { host, port }: TunnelTarget, serverName: str
 /** What the guest says first, when that is not TLS or for a server that fits; else the name of the other server. */
 async function firstWords(guest: Duplex, fits: (serverName: string) => boolean): Promise<Buffer | string> {
   const reader = new ClientHelloReader();
-  const said = new GrowingBytes();
+  const said = new GrowingBuffer();
   for (;;) {
     const chunk = await nextChunk(guest);
-    if (chunk === undefined) return said.value;
-    said.add(chunk);
+    if (chunk === undefined) return said.peek();
+    said.append(chunk);
     const hello = reader.take(chunk);
     switch (hello.kind) {
       case 'nameless':
-        return said.value;
+        return said.peek();
       case 'named':
-        return fits(hello.serverName) ? said.value : hello.serverName.slice(0, 255);
+        return fits(hello.serverName) ? said.peek() : hello.serverName.slice(0, 255);
       case 'malformed':
         return 'none, since it is malformed';
       case 'unfinished':
