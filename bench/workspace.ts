@@ -3,7 +3,8 @@
  *
  * The first prepare is `banger workspace prepare` as a user sees it, process start to exit. Beside it: the tree's files
  * as tar over OpenSSH's client, which sends neither a repository nor its history. The second prepare is the same
- * command after ten files were changed. An export is beside the guest's own `git diff --binary`, by the same client.
+ * command after ten files were changed, which is after what was sent before is on the guest's disk. An export is beside
+ * the guest's own `git diff --binary`, by the same client.
  *
  * What is compared follows each other in one round, in the other order in every second one; a result is the median of
  * the rounds' own ratios.
@@ -70,6 +71,8 @@ async function measure(banger: Banger, ssh: Ssh, size: number): Promise<void> {
         times['first']!.push(await timed(prepare));
       },
     );
+    // What the first one has written is on the guest's disk by the time that anybody changes a file.
+    await run(ssh('sync'));
     change(repo, size, round);
     times['second']!.push(await timed(prepare));
 

@@ -156,7 +156,7 @@ test('a port is added, carries 100 MB intact into a guest that reaches nothing, 
   await expect(inside('curl', '-sS', `http://127.0.0.1:${port}/`)).rejects.toThrow('curl: (7)');
 });
 
-test('a Unix socket of the guest is one of the host and carries 50 MB each way at once, also for the next engine', async () => {
+test('a Unix socket of the guest is one of the host and carries 10 MB each way at once, also for the next engine', async () => {
   await startPerl(banger, 'web', ['test/support/socket-server.pl', '/run/app.sock']);
 
   const path = join(home, 'app.sock');
@@ -174,7 +174,7 @@ test('a Unix socket of the guest is one of the host and carries 50 MB each way a
     );
   await until('the server listens', isAnswered);
 
-  const sent = randomBytes(bigBytes / 2);
+  const sent = randomBytes(bigBytes / 10);
   const echo = dial('echo');
   echo.end(sent);
   const back = await buffer(echo);

@@ -18,7 +18,7 @@ export interface DownloadThreadOptions {
   readonly restMs?: number;
 }
 
-const defaultRestMs = 5000;
+const defaultRestMs = 30_000;
 /** Heap of the thread: documents are of a few megabytes, blobs pass through. */
 const heapLimits = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 8 };
 
