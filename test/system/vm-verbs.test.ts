@@ -103,7 +103,7 @@ test('a port is published and taken back while the VM runs, and what listens the
   });
 
   const taken = await banger.run(['vm', 'create', '--name', 'other', '-p', `${hostPort}:80`]);
-  expect([taken.code, taken.stderr]).toEqual([1, expect.stringContaining('taken')]);
+  expect([taken.code, taken.stderr]).toEqual([1, expect.stringContaining(`belongs to VM "web"`)]);
   await banger.ok(['vm', 'set', 'web', '--unpublish', String(hostPort)]);
   await expect(fetchText(hostPort)).rejects.toThrow();
 });
