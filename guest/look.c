@@ -1,6 +1,7 @@
 /*
  * look PATH MOST: what may have changed in the workspace PATH since all of it was known to be as it was sent.
  * look -m PATH: leaves a mark of the time in it.
+ * look -n PATH: which of the paths that come in, from PATH on, were changed since it was looked at.
  *
  * `.git/banger-quiet` is such a mark, of a time when all was as sent. Whatever was changed later, or came to its place
  * later, has a time of change (ctime) that is not older, which nobody can set. The times hold only while the guest's
@@ -11,39 +12,20 @@
  * the path of a directory in which names came or went, and after an `e` the path of each that is there now, those of
  * directories with a slash. A dot ends it. Where it cannot say, it ends with 3, and git has to look: no mark, changes in
  * the repository itself, more than MOST files and directories, anything odd.
+ *
+ * With -n, paths come in each ended by a zero byte, and go out each in a line; of a directory all files in it are meant.
+ * Those below `.git` count by when they were written: git's files get second names, and are always written anew. It ends
+ * with 3 only before it has read anything.
  */
 
-#include "sha1.h"
 #include "system.h"
+#include "files.h"
+#include "sha1.h"
 
-enum { sys_fstat = 5, sys_getdents64 = 217, sys_clock_gettime = 228, sys_openat = 257 };
-enum { sys_newfstatat = 262, sys_readlinkat = 267 };
-enum { read_only = 0, write_only = 1, create = 0100, truncate = 01000, directory = 0200000, no_follow = 0400000 };
-enum { at_cwd = -100, symlink_itself = 0x100, real_time = 0, since_boot = 7 };
-enum { type_mask = 0170000, type_file = 0100000, type_directory = 0040000, type_symlink = 0120000 };
+enum { largest_file = 4 << 20, most_output = 4 << 20 };
 
-enum { deepest = 100, name_bytes = 8192, path_bytes = 4096, largest_file = 4 << 20, most_output = 4 << 20 };
 /* A clock that is not set drifts less than this while it is corrected by little. */
 static const long steady = 50 * 1000 * 1000;
-
-struct time {
-  long seconds, nanoseconds;
-};
-struct status {
-  unsigned long device, inode, links;
-  unsigned mode, uid, gid, padding;
-  unsigned long special;
-  long size, block, blocks;
-  struct time accessed, modified, changed;
-  long unused[3];
-};
-struct entry {
-  unsigned long inode;
-  long offset;
-  unsigned short length;
-  unsigned char type;
-  char name[];
-};
 
 /* What a mark says, besides by its age. */
 struct identity {
@@ -58,21 +40,12 @@ static struct mark marked;
 static struct time since;
 static long left;
 static char path[path_bytes];
-static char names[deepest][name_bytes];
 static char output[65536];
 static long filled, printed;
+static int is_reading;
 
-static long call4(long number, long first, long second, long third, long fourth) {
-  long result;
-  __asm__ volatile("mov %%rcx, %%r10\n\tsyscall"
-                   : "=a"(result), "+c"(fourth)
-                   : "a"(number), "D"(first), "S"(second), "d"(third)
-                   : "r10", "r11", "memory");
-  return result;
-}
-
-static void ask_git(void) {
-  leave(3);
+static void give_up(void) {
+  leave(is_reading ? 1 : 3);
 }
 
 static void flush(void) {
@@ -81,27 +54,11 @@ static void flush(void) {
 }
 
 static void print(const char *text, long length) {
-  if ((printed += length) > most_output) ask_git();
+  if ((printed += length) > most_output) give_up();
   while (length-- > 0) {
     if (filled == sizeof output) flush();
     output[filled++] = *text++;
   }
-}
-
-static long length_of(const char *text) {
-  long length = 0;
-  while (text[length]) length++;
-  return length;
-}
-
-static int same(const char *one, const char *other, long length) {
-  while (length-- > 0)
-    if (*one++ != *other++) return 0;
-  return 1;
-}
-
-static int is(const char *name, const char *word) {
-  return same(name, word, length_of(word) + 1);
 }
 
 static void print_hash(void) {
@@ -115,13 +72,13 @@ static char content[65536];
 static void print_file(int parent, const char *name, const struct status *known) {
   long bytes, read = 0;
   int file = call4(sys_openat, parent, (long)name, read_only | no_follow, 0);
-  if (file < 0 || known->size > largest_file) ask_git();
+  if (file < 0 || known->size > largest_file) give_up();
   begin_blob(known->size);
   while ((bytes = read_some(file, content, sizeof content)) > 0) {
     digest(content, bytes);
     read += bytes;
   }
-  if (bytes < 0 || read != known->size) ask_git();
+  if (bytes < 0 || read != known->size) give_up();
   call(sys_close, file, 0, 0);
   print(known->mode & 0100 ? "x" : "f", 1);
   print_hash();
@@ -129,7 +86,7 @@ static void print_file(int parent, const char *name, const struct status *known)
 
 static void print_symlink(int parent, const char *name) {
   long length = call4(sys_readlinkat, parent, (long)name, (long)content, sizeof content);
-  if (length < 0) ask_git();
+  if (length < 0) give_up();
   begin_blob(length);
   digest(content, length);
   print("l", 1);
@@ -139,45 +96,6 @@ static void print_symlink(int parent, const char *name) {
 static int is_new(const struct status *known) {
   if (known->changed.seconds != since.seconds) return known->changed.seconds > since.seconds;
   return known->changed.nanoseconds >= since.nanoseconds;
-}
-
-static int open_directory(int parent, const char *name) {
-  int found = call4(sys_openat, parent, (long)name, read_only | directory | no_follow, 0);
-  if (found < 0) ask_git();
-  return found;
-}
-
-/* A directory that is read; there is one at each depth. */
-struct listing {
-  int descriptor;
-  char *buffer;
-  long filled, at;
-};
-
-static void list(struct listing *into, int descriptor, int depth) {
-  into->descriptor = descriptor;
-  into->buffer = names[depth];
-  into->filled = into->at = 0;
-}
-
-/* The next name in it; 0 at its end. */
-static struct entry *next(struct listing *of) {
-  for (;;) {
-    struct entry *found;
-    if (of->at == of->filled) {
-      of->filled = call(sys_getdents64, of->descriptor, (long)of->buffer, name_bytes);
-      of->at = 0;
-      if (of->filled < 0) ask_git();
-      if (of->filled == 0) return 0;
-    }
-    found = (struct entry *)(of->buffer + of->at);
-    of->at += found->length;
-    if (!is(found->name, ".") && !is(found->name, "..")) return found;
-  }
-}
-
-static void look_at(int parent, const char *name, struct status *into) {
-  if (call4(sys_newfstatat, parent, (long)name, (long)into, symlink_itself) < 0) ask_git();
 }
 
 /* What is in a directory whose path, with a slash unless it is the workspace, is the first `end` bytes of `path`. */
@@ -191,7 +109,7 @@ static void look_into(int here, long end, int depth, int changed) {
     int type;
     if (depth == 0 && is(entry->name, ".git")) continue;
     /* A repository inside is git's to look into. */
-    if (--left < 0 || is(entry->name, ".git") || end + length + 2 > path_bytes) ask_git();
+    if (--left < 0 || is(entry->name, ".git") || end + length + 2 > path_bytes) give_up();
     look_at(here, entry->name, &found);
     type = found.mode & type_mask;
     for (at = 0; at < length; at++) path[end + at] = entry->name[at];
@@ -203,7 +121,7 @@ static void look_into(int here, long end, int depth, int changed) {
     }
     if (type == type_directory) {
       int inner = open_directory(here, entry->name);
-      if (depth + 1 == deepest) ask_git();
+      if (depth + 1 == deepest) give_up();
       if (is_new(&found)) {
         print("d", 1);
         print(path, end + length + 1);
@@ -215,7 +133,7 @@ static void look_into(int here, long end, int depth, int changed) {
     if (!is_new(&found)) continue;
     if (type == type_file) print_file(here, entry->name, &found);
     else if (type == type_symlink) print_symlink(here, entry->name);
-    else ask_git();
+    else give_up();
     print(path, end + length + 1);
   }
 }
@@ -255,12 +173,12 @@ static void look_into_repository(int here, int depth) {
     int is_refs = depth == 0 && is(name, "refs");
     if (depth == 0 && (is(name, "objects") || is(name, "logs") || is(name, "hooks"))) continue;
     if (depth == 0 ? same(name, "banger-", 7) : depth == 1 && is(name, "banger")) continue;
-    if (--left < 0) ask_git();
+    if (--left < 0) give_up();
     look_at(here, name, &found);
-    if (is_new(&found) && !is_refs && !(depth == 0 && is(name, "index") && is_known_index(here, &found))) ask_git();
+    if (is_new(&found) && !is_refs && !(depth == 0 && is(name, "index") && is_known_index(here, &found))) give_up();
     if ((found.mode & type_mask) == type_directory && (depth > 0 || is_refs || is(name, "info"))) {
       int inner = open_directory(here, name);
-      if (depth + 1 == deepest) ask_git();
+      if (depth + 1 == deepest) give_up();
       look_into_repository(inner, depth + 1);
       call(sys_close, inner, 0, 0);
     }
@@ -280,21 +198,21 @@ static void leave_mark(int repository) {
   int mark = call4(sys_openat, repository, (long)"banger-looked", write_only | create | truncate | no_follow, 0600);
   now.offset = clock_offset();
   identify(repository, &now.index);
-  if (mark < 0 || !write_all(mark, &now, sizeof now)) ask_git();
+  if (mark < 0 || !write_all(mark, &now, sizeof now)) give_up();
   call(sys_close, mark, 0, 0);
 }
 
-static void read_mark(int repository) {
+static void read_mark(int repository, const char *name) {
   struct status known;
   long drift;
-  int mark = call4(sys_openat, repository, (long)"banger-quiet", read_only | no_follow, 0);
-  if (mark < 0 || call(sys_fstat, mark, (long)&known, 0) < 0) ask_git();
-  if (read_some(mark, &marked, sizeof marked) != sizeof marked) ask_git();
+  int mark = call4(sys_openat, repository, (long)name, read_only | no_follow, 0);
+  if (mark < 0 || call(sys_fstat, mark, (long)&known, 0) < 0) give_up();
+  if (read_some(mark, &marked, sizeof marked) != sizeof marked) give_up();
   call(sys_close, mark, 0, 0);
   since.seconds = known.modified.seconds;
   since.nanoseconds = known.modified.nanoseconds;
   drift = clock_offset() - marked.offset;
-  if (drift > steady || drift < -steady) ask_git();
+  if (drift > steady || drift < -steady) give_up();
 }
 
 static long number(const char *text) {
@@ -303,21 +221,94 @@ static long number(const char *text) {
   return found;
 }
 
+/* Of what is not a directory; its path is the first `end` bytes of `path`. */
+static void tell_newer(const struct status *found, long end) {
+  struct status counted;
+  counted.changed.seconds = found->changed.seconds;
+  counted.changed.nanoseconds = found->changed.nanoseconds;
+  if (same(path, ".git/", 5)) {
+    counted.changed.seconds = found->modified.seconds;
+    counted.changed.nanoseconds = found->modified.nanoseconds;
+  }
+  if (!is_new(&counted)) return;
+  path[end] = '\n';
+  print(path, end + 1);
+}
+
+static void tell_newer_in(int here, long end, int depth) {
+  struct listing listing;
+  struct status found;
+  struct entry *entry;
+  list(&listing, here, depth);
+  while ((entry = next(&listing))) {
+    long length = length_of(entry->name), at;
+    if (end + length + 2 > path_bytes) give_up();
+    look_at(here, entry->name, &found);
+    for (at = 0; at < length; at++) path[end + at] = entry->name[at];
+    path[end + length] = 0;
+    if ((found.mode & type_mask) == type_directory) {
+      int inner = open_directory(here, entry->name);
+      if (depth + 1 == deepest) give_up();
+      path[end + length] = '/';
+      tell_newer_in(inner, end + length + 1, depth + 1);
+      call(sys_close, inner, 0, 0);
+    } else
+      tell_newer(&found, end + length);
+  }
+}
+
+/* What is not there any more, somebody has removed: nothing of it is lost. */
+static void tell_newer_of(int here) {
+  struct status found;
+  long end;
+  if (call4(sys_newfstatat, here, (long)path, (long)&found, symlink_itself) < 0) return;
+  end = length_of(path);
+  if ((found.mode & type_mask) == type_directory) {
+    int inner = open_directory(here, path);
+    path[end] = '/';
+    tell_newer_in(inner, end + 1, 0);
+    call(sys_close, inner, 0, 0);
+  } else
+    tell_newer(&found, end);
+}
+
+static void tell_newer_of_input(int here) {
+  long bytes, at, end = 0;
+  is_reading = 1;
+  while ((bytes = read_some(0, content, sizeof content)) > 0)
+    for (at = 0; at < bytes; at++) {
+      if (end == path_bytes - 2) give_up();
+      path[end++] = content[at];
+      if (end == 2 && same(path, "./", 2)) end = 0;
+      if (content[at]) continue;
+      tell_newer_of(here);
+      end = 0;
+    }
+  if (bytes < 0) give_up();
+}
+
 void look(long *stack) {
   const char *first = (const char *)stack[2], *second = (const char *)stack[3];
   struct status found;
   int here, repository;
   if (stack[0] != 3) {
-    say("usage: look PATH MOST, or look -m PATH\n");
+    say("usage: look PATH MOST, look -m PATH, or look -n PATH\n");
     leave(2);
   }
   if (is(first, "-m")) {
     leave_mark(open_directory(open_directory(at_cwd, second), ".git"));
     leave(0);
   }
+  if (is(first, "-n")) {
+    here = open_directory(at_cwd, second);
+    read_mark(open_directory(here, ".git"), "banger-looked");
+    tell_newer_of_input(here);
+    flush();
+    leave(0);
+  }
   here = open_directory(at_cwd, first);
   repository = open_directory(here, ".git");
-  read_mark(repository);
+  read_mark(repository, "banger-quiet");
   leave_mark(repository);
   left = number(second);
   look_into_repository(repository, 0);

@@ -27,6 +27,8 @@ export const stretchBytes = 4 * 1024 * 1024;
 const stretchesPerChoice = 16;
 /** Content by which it is decided whether to pack at all. */
 export const sampleBytes = 2 * 1024 * 1024;
+/** So little has arrived before a guest has started what unpacks it. */
+const smallBytes = 64 * 1024;
 /** A packer that saves less has work for nothing. */
 const worthwhileRatio = 0.9;
 
@@ -89,7 +91,8 @@ export class PackingChoice {
 /**
  * A stream for `unpackInto`: packed as gzip (RFC 1952), a member for each large piece, which every gunzip reads as one.
  * Pieces that are not worth it are stored. Content of which the beginning does not become smaller, as of a large
- * archive, goes plain: under emulation, a guest takes it twice as fast when nobody has to look for what is stored.
+ * archive, goes plain: under emulation, a guest takes it twice as fast when nobody has to look for what is stored. So
+ * does what is small.
  */
 export async function* packedPieces(
   pieces: AsyncIterable<Buffer>,
@@ -114,9 +117,9 @@ async function takeSample(
   for (let bytes = 0; bytes < sampleBytes;) {
     const { value } = await pieces.next();
     if (value) sample.push(value);
-    // It ends here: what little there is may as well be packed.
-    if (!value || value.length < memberBytes) return { sample, isWorthwhile: true };
-    bytes += value.length;
+    bytes += value?.length ?? 0;
+    // It ends here.
+    if (!value || value.length < memberBytes) return { sample, isWorthwhile: bytes > smallBytes };
     const { length } = await gzip(value, { level: constants.Z_BEST_SPEED });
     if (length <= value.length * worthwhileRatio) return { sample, isWorthwhile: true };
   }

@@ -53,7 +53,8 @@ test('content goes plain when its beginning cannot be packed, whatever the littl
   const packed = await pack(mixed);
   expect(packed.subarray(0, 7).toString()).toBe('packed\n');
   expect(unpack(['busybox', 'sh'], packed).equals(Buffer.concat(mixed))).toBe(true);
-  expect((await pack([])).toString()).toBe('packed\n');
+  expect((await pack([])).toString()).toBe('plain\n');
+  expect((await pack([Buffer.alloc(30_000)])).length).toBe('plain\n'.length + 30_000);
 });
 
 test('text becomes a fraction, and what cannot be packed hardly grows', async () => {

@@ -132,7 +132,12 @@ test('a new file in a directory that the guest has renamed is not put where the 
   expect([read('src/deep/new'), read('lib/a')]).toEqual(['new\n', 'changed\n']);
 });
 
-test('what the guest changes while an update is on its way is looked at again, and not lost', async () => {
+test.each([
+  ['a program of ours', {}],
+  ['its shell, as guests of older builds do', { programs: '/nonexistent' }],
+])('what the guest changes while an update is on its way is seen by %s, and not lost', async (_, options) => {
+  fixture.remove();
+  fixture = createFixture({ onRun: (argv) => onRun(argv), ...options });
   const { repo, copy } = fixture;
   for (const name of ['edited', 'gone', 'same']) repo.write(name, 'x\n');
   repo.commit('first');

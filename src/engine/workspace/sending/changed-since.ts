@@ -1,4 +1,5 @@
 import type { GuestOutput } from '../../guest.ts';
+import { lookProgram } from '../guest-tree/quick-look.ts';
 import { updateNames } from './update-script.ts';
 
 /** Somebody changed what would be replaced, after it was looked at. */
@@ -7,10 +8,15 @@ const changedMeanwhile = 76;
 /**
  * Prints which of the paths that come in, each ended by a zero byte, were changed since they were looked at: an upload
  * may take minutes, in which somebody works there. A file that takes another's place may be old, and is known by when
- * it got there; git's own files have got a second name since, which counts as that, but are always written anew.
+ * it got there; git's own files have got a second name since, which counts as that, but are always written anew. A guest
+ * of an older build has no program of ours for it.
  */
 export const changedScript = `
 changed() {
+  if [ -x ${lookProgram} ]; then
+    ${lookProgram} -n . && return
+    [ $? = 3 ] || return 1
+  fi
   # Somebody has emptied the repository: what else was done there is not to be found out.
   mark=$(TZ=UTC0 stat -c %y ${updateNames.looked} 2>/dev/null) || return 0
   xargs -0 -r sh -c 'find "$@" ! -type d -print0 2>/dev/null; exit 0' find |

@@ -17,7 +17,7 @@ const gitAtWork = 75;
 const referencesInTheWay = 77;
 
 const uploadScript = `
-cd "$1" && rm -f ${updateNames.part} && ${unpackInto('cat')} >${updateNames.part}
+cd "$1" && { [ ! -e ${updateNames.part} ] || rm -f ${updateNames.part}; } && ${unpackInto('cat')} >${updateNames.part}
 `;
 
 /**
@@ -41,7 +41,9 @@ const quietScript = `
 `;
 const replaceScript = `
 mv -f ${updateNames.part} ${updateNames.archive} || exit
-tar -x -f ${updateNames.archive} ${updateNames.script} && sh ${updateNames.script} . "$@"
+tar -x -f ${updateNames.archive} ${updateNames.script} || exit
+set -- . "$@"
+. ./${updateNames.script}
 `;
 
 /** Carries out what was begun, and prints the token of the last sending that is in place. */
