@@ -24,9 +24,14 @@ export async function deliverSecrets(
   if (names.length === 0) return undefined;
   const id = randomBytes(16).toString('hex');
   const script = ['sh', '-c', receiveScript, 'banger', id];
-  const { exit, stderr } = await guest.runToolbox(script, { signal, input: tarOf(secrets) });
+  const { exit } = await guest.runToolbox(script, { signal, input: tarOf(secrets) });
   if (exit.code === 0) return { id, names };
-  throw new BangerError('command_failed', `The guest did not take secrets: ${stderr.trim().slice(-300)}`);
+  // What the guest says of it may be the secrets, in any spelling, and errors are written down.
+  const end =
+    exit.code === undefined ? `was ended by SIG${exit.signal}` : `ended with exit code ${exit.code}`;
+  throw new BangerError('command_failed', `The guest did not take secrets: its program ${end}`, {
+    hint: 'They are kept in its memory. See whether there is room: banger vm exec VM -- df /run',
+  });
 }
 
 /** Takes back what was left for a program that was not started. */
