@@ -13,6 +13,7 @@ import { knownOwners } from '../setup/setup-host.ts';
 import { readSetupState } from '../setup/setup-state.ts';
 import { checkAcceleration } from './acceleration.ts';
 import { checkBridges } from './bridges.ts';
+import { checkDefaultNetwork } from './default-network.ts';
 import { fail, type CheckResult, type Subject } from './check.ts';
 import { checkDisks, type DiskMethodReport, type DisksInput } from './disks.ts';
 import { checkDirectory, checkSocketPath } from './directories.ts';
@@ -34,6 +35,8 @@ export interface VmmConfig {
   readonly firecrackerProgram: string;
   readonly firecrackerJailer: JailerWish;
   readonly diskMethod: DisksInput['wanted'];
+  /** Of VMs that nobody chooses one for */
+  readonly network: string;
 }
 
 export interface CheckInput {
@@ -103,7 +106,7 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
       hasFirecracker = found.isFit;
       return found.check;
     }),
-    checkSurroundings(input),
+    checkSurroundings({ ...input, network: config.network }),
   ]);
   const { check: disks, methods } = await checkDisks({
     exec,
@@ -162,8 +165,9 @@ async function checkSurroundings({
   paths,
   home,
   readConfig,
+  network,
   exec = realExec,
-}: CheckInput): Promise<CheckResult[]> {
+}: CheckInput & Pick<VmmConfig, 'network'>): Promise<CheckResult[]> {
   const directory = (subject: Subject, path: string, isStrict: boolean): Promise<CheckResult[]> =>
     guard(subject, () => checkDirectory(subject, { path, isStrict, uid: process.getuid!() }));
   const state = { id: 'state-directory', title: 'State directory' };
@@ -213,7 +217,13 @@ async function checkSurroundings({
       }),
     ),
   ]);
-  return [checkConfig(paths.configFile, readConfig), ...groups.flat(), checkSocketPath(paths.longestSocket)];
+  const found = groups.flat();
+  return [
+    checkConfig(paths.configFile, readConfig),
+    ...found,
+    checkDefaultNetwork(network, found),
+    checkSocketPath(paths.longestSocket),
+  ];
 }
 
 /** A wrong configuration is reported by its own check; the others go by the defaults. */

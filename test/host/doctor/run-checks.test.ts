@@ -31,6 +31,7 @@ function input(given: Partial<CheckInput> = {}): CheckInput {
     firecrackerProgram: '/nonexistent/firecracker',
     firecrackerJailer: 'auto',
     diskMethod: 'auto',
+    network: 'user',
   } as const;
   return {
     paths: {
@@ -94,6 +95,7 @@ test('every check reports once, under a name of its own', async () => {
     'leftovers',
     'engine',
     'names',
+    'default-network',
     'socket-path',
   ]);
 });
