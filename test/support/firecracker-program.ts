@@ -51,7 +51,6 @@ let specification: string | undefined;
 /** Makes a fake Firecracker in a directory; see fake-firecracker.ts. */
 export async function makeFakeFirecracker(directory: string): Promise<FakeFirecracker> {
   const program = join(directory, 'firecracker');
-  const requests = join(directory, 'requests.jsonl');
   const fake = fileURLToPath(import.meta.resolve('./fake-firecracker.ts'));
   writeFileSync(
     program,
@@ -72,15 +71,20 @@ export async function makeFakeFirecracker(directory: string): Promise<FakeFirecr
     program,
     behave,
     get changes() {
-      return linesOf(requests)
-        .map((line) => JSON.parse(line) as { method: string; path: string; body: string })
-        .filter(({ method }) => method !== 'GET')
-        .map(({ body, ...request }) => ({ ...request, body: JSON.parse(body) as unknown }));
+      return requestsIn(directory);
     },
     get sizes() {
       return linesOf(join(directory, 'sizes')).map(Number);
     },
   };
+}
+
+/** What the fake of a directory was asked so far, other than about itself. */
+export function requestsIn(directory: string): RecordedRequest[] {
+  return linesOf(join(directory, 'requests.jsonl'))
+    .map((line) => JSON.parse(line) as { method: string; path: string; body: string })
+    .filter(({ method }) => method !== 'GET')
+    .map(({ body, ...request }) => ({ ...request, body: JSON.parse(body) as unknown }));
 }
 
 function linesOf(path: string): string[] {

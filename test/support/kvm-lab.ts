@@ -100,6 +100,7 @@ function testsOf(report: string): readonly LabTest[] | undefined {
 const programs = [
   ...['qemu-system-x86_64', 'qemu-img', 'slirp4netns', 'ip', 'nft'],
   ...['unshare', 'setpriv', 'prlimit', 'nsenter', 'mount', 'chroot'],
+  ...['mkfs.ext4', 'debugfs'],
 ];
 /** What QEMU starts a microvm with */
 const firmware = ['bios-microvm.bin', 'qboot.rom', 'linuxboot_dma.bin', 'pvh.bin', 'kvmvapic.bin'];

@@ -1,12 +1,12 @@
 import { existsSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Acceleration, VmmDriver } from '../../../src/host/drivers/driver.ts';
 import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
 import { rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
 import { qemuDriver } from '../../../src/host/drivers/qemu.ts';
 import { exec } from '../../../src/host/exec.ts';
 import { probedFirecracker, probedQemu, probeKvm } from '../../../src/host/kvm-probe.ts';
-import { makeFakeFirecracker } from '../firecracker-program.ts';
+import { makeFakeFirecracker, requestsIn } from '../firecracker-program.ts';
 import { makeGuest } from './guest.ts';
 
 /** A driver with a VMM, which is held to the list (list.ts); what it has of what not all have. */
@@ -27,6 +27,8 @@ export interface Column {
   readonly tellsMachine: boolean;
   readonly discards: boolean;
   readonly readsQcow2: boolean;
+  /** Where no bytes of a guest's go through the VMM: what it was asked for last about a disk's rate */
+  askedRate?(program: string): unknown;
   /** `left to the guest`: ours has no driver for it; `may reset`: where the kernel has one for the keyboard */
   readonly powerButton: 'left to the guest' | 'resets' | 'may reset';
   readonly tooManyCpus: { readonly cpus: number; readonly code: string; readonly words: RegExp };
@@ -70,6 +72,7 @@ export async function standInColumn(): Promise<Column> {
     ...(await userNetworkHere()),
     title: 'Firecracker (stand-in)',
     powerButton: 'resets',
+    askedRate: (program) => askedRate(dirname(program)),
     prepare: async (directory) => {
       const { program } = await makeFakeFirecracker(directory);
       const [kernel, initrd] = [join(directory, 'kernel'), join(directory, 'initrd')];
@@ -77,6 +80,11 @@ export async function standInColumn(): Promise<Column> {
       return { program, kernel, initrd };
     },
   };
+}
+
+function askedRate(directory: string): unknown {
+  const drive = requestsIn(directory).findLast(({ path }) => path === '/drives/root');
+  return (drive?.body as { readonly rate_limiter?: unknown } | undefined)?.rate_limiter;
 }
 
 /** The Firecracker that BANGER_TEST_FIRECRACKER names. */

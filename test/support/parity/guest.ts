@@ -1,5 +1,6 @@
 import { appendFile, chmod, copyFile, readFile } from 'node:fs/promises';
-import { closeSync, openSync, readSync, statSync, writeSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, openSync, readSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { directoryAssets } from '../../../src/host/assets.ts';
 import { cpioArchive } from '../../../src/host/cpio.ts';
@@ -8,14 +9,18 @@ import { cpioArchive } from '../../../src/host/cpio.ts';
  * The guest of the list that every driver is held to (list.ts): our kernel and initrd with a program of its own as
  * init, which does what its disk and its kernel's words say, and prints what it sees. Nothing can be sent to it.
  *
- * `goes-on` ticks until its disk has grown twice, and powers off; `waits` does nothing and needs no disk; the others end at
- * once in their own way.
+ * `goes-on` ticks until its disk has grown twice, and powers off; `waits` does nothing and needs no disk; `stops` writes to
+ * the filesystem on its disk and ends as a guest of the engine's that is stopped; the others end at once in their own way.
  */
-export type GuestTask = 'goes-on' | 'waits' | 'reset' | 'panic';
+export type GuestTask = 'goes-on' | 'waits' | 'stops' | 'reset' | 'panic';
 
 export const diskBytes = 64 * 1024 ** 2;
 /** What the guest fills, and then discards. */
 export const discardedBytes = 8 * 1024 ** 2;
+/** What a guest that stops writes, and waits for. */
+export const timedBytes = 8 * 1024 ** 2;
+/** What it writes to `/kept`, and does not wait for. */
+export const keptWords = 'written and not waited for';
 
 export function guestWords(task: GuestTask): string[] {
   return ['rdinit=/parity', `parity=${task}`];
@@ -43,6 +48,18 @@ case $task in
   waits) echo parity-waits; while :; do sleep 10; done ;;
   reset) reboot -f ;;
   panic) exit 1 ;;
+  stops)
+    mount -t ext4 /dev/vda /newroot
+    read -r up rest </proc/uptime
+    began=\${up%.*}\${up#*.}
+    dd if=/dev/zero of=/newroot/timed bs=1M count=${timedBytes / 1024 ** 2} conv=fsync 2>/dev/null
+    read -r up rest </proc/uptime
+    echo "parity-took $((\${up%.*}\${up#*.} - began))0 ms"
+    echo '${keptWords}' >/newroot/kept
+    sync
+    mount -o remount,ro /newroot
+    poweroff -f
+    ;;
 esac
 dd if=/dev/urandom of=/dev/vda bs=1M seek=8 count=8 conv=notrunc,fsync 2>/dev/null
 blkdiscard -o 8388608 -l ${discardedBytes} /dev/vda 2>/dev/null
@@ -98,6 +115,10 @@ export class StandInGuest {
     }
     this.#useDisk(task);
     if (task === 'panic') print('[    1.000000] Kernel panic - not syncing: Attempted to kill init!\n');
+    if (task === 'stops') {
+      setTimeout(() => this.#stop(), 100);
+      return;
+    }
     if (task !== 'goes-on') {
       setTimeout(reset, 100);
       return;
@@ -121,6 +142,18 @@ export class StandInGuest {
     this.#print(`parity-size ${statSync(this.#disk).size}\n`);
     if (++this.#grown < 2) return;
     this.#stands = true;
+    this.#halt();
+  }
+
+  #stop(): void {
+    const words = `${this.#disk}.kept`;
+    writeFileSync(words, `${keptWords}\n`);
+    execFileSync('debugfs', ['-w', '-R', `write ${words} kept`, this.#disk], { stdio: 'ignore' });
+    rmSync(words);
+    this.#halt();
+  }
+
+  #halt(): void {
     this.#print('[    9.000000] reboot: Power off not available: System halted instead\n');
   }
 

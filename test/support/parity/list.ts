@@ -11,6 +11,7 @@ import { findFreePort } from '../../../src/host/ports.ts';
 import { killProcess, waitForExit } from '../../../src/host/process.ts';
 import { until } from '../banger.ts';
 import type { Column } from './columns.ts';
+import { describeStop } from './stop.ts';
 import { diskBytes, discardedBytes } from './guest.ts';
 import { consoleOf, goesOn, lastTick, Place, type ListedVm } from './place.ts';
 import { describeRefusals } from './refusals.ts';
@@ -34,6 +35,7 @@ export function describeDriver(column: Column): void {
     describeRefusals(column, place);
     describeRunning(column, place);
     describeEnds(column, place);
+    describeStop(column, place);
     describeLeftovers(place);
   });
 }

@@ -1,0 +1,42 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { waitForExit } from '../../../src/host/process.ts';
+import type { Column } from './columns.ts';
+import { keptWords } from './guest.ts';
+import { consoleOf, type Place, type ListedVm } from './place.ts';
+
+const bytesPerSecond = 2 * 1024 ** 2;
+const exitMs = 60_000;
+
+/** The part of the list that is about a guest that is stopped, whose disk has a rate. */
+export function describeStop(column: Column, place: Place): void {
+  const tools = ['mkfs.ext4', 'debugfs'].filter((tool) => spawnSync(tool, ['-V']).error !== undefined);
+  if (tools.length > 0) process.stderr.write(`Note: no guest is stopped here: ${tools.join()} missing\n`);
+
+  describe.runIf(tools.length === 0)('a guest that is stopped', () => {
+    let vm: ListedVm;
+    beforeAll(async () => {
+      const spec = place.spec('stops', {}, 'stops');
+      execFileSync('mkfs.ext4', ['-q', '-F', spec.disk!.path]);
+      vm = await place.start({ ...spec, disk: { ...spec.disk!, bytesPerSecond } });
+    });
+
+    test('has on its disk what it had written and not waited for, though its VMM has ended', async () => {
+      expect(await vm.control.closed).toBe('power-off');
+      expect(await waitForExit(vm.vmm.process, exitMs)).toBe(true);
+      const kept = execFileSync('debugfs', ['-R', 'cat /kept', vm.vmm.disk], { stdio: 'pipe' });
+      expect(kept.toString()).toBe(`${keptWords}\n`);
+    });
+
+    test('writes no faster than its disk was allowed', () => {
+      if (column.askedRate) {
+        expect(column.askedRate(place.program)).toEqual({
+          bandwidth: { size: bytesPerSecond, refill_time: 1000 },
+        });
+        return;
+      }
+      // 8 MiB at 2 MiB in a second, of which a burst may be for nothing.
+      expect(Number(/parity-took (\d+) ms/.exec(consoleOf(vm))?.[1])).toBeGreaterThanOrEqual(2000);
+    });
+  });
+}
