@@ -25,7 +25,9 @@ function installLfs(): { readonly ran: string; readonly pointerOf: (content: str
     `#!/bin/sh
 echo "$1" >>${ran}
 content=$(mktemp -p ${store}); cat >"$content"
-if [ "$1" = clean ]; then
+if [ "$1" = clean ] && grep -aq '^version https://git-lfs' "$content"; then
+  cat "$content"; rm "$content"
+elif [ "$1" = clean ]; then
   oid=$(sha256sum <"$content" | cut -c1-64)
   mv "$content" ${store}/$oid
   printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%s\\nsize %s\\n' $oid $(stat -c %s ${store}/$oid)
@@ -118,6 +120,32 @@ test('what goes through a filter is as the host has it in the guest, also when i
   expect(copy.git('show', ':a.bin')).toBe(pointerOf('a.bin again\n'));
   expect(readFileSync(join(copy.path, 'a.bin'), 'utf8')).toBe('a.bin again\n');
   expect((await fixture.export()).files).toEqual([]);
+});
+
+test('a pointer that lies in the tree in the place of its content travels as it is', async () => {
+  const { repo, copy } = fixture;
+  const { pointerOf } = installLfs();
+  const pointers = { 'a.bin': pointerOf('never fetched\n'), 'deep/b.bin': pointerOf('content\n') };
+  repo.write('deep/b.bin', 'content\n');
+  repo.write('a.bin', pointers['a.bin']);
+  repo.commit('first');
+  // As after a checkout with GIT_LFS_SKIP_SMUDGE=1.
+  repo.write('deep/b.bin', pointers['deep/b.bin']);
+  repo.git('add', '--renormalize', '.');
+  const status = ['status', '--porcelain=v2', '-z', '--untracked-files=no'];
+  expect(repo.git(...status)).toBe('');
+
+  const again = new Date();
+  for (const isAgain of [false, true]) {
+    if (isAgain) utimesSync(join(repo.path, 'a.bin'), again, again);
+    await fixture.prepare();
+    expect(copy.git(...status)).toBe('');
+    for (const [name, pointer] of Object.entries(pointers)) {
+      expect(readFileSync(join(copy.path, name), 'utf8')).toBe(pointer);
+      expect(copy.git('show', `:${name}`)).toBe(pointer);
+    }
+    expect((await fixture.export()).files).toEqual([]);
+  }
 });
 
 test('a filter that is required and not to be had stops neither way', async () => {
