@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { openRepo } from '../../support/git-repo.ts';
+import { createRepo, openRepo } from '../../support/git-repo.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
 let fixture: Fixture;
@@ -320,6 +320,40 @@ test('untracked files travel only when asked for, ignored ones never', async () 
   expect(result).toMatchObject({ files: 3, untracked: 1, ignored: 1 });
   expect(result.warnings).toEqual(['"nested/" is a repository of its own and stays behind']);
   expect((await fixture.export()).files).toEqual([]);
+});
+
+test('an untracked repository inside of the tree is one that stays behind, and is not looked into', async () => {
+  const { repo, copy } = fixture;
+  repo.write('a', 'a\n');
+  repo.commit('first');
+  const nested = createRepo(join(repo.path, 'nested'));
+  for (const name of ['b', 'c']) nested.write(name, 'nested\n');
+  nested.commit('nested');
+  nested.write('d', 'untracked there\n');
+  const result = await fixture.prepare();
+  expect(result).toMatchObject({ files: 1, untracked: 1, ignored: 0, warnings: [] });
+  expect(existsSync(join(copy.path, 'nested'))).toBe(false);
+  expect((await fixture.export()).files).toEqual([]);
+});
+
+test('stashes stay behind, and git in the guest knows of none', async () => {
+  const { repo, copy } = fixture;
+  for (const name of ['a', 'b']) repo.write(name, `${name}\n`);
+  repo.commit('first');
+  repo.write('a', 'stashed\n');
+  repo.write('b', 'stashed and staged\n');
+  repo.git('add', 'b');
+  repo.git('stash', 'push', '-q');
+  repo.write('a', 'loose\n');
+  const stash = repo.git('rev-parse', 'refs/stash').trim();
+  expect(await fixture.prepare()).toMatchObject({ leftBehind: { stashes: 1 } });
+  expect(copy.git('stash', 'list')).toBe('');
+  expect(copy.git('for-each-ref', 'refs/stash')).toBe('');
+  expect(existsSync(join(copy.path, '.git/logs/refs/stash'))).toBe(false);
+  expect(() => copy.git('cat-file', '-e', stash)).toThrow();
+  expect(status(copy)).toBe(status(repo));
+  expect((await fixture.export()).files).toEqual([]);
+  expect(repo.git('rev-parse', 'refs/stash').trim()).toBe(stash);
 });
 
 test('origin travels without credentials, the identity with the repository', async () => {
