@@ -116,6 +116,20 @@ const scenes: Record<string, Scene> = {
     chmodSync(join(repo.path, 'a.win'), 0o755);
   },
 
+  'line ends that git takes away when it adds'(repo) {
+    for (const name of ['crlf', 'lf', 'mixed', 'kept'])
+      repo.write(name, name === 'lf' ? 'a\n' : 'a\r\nb\r\n');
+    repo.commit('with line ends as they are');
+    repo.git('config', 'core.autocrlf', 'input');
+    repo.write('.gitattributes', '*.bin -text\n*.win text eol=crlf\n');
+    for (const name of ['new', 'a.bin', 'a.win']) repo.write(name, 'one\r\ntwo\r\n');
+    repo.commit('with what the setting makes of them');
+    repo.write('mixed', 'a\r\nb\n');
+    repo.write('staged', 'one\r\n');
+    repo.git('add', 'staged');
+    repo.write('a.win', 'one\r\nthree\r\n');
+  },
+
   'a merge with conflicts'(repo) {
     diverge(repo);
     expect(() => repo.git('merge', 'side')).toThrow();
