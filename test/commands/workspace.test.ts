@@ -167,6 +167,16 @@ test('prepare passes its flags on, a relative path made absolute', async () => {
   await expect(run(['prepare', '--from', 'v1'], prepared)).rejects.toThrow('--from says where');
 });
 
+test('the whole history and a read-only tree are asked for by their flags', async () => {
+  const { calls } = await run(['prepare', '--full-history', '--readonly'], prepared);
+  expect(calls.at(-1)).toMatchObject({
+    method: 'workspace.prepare',
+    params: { fullHistory: true, readonly: true, overwrite: false, includeUntracked: false },
+  });
+  const one = await run(['prepare', '--readonly'], prepared);
+  expect(one.calls.at(-1)?.params).toMatchObject({ fullHistory: false, readonly: true });
+});
+
 test('export writes the patch to stdout byte for byte', async () => {
   const { calls, stdout, talk } = await run(['export'], exported, { content: patch });
   expect(calls).toEqual([
