@@ -237,7 +237,7 @@ test('a file whose line ends alone changed is sent', async () => {
   expect(read('a')).toBe('one\ntwo\r\n');
 });
 
-test('a read-only workspace cannot be written to by its files’ modes, and is not exported', async () => {
+test('a read-only workspace cannot be written to by its files’ modes, and nothing of it comes back', async () => {
   const { repo, copy } = fixture;
   repo.write('file', 'text\n');
   repo.write('run', '#!/bin/sh\n', 0o755);
@@ -246,7 +246,14 @@ test('a read-only workspace cannot be written to by its files’ modes, and is n
   await fixture.prepare({ readonly: true });
   expect(modes()).toEqual([0o444, 0o555]);
   expect(viewOf(copy)).toEqual(viewOf(repo));
-  await expect(fixture.export()).rejects.toMatchObject({ code: 'invalid_state' });
+  // Root in the guest writes all the same.
+  rmSync(join(copy.path, 'file'));
+  copy.write('file', 'guest\n');
+  const before = viewOf(repo);
+  for (const comeBack of [fixture.export, fixture.apply])
+    await expect(comeBack()).rejects.toMatchObject({ code: 'invalid_state' });
+  expect(viewOf(repo)).toEqual(before);
+  copy.write('file', 'text\n', 0o444);
   expect(await fixture.prepare()).toMatchObject({ files: 0 });
   expect(modes()).toEqual([0o644, 0o755]);
   expect((await fixture.export()).files).toEqual([]);
