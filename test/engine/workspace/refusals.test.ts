@@ -3,8 +3,9 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { checkTree } from '../../../src/engine/workspace/host-tree/inspect-tree.ts';
+import { listWorkspaces } from '../../../src/state/workspaces.ts';
 import { createRepo } from '../../support/git-repo.ts';
-import { createFixture, hermeticExec, type Fixture } from './workspace-fixture.ts';
+import { createFixture, hermeticExec, vmId, type Fixture } from './workspace-fixture.ts';
 
 let fixture: Fixture;
 beforeEach(() => {
@@ -42,6 +43,18 @@ test('a bare repository and a .git directory have no working tree', async () => 
   execFileSync('git', ['init', '-q', '--bare', bare]);
   await expect(check(bare)).rejects.toThrow('is a bare repository and has no working tree');
   await expect(check(join(fixture.repo.path, '.git'))).rejects.toThrow('is inside a .git directory');
+});
+
+test('a bare repository is refused before anything is made, or run in a guest', async () => {
+  const bare = join(fixture.directory, 'bare.git');
+  execFileSync('git', ['init', '-q', '--bare', bare]);
+  for (const vm of [undefined, 'web'])
+    await expect(fixture.prepare({ path: bare, vm })).rejects.toThrow(
+      'is a bare repository and has no working tree',
+    );
+  expect(fixture.commands).toEqual([]);
+  expect(fixture.stages).toEqual(['Reading working tree', 'Reading working tree']);
+  expect(listWorkspaces(fixture.context.db, vmId)).toEqual([]);
 });
 
 test('a submodule whose .git leads nowhere is refused by name', async () => {
