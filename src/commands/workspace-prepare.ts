@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { Command } from 'commander';
+import { leftBehindText } from '../engine/rpc/left-behind-text.ts';
 import type { ResultOf } from '../engine/rpc/method.ts';
 import { workspacePlan, workspacePrepare } from '../engine/rpc/workspace-methods.ts';
 import { addTemplateOptions, chooseTemplate, type TemplateOptions } from './tree-template.ts';
@@ -79,7 +80,7 @@ function printPlan(cli: Cli, plan: ResultOf<typeof workspacePlan>): void {
     files.map((file) => `${formatBytes(file.bytes).padStart(10)}  ${printable(file.path)}`).join('\n'),
   );
   if (count > files.length) cli.say(`… and ${count - files.length} more`);
-  for (const line of [...stayedBehind(plan), ...referencesText(plan.leftBehind)]) cli.say(line);
+  for (const line of stayedBehind(plan)) cli.say(line);
   cli.say(
     `Would send ${counted(count, 'file')} (${formatBytes(bytes - repositoryBytes)}) and the repository (${formatBytes(repositoryBytes)})`,
   );
@@ -87,40 +88,19 @@ function printPlan(cli: Cli, plan: ResultOf<typeof workspacePlan>): void {
 
 function remarks(result: ResultOf<typeof workspacePrepare>): string[] {
   // Said once: what is sent after that is of no other branch.
-  const references = result.update ? [] : referencesText(result.leftBehind);
-  return [...stayedBehind(result), ...references, ...keptText(result.update?.kept ?? []), sentText(result)];
-}
-
-interface LeftBehind {
-  readonly untracked: number;
-  readonly ignored: number;
-  readonly warnings: readonly string[];
-}
-
-function stayedBehind({ untracked, ignored, warnings }: LeftBehind): string[] {
-  const stay = (count: number, what: string): string => {
-    return `${counted(count, what)} ${count === 1 ? 'stays' : 'stay'} behind`;
-  };
+  const leftBehind = result.update ? { branches: 0, tags: 0, stashes: 0 } : result.leftBehind;
   return [
-    ...warnings.map((warning) => `Warning: ${printable(warning)}`),
-    ...(untracked > 0
-      ? [`${stay(untracked, 'untracked file')}; to send untracked files: --include-untracked`]
-      : []),
-    ...(ignored > 0 ? [`${stay(ignored, 'ignored path')}; to send one, such as .env: --include .env`] : []),
+    ...stayedBehind({ ...result, leftBehind }),
+    ...keptText(result.update?.kept ?? []),
+    sentText(result),
   ];
 }
 
-/** Other branches and the like, which `git branch` in the guest does not show. */
-function referencesText({ branches, tags, stashes }: ResultOf<typeof workspacePlan>['leftBehind']): string[] {
-  const parts = [
-    branches > 0 ? `${branches} other ${branches === 1 ? 'branch' : 'branches'}` : '',
-    tags > 0 ? counted(tags, 'tag') : '',
-    stashes > 0 ? (stashes === 1 ? '1 stash' : `${stashes} stashes`) : '',
-  ].filter((part) => part !== '');
-  if (parts.length === 0) return [];
-  const last = parts.pop()!;
-  const all = parts.length === 0 ? last : `${parts.join(', ')} and ${last}`;
-  return [`${all} ${branches + tags + stashes === 1 ? 'stays' : 'stay'} behind`];
+/** Warnings, and what stayed behind. */
+export function stayedBehind(
+  tree: Parameters<typeof leftBehindText>[0] & { readonly warnings: readonly string[] },
+): string[] {
+  return [...tree.warnings.map((warning) => `Warning: ${printable(warning)}`), ...leftBehindText(tree)];
 }
 
 export function sentText({

@@ -6,6 +6,7 @@ import type { EngineContext } from '../context.ts';
 import type { GuestExit } from '../guest.ts';
 import { uncancellable, type TimedOperation } from '../operations.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
+import { leftBehindText } from '../rpc/left-behind-text.ts';
 import type { RunSummary } from '../rpc/vm-methods.ts';
 import { withTemplate } from '../setup/apply-template.ts';
 import { furnishVm, planFurniture, type Furniture } from '../setup/furnish-vm.ts';
@@ -170,12 +171,8 @@ async function sendTree(
     operation,
     () => Promise.reject(new BangerError('internal', 'The VM of this run is known')),
   );
-  const { warnings, untracked } = sent;
-  for (const warning of warnings) operation.note?.(`Warning: ${warning}`);
-  if (untracked > 0) {
-    const files = untracked === 1 ? '1 untracked file' : `${untracked} untracked files`;
-    operation.note?.(`${files} stayed behind; to send them too: --include-untracked`);
-  }
+  for (const warning of sent.warnings) operation.note?.(`Warning: ${warning}`);
+  for (const line of leftBehindText(sent)) operation.note?.(line);
   return sent.guestPath;
 }
 
