@@ -5,7 +5,7 @@ import { printable, printableJsonText } from '../printable.ts';
 import { addBranchOptions, guestBranchParam, type BranchOptions } from './branch-options.ts';
 import type { Cli } from './cli.ts';
 import { includedPaths, includeOption } from './include-option.ts';
-import { sentText } from './workspace-prepare.ts';
+import { sentText, stayedBehind } from './workspace-prepare.ts';
 
 interface WatchOptions extends BranchOptions {
   readonly vm?: string;
@@ -47,6 +47,7 @@ export function workspaceWatchCommand(cli: Cli): Command {
       };
       let rest = '';
       let conflicts = '';
+      let isFirst = true;
       const decoder = new TextDecoder();
       await cli.follow(workspaceWatch, params, async (bytes) => {
         const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
@@ -57,6 +58,9 @@ export function workspaceWatchCommand(cli: Cli): Command {
             continue;
           }
           const told = JSON.parse(line) as WatchLine;
+          // Said once: it is hardly different after the next change.
+          if (isFirst && told.kind === 'sent') for (const remark of stayedBehind(told)) cli.say(remark);
+          isFirst &&= told.kind !== 'sent';
           await cli.write(`${new Date().toTimeString().slice(0, 8)} ${printable(lineText(told))}\n`);
           const now = conflictText(told);
           if (now !== '' && now !== conflicts) cli.say(printable(now));

@@ -34,6 +34,10 @@ async function run(
       recorded.calls.push({ method: method.name, params });
       return answer;
     },
+    follow: async (method: { name: string }, params: unknown, onData: (piece: Buffer) => Promise<void>) => {
+      recorded.calls.push({ method: method.name, params });
+      for (const line of answer as unknown[]) await onData(Buffer.from(`${JSON.stringify(line)}\n`));
+    },
     transfer: async (
       method: { name: string },
       params: unknown,
@@ -109,6 +113,35 @@ test('prepare sends the current directory, and says what stayed behind', async (
     '1 ignored path stays behind; to send one, such as .env: --include .env',
     'Sent 1 file (2 KiB) to the new VM "web"',
   ]);
+});
+
+test('a first prepare says what else of the repository stayed behind; the next one does not again', async () => {
+  const leftBehind = { branches: 1, tags: 2, stashes: 3 };
+  const first = { ...prepared, leftBehind, warnings: [], untracked: 0, ignored: 0 };
+  expect((await run(['prepare'], first)).talk).toEqual([
+    '1 other branch, 2 tags and 3 stashes stay behind',
+    'Sent 1 file (2 KiB) to the new VM "web"',
+  ]);
+  const next = { ...first, created: false, update: { removed: 0, kept: [], conflicts: [] } };
+  expect((await run(['prepare'], next)).talk).toEqual(['Sent 1 file (2 KiB) to VM "web"']);
+});
+
+test('watch says what stayed behind with the first sending, and not again', async () => {
+  const leftBehind = { branches: 0, tags: 0, stashes: 1 };
+  const update = { removed: 0, kept: [], conflicts: [] };
+  const sent = { kind: 'sent', ...prepared, leftBehind, update, created: false };
+  const { calls, stdout, talk } = await run(['watch', '--vm', 'web'], [sent, sent]);
+  expect(calls).toMatchObject([{ method: 'workspace.watch', params: { path: directory, vm: 'web' } }]);
+  expect(stdout.toString()).toMatch(/^(?:\d\d:\d\d:\d\d Sent 1 file \(2 KiB\) to VM "web"\n){2}$/);
+  expect(talk).toEqual([
+    'Warning: odd \\x1b[31mname',
+    '2 untracked files stay behind; to send untracked files: --include-untracked',
+    '1 ignored path stays behind; to send one, such as .env: --include .env',
+    '1 stash stays behind',
+  ]);
+  const inJson = await run(['watch', '--vm', 'web'], [sent], { json: true });
+  expect(JSON.parse(inJson.stdout.toString())).toEqual(sent);
+  expect(inJson.talk).toEqual([]);
 });
 
 test('a dry run lists what would travel, and calls for no VM', async () => {
