@@ -136,6 +136,18 @@ test('the outcome of a boot is remembered for this QEMU', async () => {
   expect(await rememberedVerdict({ ...fails, exec: other }, cache)).toBeUndefined();
 });
 
+test('the outcome of a boot holds until the host boots again', async () => {
+  const cache = join(root, 'cache.json');
+  await cachedKvmProbe(input('works'), cache);
+  const written = readFileSync(cache, 'utf8');
+  const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  expect(written).toContain(bootId);
+  writeFileSync(cache, written.replace(bootId, bootId.replaceAll(/[0-9a-f]/g, '0')));
+  const fails = input('fails');
+  expect(await rememberedVerdict(fails, cache)).toBeUndefined();
+  expect((await cachedKvmProbe(fails, cache)).works).toBe(false);
+});
+
 test('what kept a boot from being tried is not remembered as its outcome', async () => {
   const cache = join(root, 'cache.json');
   const kernel = (): Promise<string> =>
