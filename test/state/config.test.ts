@@ -17,6 +17,13 @@ test('Firecracker is jailed where that is possible, always or never', () => {
   expect(() => parseConfig('[vmm]\njailer = "sometimes"\n', '/c.toml')).toThrow('"/c.toml": "vmm.jailer"');
 });
 
+test('VMs run by Firecracker, by QEMU, or by what works best, and by nothing else', () => {
+  expect(parseConfig('', 'c').vmmDriver).toBe('auto');
+  for (const driver of ['auto', 'firecracker', 'qemu'])
+    expect(parseConfig(`[vmm]\ndriver = "${driver}"\n`, 'c').vmmDriver).toBe(driver);
+  expect(() => parseConfig('[vmm]\ndriver = "xen"\n', '/c.toml')).toThrow('"/c.toml": "vmm.driver"');
+});
+
 test('what a disk may move in a second has no limit unless there is one, and none that no guest boots with', () => {
   expect(parseConfig('', 'c').diskBytesPerSecond).toBeUndefined();
   expect(parseConfig('[disk]\nrate = "100M"\n', 'c').diskBytesPerSecond).toBe(100 * 1024 ** 2);
