@@ -74,3 +74,54 @@ test('an emulated machine has none of the devices of a PC that no guest of ours 
   // Older ones do not know that they could do without a keyboard.
   expect(valueOf(argumentsFor(spec, { ...build, major: 6 }), '-M')).not.toContain('i8042');
 });
+
+test.each([
+  [
+    'tcg',
+    [
+      'virtio-blk-pci,drive=root,werror=stop,rerror=report',
+      'virtio-net-pci,netdev=card,romfile=',
+      'virtio-rng-pci',
+    ],
+  ],
+  [
+    'kvm',
+    [
+      'virtio-blk-device,drive=root,werror=stop,rerror=report',
+      'virtio-net-device,netdev=card',
+      'virtio-rng-device',
+    ],
+  ],
+] as const)(
+  'a guest by %s has a disk, a card, randomness and a console, and no other device',
+  (acceleration, devices) => {
+    const argv = qemuArguments({ ...spec, acceleration });
+    expect(argv.filter((_, index) => argv[index - 1] === '-device')).toEqual(devices);
+    // Neither what QEMU adds by itself, nor what a file of the host's adds.
+    expect(argv).toContain('-nodefaults');
+    expect(argv).toContain('-no-user-config');
+    expect(argv.filter((word) => word === '-serial')).toHaveLength(1);
+    const others = [
+      '-usb',
+      '-usbdevice',
+      '-vga',
+      '-cdrom',
+      '-hda',
+      '-sdl',
+      '-vnc',
+      '-spice',
+      '-nic',
+      '-net',
+      '-soundhw',
+    ];
+    expect(argv.filter((word) => others.includes(word))).toEqual([]);
+    expect(argv.filter((word) => word === '-drive')).toHaveLength(1);
+  },
+);
+
+test('a guest with neither disk nor network has no device for them', () => {
+  const argv = qemuArguments({ ...spec, disk: undefined, network: {} });
+  expect(argv.filter((_, index) => argv[index - 1] === '-device')).toEqual(['virtio-rng-pci']);
+  expect(argv).not.toContain('-drive');
+  expect(argv).not.toContain('-netdev');
+});
