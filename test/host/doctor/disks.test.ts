@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { BangerError } from '../../../src/errors.ts';
 import { checkDisks } from '../../../src/host/doctor/disks.ts';
-import type { Exec } from '../../../src/host/exec.ts';
+import { exec as realExec, type Exec } from '../../../src/host/exec.ts';
+import { fakeDevices } from '../../support/fake-devices.ts';
 import { withLoopFilesystem } from '../../support/loop-filesystem.ts';
 
 let root: string;
@@ -39,11 +40,27 @@ test('every way is told with its cost or with why there is none, and nothing is 
       ['copy', true],
       ['dm-snapshot', false],
     ]);
-    expect(check.evidence).toContain('reflink (nothing is copied)');
+    expect(check.evidence).toContain(
+      "qcow2 (nothing is copied), reflink (nothing is copied), copy (the image's data is copied)",
+    );
     expect(check.evidence).toMatch(/no dm-snapshot \(this kernel has no device-mapper\)/);
     expect(readdirSync(directory)).toEqual([]);
   });
 });
+
+test.runIf(process.getuid!() === 0)(
+  'what a snapshot by device-mapper takes is told where it works',
+  async () => {
+    const devices = fakeDevices();
+    const working: Exec = (argv, options) =>
+      (argv[0] === 'fallocate' ? realExec : devices.exec)(argv, options);
+    const { check } = await checkDisks({ exec: working, stateDirectory: root, wanted: 'dm-snapshot' });
+    expect(check.status).toBe('pass');
+    expect(check.evidence).toContain('by dm-snapshot, as the configuration says; there are: ');
+    expect(check.evidence).toContain("dm-snapshot (nothing is copied, all of a disk's room is taken)");
+    expect([...devices.mappings.keys(), ...devices.loops.keys(), ...readdirSync(root)]).toEqual([]);
+  },
+);
 
 test('a way that the configuration insists on and that does not work is a problem', async (context) => {
   await withLoopFilesystem(context, 'ext4', async (directory) => {
