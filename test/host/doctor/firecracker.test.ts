@@ -58,7 +58,10 @@ test('a host without Firecracker lacks nothing', async () => {
 
 test.each([
   ['1.8.0', 'pass', `1.8.0 (fc), ${asUser}`],
+  ['1.12.0', 'pass', `1.12.0 (fc), ${asUser}`],
   ['1.14.1', 'pass', `1.14.1 (fc), ${asUser}`],
+  ['1.15.0', 'pass', `1.15.0 (fc), ${asUser}`],
+  ['1.17.0', 'pass', `1.17.0 (fc), ${asUser}`],
   ['1.18.0', 'pass', `1.18.0 (fc), newer than any that banger knows, ${asUser}`],
   ['1.7.0', 'warn', 'Firecracker 1.7.0 is older than 1.8: guests find no disk on it'],
   ['0.25.2', 'warn', 'Firecracker 0.25.2 is older than 1.8: guests find no disk on it'],

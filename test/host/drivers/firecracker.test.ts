@@ -131,6 +131,12 @@ describe('a start', () => {
     expect(bodyOf('/metrics')).toEqual({ metrics_path: join(root, 'metrics') });
   });
 
+  test.each(['1.8.0', '1.12.0', '1.15.0', '1.16.2', '1.17.0'])('is made by release %s', async (version) => {
+    fake.behave({ version });
+    await start({ vsock: { cid: 3, socket: join(root, 'vsock') } });
+    expect(fake.changes.at(-1)).toMatchObject({ path: '/actions', body: { action_type: 'InstanceStart' } });
+  });
+
   test('that is cancelled leaves nothing that runs', async () => {
     const cancelled = new AbortController();
     fake.behave({ misdeeds: [{ method: 'PUT', path: '/entropy', does: 'stalls' }] });
