@@ -171,3 +171,16 @@ test('an image on another filesystem cannot be shared, and that is told', async 
     await expect(diskMethod(exec, 'reflink').create(disk, work())).rejects.toThrow(/EXDEV/);
   });
 });
+
+test('a disk in qcow2 names the image it stands on, read as plain, and takes no room of its own', async () => {
+  const disk = diskIn(root, 4096 * mib, makeImage(root, 512 * mib, 16 * mib));
+  await diskMethod(exec, 'qcow2').create(disk, work());
+  const info = execFileSync('qemu-img', ['info', '--output=json', '-f', 'qcow2', disk.path]);
+  expect(JSON.parse(info.toString())).toMatchObject({
+    format: 'qcow2',
+    'virtual-size': 4096 * mib,
+    'backing-filename': disk.backing,
+    'backing-filename-format': 'raw',
+  });
+  expect(allocated(disk.path)).toBeLessThan(mib);
+});
