@@ -12,7 +12,7 @@ import type { Repository } from '../host-tree/repository.ts';
 import type { GitVariables } from '../host-tree/scratch-objects.ts';
 
 /** More than this compressed is no change to review. */
-const maxPackBytes = 1024 ** 3;
+const defaultMaxPackBytes = 1024 ** 3;
 /** What it may unpack to: a guest can send a gigabyte of zeros in a megabyte. */
 const maxContentBytes = 4 * 1024 ** 3;
 
@@ -20,6 +20,8 @@ export interface FetchTarget {
   readonly repository: Repository;
   readonly env: GitVariables;
   readonly scratch: string;
+  /** Compressed, all of it; for tests */
+  readonly maxPackBytes?: number;
 }
 
 /**
@@ -29,13 +31,13 @@ export interface FetchTarget {
 export async function fetchBlobs(
   workspace: GuestWorkspace,
   oids: readonly string[],
-  { repository, env, scratch }: FetchTarget,
+  { repository, env, scratch, maxPackBytes = defaultMaxPackBytes }: FetchTarget,
   operation: Operation,
 ): Promise<void> {
   const missing = await missingBlobs(repository, env, oids);
   if (missing.length === 0) return;
   const file = join(scratch, 'objects', 'pack', 'pack-guest.pack');
-  await receivePack(workspace, missing, file, operation);
+  await receivePack(workspace, { oids: missing, file, maxPackBytes }, operation);
   try {
     await repository.git(['index-pack', '--strict', file], { env });
   } catch (error) {
@@ -68,10 +70,15 @@ async function missingBlobs(
   );
 }
 
+interface WantedPack {
+  readonly oids: readonly string[];
+  readonly file: string;
+  readonly maxPackBytes: number;
+}
+
 async function receivePack(
   { guest, ensureGit, guestPath, vmName, signal }: GuestWorkspace,
-  oids: readonly string[],
-  file: string,
+  { oids, file, maxPackBytes }: WantedPack,
   operation: Operation,
 ): Promise<void> {
   const process = await guest.spawn(
@@ -87,7 +94,7 @@ async function receivePack(
   const measured = async function* (source: Readable): AsyncGenerator<Buffer> {
     for await (const chunk of source as AsyncIterable<Buffer>) {
       bytes += chunk.length;
-      if (bytes > maxPackBytes) throw tooLarge(vmName);
+      if (bytes > maxPackBytes) throw tooLarge(vmName, maxPackBytes);
       operation.progress({ done: bytes, unit: 'bytes' });
       yield chunk;
     }
@@ -111,7 +118,7 @@ async function receivePack(
   );
 }
 
-function tooLarge(vmName: string): BangerError {
+function tooLarge(vmName: string, maxPackBytes: number): BangerError {
   return new BangerError(
     'command_failed',
     `The changes in VM "${vmName}" have more than ${formatBytes(maxPackBytes)}, compressed`,

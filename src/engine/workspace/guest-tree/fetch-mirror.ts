@@ -16,19 +16,21 @@ import { collectErrors, unreadable, type GuestWorkspace } from './guest-changes.
 import { createMirror, mirrorEnvironment, type Mirror } from './mirror.ts';
 
 /** More than this compressed is no change to review. */
-const maxFetchBytes = 1024 ** 3;
+const defaultMaxFetchBytes = 1024 ** 3;
 
 export interface FetchMirrorInput {
   readonly workspace: GuestWorkspace;
   readonly sent: Workspace;
   /** Where the mirror is made */
   readonly mirror: string;
+  /** Compressed, all of it; for tests */
+  readonly maxFetchBytes?: number;
 }
 
 /** Fetches branches, tags and the working tree of a workspace into a mirror, every object of it checked by git. */
 export async function fetchIntoMirror(
   { exec }: WorkspaceContext,
-  { workspace, sent, mirror: path }: FetchMirrorInput,
+  { workspace, sent, mirror: path, maxFetchBytes = defaultMaxFetchBytes }: FetchMirrorInput,
   operation: Operation,
 ): Promise<void> {
   const { worktree, branch } = await commitWorktree(workspace);
@@ -41,7 +43,7 @@ export async function fetchIntoMirror(
     sent: sent.head,
     signal,
   });
-  await fetchAll(workspace, { mirror, isDetached: branch === 'detached' }, operation);
+  await fetchAll(workspace, { mirror, isDetached: branch === 'detached', maxFetchBytes }, operation);
   await setHead(mirror, branch);
 }
 
@@ -79,9 +81,15 @@ const fetchSettings = [
   'maintenance.auto=false',
 ].flatMap((setting) => ['-c', setting]);
 
+interface FetchWanted {
+  readonly mirror: Mirror;
+  readonly isDetached: boolean;
+  readonly maxFetchBytes: number;
+}
+
 async function fetchAll(
   { guest, ensureGit, guestPath, vmName }: GuestWorkspace,
-  { mirror, isDetached }: { readonly mirror: Mirror; readonly isDetached: boolean },
+  { mirror, isDetached, maxFetchBytes }: FetchWanted,
   operation: Operation,
 ): Promise<void> {
   const wanted = ['heads/*', 'tags/*'].map((name) => `+refs/${name}:refs/${name}`);
@@ -119,7 +127,7 @@ async function fetchAll(
   pipeline(child.extra!, server.stdio).catch(() => undefined);
   pipeline(server.stdio, measured, child.extra!).catch(() => undefined);
   const exit = await child.exit.catch((error: unknown) => {
-    if (isTooMuch) throw tooMuch(vmName);
+    if (isTooMuch) throw tooMuch(vmName, maxFetchBytes);
     throw error;
   });
   server.close();
@@ -142,7 +150,7 @@ async function setHead({ git }: Mirror, branch: string): Promise<void> {
   await git(['update-ref', '-d', 'refs/banger/head']);
 }
 
-function tooMuch(vmName: string): BangerError {
+function tooMuch(vmName: string, maxFetchBytes: number): BangerError {
   return new BangerError(
     'command_failed',
     `VM "${vmName}" has more than ${formatBytes(maxFetchBytes)} that is not here, compressed`,
