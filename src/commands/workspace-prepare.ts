@@ -79,7 +79,8 @@ function printPlan(cli: Cli, plan: ResultOf<typeof workspacePlan>): void {
   cli.print(plan, () =>
     files.map((file) => `${formatBytes(file.bytes).padStart(10)}  ${printable(file.path)}`).join('\n'),
   );
-  if (count > files.length) cli.say(`… and ${count - files.length} more`);
+  const more = count - files.length;
+  if (more > 0) cli.say(`… and ${counted(more, 'file')} more, for which the list has no room`);
   for (const line of stayedBehind(plan)) cli.say(line);
   cli.say(
     `Would send ${counted(count, 'file')} (${formatBytes(bytes - repositoryBytes)}) and the repository (${formatBytes(repositoryBytes)})`,

@@ -173,7 +173,7 @@ test('a dry run lists what would travel, and calls for no VM', async () => {
   ]);
   expect(stdout.toString().split('\n')).toEqual(['     2 KiB  a', '       0 B  odd \\x1b[31mname']);
   expect(talk).toEqual([
-    '… and 1 more',
+    '… and 1 file more, for which the list has no room',
     '2 other branches, 1 tag and 1 stash stay behind',
     'Would send 3 files (2 KiB) and the repository (1 KiB)',
   ]);

@@ -84,9 +84,6 @@ export const workspacePrepare = method(
   }),
 );
 
-/** More files than these are counted, and not listed: they would not fit into one message of the protocol. */
-export const maxPlannedFiles = 50_000;
-
 /** What `workspace.prepare` would send to a VM that has nothing of the tree. Makes no VM and touches none. */
 export const workspacePlan = method(
   'workspace.plan',
@@ -98,7 +95,7 @@ export const workspacePlan = method(
     hostPath: z.string(),
     head: z.optional(z.string()),
     branch: z.optional(z.string()),
-    /** Files that would travel; `files` has the first 50,000 of them */
+    /** Files that would travel; `files` has the first of them where all do not fit into one message of the protocol */
     count: z.int(),
     files: z.array(z.object({ path: z.string(), bytes: z.number() })),
     /** Index and history */

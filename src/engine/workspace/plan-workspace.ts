@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import type { WorkspaceContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
+import { maxLineBytes } from '../rpc/messages.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
-import { maxPlannedFiles, type workspacePlan } from '../rpc/workspace-methods.ts';
+import type { workspacePlan } from '../rpc/workspace-methods.ts';
 import { inspectTree, type WorkingTree } from './host-tree/inspect-tree.ts';
 import { pathText, type RawPath } from './host-tree/raw-path.ts';
 import { withScratch } from './scratch.ts';
@@ -33,7 +34,7 @@ export async function planWorkspace(
       head: tree.repository.head,
       branch: tree.repository.branch,
       count: files.length,
-      files: files.slice(0, maxPlannedFiles).map((file) => ({ ...file, path: pathText(file.path) })),
+      files: listedFiles(files),
       repositoryBytes: files.reduce((rest, file) => rest - file.bytes, totalBytes),
       bytes: totalBytes,
       untracked: tree.untracked,
@@ -42,6 +43,22 @@ export async function planWorkspace(
       warnings: [...tree.warnings],
     };
   });
+}
+
+/** What the list of files may take of a message; the rest is for warnings and the like. */
+const maxListBytes = maxLineBytes - 2 * 1024 * 1024;
+
+/** The files as they are told: all, or those that fit into a message; more are counted, and not listed. */
+export function listedFiles(files: readonly PlannedFile[]): ResultOf<typeof workspacePlan>['files'] {
+  const listed: ResultOf<typeof workspacePlan>['files'] = [];
+  let left = maxListBytes;
+  for (const { path, bytes } of files) {
+    const file = { path: pathText(path), bytes };
+    left -= Buffer.byteLength(JSON.stringify(file)) + 1;
+    if (left < 0) break;
+    listed.push(file);
+  }
+  return listed;
 }
 
 function plannedFiles(tree: WorkingTree, prefix: RawPath = ''): PlannedFile[] {

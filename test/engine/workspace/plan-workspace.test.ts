@@ -1,6 +1,8 @@
 import { lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { encodeLine, LineReader } from '../../../src/engine/rpc/lines.ts';
+import { listedFiles } from '../../../src/engine/workspace/plan-workspace.ts';
 import { createRepo } from '../../support/git-repo.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
@@ -41,6 +43,26 @@ test('what a dry run lists is what prepare sends then', async () => {
     branch: 'main',
   });
   expect(sent).toMatchObject({ untracked: 0, ignored: 1 });
+});
+
+test('a dry run lists a tree of 100,000 files whole; of one that fits into no message, what does', () => {
+  const files = (count: number, name: string) =>
+    Array.from({ length: count }, (_, index) => ({ path: `${name}/${index}`, bytes: 1_000_000 + index }));
+  const usual = files(100_000, 'packages/some-package/src/components/deep/down/a-file-with-a-long-name');
+  expect(listedFiles(usual)).toEqual(usual);
+  // What takes most bytes once it is JSON.
+  const long = files(2_000, '\u0001'.repeat(4000));
+  const listed = listedFiles(long);
+  expect(listed.length).toBeGreaterThan(100);
+  expect(listed).toEqual(long.slice(0, listed.length));
+  for (const each of [listedFiles(usual), listed]) {
+    const read: unknown[] = [];
+    new LineReader().push(
+      Buffer.from(encodeLine({ result: { files: each } })),
+      (line) => void read.push(line),
+    );
+    expect(read).toEqual([{ result: { files: each } }]);
+  }
 });
 
 test('what is named travels though it is ignored, and nothing else does', async () => {
