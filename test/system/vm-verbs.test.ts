@@ -75,6 +75,7 @@ test('a VMM is kept from what it does not need, and is not root where we are', a
   expect(confinement.has.filter((word) => word !== 'a ban on core files')).toEqual([...ofItsOwn, ...has]);
   expect(confinement.lacks).toEqual(expect.arrayContaining(['a jail', 'a control group with limits']));
   const shown = await banger.ok(['vm', 'show', 'web']);
+  expect(shown).toMatch(/^VMM: +qemu \((?:kvm|tcg)\), KVM: ./m);
   expect(shown).toMatch(/^Confined: +by .*no_new_privs, seccomp.*; not by .*a jail, /m);
   if (process.getuid!() !== 0) return;
   expect(user).toBeGreaterThan(0);

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { expect, onTestFinished, test } from 'vitest';
 import {
   confinementOf,
@@ -75,6 +76,7 @@ test('what is started without root has its namespaces, no rights and its limits,
     ],
     lacks: ['a user of its own', 'a jail', 'seccomp', 'a control group with limits'],
   });
+  expect(readFileSync(`/proc/${child.pid!}/limits`, 'utf8')).toMatch(/^Max open files +2048 +2048 /m);
 });
 
 test('nothing is said of a process that has gone', () => {
