@@ -1,115 +1,45 @@
 import { execFileSync } from 'node:child_process';
 import {
   existsSync,
-  mkdirSync,
-  mkdtempSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { loopbackForward, type RunningVmm } from '../../../src/host/drivers/driver.ts';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { loopbackForward } from '../../../src/host/drivers/driver.ts';
 import {
   findControlGroups,
   removeControlGroups,
 } from '../../../src/host/drivers/firecracker/control-groups.ts';
 import { removeJailOf } from '../../../src/host/drivers/firecracker/remove-jail.ts';
-import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
-import type { FirecrackerSpec } from '../../../src/host/drivers/firecracker/machine.ts';
-import { networkSocket, rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
-import { readOwnRights, vmUser } from '../../../src/host/drivers/qemu-confinement.ts';
-import { exec } from '../../../src/host/exec.ts';
+import { networkSocket } from '../../../src/host/drivers/firecracker/namespace.ts';
 import { hasCapabilities } from '../../../src/host/own-capabilities.ts';
 import { findFreePort } from '../../../src/host/ports.ts';
-import { findProcessesByArguments, killProcess, type ProcessIdentity } from '../../../src/host/process.ts';
+import { findProcessesByArguments, killProcess } from '../../../src/host/process.ts';
 import { until } from '../../support/banger.ts';
-import { makeFakeFirecracker, type FakeFirecracker } from '../../support/firecracker-program.ts';
-import { makeFakeJailer } from '../../support/jailer-program.ts';
+import {
+  bodyOf,
+  driver,
+  fake,
+  groupsOf,
+  id,
+  networkRefusal,
+  prepareJailedPlace,
+  refusal,
+  root,
+  spec,
+  start,
+  started,
+  statusOf,
+  user,
+  vm,
+} from '../../support/jailed-place.ts';
 
-const id = 'fa11ed5ea1ed0001'.repeat(2);
-const user = vmUser(id, readOwnRights());
-const refusal = user === undefined ? 'that needs root, who may become another user' : whyNoDevices();
-if (refusal !== undefined) process.stderr.write(`Note: nothing is jailed here: ${refusal}\n`);
-
-const networkRefusal = await rootlessRefusal(exec);
-if (networkRefusal !== undefined)
-  process.stderr.write(`Note: no VMM gets a network here: ${networkRefusal}\n`);
-
-/** A container's root may make no devices, and mount nothing. */
-function whyNoDevices(): string | undefined {
-  const directory = mkdtempSync(join(tmpdir(), 'banger-node-'));
-  try {
-    execFileSync('mknod', [join(directory, 'kvm'), 'c', '10', '232'], { stdio: 'pipe' });
-    execFileSync('unshare', ['--mount', '--propagation', 'private', 'true'], { stdio: 'pipe' });
-    return undefined;
-  } catch (error) {
-    return String(error);
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
-}
-
-let root: string;
-let vm: string;
-let fake: FakeFirecracker;
-let spec: FirecrackerSpec;
-const started: ProcessIdentity[] = [];
-
-beforeEach(async () => {
-  root = mkdtempSync(join(tmpdir(), 'banger-jailed-'));
-  vm = join(root, 'vm');
-  const programs = join(root, 'bin');
-  for (const directory of [vm, programs]) mkdirSync(directory, { mode: 0o700 });
-  fake = await makeFakeFirecracker(programs);
-  makeFakeJailer(programs);
-  // What the fake notes, it notes as the jailed user.
-  for (const name of ['requests.jsonl', 'sizes']) writeFileSync(join(programs, name), '');
-  execFileSync('chmod', ['-R', 'a+rwX', programs]);
-  for (const name of ['kernel', 'initrd', 'disk']) writeFileSync(join(vm, name), 'x', { mode: 0o600 });
-  spec = {
-    id,
-    cpus: 1,
-    memoryMib: 128,
-    kernel: join(vm, 'kernel'),
-    initrd: join(vm, 'initrd'),
-    disk: { path: join(vm, 'disk'), format: 'raw' },
-    consoleLog: join(vm, 'console.log'),
-    vmmLog: join(vm, 'vmm.log'),
-    controlSocket: join(root, 'vm.control'),
-    network: {},
-    acceleration: 'kvm',
-  };
-});
-afterEach(async () => {
-  for (const process of started.splice(0)) await killProcess(process);
-  await removeJailOf({ id, vmmLog: join(vm, 'vmm.log') });
-  rmSync(root, { recursive: true, force: true });
-});
-
-const driver = (jailer: 'auto' | 'always' | 'never' = 'always') =>
-  // Jailer and VMM are programs for Node here, whose start takes its time on a busy host.
-  firecrackerDriver(fake.program, { jailer, startTimeoutMs: 120_000 });
-
-async function start(changes: Partial<FirecrackerSpec> = {}): Promise<RunningVmm> {
-  const process = await driver().start({ ...spec, ...changes }, new AbortController().signal);
-  started.push(process);
-  const { controlSocket, consoleLog, vmmLog } = spec;
-  return { process, controlSocket, consoleLog, vmmLog, disk: spec.disk!.path };
-}
-
-const bodyOf = (path: string) => fake.changes.find((one) => one.path === path)?.body;
-const statusOf = (pid: number, field: string) =>
-  new RegExp(`^${field}:\\s*(.*)$`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-
-/** Control groups that a VM has. */
-function groupsOf(vmId: string): string[] {
-  const tops = Object.values(findControlGroups().hierarchies?.tops ?? {});
-  return tops.map((top) => join(top, 'banger', `banger-${vmId}`)).filter((group) => existsSync(group));
-}
+prepareJailedPlace();
 
 describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
   test('is its VM’s user, sees its jail alone, is found and controlled, and leaves nothing', async () => {
@@ -243,6 +173,7 @@ describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
       const vmm = await start({ network: { user: { forwards: [forward], reach: 'all' } } });
       const { pid } = vmm.process;
       expect(bodyOf('/network-interfaces/net')).toMatchObject({ host_dev_name: 'vm' });
+      expect(readlinkSync(`/proc/${pid}/ns/net`)).not.toBe(readlinkSync('/proc/self/ns/net'));
       const owner = execFileSync('nsenter', [
         '--target',
         String(pid),
