@@ -8,6 +8,7 @@ import type { CheckResult, CheckStatus } from '../host/doctor/check.ts';
 import { vmPaths, type Layout } from '../state/layout.ts';
 import type { Cli } from './cli.ts';
 import { printable } from '../printable.ts';
+import { waysText } from './doctor-ways.ts';
 import { renderTable } from './table.ts';
 
 export interface DoctorInput {
@@ -192,33 +193,4 @@ function diagnosisText({ checks, boot, ways, summary }: Diagnosis): string {
 function bootText(boot: TrialBoot): string {
   const rows = boot.phases.map((phase) => [phase.title, phase.seconds.toFixed(2)]);
   return renderTable(['PHASE', 'SECONDS'], [...rows, ['Total', boot.totalSeconds.toFixed(2)]]);
-}
-
-/** Of each way the phases that it makes a difference to; `--json` has all of them. */
-function waysText(ways: readonly BootRow[]): string {
-  const secondsOf = (way: BootRow, ...ids: string[]): string => {
-    const found = way.phases?.filter(({ id }) => ids.includes(id));
-    return found ? found.reduce((sum, { seconds }) => sum + seconds, 0).toFixed(2) : '';
-  };
-  const table = renderTable(
-    ['VMM', 'BY', 'DISK', 'NETWORK', 'RESULT', 'DISK MADE', 'KERNEL', 'ROOT', 'SSH', 'TOTAL'],
-    ways.map((way) => [
-      way.driver,
-      way.acceleration,
-      way.disk,
-      way.network,
-      way.result,
-      secondsOf(way, 'prepare'),
-      secondsOf(way, 'kernel', 'modules', 'other'),
-      secondsOf(way, 'root'),
-      secondsOf(way, 'network', 'ssh', 'handshake'),
-      way.totalSeconds?.toFixed(2) ?? '',
-    ]),
-  );
-  const reasons = ways
-    .filter(({ reason }) => reason !== '')
-    .map(({ driver, acceleration, disk, network, result, reason }) =>
-      printable(`${driver}, ${acceleration}, ${disk}, ${network}: ${result}: ${reason}`),
-    );
-  return [table, ...reasons].join('\n');
 }
