@@ -1,0 +1,43 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { Cli } from '../../src/commands/cli.ts';
+import type { VmView } from '../../src/engine/rpc/vm-methods.ts';
+import { viewVm } from '../../src/engine/vm-view.ts';
+import { vmText } from '../../src/commands/vm-text.ts';
+import { fakeEngine, type FakeEngine } from '../support/fake-engine.ts';
+import { runProgram } from '../support/run-program.ts';
+import { createTestVm } from '../support/vm-world.ts';
+
+let engine: FakeEngine;
+beforeEach(() => {
+  engine = fakeEngine();
+});
+afterEach(() => engine.close());
+
+/** What `ps` prints of VMs: as text, and under `--json`. */
+async function ps(vms: readonly VmView[]): Promise<{ readonly text: string; readonly value: unknown }> {
+  const printed: { text: string; value: unknown }[] = [];
+  const cli = {
+    call: async () => vms,
+    print: (value: unknown, text: (value: unknown) => string) =>
+      void printed.push({ text: text(value), value }),
+  } as unknown as Cli;
+  await runProgram(cli, ['ps']);
+  return printed[0]!;
+}
+
+test('ps says what runs a VM, and with --json why; so does vm show', async () => {
+  const view = viewVm(engine.context, await createTestVm(engine));
+  const { text, value } = await ps([view]);
+  const [headings, row] = text.split('\n').map((line) => line.split(/ {2,}/));
+  expect(row![headings!.indexOf('VMM')]).toBe('qemu (tcg)');
+  expect(value).toMatchObject([{ vmm: 'qemu (tcg)', vmmReason: 'for tests' }]);
+  expect(vmText(view)).toMatch(/^VMM: +qemu \(tcg\), for tests$/m);
+});
+
+test('of a VM that does not run there is no VMM, nor a reason for one', async () => {
+  const view = viewVm(engine.context, await createTestVm(engine, { start: false }));
+  const { text, value } = await ps([view]);
+  expect(text).not.toContain('qemu');
+  expect(value).toMatchObject([{ vmm: undefined, vmmReason: undefined }]);
+  expect(vmText(view)).not.toContain('VMM:');
+});
