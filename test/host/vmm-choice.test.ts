@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { BangerError } from '../../src/errors.ts';
 import { exec, type Exec } from '../../src/host/exec.ts';
+import { commandLine, findProcessesByArguments } from '../../src/host/process.ts';
 import {
   cachedKvmProbe,
   probedFirecracker,
@@ -146,7 +147,23 @@ describe('Firecracker', () => {
   test('does not when KVM opens and its guest hangs', async () => {
     const started = performance.now();
     expect(await verdict({ timeoutMs: undefined })).toMatchObject(hangs);
-    expect(performance.now() - started).toBeGreaterThan(2_900);
+    const tookMs = performance.now() - started;
+    expect(tookMs).toBeGreaterThan(2_900);
+    // Far from it only where nobody ended it.
+    expect(tookMs).toBeLessThan(60_000);
+  });
+
+  test('does not when it stalls before its guest, which is given no more time than a guest, and is ended', async () => {
+    fake.behave({ misdeeds: [{ method: 'PUT', path: '/machine-config', does: 'stalls' }] });
+    // It would be asked for as long as users wait: the reason tells whose patience was over.
+    expect(await verdict({ timeoutMs: 2_000 })).toMatchObject({
+      works: false,
+      reason: 'opens, but a guest did not boot on it within 2 s',
+    });
+    expect(fake.changes.map(({ path }) => path)).not.toContain('/actions');
+    expect(
+      findProcessesByArguments(['--api-sock']).filter((pid) => commandLine(pid)?.join(' ').includes(root)),
+    ).toEqual([]);
   });
 
   test('does not without the device, and without the right to open it, and nothing is started', async () => {
