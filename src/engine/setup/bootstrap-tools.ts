@@ -8,7 +8,7 @@ import { findInode } from '../images/ext4-reader/walk.ts';
 import { holdImage } from '../images/hold-image.ts';
 import { rootfsFile } from '../images/rootfs-file.ts';
 import type { Operation } from '../operations.ts';
-import { fetchArgv, fetchError, findMise, miseDirectories } from './guest-mise.ts';
+import { fetchArgv, fetchError, findMise, miseDirectories, noNetwork } from './guest-mise.ts';
 import { runToEnd } from './set-up.ts';
 import { findToolFiles, type ToolFiles } from './tool-files.ts';
 
@@ -79,6 +79,7 @@ export async function bootstrapTools(
   // Such as an untracked file that stayed behind.
   if (mise.file === undefined) return;
   if (mise.program === undefined) {
+    if (vm.network === 'none') throw noNetwork(files.first);
     operation.enter('Fetching mise');
     const { miseInstaller } = context.config();
     const { code } = await run(fetchArgv(miseInstaller));

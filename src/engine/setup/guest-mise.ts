@@ -63,6 +63,15 @@ export function fetchError(code: number | undefined, installer: string, file: st
         : code === 127
           ? 'the image has no shell to install it with'
           : 'its installer failed';
+  return noMise(file, why);
+}
+
+/** A VM without a network need not try. */
+export function noNetwork(file: string): BangerError {
+  return noMise(file, 'the VM has no network to fetch it by (--network none)');
+}
+
+function noMise(file: string, why: string): BangerError {
   return new BangerError('command_failed', `"${file}" asks for tools, the image has no mise, and ${why}`, {
     hint: 'Use an image that has mise or the tools (--image), or go without: --no-bootstrap',
   });

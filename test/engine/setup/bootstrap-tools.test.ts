@@ -105,6 +105,41 @@ test.each([
   });
 });
 
+test('mise is fetched into a guest that has none, once, and installs the tools', async () => {
+  // It writes beside this curl, and not where it is told to: that is a directory of this host.
+  const installer = `echo "to $MISE_INSTALL_PATH" >>"$LOG"
+cat >'${bin}/mise' <<'END'
+#!/bin/sh
+${fakeMise}
+END
+chmod +x '${bin}/mise'`;
+  writeFileSync(join(fixture.directory, 'installer'), installer);
+  program('curl', `shift 6; echo "fetch $2" >>"$LOG"; exec cp '${fixture.directory}/installer' "$1"`);
+  await sendTree();
+  await bootstrap();
+  const fetched = ['fetch https://mise.test/install', 'to /usr/local/bin/mise'];
+  expect(ran()).toEqual([...fetched, 'install']);
+  expect(tools()).toMatchObject({ mise: join(bin, 'mise') });
+  await bootstrap();
+  expect(ran()).toEqual([...fetched, 'install', 'install']);
+});
+
+test('a VM without a network is told as that, and nothing is tried; its own mise is used', async () => {
+  program('curl', 'echo fetch >>"$LOG"');
+  await sendTree();
+  fixture.context.db.exec(`UPDATE vms SET network = 'none'`);
+  await expect(bootstrap()).rejects.toMatchObject({
+    code: 'command_failed',
+    message:
+      '".tool-versions" asks for tools, the image has no mise, and the VM has no network to fetch it by (--network none)',
+    hint: expect.stringContaining('--no-bootstrap') as string,
+  });
+  expect(ran()).toEqual([]);
+  program('mise', fakeMise);
+  await bootstrap();
+  expect(ran()).toEqual(['install']);
+});
+
 test('a file that names tools and did not travel installs nothing', async () => {
   program('mise', fakeMise);
   fixture.repo.write('a', '1\n');
