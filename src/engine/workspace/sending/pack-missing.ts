@@ -25,7 +25,9 @@ export async function packMissing(
   }
   const roots = history.missing.map((commit) => `${commit}^{tree}`);
   const edges = history.boundary.map((commit) => `^${commit}^{tree}`);
-  const wanted = [...roots, baseTree, ...edges];
+  // The guest keeps the trees of what was sent last, and those of changes without a commit are in no edge.
+  const base = baseTree === manifest.baseTree ? `^${baseTree}` : baseTree;
+  const wanted = [...roots, base, ...edges];
   const listed = await git(
     ['rev-list', '--objects', '--missing=allow-any', ...(withIndex ? ['--indexed-objects'] : []), '--stdin'],
     {
