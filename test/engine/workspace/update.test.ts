@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -16,6 +15,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { listWorkspaces } from '../../../src/state/workspaces.ts';
 import { vmPaths } from '../../../src/state/layout.ts';
 import { makeTempDirectory, viewOf } from '../../support/git-repo.ts';
+import { mortalPrograms } from '../../support/mortal-programs.ts';
 import { createFixture, vmId, type Fixture } from './workspace-fixture.ts';
 
 // Many runs of git each.
@@ -258,40 +258,6 @@ test('a read-only workspace cannot be written to by its files’ modes, and noth
   expect(modes()).toEqual([0o644, 0o755]);
   expect((await fixture.export()).files).toEqual([]);
 });
-
-/** Programs for a guest that are the host's, but for the one whose turn it is: that ends the shell it was started by. */
-function mortalPrograms(directory: string): { path: string; killAt(turn: number): void; turns(): number } {
-  const bin = join(directory, 'bin');
-  mkdirSync(bin);
-  const count = join(directory, 'count');
-  const at = join(directory, 'at');
-  for (const name of ['tar', 'mv', 'rm', 'rmdir', 'mkdir', 'chmod', 'sync', 'sort', 'git']) {
-    const program = execFileSync('sh', ['-c', `command -v ${name}`])
-      .toString()
-      .trim();
-    const script = `#!/bin/sh
-read -r parent </proc/$PPID/comm
-read -r count <${count}
-read -r at <${at}
-if [ "$parent" = sh ]; then
-  echo $((count + 1)) >${count}
-  [ "$count" != "$at" ] || kill -9 $PPID
-fi
-exec ${program} "$@"
-`;
-    writeFileSync(join(bin, name), script, { mode: 0o755 });
-  }
-  const killAt = (turn: number): void => {
-    writeFileSync(count, '0\n');
-    writeFileSync(at, `${turn}\n`);
-  };
-  killAt(-1);
-  return {
-    path: `${bin}:${process.env['PATH']}`,
-    killAt,
-    turns: () => Number(readFileSync(count, 'utf8')),
-  };
-}
 
 test('an update that is killed at any point is the old tree, or finished by whoever comes next', async () => {
   fixture.remove();
