@@ -14,7 +14,7 @@ beforeEach(() => {
 afterEach(() => fixture.remove());
 
 /** More take minutes: BANGER_TEST_FILES=100000 tries them. */
-const count = Number(process.env['BANGER_TEST_FILES'] ?? 20_000);
+const count = Number(process.env['BANGER_TEST_FILES'] ?? 10_000);
 const nameOf = (index: number): string => `dir-${index % 317}/file-${index}`;
 
 /** Of the whole process: what is known of each file counts, and not what is in it. */

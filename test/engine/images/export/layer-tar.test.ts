@@ -236,7 +236,7 @@ test(
             }
           },
         ),
-        { numRuns: 150 },
+        { numRuns: 80 },
       );
     } finally {
       rmSync(directory, { recursive: true, force: true });
