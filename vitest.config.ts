@@ -1,12 +1,25 @@
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const crashMatrix = 'test/system/crash-matrix.test.ts';
 
 /** Tests that boot VMs. */
 const system = { globalSetup: ['test/support/test-build.ts'], testTimeout: 300_000, hookTimeout: 300_000 };
 
+/** Small files that take long: begun last, as small ones are, they would keep one processor waiting for the other. */
+const slow = /\/(?:bombs|parity)\.test\.ts$/;
+
+class SlowFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files);
+    const isSlow = ({ moduleId }: TestSpecification): boolean => slow.test(moduleId);
+    return [...sorted.filter(isSlow), ...sorted.filter((file) => !isSlow(file))];
+  }
+}
+
 export default defineConfig({
   test: {
+    sequence: { sequencer: SlowFirst },
     projects: [
       {
         test: {
