@@ -71,7 +71,8 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
   const guestPath = join(directory, 'guest', 'project');
   const { guest, commands } = createFakeGuest({ programs: guestPrograms(), ...guestOptions });
   const db = openDatabase(':memory:');
-  addRunningVm(db);
+  addImage(db);
+  addRunningVm(db, { id: vmId, name: 'web' });
   const context: WorkspaceContext = {
     layout: resolveLayout({
       env: { BANGER_HOME: directory },
@@ -165,14 +166,20 @@ export function applyPatch(path: string, patch: Buffer): void {
   execFileSync('git', ['apply', '-'], options);
 }
 
-function addRunningVm(db: WorkspaceContext['db']): void {
+function addImage(db: WorkspaceContext['db']): void {
   db.prepare(
     `INSERT INTO images (id, source, size_bytes, content_bytes, config, layers, os_release, has_shell, created_at)
      VALUES ('image', 'import', 1, 1, '{}', '[]', '{}', 1, '2026-01-01T00:00:00Z')`,
   ).run();
+}
+
+export function addRunningVm(
+  db: WorkspaceContext['db'],
+  { id, name }: { readonly id: string; readonly name: string },
+): void {
   insertVm(db, {
-    id: vmId,
-    name: 'web',
+    id,
+    name,
     imageId: 'image',
     imageName: 'ubuntu',
     cpus: 1,
@@ -181,9 +188,9 @@ function addRunningVm(db: WorkspaceContext['db']): void {
     network: 'user',
     hostPublicKey: 'ssh-ed25519 AAAA',
     ephemeral: false,
-    controlSocket: '/run/control',
+    controlSocket: `/run/${name}`,
     createdAt: '2026-01-01T00:00:00Z',
   });
-  moveVm(db, vmId, 'starting');
-  moveVm(db, vmId, 'running');
+  moveVm(db, id, 'starting');
+  moveVm(db, id, 'running');
 }

@@ -2,10 +2,9 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:f
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { vmPaths } from '../../../src/state/layout.ts';
-import { insertVm, moveVm } from '../../../src/state/vms.ts';
 import { listWorkspaces } from '../../../src/state/workspaces.ts';
 import { viewOf } from '../../support/git-repo.ts';
-import { createFixture, vmId, type Fixture } from './workspace-fixture.ts';
+import { addRunningVm, createFixture, vmId, type Fixture } from './workspace-fixture.ts';
 
 // Many runs of git each.
 vi.setConfig({ testTimeout: 120_000 });
@@ -20,22 +19,7 @@ beforeEach(() => {
 afterEach(() => fixture.remove());
 
 function addOtherVm({ context: { db, layout } }: Fixture): void {
-  insertVm(db, {
-    id: otherId,
-    name: 'other',
-    imageId: 'image',
-    imageName: 'ubuntu',
-    cpus: 1,
-    memoryMib: 512,
-    diskBytes: 1,
-    network: 'user',
-    hostPublicKey: 'ssh-ed25519 AAAA',
-    ephemeral: false,
-    controlSocket: '/run/other',
-    createdAt: '2026-01-01T00:00:00Z',
-  });
-  moveVm(db, otherId, 'starting');
-  moveVm(db, otherId, 'running');
+  addRunningVm(db, { id: otherId, name: 'other' });
   mkdirSync(vmPaths(layout, otherId).directory, { recursive: true });
 }
 
