@@ -180,7 +180,7 @@ async function spawnQemu(
     for (;;) {
       if (exited !== undefined || identity === undefined) throw await startError(argv[0], spec);
       if (signal.aborted) throw abortError(signal);
-      if (await answers(spec.controlSocket)) return identity;
+      if (await answers(spec.controlSocket, signal)) return identity;
       if (deadline.isOver()) {
         throw new BangerError(
           'timeout',
@@ -196,9 +196,9 @@ async function spawnQemu(
 }
 
 /** The control socket exists once QEMU has read its options and made its devices. */
-async function answers(socket: string): Promise<boolean> {
+async function answers(socket: string, signal: AbortSignal): Promise<boolean> {
   try {
-    (await QmpClient.connect(socket)).close();
+    (await QmpClient.connect(socket, signal)).close();
     return true;
   } catch (error) {
     const errno = errnoOf(error);
