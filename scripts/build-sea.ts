@@ -19,7 +19,15 @@ import { Script } from 'node:vm';
 import { assetNames, type AssetName } from '../src/host/assets.ts';
 import { attachFiles } from '../src/host/attachments.ts';
 import { bundleProgram, partNames, threadNames, type Program } from './sea/bundle.ts';
-import { inject, packageDirectory, runNode, smokeTest, strippedNode, writeBlob } from './sea/executable.ts';
+import {
+  inject,
+  leaveEnvFilesAlone,
+  packageDirectory,
+  runNode,
+  smokeTest,
+  strippedNode,
+  writeBlob,
+} from './sea/executable.ts';
 
 const root = resolve(import.meta.dirname, '..');
 
@@ -52,6 +60,7 @@ async function main(cache: string): Promise<void> {
   try {
     const executable = join(directory, 'banger');
     copyFileSync(strippedNode(work), executable);
+    leaveEnvFilesAlone(executable);
     writeProgram(directory, program, info);
     inject(executable, writeBlob(directory));
     attachFiles(executable, { ...assets, ...scriptPaths(directory) });

@@ -1,6 +1,6 @@
 /** Turns a copy of Node and scripts into one executable. */
 import { spawnSync } from 'node:child_process';
-import { renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { threadNames } from './bundle.ts';
@@ -25,6 +25,26 @@ export function strippedNode(work: string): string {
   }
   renameSync(temporary, stripped);
   return stripped;
+}
+
+/**
+ * Node looks for `--env-file` among all arguments before it runs a script, also those of a single executable: it ends the
+ * program when there is no such file, even one that is meant for a command in a guest. It has no switch for that, so the
+ * words it looks for become ones that nobody types. See https://github.com/nodejs/node/issues/54232.
+ */
+export function leaveEnvFilesAlone(executable: string): void {
+  const words = ['--env-file', '--env-file=', '--env-file-if-exists', '--env-file-if-exists='];
+  const bytes = readFileSync(executable);
+  const known = Buffer.from(words.map((word) => `${word}\0`).join(''), 'latin1');
+  const at = bytes.indexOf(known);
+  if (at < 0 || bytes.includes(known, at + 1)) {
+    process.stdout.write(
+      'build: this Node reads --env-file itself, and is left to: where it looks is not known\n',
+    );
+    return;
+  }
+  bytes.write(known.toString('latin1').replaceAll('--', '\x01\x01'), at, 'latin1');
+  writeFileSync(executable, bytes);
 }
 
 /** Writes Node's single-executable blob from the scripts in the directory, and returns its path. */
