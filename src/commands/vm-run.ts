@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { runSummary, vmRun } from '../engine/rpc/vm-methods.ts';
+import { BangerError } from '../errors.ts';
 import { exitCodeOf } from './attach.ts';
 import { addBranchOptions, guestBranchParam, type BranchOptions } from './branch-options.ts';
 import type { Cli } from './cli.ts';
@@ -43,19 +44,21 @@ export function vmRunCommand(cli: Cli, env: Readonly<Record<string, string | und
     cli.cwd,
   );
   return addTemplateOptions(addLendOptions(addEnvOptions(addBranchOptions(command))))
-    .argument('[path]', 'git working tree to send')
+    .argument('[path]', 'git working tree to send, or a directory in it to run in')
     .argument('[command...]', 'program and arguments, after --; a shell when there is none')
     .option('--rm', 'delete the VM afterwards, even one with a name or a shell')
     .option('--keep', 'keep the VM')
     .option('-d, --detach', 'run nothing: return when the VM is ready, and print its name')
     .option(
       '-w, --workdir <dir>',
-      'directory in the guest (default: the working tree); a relative one is in that',
+      'directory in the guest (default: path, in the working tree); a relative one is in that',
     )
     .option(
       '-u, --user <user>',
       "user in the guest (default: the image's; root with a working tree or a shell)",
     )
+    .option('-i, --interactive', 'as for docker; input always reaches the command')
+    .option('-t, --tty', 'as for docker; the command has a terminal whenever you have')
     .option('--entrypoint', "run the image's own program; what follows -- are its arguments")
     .option('--include-untracked', 'send untracked files too; ignored ones stay')
     .addOption(includeOption())
@@ -148,6 +151,18 @@ function refuseContradictions({ path, argv }: RunWords, options: RunOptions): vo
   }
 }
 
+/** Who knows docker puts the name of an image where the path goes. */
+function namingImages({ path, argv }: RunWords): (error: unknown) => never {
+  return (error) => {
+    if (!(error instanceof BangerError) || error.code !== 'not_found') throw error;
+    const program = argv === undefined ? '' : ` -- ${argv.join(' ')}`;
+    throw new BangerError(error.code, error.message, {
+      hint: `Give a directory of a git working tree. An image is named with: banger vm run --image ${path}${program}`,
+      cause: error,
+    });
+  };
+}
+
 interface RunInput {
   readonly words: RunWords;
   readonly options: RunOptions;
@@ -160,7 +175,8 @@ async function runInNewVm(cli: Cli, { words, options, env, lent }: RunInput): Pr
   const isThrowAway = runsProgram && options.name === undefined;
   const remove = options.rm ?? (options.keep ? false : isThrowAway);
   const path = words.path === undefined ? undefined : resolve(cli.cwd, words.path);
-  const choice = path === undefined ? {} : await chooseTemplate(cli, path, options);
+  const choice =
+    path === undefined ? {} : await chooseTemplate(cli, path, options).catch(namingImages(words));
   const exit = await cli.attach(vmRun, {
     ...vmSpecParams(options),
     path,

@@ -3,15 +3,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Cli } from '../../src/commands/cli.ts';
+import { BangerError } from '../../src/errors.ts';
 import { buildProgram } from '../../src/commands/program.ts';
 
 let directory: string;
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'banger-test-'));
+  call = async () => ({ hostPath: directory });
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 const own = { FROM_HERE: 'here', TOKEN: 'hunter2', SSH_AUTH_SOCK: 'agent.sock' };
+
+/** What the engine says of the tree */
+let call: () => Promise<unknown>;
 
 /** Runs `banger WORDS…`; resolves to what the engine is asked for, and what it must not have in its environment. */
 async function run(words: readonly string[]) {
@@ -20,7 +25,7 @@ async function run(words: readonly string[]) {
   const cli = {
     json: false,
     cwd: directory,
-    call: async () => ({ hostPath: directory }),
+    call: () => call(),
     attach: async (_method: unknown, params: Record<string, unknown>) => {
       calls.push(params);
       return { code: 0, vm: 'swift-otter', removed: true, stages: [] };
@@ -62,9 +67,19 @@ test.each([
       ],
     },
   ],
+  // As docker's users write it: what it asks for is so anyway.
+  [['-it', '--', 'sh'], { argv: ['sh'] }],
   [['--', 'x'], { env: {}, secrets: {}, agentSocket: undefined }],
 ])('run %j passes on %j', async (words, expected) => {
   expect((await run(['vm', 'run', ...words])).params).toMatchObject(expected);
+});
+
+test('an image where the path goes is told how an image is named', async () => {
+  call = () => Promise.reject(new BangerError('not_found', 'There is no directory "/src/alpine"'));
+  await expect(run(['vm', 'run', 'alpine', '--', 'ls', '/'])).rejects.toMatchObject({
+    message: 'There is no directory "/src/alpine"',
+    hint: 'Give a directory of a git working tree. An image is named with: banger vm run --image alpine -- ls /',
+  });
 });
 
 test.each([
