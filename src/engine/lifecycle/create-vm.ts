@@ -30,7 +30,7 @@ import { bootVm } from './boot-vm.ts';
 import { cleanUpCapabilities } from './capabilities.ts';
 import { guestVariables, imageEnvironment } from './image-program.ts';
 import { chooseDiskMethod } from './choose-disk.ts';
-import { planPorts, type PortName, type PortRequest } from './published-ports.ts';
+import { movedPortNotes, planPorts, type PortName, type PortRequest } from './published-ports.ts';
 import { withRollback } from './rollback.ts';
 import { generateVmName } from './vm-names.ts';
 import { hostSize, planVmSize } from './vm-spec.ts';
@@ -139,6 +139,7 @@ export async function createVm(
       });
 
       operation.about?.(vm.name);
+      for (const note of movedPortNotes(params.publish ?? [], vm.ports)) operation.note?.(note);
       await run({
         stage: 'Creating disk',
         apply: async () => {

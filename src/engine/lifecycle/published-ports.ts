@@ -66,6 +66,18 @@ export async function planPorts(
   return planned;
 }
 
+/** What to say of ports that are not where it was wished: somebody would look for the VM there, and find another program. */
+export function movedPortNotes(
+  requests: readonly PortRequest[],
+  planned: readonly PublishedPort[],
+): readonly string[] {
+  return planned.flatMap(({ hostPort, guestPort, bind }, index) => {
+    const { prefersHostPort = false, hostPort: wished } = requests[index] ?? {};
+    if (!prefersHostPort || wished === hostPort) return [];
+    return [`Port ${wished} is taken here: port ${guestPort} of the VM is at ${bind}:${hostPort}`];
+  });
+}
+
 /** A free port may be promised all the same, to a VM that does not run. */
 async function chooseFreePort(
   place: Parameters<typeof findFreePort>[0] & object,

@@ -1,3 +1,5 @@
+import { realpath } from 'node:fs/promises';
+import { posix } from 'node:path';
 import { BangerError, errorText } from '../../errors.ts';
 import { checkAgentSocket } from '../../host/agent-socket.ts';
 import { beginFurnishing } from '../../state/furnishing.ts';
@@ -60,12 +62,17 @@ export async function runVm(
     params.path === undefined
       ? undefined
       : await planTree(context, { ...params, path: params.path }, operation);
-  const wanted = withTemplate(params, tree?.furniture.template);
+  const wanted = withTemplate(params, tree?.furniture.template, {
+    network: params.network ?? context.config().network,
+    note: (sentence) => operation.note?.(sentence),
+  });
   const vm = await createVm(context, { ...wanted, start: true, ephemeral: true }, operation);
   if (tree) await furnish(context, { vm, params, tree }, operation);
   try {
     if (!params.remove) setEphemeral(context.db, vm.id, false);
-    const exit = params.detach ? { code: 0 } : await runProgram(context, { ...run, vm, params }, operation);
+    const exit = params.detach
+      ? { code: 0 }
+      : await runProgram(context, { ...run, vm, params: inTree(params, tree) }, operation);
     const { name } = latest(context, vm);
     const patch = params.remove ? await takeDown(context, vm, operation) : undefined;
     return { ...exit, vm: name, removed: params.remove, stages: [...operation.timings()], patch };
@@ -81,9 +88,18 @@ function latest(context: EngineContext, vm: Vm): Vm {
   return findVm(context.db, vm.id) ?? vm;
 }
 
+/** A program runs in the directory that was named, though the tree around it travels as a whole. */
+function inTree(params: RunParams, tree: PlannedTree | undefined): RunParams {
+  const { workingDirectory = '' } = params;
+  if (!tree || tree.directory === '' || workingDirectory.startsWith('/')) return params;
+  return { ...params, workingDirectory: posix.join(tree.directory, workingDirectory) };
+}
+
 /** A working tree that can be sent, and what its VM gets because it says so. */
 interface PlannedTree {
   readonly path: string;
+  /** Where `path` is in the tree; empty at its top */
+  readonly directory: string;
   readonly furniture: Furniture;
 }
 
@@ -92,12 +108,13 @@ async function planTree(
   params: RunParams & { readonly path: string },
   operation: TimedOperation,
 ): Promise<PlannedTree> {
-  const { path, template: choice, image, bootstrap, trustTools } = params;
+  const { path, template: choice, image, bootstrap, trustTools, network, egress } = params;
   if (params.guestBranch)
     await planWorkspace(context, { ...params, include: [...params.include], path }, operation);
   const { topLevel: hostPath } = await checkTree(context.exec, { ...params, signal: operation.signal });
-  const wanted = { hostPath, choice, image, bootstrap, trustTools };
-  return { path, furniture: await planFurniture(context, wanted, operation) };
+  const wanted = { hostPath, choice, image, bootstrap, trustTools, network, egress };
+  const directory = posix.relative(hostPath, await realpath(path));
+  return { path, directory, furniture: await planFurniture(context, wanted, operation) };
 }
 
 /** Sends the tree and sets the VM up. One where that failed goes: nobody has worked in it yet. */

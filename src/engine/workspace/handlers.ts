@@ -102,7 +102,10 @@ async function ensureVm(
     operation,
   );
   // Until it is furnished, it goes with this operation, also when the engine dies.
-  const wanted = withTemplate({ start: true, ephemeral: true }, furniture.template);
+  const wanted = withTemplate({ start: true, ephemeral: true }, furniture.template, {
+    network: context.config().network,
+    note: (sentence) => operation.note?.(sentence),
+  });
   const vm = await createVm(context, wanted, operation);
   beginFurnishing(context.db, vm.id);
   return { vm, furniture };

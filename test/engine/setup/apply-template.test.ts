@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { withTemplate } from '../../../src/engine/setup/apply-template.ts';
-import { planPorts } from '../../../src/engine/lifecycle/published-ports.ts';
+import { movedPortNotes, planPorts } from '../../../src/engine/lifecycle/published-ports.ts';
 import type { Template } from '../../../src/state/templates.ts';
 import { createServer } from 'node:net';
 
@@ -20,9 +20,12 @@ const template: Template = {
   bootstrap: true,
 };
 const recorded = { hostPath: '/src/app', template };
+const onUser = { network: 'user', note: undefined };
 
 test('flags beat the file, word by word, and a published guest port is not published twice', () => {
-  expect(withTemplate({ image: 'alpine', publish: [{ ...port, hostPort: 9090 }] }, recorded)).toMatchObject({
+  expect(
+    withTemplate({ image: 'alpine', publish: [{ ...port, hostPort: 9090 }] }, recorded, onUser),
+  ).toMatchObject({
     image: 'alpine',
     cpus: 4,
     memoryMib: 1024,
@@ -33,7 +36,18 @@ test('flags beat the file, word by word, and a published guest port is not publi
     ],
     recordedTemplate: recorded,
   });
-  expect(withTemplate({ image: 'alpine' }, undefined)).toEqual({ image: 'alpine' });
+  expect(withTemplate({ image: 'alpine' }, undefined, onUser)).toEqual({ image: 'alpine' });
+});
+
+test('ports that a VM without a network cannot have are told and left out', () => {
+  const notes: string[] = [];
+  const cutOff = { network: 'none', note: (sentence: string) => void notes.push(sentence) };
+  expect(withTemplate({}, recorded, cutOff)).toMatchObject({ image: 'node', publish: [] });
+  expect(notes).toEqual([
+    'Warning: "banger.toml" asks for ports, and they are left out: the VM has no network (--network none)',
+  ]);
+  withTemplate({}, { hostPath: '/src/app', template: { ...template, ports: [] } }, cutOff);
+  expect(notes).toHaveLength(1);
 });
 
 test('a port of the host that is only preferred gives way to whoever has it', async () => {
@@ -44,9 +58,16 @@ test('a port of the host that is only preferred gives way to whoever has it', as
   const [given] = await planPorts([wish]);
   expect(given).toMatchObject({ guestPort: 80, chosen: true });
   expect(given?.hostPort).not.toBe(taken);
+  // Somebody would look for the VM there, and find another program.
+  expect(movedPortNotes([wish], [given!])).toEqual([
+    `Port ${taken} is taken here: port 80 of the VM is at 127.0.0.1:${given?.hostPort}`,
+  ]);
+  expect(movedPortNotes([{ ...wish, prefersHostPort: false }], [given!])).toEqual([]);
   await expect(planPorts([{ ...port, hostPort: taken }])).rejects.toMatchObject({ code: 'busy' });
   await new Promise((resolve) => server.close(resolve));
-  expect(await planPorts([wish])).toEqual([{ ...port, hostPort: taken, chosen: true }]);
+  const asWished = await planPorts([wish]);
+  expect(asWished).toEqual([{ ...port, hostPort: taken, chosen: true }]);
+  expect(movedPortNotes([wish], asWished)).toEqual([]);
   // One that belongs to a VM that does not run is taken too, and so is one given a moment ago.
   expect((await planPorts([wish], { isOwned: () => true }))[0]?.hostPort).not.toBe(taken);
   const [, second] = await planPorts([wish, { ...wish, guestPort: 81 }]);
