@@ -1,5 +1,4 @@
 import { BangerError } from '../../errors.ts';
-import { canFindHost } from '../../host/names.ts';
 import type { Vm } from '../../state/vms.ts';
 import { setWorkspaceTools } from '../../state/workspaces.ts';
 import type { EngineContext } from '../context.ts';
@@ -8,32 +7,33 @@ import { findInode } from '../images/ext4-reader/walk.ts';
 import { holdImage } from '../images/hold-image.ts';
 import { rootfsFile } from '../images/rootfs-file.ts';
 import type { Operation } from '../operations.ts';
-import { fetchArgv, fetchError, findMise, miseDirectories, noNetwork } from './guest-mise.ts';
+import { fetchArgv, fetchError, findMise, miseDirectories } from './guest-mise.ts';
+import { whyCutOff, whyNoMise, type Reach } from './mise-source.ts';
 import { runToEnd } from './set-up.ts';
 import { findToolFiles, type ToolFiles } from './tool-files.ts';
 
-/** How long the host may take to find the address of mise's installer. */
-const findHostTimeoutMs = 10_000;
-
 /**
- * The tools that a tree names, if any. Throws, before a VM is made for it, when it is known that they cannot be
- * installed there: the image has no mise, and this host does not even find the address where it would come from.
+ * The tools that a tree names, if any and if its VM can have them. When it is known before a VM is made that it cannot,
+ * that is said, and nothing is left to install: the network is missing, not the will.
  */
 export async function planTools(
   context: EngineContext,
-  { hostPath, image }: { readonly hostPath: string; readonly image: string | undefined },
+  tree: { readonly hostPath: string; readonly image: string | undefined; readonly reach: Reach },
   operation: Operation,
 ): Promise<ToolFiles | undefined> {
-  const files = await findToolFiles(hostPath);
+  const files = await findToolFiles(tree.hostPath);
   if (!files) return undefined;
   operation.enter('Finding image');
-  if (await imageHasMise(context, image ?? context.config().image, operation)) return files;
-  const host = new URL(context.config().miseInstaller).hostname;
-  if (await canFindHost(host, findHostTimeoutMs)) return files;
-  throw new BangerError(
-    'host_unsupported',
-    `"${files.first}" asks for tools, the image has no mise, and it cannot be fetched: this host does not find "${host}"`,
-    { hint: 'Go online, use an image that has mise or the tools (--image), or go without: --no-bootstrap' },
+  if (await imageHasMise(context, tree.image ?? context.config().image, operation)) return files;
+  const why = await whyNoMise(context, tree.reach);
+  if (why === undefined) return files;
+  tellGoingWithout(operation, files.first, `the image has no mise, and ${why}`);
+  return undefined;
+}
+
+function tellGoingWithout(operation: Operation, file: string, why: string): void {
+  operation.note?.(
+    `Warning: "${file}" asks for tools, and the VM goes without them: ${why}. To have them: an image with mise or the tools (--image); to go without in any case: --no-bootstrap`,
   );
 }
 
@@ -60,7 +60,8 @@ export interface BootstrapInput {
 
 /**
  * Installs the tools that the tree in the guest names, with the guest's mise, which is fetched when there is none, and
- * records that programs there are to be run through it. What mise prints is told. The user has agreed to the files.
+ * records that programs there are to be run with them. What mise prints is told. The user has agreed to the files.
+ * Where the network is missing that it takes, that is told, and no error.
  */
 export async function bootstrapTools(
   context: EngineContext,
@@ -79,7 +80,9 @@ export async function bootstrapTools(
   // Such as an untracked file that stayed behind.
   if (mise.file === undefined) return;
   if (mise.program === undefined) {
-    if (vm.network === 'none') throw noNetwork(files.first);
+    const why = await whyNoMise(context, vm);
+    if (why !== undefined)
+      return tellGoingWithout(operation, files.first, `the image has no mise, and ${why}`);
     operation.enter('Fetching mise');
     const { miseInstaller } = context.config();
     const { code } = await run(fetchArgv(miseInstaller));
@@ -92,6 +95,9 @@ export async function bootstrapTools(
     await guest.run([mise.program, 'trust', '--all'], { workingDirectory: guestPath, env, signal });
   const { code } = await run([mise.program, 'install']);
   if (code !== 0) {
+    const why = whyCutOff(vm);
+    if (why !== undefined)
+      return tellGoingWithout(operation, files.first, `mise could not install them, and ${why}`);
     throw new BangerError(
       'command_failed',
       `"${files.first}" asks for tools, and mise install failed with exit code ${code}`,

@@ -5,6 +5,7 @@ import { listWorkspaces, setWorkspaceTools } from '../../state/workspaces.ts';
 import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import { bootstrapTools, planTools } from './bootstrap-tools.ts';
+import { plannedReach } from './mise-source.ts';
 import { setUp } from './set-up.ts';
 import { admitTemplate, type TemplateChoice } from './template-consent.ts';
 import { admitTools } from './tool-consent.ts';
@@ -26,6 +27,9 @@ export async function planFurniture(
     readonly bootstrap: boolean;
     /** Hash of what the tools' files say, if the user agrees to that now */
     readonly trustTools?: string;
+    /** As for the VM itself */
+    readonly network?: string;
+    readonly egress?: readonly string[];
   },
   operation: Operation,
 ): Promise<Furniture> {
@@ -33,7 +37,8 @@ export async function planFurniture(
   const hasImage = image !== undefined;
   const template = choice && (await admitTemplate(context.db, hostPath, { choice, hasImage }));
   if (!tree.bootstrap || template?.template.bootstrap === false) return { template };
-  const chosen = { hostPath, image: image ?? template?.template.image };
+  const reach = plannedReach(context, tree);
+  const chosen = { hostPath, image: image ?? template?.template.image, reach };
   const tools = await planTools(context, chosen, operation);
   if (tools) admitTools(context.db, { hostPath, files: tools, agreed: tree.trustTools });
   return { template, tools };

@@ -66,25 +66,42 @@ export function fetchError(code: number | undefined, installer: string, file: st
   return noMise(file, why);
 }
 
-/** A VM without a network need not try. */
-export function noNetwork(file: string): BangerError {
-  return noMise(file, 'the VM has no network to fetch it by (--network none)');
-}
-
 function noMise(file: string, why: string): BangerError {
   return new BangerError('command_failed', `"${file}" asks for tools, the image has no mise, and ${why}`, {
     hint: 'Use an image that has mise or the tools (--image), or go without: --no-bootstrap',
   });
 }
 
-/** Root's own shell with the tools, in the environment that a login makes; what reads profiles must not undo it. */
+/**
+ * Gives the shell that reads it what mise has for this directory. A mise file that is wrong, or not trusted, must lock
+ * nobody out: mise says why, and it goes on without.
+ */
+const takeTools = `
+if _banger_tools=$("$1" env -s bash </dev/null); then eval "$_banger_tools"
+else echo 'banger: no tools and variables of mise here, for the reason above' >&2
+fi
+unset _banger_tools
+`;
+
+const programScript = `${takeTools}
+shift
+exec "$@"
+`;
+
+/** Root's own shell, in the environment that a login makes; what reads profiles must not undo what mise gives. */
 const shellScript = `
 IFS=: read -r _ _ _ _ _ _ shell </etc/passwd
 case $shell in */nologin | */false | '') shell=/bin/sh ;; esac
-exec "$0" exec -- "$shell"
+${takeTools}
+exec "$shell"
 `;
 
-/** A program, or a shell when there is none, with the tools that mise gives it. */
-export function withMise(program: string, argv: readonly string[] | undefined): readonly string[] {
-  return argv ? [program, 'exec', '--', ...argv] : ['sh', '-lc', shellScript, program];
+/**
+ * A program, or a shell when there is none, with the tools that mise gives it. Not by `mise exec`: that would answer for
+ * a program that is not there, with a code of its own, and install what is missing before each program.
+ */
+export function withMise(mise: string, argv: readonly string[] | undefined): readonly string[] {
+  return argv
+    ? ['sh', '-c', programScript, 'banger', mise, ...argv]
+    : ['sh', '-lc', shellScript, 'banger', mise];
 }

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -5,6 +6,7 @@ import type { EngineContext } from '../../../src/engine/context.ts';
 import { bootstrapTools } from '../../../src/engine/setup/bootstrap-tools.ts';
 import { renewTools } from '../../../src/engine/setup/furnish-vm.ts';
 import { withMise } from '../../../src/engine/setup/guest-mise.ts';
+import { plannedReach, whyCutOff } from '../../../src/engine/setup/mise-source.ts';
 import { setUp } from '../../../src/engine/setup/set-up.ts';
 import { findToolFiles } from '../../../src/engine/setup/tool-files.ts';
 import { parseConfig } from '../../../src/state/config.ts';
@@ -25,6 +27,7 @@ beforeEach(() => {
   env['PATH'] = `${bin}:/usr/bin:/bin`;
   env['LOG'] = join(fixture.directory, 'log');
   notes.length = 0;
+  installer = 'http://127.0.0.1/install';
 });
 afterEach(() => fixture.remove());
 
@@ -38,10 +41,12 @@ const ran = (): string[] => {
   const log = join(fixture.directory, 'log');
   return existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n') : [];
 };
+/** Found without a network; nobody asks there. */
+let installer = 'http://127.0.0.1/install';
 const context = (): EngineContext =>
   ({
     ...fixture.context,
-    config: () => parseConfig('[mise]\ninstaller = "https://mise.test/install"\n', 'c'),
+    config: () => parseConfig(`[mise]\ninstaller = "${installer}"\n`, 'c'),
   }) as unknown as EngineContext;
 const operation = () => ({ ...fixture.operation, note: (sentence: string) => void notes.push(sentence) });
 const tools = () => listWorkspaces(fixture.context.db, vmId)[0]?.tools;
@@ -94,7 +99,7 @@ test('a mise that fails is told with the way out, and nothing is recorded', asyn
 });
 
 test.each([
-  ['curl', 'exit 6', 'the guest cannot fetch it from https://mise.test/install'],
+  ['curl', 'exit 6', 'the guest cannot fetch it from http://127.0.0.1/install'],
   ['curl', 'shift 6; printf "echo broken; exit 1" >"$1"', 'its installer failed'],
 ])('without mise in the guest, %s (%s) is the reason that is told', async (name, script, why) => {
   program(name, script);
@@ -117,27 +122,56 @@ chmod +x '${bin}/mise'`;
   program('curl', `shift 6; echo "fetch $2" >>"$LOG"; exec cp '${fixture.directory}/installer' "$1"`);
   await sendTree();
   await bootstrap();
-  const fetched = ['fetch https://mise.test/install', 'to /usr/local/bin/mise'];
+  const fetched = ['fetch http://127.0.0.1/install', 'to /usr/local/bin/mise'];
   expect(ran()).toEqual([...fetched, 'install']);
   expect(tools()).toMatchObject({ mise: join(bin, 'mise') });
   await bootstrap();
   expect(ran()).toEqual([...fetched, 'install', 'install']);
 });
 
-test('a VM without a network is told as that, and nothing is tried; its own mise is used', async () => {
+test.each([
+  [`network = 'none'`, 'the VM has no network (--network none)'],
+  [`egress = 'none'`, 'the VM may reach nothing outside (--egress none)'],
+])('in a VM with %s, tools that it does not have are told and gone without', async (column, why) => {
   program('curl', 'echo fetch >>"$LOG"');
   await sendTree();
-  fixture.context.db.exec(`UPDATE vms SET network = 'none'`);
-  await expect(bootstrap()).rejects.toMatchObject({
-    code: 'command_failed',
-    message:
-      '".tool-versions" asks for tools, the image has no mise, and the VM has no network to fetch it by (--network none)',
-    hint: expect.stringContaining('--no-bootstrap') as string,
-  });
-  expect(ran()).toEqual([]);
-  program('mise', fakeMise);
+  fixture.context.db.exec(`UPDATE vms SET ${column}`);
   await bootstrap();
-  expect(ran()).toEqual(['install']);
+  expect(notes.splice(0)).toEqual([
+    `Warning: ".tool-versions" asks for tools, and the VM goes without them: the image has no mise, and ${why}. To have them: an image with mise or the tools (--image); to go without in any case: --no-bootstrap`,
+  ]);
+  expect(ran()).toEqual([]);
+  // Its own mise may have them; it is no error either when it does not.
+  program('mise', fakeMise);
+  await bootstrap({ FAIL: '1' });
+  expect(notes.splice(0)).toEqual([
+    '  tools of node 22',
+    expect.stringContaining(`goes without them: mise could not install them, and ${why}.`),
+  ]);
+  expect(tools()).toBeUndefined();
+  await bootstrap();
+  expect(tools()).toMatchObject({ mise: join(bin, 'mise') });
+});
+
+test('where this host does not find the installer, no guest has to try', async () => {
+  program('curl', 'echo fetch >>"$LOG"');
+  installer = 'https://mise.invalid/install';
+  await sendTree();
+  await bootstrap();
+  expect(notes).toEqual([
+    expect.stringContaining('this host does not find "mise.invalid", where it would come from.'),
+  ]);
+  expect(ran()).toEqual([]);
+});
+
+test('what a VM will reach is what is asked for, and where nothing is said what the configuration has', () => {
+  const config = parseConfig('[vm]\nnetwork = "none"\negress = "none"\n', 'c');
+  const reach = (asked: { network?: string; egress?: string[] }) =>
+    whyCutOff(plannedReach({ config: () => config }, asked));
+  expect(reach({})).toBe('the VM has no network (--network none)');
+  expect(reach({ network: 'user' })).toBe('the VM may reach nothing outside (--egress none)');
+  expect(reach({ network: 'user', egress: ['git.example.org'] })).toBeUndefined();
+  expect(reach({ network: 'user', egress: ['all'] })).toBeUndefined();
 });
 
 test('a file that names tools and did not travel installs nothing', async () => {
@@ -206,7 +240,7 @@ test.each([
 });
 
 test('setup commands run in the tree with its tools and variables, and the first that fails ends it', async () => {
-  program('mise', fakeMise.replace('echo', '[ "$1" != exec ] || { shift 2; exec "$@"; }; echo'));
+  program('mise', `[ "$1" != env ] || { echo "export TOOL=of-mise"; exit; }; ${fakeMise}`);
   await sendTree();
   await bootstrap();
   notes.length = 0;
@@ -217,7 +251,10 @@ test('setup commands run in the tree with its tools and variables, and the first
     env: {},
     bootstrap: true,
     setup: [
-      { argv: ['sh', '-c', 'pwd; printf "10%%\\r100%%\\n\\033[31m$MODE\\033[0m\\n" >&2'], text: 'first' },
+      {
+        argv: ['sh', '-c', 'pwd; printf "10%%\\r100%%\\n\\033[31m$MODE $TOOL\\033[0m\\n" >&2'],
+        text: 'first',
+      },
       { argv: ['sh', '-c', 'exit 3'], text: 'second' },
       { argv: ['touch', join(fixture.directory, 'never')], text: 'third' },
     ],
@@ -227,12 +264,48 @@ test('setup commands run in the tree with its tools and variables, and the first
   await expect(setUp(fixture.context, input, operation())).rejects.toThrow(
     'Setup command "second" of "banger.toml" failed with exit code 3',
   );
-  expect(notes.toSorted()).toEqual([`  ${guestPath}`, '  100%', '  dev'].toSorted());
+  expect(notes.toSorted()).toEqual([`  ${guestPath}`, '  100%', '  dev of-mise'].toSorted());
   expect(existsSync(join(fixture.directory, 'never'))).toBe(false);
 });
 
-test('programs and shells go through mise with their words as they are', () => {
-  expect(withMise('/bin/mise', ['ls', 'a b', '$x'])).toEqual(['/bin/mise', 'exec', '--', 'ls', 'a b', '$x']);
-  expect(withMise('/bin/mise', undefined).slice(0, 2)).toEqual(['sh', '-lc']);
-  expect(withMise('/bin/mise', undefined).at(-1)).toBe('/bin/mise');
+test.each([
+  ['a b', 'echo "$WHO: $*"', 0, 'it\'s\n"me" $HOME: a b\n'],
+  ['x', 'exit 7', 7, ''],
+])(
+  'a program has what mise gives, its words and its exit code as they are (%#)',
+  (word, script, code, stdout) => {
+    program('tool', script);
+    // As mise writes it.
+    program(
+      'mise',
+      `printf '%s\\n' "export WHO='it'\\''s" '"me" $HOME'"'" "export PATH='${bin}:/usr/bin:/bin'"`,
+    );
+    const ran = spawn(withMise(join(bin, 'mise'), ['tool', word]));
+    expect(ran).toMatchObject({ status: code, stdout, stderr: '' });
+  },
+);
+
+test.each([
+  [['no-such-tool'], 127],
+  [['/etc/passwd'], 126],
+])('what cannot be run is told as by a shell: %j', (argv, code) => {
+  program('mise', 'true');
+  const ran = spawn(withMise(join(bin, 'mise'), argv));
+  expect(ran.status).toBe(code);
+  expect(ran.stderr).toMatch(/^banger: .*(?:not found|denied)/);
 });
+
+test('a mise that refuses to say anything locks nobody out: neither a program nor a shell', () => {
+  program('mise', 'echo "not trusted" >&2; exit 1');
+  const words = 'not trusted\nbanger: no tools and variables of mise here, for the reason above\n';
+  const ran = spawn(withMise(join(bin, 'mise'), ['cat']), 'in\n');
+  expect(ran).toMatchObject({ status: 0, stdout: 'in\n', stderr: words });
+  const shell = spawn(withMise(join(bin, 'mise'), undefined), 'echo in a shell; exit 4\n');
+  expect(shell).toMatchObject({ status: 4, stdout: 'in a shell\n' });
+  expect(shell.stderr).toContain(words);
+});
+
+function spawn(argv: readonly string[], input = '') {
+  const env = { PATH: `${bin}:/usr/bin:/bin` };
+  return spawnSync(argv[0]!, argv.slice(1), { env, input, encoding: 'utf8' });
+}
