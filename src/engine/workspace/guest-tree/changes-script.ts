@@ -131,7 +131,8 @@ read_base() {
   mine "$@" read-tree --reset "$base" 2>/dev/null && return
   rm -f "$index" && mine "$@" read-tree "$base" || exit
 }
-# Whether a repository inside is as it was sent or, when nobody sent it, as its commit; those in it, too.
+# Whether a repository inside is as it was sent or, when nobody sent it, as its commit; those in it, too. More than 128,
+# as of a program that was killed, says that it is not known.
 as_sent() (
   case $1 in \\"*) exit 1 ;; esac # a name that cannot be told apart here
   cd "$1" 2>/dev/null && [ -e .git ] || exit 0
@@ -141,7 +142,7 @@ as_sent() (
   GIT_INDEX_FILE=$at/banger-export-index.$$
   export GIT_INDEX_FILE
   trap 'rm -f "$GIT_INDEX_FILE"' EXIT
-  "$@" read-tree "$sent" && "$@" add -A && [ "$("$@" write-tree)" = "$sent" ] || exit
+  "$@" read-tree "$sent" && "$@" add -A && tree=$("$@" write-tree) && [ "$tree" = "$sent" ] || exit
   "$@" -c core.quotePath=false ls-files -s | sed -n 's/^160000 [0-9a-f]* [0-3]\\t//p' | while IFS= read -r deeper; do
     as_sent "$deeper" "$@" || exit
   done
@@ -152,11 +153,16 @@ look() {
   [ ! -e "$kept" ] || [ "$own" -nt "$kept" ] || from=$kept
   : >"$index.odd"
   if [ -n "$from" ]; then
-    GIT_INDEX_FILE=$from "$@" -c core.quotePath=false ls-files -s -v 2>/dev/null | grep -E '^([a-zS]|. 160000) ' >"$index.odd" &
+    {
+      GIT_INDEX_FILE=$from "$@" -c core.quotePath=false ls-files -s -v 2>/dev/null
+      echo "ended $?"
+    } | grep -E '^([a-zS]|. 160000|ended) ' >"$index.odd" &
   fi
   begin
   read_base "$@"
   wait
+  # Whatever was killed has not told all.
+  [ -z "$from" ] || grep -Eq '^ended (.|..|12[0-8])$' "$index.odd" || exit
   # Files that git was told not to look at are looked at.
   if grep -q '^[a-zS] ' "$index.odd"; then
     begin
@@ -166,20 +172,23 @@ look() {
     read_base "$@"
   fi
   "$@" ls-files -z --cached --ignored --exclude-standard >"$index.forced" &
+  forced=$!
   if ! mine "$@" add -A --ignore-errors 2>"$index.errors"; then
     grep '^error:' "$index.errors" | grep -qv 'does not have a commit checked out$' && { cat "$index.errors" >&2; exit 1; }
     grep '^fatal:' "$index.errors" | grep -qv 'adding files failed$' && { cat "$index.errors" >&2; exit 1; }
     sed -n "s/^error: '\\(.*\\)\\/' does not have a commit checked out$/\\1/p" "$index.errors"
   fi
-  wait
+  wait "$forced" || [ $? -le 128 ] || exit
   if [ -s "$index.forced" ]; then
     # A directory that took the place of such a file is none to git, which has seen that the file is gone.
     xargs -0 sh -c 'for path; do [ -d "$path" ] && [ ! -L "$path" ] || printf "%s\\0" "$path"; done' sh \\
       <"$index.forced" >"$index.files" && mine "$@" update-index --add --remove -z --stdin <"$index.files" || exit
   fi
   sed -n 's/^. 160000 [0-9a-f]* [0-3]\\t//p' "$index.odd" | sort -u | while IFS= read -r inner; do
-    as_sent "$inner" "$@" || printf '%s\\n' "$inner"
-  done
+    as_sent "$inner" "$@" && continue
+    [ $? -le 128 ] || exit 3
+    printf '%s\\n' "$inner"
+  done || exit
 }
 look_quickly "$@" || look "$@"
 `;

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { abortError, BangerError } from '../../../errors.ts';
-import type { Guest } from '../../guest.ts';
+import type { Guest, GuestOutput } from '../../guest.ts';
 import { failpoint } from '../../failpoints.ts';
 import type { Operation } from '../../operations.ts';
 import { lastLine } from '../guest-tree/guest-git.ts';
@@ -226,11 +226,14 @@ class SendingProgress {
   }
 }
 
-/** Removes what was not put in place. */
-async function discard({ guest, guestPath }: GuestPlace): Promise<void> {
-  // The operation's own signal may be what ended it. What stays is removed by the next `prepare`.
+/** Removes what was not put in place, and puts back what was moved away for it. */
+async function discard(place: GuestPlace): Promise<void> {
+  const { guest, guestPath } = place;
+  // The operation's own signal may be what ended it. What stays is for whoever comes next.
+  const signal = AbortSignal.timeout(10_000);
   await guest
-    .runToolbox(['rm', '-rf', `${guestPath}.banger-new`], { signal: AbortSignal.timeout(10_000) })
+    .runToolbox(['rm', '-rf', `${guestPath}.banger-new`], { signal })
+    .then(() => lookAt(place, signal))
     .catch(() => undefined);
 }
 
@@ -247,7 +250,21 @@ export async function runScript(
   throwIfChanged(output);
   // Its input ended too early, of which a guest complains in its own words.
   if (options.signal.aborted) throw abortError(options.signal);
+  if (wasKilled(output)) {
+    throw new BangerError(
+      'command_failed',
+      `What was putting "${guestPath}" in VM "${vmName}" in place was killed there; the tree is the one before, or the new one`,
+      { hint: `See whether memory ran out: banger vm exec ${vmName} -- free -m; then the same again` },
+    );
+  }
   throw new BangerError('command_failed', `VM "${vmName}" cannot hold "${guestPath}"${lastLine(output)}`, {
     hint: `See how much room there is with: banger vm exec ${vmName} -- df -h`,
   });
+}
+
+/** Whether a script was killed, or a part of it that it was waiting for. */
+export function wasKilled({ exit, stderr }: GuestOutput): boolean {
+  return (
+    exit.signal !== undefined || (exit.code ?? 0) > 128 || /(?:^Killed|terminated by signal 9)$/m.test(stderr)
+  );
 }
