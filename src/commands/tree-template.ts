@@ -1,3 +1,4 @@
+import { posix } from 'node:path';
 import { Option, type Command } from 'commander';
 import type { ParamsOf, ResultOf } from '../engine/rpc/method.ts';
 import { templateRead } from '../engine/rpc/template-methods.ts';
@@ -9,8 +10,8 @@ import type { Cli } from './cli.ts';
 
 /** What `vm run` and `workspace prepare` ask about what the tree says itself. */
 export interface TemplateOptions {
-  /** False with `--no-template` */
-  readonly template: boolean;
+  /** A file of the tree; false with `--no-template` */
+  readonly template?: string | false;
   readonly trust?: boolean;
   readonly yes?: boolean;
   /** False with `--no-bootstrap` */
@@ -19,6 +20,10 @@ export interface TemplateOptions {
 
 export function addTemplateOptions(command: Command): Command {
   return command
+    .option(
+      '--template <file>',
+      'which of them to use where a tree has several, such as .devcontainer/api/devcontainer.json',
+    )
     .option('--no-template', "do not use the tree's banger.toml or devcontainer.json")
     .option(
       '--trust',
@@ -41,22 +46,26 @@ export async function chooseTemplate(
   path: string,
   options: TemplateOptions & { readonly image?: string; readonly unlessBound?: boolean },
 ): Promise<Choice> {
-  if (!options.template && !options.bootstrap) return {};
+  const usesTemplate = options.template !== false;
+  if (!usesTemplate && !options.bootstrap) return {};
+  const file = options.template ? posix.normalize(options.template) : undefined;
   const { hostPath, template, tools } = await cli.call(templateRead, {
     path,
     hasImage: options.image !== undefined,
+    toolsOnly: !usesTemplate,
+    file,
     unlessBound: options.unlessBound ?? false,
   });
   const isAsked = options.trust === true || options.yes === true;
   const isForTools = options.bootstrap && tools !== undefined;
   if (isForTools && !isAsked) await askForTools(cli, hostPath, tools);
   const trustTools = isForTools ? tools.sha256 : undefined;
-  if (!template || !options.template) return { trustTools };
+  if (!template || !usesTemplate) return { trustTools };
   for (const warning of template.warnings) cli.say(`Warning: ${printable(warning)}`);
   if (!template.isAgreed && !isAsked) await askToAgree(cli, hostPath, template);
   const says = templateText(template);
   if (says !== '') cli.say(printable(`Using ${template.file}: ${says}`));
-  return { template: { sha256: template.sha256, trust: !template.isAgreed }, trustTools };
+  return { template: { sha256: template.sha256, file, trust: !template.isAgreed }, trustTools };
 }
 
 async function askToAgree(cli: Cli, hostPath: string, { file, asksFor }: Template): Promise<void> {

@@ -154,7 +154,9 @@ function refuseContradictions({ path, argv }: RunWords, options: RunOptions): vo
 /** Who knows docker puts the name of an image where the path goes. */
 function namingImages({ path, argv }: RunWords): (error: unknown) => never {
   return (error) => {
-    if (!(error instanceof BangerError) || error.code !== 'not_found') throw error;
+    // What has a way out of its own is about something else.
+    if (!(error instanceof BangerError) || error.code !== 'not_found' || error.hint !== undefined)
+      throw error;
     const program = argv === undefined ? '' : ` -- ${argv.join(' ')}`;
     throw new BangerError(error.code, error.message, {
       hint: `Give a directory of a git working tree. An image is named with: banger vm run --image ${path}${program}`,

@@ -55,7 +55,7 @@ export function workspacePrepareCommand(cli: Cli): Command {
       const choice = isAsked
         ? await chooseTemplate(cli, tree.path, {
             ...options,
-            template: options.template && isNew,
+            template: isNew ? options.template : false,
             unlessBound: true,
           })
         : {};

@@ -127,6 +127,15 @@ test('--image says that the file need not have one; prepare asks only when a VM 
   expect(await asked('workspace', 'prepare')).toMatchObject({ hasImage: false, unlessBound: true });
 });
 
+test('--template chooses a file of the tree; with --no-template none is read, right or wrong', async () => {
+  const file = '.devcontainer/api/devcontainer.json';
+  const { calls, used } = await run(['vm', 'run', '--trust', '--template', `./${file}`, '.'], template);
+  expect(calls[0]?.params).toMatchObject({ file, toolsOnly: false });
+  expect(used).toMatchObject({ template: { sha256, file, trust: true } });
+  const without = await run(['workspace', 'prepare', '--no-template'], undefined);
+  expect(without.calls[0]?.params).toMatchObject({ toolsOnly: true });
+});
+
 test('what mise would do besides installing tools is shown in full, and agreed to', async () => {
   const tools = { sha256, files: [{ name: 'mise.toml', text: '[hooks]\nenter = "\u001b[2J"\n' }] };
   const { talk, questions, used } = await run(['vm', 'run', '--no-template', '.'], undefined, true, tools);

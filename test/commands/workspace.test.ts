@@ -89,7 +89,10 @@ const exported = {
 test('prepare sends the current directory, and says what stayed behind', async () => {
   const { calls, stdout, talk } = await run(['prepare'], prepared);
   expect(calls).toEqual([
-    { method: 'template.read', params: { path: directory, hasImage: false, unlessBound: true } },
+    {
+      method: 'template.read',
+      params: { path: directory, hasImage: false, toolsOnly: false, unlessBound: true },
+    },
     {
       method: 'workspace.prepare',
       params: {

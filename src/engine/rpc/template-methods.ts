@@ -6,11 +6,15 @@ const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
 /** Of what the files say by which a tree names tools, when the user agrees to it, now and as long as they stay so. */
 export const trustTools = z.optional(sha256);
 
+/** Which file of the tree, when the user has chosen one */
+const chosenFile = z.optional(z.string().check(z.minLength(1), z.maxLength(4096)));
+
 /** A template that a client was shown, and whether the user agrees to it. Absent: templates are not used. */
 export const templateChoice = z.optional(
   z.object({
     /** Hex, of the file that was shown */
     sha256,
+    file: chosenFile,
     /** Agree to what it asks for, now and as long as the file stays as it is */
     trust: z._default(z.boolean(), false),
   }),
@@ -24,6 +28,9 @@ export const templateRead = question(
     path: z.string().check(z.regex(/^\//)),
     /** The user has chosen an image: the file need not have one */
     hasImage: z._default(z.boolean(), false),
+    file: chosenFile,
+    /** Leave the template unread, which need not be right when it is not used */
+    toolsOnly: z._default(z.boolean(), false),
     /** Say nothing when the tree has a VM already, since none will be made */
     unlessBound: z._default(z.boolean(), false),
   }),

@@ -5,6 +5,7 @@ import type { SetupCommand, Template, TemplatePort } from '../../state/templates
 import { problems } from '../../state/toml.ts';
 import { defaultGuestPath, parseGuestPath } from '../workspace/guest-path.ts';
 import { samePort, setupCommand, variableName } from './banger-toml.ts';
+import { fillIn, fillInLine, missingOf, type Known } from './devcontainer-variables.ts';
 import { parseJsonWithComments } from './json-with-comments.ts';
 
 const words = z.array(z.string()).check(z.minLength(1));
@@ -68,25 +69,29 @@ export function parseDevcontainer(
 
   const folder = parsed.workspaceFolder;
   const names = { localWorkspaceFolderBasename: posix.basename(hostPath) };
-  const guestPath = folder === undefined ? undefined : workspaceFolder(expand(folder, names), about.path);
+  const guestPath = folder === undefined ? undefined : workspaceFolder(fillIn(folder, { names }), about.path);
   const own = guestPath ?? defaultGuestPath(hostPath);
   const known = {
-    ...names,
-    containerWorkspaceFolder: own,
-    containerWorkspaceFolderBasename: posix.basename(own),
+    names: {
+      ...names,
+      containerWorkspaceFolder: own,
+      containerWorkspaceFolderBasename: posix.basename(own),
+    },
   };
   const warnings: string[] = [];
   if (ignored.length > 0)
     warnings.push(
       `"${file}": ${ignored.map((key) => `"${key}"`).join(', ')} ${ignored.length === 1 ? 'is' : 'are'} not honoured`,
     );
+  const ports = forwardedPorts(parsed, file, warnings);
+  const env = environment(parsed, { file, known, warnings });
   const template = {
     file,
     sha256: about.sha256,
     image: parsed.image,
-    ports: forwardedPorts(parsed, file, warnings),
-    env: environment(parsed, { file, known, warnings }),
-    setup: setupCommands(parsed, { file, known, warnings }),
+    ports,
+    env,
+    setup: setupCommands(parsed, { file, known: { ...known, containerEnv: env }, warnings }),
     guestPath,
     bootstrap: true,
   };
@@ -144,16 +149,25 @@ function forwardedPorts(
 
 interface Filling {
   readonly file: string;
-  readonly known: Readonly<Record<string, string>>;
+  readonly known: Known;
   readonly warnings: string[];
 }
 
-/** Values that want something of the host's environment stay out: the tree must not choose what it gets of that. */
-function environment(parsed: Devcontainer, { file, known, warnings }: Filling): Record<string, string> {
+/** `remoteEnv` may build on `containerEnv`. Values that want something else, such as of the host, stay out. */
+function environment(parsed: Devcontainer, filling: Filling): Record<string, string> {
+  const containerEnv = filledVariables(parsed.containerEnv, filling);
+  const known = { ...filling.known, containerEnv };
+  return { ...containerEnv, ...filledVariables(parsed.remoteEnv, { ...filling, known }) };
+}
+
+function filledVariables(
+  given: Devcontainer['containerEnv'],
+  { file, known, warnings }: Filling,
+): Record<string, string> {
   const env: Record<string, string> = {};
-  for (const [name, value] of Object.entries({ ...parsed.containerEnv, ...parsed.remoteEnv })) {
+  for (const [name, value] of Object.entries(given ?? {})) {
     if (value === null) continue;
-    const filled = expand(value, known);
+    const filled = fillIn(value, known);
     if (!variableName.safeParse(name).success || filled.includes('\0')) {
       warnings.push(`"${file}": the variable "${name}" cannot be set`);
     } else if (filled.includes('${')) {
@@ -174,12 +188,12 @@ function setupCommands(parsed: Devcontainer, filling: Filling): SetupCommand[] {
   });
   const isSomething = (one: string | string[]): boolean => typeof one !== 'string' || one.trim() !== '';
   return lists.filter(isSomething).map((one) => {
-    const fill = (text: string): string => expand(text, filling.known);
-    return setupCommand(typeof one === 'string' ? fill(one) : one.map(fill));
+    const missing = missingOf([one].flat().join(' '));
+    if (missing !== undefined) filling.warnings.push(`"${filling.file}": ${missing}`);
+    return setupCommand(
+      typeof one === 'string'
+        ? fillInLine(one, filling.known)
+        : one.map((word) => fillIn(word, filling.known)),
+    );
   });
-}
-
-/** Fills in `${name}` where the name is known; the rest stays, for the guest's shell. */
-function expand(text: string, known: Readonly<Record<string, string>>): string {
-  return text.replace(/\$\{(\w+)\}/g, (whole, name: string) => known[name] ?? whole);
 }

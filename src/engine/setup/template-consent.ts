@@ -14,6 +14,8 @@ import { readTemplate } from './read-template.ts';
 export interface TemplateChoice {
   /** Of the file that was shown */
   readonly sha256: string;
+  /** That file, when the user chose one */
+  readonly file?: string;
   /** The user agrees to what it asks for, now and later, as long as the file stays as it is */
   readonly trust: boolean;
 }
@@ -46,7 +48,7 @@ export async function admitTemplate(
   hostPath: string,
   { choice, hasImage }: { readonly choice: TemplateChoice; readonly hasImage: boolean },
 ): Promise<RecordedTemplate> {
-  const read = await readTemplate(hostPath, { hasImage });
+  const read = await readTemplate(hostPath, { hasImage, file: choice.file });
   if (read?.template.sha256 !== choice.sha256) {
     throw new BangerError('busy', `What "${hostPath}" says about its VM has changed since it was read`, {
       hint: 'Look at it, then try again',

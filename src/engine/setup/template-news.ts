@@ -11,7 +11,7 @@ import { readTemplate } from './read-template.ts';
 export async function templateNews(db: Database, vm: Vm, hostPath: string): Promise<string | undefined> {
   const recorded = findVmTemplate(db, vm.id);
   const used = recorded?.hostPath === hostPath ? recorded.template : undefined;
-  const now = await currentFile(hostPath);
+  const now = await currentFile(hostPath, used?.file);
   if (!used) return now && `"${now.file}" is not used: VM "${vm.name}" was not made from it`;
   if (now?.sha256 === used.sha256) return undefined;
   const what = now === undefined ? 'is gone' : 'has changed';
@@ -21,11 +21,13 @@ export async function templateNews(db: Database, vm: Vm, hostPath: string): Prom
 /** A file that is wrong is one that has changed, and no reason not to send the tree. */
 async function currentFile(
   hostPath: string,
+  file: string | undefined,
 ): Promise<{ readonly file: string; readonly sha256?: string } | undefined> {
   try {
-    return (await readTemplate(hostPath, { hasImage: true }))?.template;
+    return (await readTemplate(hostPath, { hasImage: true, file }))?.template;
   } catch (error) {
-    if (error instanceof BangerError) return { file: 'What the tree says about its VM' };
-    throw error;
+    if (!(error instanceof BangerError)) throw error;
+    if (error.code === 'not_found') return undefined;
+    return { file: 'What the tree says about its VM' };
   }
 }

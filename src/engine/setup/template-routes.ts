@@ -11,13 +11,13 @@ import { asksFor, needsConsent, portText } from './template-consent.ts';
 /** What the engine answers about templates. */
 export function templateRoutes(context: EngineContext): Route[] {
   return [
-    route(templateRead, async ({ path, hasImage, unlessBound }, { signal }) => {
+    route(templateRead, async ({ path, hasImage, file: chosen, toolsOnly, unlessBound }, { signal }) => {
       const { topLevel: hostPath } = await findRepository(context.exec, path, signal);
       const files = await findToolFiles(hostPath);
       const isDemanding = files !== undefined && toolsNeedConsent(context.db, hostPath, files);
       const tools = isDemanding ? { sha256: files.sha256, files: [...files.demanding] } : undefined;
-      if (unlessBound && findReusableVm(context.db, hostPath)) return { hostPath, tools };
-      const read = await readTemplate(hostPath, { hasImage });
+      if (toolsOnly || (unlessBound && findReusableVm(context.db, hostPath))) return { hostPath, tools };
+      const read = await readTemplate(hostPath, { hasImage, file: chosen });
       if (!read) return { hostPath, tools };
       const { file, sha256, image, cpus, memoryMib, diskBytes, guestPath, ports, env, setup } = read.template;
       const { commands, ports: asked } = asksFor(read.template);

@@ -93,8 +93,39 @@ test('nothing of the environment here gets into the VM', () => {
     postCreateCommand: 'echo ${localEnv:HOME}',
   });
   expect(template.env).toEqual({ OK: 'plain' });
-  expect(template.setup[0]?.text).toBe('echo ${localEnv:HOME}');
-  expect(warnings.map((warning) => /: (\w+) is not set/.exec(warning)?.[1])).toEqual(['TOKEN', 'PATH']);
+  expect(warnings.map((warning) => /: (\w+) is not set/.exec(warning)?.[1])).toEqual([
+    'TOKEN',
+    'PATH',
+    undefined,
+  ]);
+  // The guest's shell has what was given with --env, and its own way of writing that.
+  expect(template.setup[0]?.text).toBe('echo ${HOME}');
+  expect(warnings[2]).toBe(
+    '".devcontainer.json": a command takes HOME from this host, and does not get it; give it with: --env HOME=VALUE',
+  );
+});
+
+test('variables are filled in where the file knows them, by their default, or by the guest', () => {
+  const { template, warnings } = parse({
+    image: 'x',
+    workspaceFolder: '/work/${localWorkspaceFolderBasename}',
+    containerEnv: { A: 'a', B: '${localEnv:SECRET:plain}', WHERE: '${localWorkspaceFolder}' },
+    remoteEnv: { C: '${containerEnv:A}-${containerEnv:NO:none}', D: '${containerWorkspaceFolderBasename}' },
+    onCreateCommand:
+      'cd ${containerWorkspaceFolder} && echo ${containerEnv:PATH} ${localEnv:X:7} ${HOME:-y} $Z',
+    updateContentCommand: ['make', '${containerWorkspaceFolder}', '${containerEnv:A}', '${localEnv:X:7}'],
+    postCreateCommand: { one: 'ls ${localWorkspaceFolder}' },
+  });
+  expect(template.env).toEqual({ A: 'a', B: 'plain', C: 'a-none', D: 'app' });
+  expect(template.setup.map(({ argv }) => argv)).toEqual([
+    ['sh', '-c', 'cd /work/app && echo ${PATH} ${X:-7} ${HOME:-y} $Z'],
+    ['make', '/work/app', 'a', '7'],
+    ['sh', '-c', 'ls ${localWorkspaceFolder}'],
+  ]);
+  expect(warnings).toEqual([
+    '".devcontainer.json": WHERE is not set, since banger does not fill in "${localWorkspaceFolder}"; give it with: --env WHERE=VALUE',
+    '".devcontainer.json": a command has "${localWorkspaceFolder}" in it, which banger does not fill in',
+  ]);
 });
 
 test('an image that has to be built is refused with a way out, unless another one is chosen', () => {
