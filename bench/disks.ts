@@ -63,7 +63,8 @@ async function measureAt(place: string, methods: readonly DiskMethodName[]): Pro
         exec(['cp', '--reflink=never', '--sparse=never', backing, path], {}),
       );
       rmSync(path);
-      const disk = { id: 'bench', path, backing, sizeBytes: statSync(backing).size };
+      const { size } = statSync(backing);
+      const disk = { id: 'bench', path, backing, imageBytes: size, sizeBytes: size };
       const { create, attach, detach } = diskMethod(exec, method);
       const ours = await time(place, async () => {
         await create(disk, { signal });
@@ -118,7 +119,8 @@ async function measureHoles(): Promise<void> {
   for (const at of [0, 10 * 1024 * mib - mib]) writeSync(file, Buffer.alloc(mib, 'x'), 0, mib, at);
   closeSync(file);
   const path = join(work, 'disk');
-  const disk = { id: 'bench', path, backing, sizeBytes: 10 * 1024 * mib };
+  const sizeBytes = 10 * 1024 * mib;
+  const disk = { id: 'bench', path, backing, imageBytes: sizeBytes, sizeBytes };
   const seconds = await time(work, () => diskMethod(exec, 'copy').create(disk, { signal }));
   const allocated = (statSync(path).blocks * 512) / mib;
   process.stdout.write(

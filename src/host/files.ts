@@ -44,6 +44,16 @@ export async function namesIn(directory: string): Promise<string[]> {
   }
 }
 
+/** Makes durable what another program has written to a file. */
+export async function syncFile(path: string): Promise<void> {
+  const file = await open(path, 'r');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
 /** Makes a rename in a directory durable. */
 export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r');

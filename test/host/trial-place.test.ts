@@ -93,7 +93,13 @@ test('devices outlive a command that is ended, and are removed by the next one w
   const directory = leftPlace();
   const vm = join(directory, 'vm');
   mkdirSync(vm);
-  const disk = { id: 'x', path: join(vm, 'disk'), backing: join(vm, 'rootfs'), sizeBytes: 4096 };
+  const disk = {
+    id: 'x',
+    path: join(vm, 'disk'),
+    backing: join(vm, 'rootfs'),
+    imageBytes: 4096,
+    sizeBytes: 4096,
+  };
   for (const path of [disk.path, disk.backing]) writeFileSync(path, 'x'.repeat(4096));
   await dmSnapshot(devices.exec).attach(disk);
 

@@ -45,7 +45,8 @@ export interface Banger extends AsyncDisposable {
   enginePid(): Promise<number | undefined>;
 }
 
-const smallVms = '[vm]\nmemory = "256M"\n\n[vmm]\naccel = "auto"\n';
+/** What tests configure unless they say otherwise. */
+export const smallVms = '[vm]\nmemory = "256M"\n\n[vmm]\naccel = "auto"\n';
 
 /** BANGER_TEST_BINARY may name another build, or a script for Node such as `bin/banger.ts`. */
 export function programArgv(

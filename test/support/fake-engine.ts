@@ -228,7 +228,7 @@ export function fakeEngine(): FakeEngine {
     exec: async (argv, options) => {
       if (faults.disk) throw faults.disk;
       if (argv[0] === 'nft' && argv[1] === '-f') rulesets.push(String(options?.input));
-      if (argv[0] === 'qemu-img') writeFileSync(argv.at(-2)!, 'qcow2');
+      if (argv[0] === 'qemu-img') writeFileSync(argv.at(-2)!, qcow2Header(Number(argv.at(-1))));
       return { exitCode: 0, stdout: Buffer.alloc(0), stderr: '' };
     },
     diskProbes: {
@@ -311,3 +311,11 @@ export function fakeEngine(): FakeEngine {
 }
 
 export const unreachable = new BangerError('guest_unreachable', 'The guest does not answer');
+
+/** Of a disk of a size, as far as its size is concerned. */
+function qcow2Header(sizeBytes: number): Buffer {
+  const header = Buffer.alloc(32);
+  header.write('QFI\xfb', 'latin1');
+  header.writeBigUInt64BE(BigInt(sizeBytes), 24);
+  return header;
+}

@@ -6,6 +6,11 @@ import { makeShortTempDirectory } from './banger.ts';
 /** Of what XFS makes at least. It takes no space until it is used. */
 const bytes = 400 * 1024 * 1024;
 
+export interface LoopFilesystem {
+  /** What was not flushed is lost; it is mounted again in the same place */
+  cutPower(): void;
+}
+
 /**
  * Runs a test on a filesystem of a kind, in a file, which goes afterwards. Skipped, saying why, where that cannot be
  * made or mounted.
@@ -13,7 +18,7 @@ const bytes = 400 * 1024 * 1024;
 export async function withLoopFilesystem(
   context: { skip(note: string): void },
   kind: 'xfs' | 'btrfs' | 'ext4',
-  test: (directory: string) => Promise<void>,
+  test: (directory: string, filesystem: LoopFilesystem) => Promise<void>,
 ): Promise<void> {
   if (process.getuid!() !== 0) return context.skip(`needs root, to mount ${kind}`);
   const root = makeShortTempDirectory();
@@ -27,8 +32,13 @@ export async function withLoopFilesystem(
     if (made.status !== 0) return context.skip(`no ${kind} can be made here: ${made.stderr || made.error}`);
     const mounted = spawnSync('mount', ['-o', 'loop', file, place], { encoding: 'utf8' });
     if (mounted.status !== 0) return context.skip(`no ${kind} can be mounted here: ${mounted.stderr}`);
+    const cutPower = (): void => {
+      execFileSync('xfs_io', ['-x', '-c', 'shutdown', place]);
+      execFileSync('umount', [place]);
+      execFileSync('mount', ['-o', 'loop', file, place]);
+    };
     try {
-      await test(place);
+      await test(place, { cutPower });
     } finally {
       execFileSync('umount', ['-l', place]);
     }

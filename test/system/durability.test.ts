@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { collect, openBanger } from '../support/banger.ts';
+import { collect, openBanger, smallVms } from '../support/banger.ts';
 import { putImage, startRegistry, type FakeRegistry } from '../support/registry.ts';
 import { file, tarOf } from '../support/tar-builder.ts';
 
@@ -40,6 +40,8 @@ beforeAll(async () => {
   await banger.ok(['image', 'pull', `${registry.host}/test:v1`]);
   await banger.ok(['vm', 'create', '--no-start', '--image', `${registry.host}/test:v1`, '--name', 'web']);
   await banger.ok(['vm', 'set', 'web', '--memory', '300M']);
+  banger.configure(`${smallVms}[disk]\nmethod = "copy"\n`);
+  await banger.ok(['vm', 'create', '--no-start', '--image', `${registry.host}/test:v1`, '--name', 'whole']);
   await banger.ok(['engine', 'stop']);
   expect(await ended).toMatchObject({ code: 0 });
   calls = parse(readFileSync(log, 'utf8'));
@@ -116,7 +118,11 @@ test('F17: the database is flushed with every commit, and a new disk before its 
   // Several writes make a commit; none is followed by silence.
   expect(ofWal.filter(isFlush).length).toBeGreaterThan(5);
   expect(unflushed(wal, calls.length)).toEqual([]);
-  const disk = calls.findLastIndex(({ path }) => path.endsWith('/disk.qcow2'));
-  expect(disk).toBeGreaterThanOrEqual(0);
-  expect(unflushed(dirname(calls[disk]!.path), calls.length)).toEqual([]);
+  for (const name of ['disk.qcow2', 'disk.raw']) {
+    const disk = calls.findLastIndex((call) => call.path.endsWith(`/${name}`) && isWrite(call));
+    expect(disk, name).toBeGreaterThanOrEqual(0);
+    const told = calls.findIndex(({ path }, index) => index > disk && path === wal);
+    expect(told, name).toBeGreaterThan(disk);
+    expect(unflushed(dirname(calls[disk]!.path), told), name).toEqual([]);
+  }
 });

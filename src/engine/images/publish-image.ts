@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, open, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError } from '../../errors.ts';
-import { syncDirectory } from '../../host/files.ts';
+import { syncDirectory, syncFile } from '../../host/files.ts';
 import type { Database } from '../../state/database.ts';
 import {
   deleteImageRow,
@@ -204,13 +204,4 @@ export function refuseTakenName(db: Database, name: string, id?: string): void {
   throw new BangerError('already_exists', `Another image has the name "${familiarName(name)}"`, {
     hint: 'Give this one a name, or that one on purpose, with: --name NAME',
   });
-}
-
-async function syncFile(path: string): Promise<void> {
-  const file = await open(path, 'r');
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }

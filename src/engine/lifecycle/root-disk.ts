@@ -89,10 +89,12 @@ function methodOf(
 }
 
 async function describeDisk(context: EngineContext, vm: WithDisk): Promise<RootDisk> {
+  const image = getImage(context.db, vm.imageId);
   return {
     id: vm.id,
     path: diskFile(context, vm),
-    backing: await rootfsFile(context, getImage(context.db, vm.imageId)),
+    backing: await rootfsFile(context, image),
+    imageBytes: image.sizeBytes,
     sizeBytes: vm.diskBytes,
   };
 }

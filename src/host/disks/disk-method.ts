@@ -1,3 +1,5 @@
+import { BangerError } from '../../errors.ts';
+
 /** How a VM's root disk is made of an image's filesystem. In the order in which they are shown. */
 export const diskMethodNames = ['qcow2', 'reflink', 'dm-snapshot', 'copy'] as const;
 export type DiskMethodName = (typeof diskMethodNames)[number];
@@ -13,6 +15,8 @@ export interface RootDisk {
   readonly path: string;
   /** The image's filesystem, which is shared and never written */
   readonly backing: string;
+  /** Of that filesystem: no disk of it was ever smaller */
+  readonly imageBytes: number;
   readonly sizeBytes: number;
 }
 
@@ -31,9 +35,15 @@ export interface DiskMethod {
   readonly format: DiskFormat;
   /** Whether the disk of a guest that runs can be made larger */
   readonly growsLive: boolean;
-  /** Makes the disk. Throws `host_unsupported` when there is no room for it, or the filesystem cannot do it. */
+  /**
+   * Makes the disk, and flushes it: after a power cut it is whole. Throws `host_unsupported` when there is no room for
+   * it, or the filesystem cannot do it.
+   */
   create(disk: RootDisk, work: DiskWork): Promise<void>;
-  /** Makes the disk of a VM that does not run larger. One that is large enough is left alone. */
+  /**
+   * Makes the disk of a VM that does not run larger. One that is large enough is left alone; one that has lost what
+   * was in it throws `invalid_state`.
+   */
   grow(disk: RootDisk): Promise<void>;
   /** Makes it ready to be opened; returns what a VMM opens. One that is ready is left as it is. */
   attach(disk: RootDisk): Promise<string>;
@@ -46,3 +56,15 @@ export const plainFile: Pick<DiskMethod, 'attach' | 'detach'> = {
   attach: ({ path }) => Promise.resolve(path),
   detach: () => Promise.resolve(),
 };
+
+/** What is missing of a disk was lost: it would be filled up with zeros, without a word. */
+export function refuseCutOff({ id, path }: RootDisk, hasBytes: number, leastBytes: number): void {
+  if (hasBytes >= leastBytes) return;
+  throw new BangerError(
+    'invalid_state',
+    `The disk "${path}" was cut off, as by a power cut: it has ${hasBytes} bytes, and was made with ${leastBytes} at least`,
+    {
+      hint: `Put back a copy of it, if you have one, or make the VM again: banger vm delete ${id.slice(0, 12)}`,
+    },
+  );
+}

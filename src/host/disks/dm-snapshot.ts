@@ -2,8 +2,9 @@ import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BangerError } from '../../errors.ts';
 import type { Exec } from '../exec.ts';
+import { syncFile } from '../files.ts';
 import { DeviceStack, recordSuffix, type StackOptions } from './device-stack.ts';
-import type { DiskMethod } from './disk-method.ts';
+import { refuseCutOff, type DiskMethod } from './disk-method.ts';
 import { checkSpace } from './space.ts';
 
 const sectorBytes = 512;
@@ -32,10 +33,13 @@ export function dmSnapshot(exec: Exec, options: StackOptions = {}): DiskMethod {
       const bytes = fileBytes(sizeBytes);
       await checkSpace(dirname(path), bytes);
       await takeRoom(exec, path, { bytes, signal });
+      await syncFile(path);
     },
-    async grow({ path, sizeBytes }) {
+    async grow(disk) {
+      const { path, sizeBytes, imageBytes } = disk;
       const bytes = fileBytes(sizeBytes);
       const has = (await stat(path)).size;
+      refuseCutOff(disk, has, fileBytes(Math.min(imageBytes, sizeBytes)));
       if (has >= bytes) return;
       await checkSpace(dirname(path), bytes - has);
       await takeRoom(exec, path, { bytes });

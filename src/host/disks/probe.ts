@@ -68,6 +68,7 @@ export async function probeDmSnapshot(exec: Exec, directory: string): Promise<Me
       id,
       path: join(own, 'changes'),
       backing: join(own, 'origin'),
+      imageBytes: probeBytes,
       sizeBytes: 2 * probeBytes,
     };
     const method = dmSnapshot(exec);

@@ -1,7 +1,8 @@
 import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Exec } from '../exec.ts';
-import { plainFile, type DiskMethod } from './disk-method.ts';
+import { syncFile } from '../files.ts';
+import { plainFile, refuseCutOff, type DiskMethod } from './disk-method.ts';
 import { checkSpace } from './space.ts';
 
 /**
@@ -18,9 +19,14 @@ export function qcow2Overlay(exec: Exec): DiskMethod {
       await checkSpace(dirname(path));
       const base = ['-F', 'raw', '-b', backing];
       await exec(['qemu-img', 'create', '-q', '-f', 'qcow2', ...base, path, String(sizeBytes)], { signal });
+      // It flushes by itself, which its manual does not promise.
+      await syncFile(path);
     },
-    async grow({ path, sizeBytes }) {
-      if ((await virtualSize(path)) >= sizeBytes) return;
+    async grow(disk) {
+      const { path, sizeBytes, imageBytes } = disk;
+      const has = await virtualSize(path);
+      refuseCutOff(disk, has, Math.min(imageBytes, sizeBytes));
+      if (has >= sizeBytes) return;
       await exec(['qemu-img', 'resize', '-q', '-f', 'qcow2', path, String(sizeBytes)]);
     },
   };

@@ -2,7 +2,8 @@ import { constants, copyFile, stat, truncate } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BangerError, errnoOf } from '../../errors.ts';
 import type { Exec } from '../exec.ts';
-import { plainFile, type DiskMethod, type DiskWork, type RootDisk } from './disk-method.ts';
+import { syncFile } from '../files.ts';
+import { plainFile, refuseCutOff, type DiskMethod, type DiskWork, type RootDisk } from './disk-method.ts';
 import { checkSpace } from './space.ts';
 
 const blockBytes = 512;
@@ -24,7 +25,8 @@ export const reflinkClone: DiskMethod = {
   name: 'reflink',
   format: 'raw',
   growsLive: true,
-  async create({ backing, path, sizeBytes }) {
+  async create(disk) {
+    const { backing, path } = disk;
     await checkSpace(dirname(path));
     try {
       await copyFile(backing, path, constants.COPYFILE_FICLONE_FORCE);
@@ -39,9 +41,10 @@ export const reflinkClone: DiskMethod = {
         },
       );
     }
-    await growFile(path, sizeBytes);
+    await growFile(disk);
+    await syncFile(path);
   },
-  grow: ({ path, sizeBytes }) => growFile(path, sizeBytes),
+  grow: growFile,
 };
 
 /** A copy of the image's filesystem. What is a hole or zeros there is a hole here. */
@@ -53,9 +56,10 @@ export function sparseCopy(exec: Exec): DiskMethod {
     growsLive: true,
     async create(disk, work) {
       await copySparsely(exec, disk, work);
-      await growFile(disk.path, disk.sizeBytes);
+      await growFile(disk);
+      await syncFile(disk.path);
     },
-    grow: ({ path, sizeBytes }) => growFile(path, sizeBytes),
+    grow: growFile,
   };
 }
 
@@ -89,6 +93,9 @@ async function copySparsely(
 }
 
 /** Longer by a hole. */
-async function growFile(path: string, sizeBytes: number): Promise<void> {
-  if ((await stat(path)).size < sizeBytes) await truncate(path, sizeBytes);
+async function growFile(disk: RootDisk): Promise<void> {
+  const { path, sizeBytes, imageBytes } = disk;
+  const { size } = await stat(path);
+  refuseCutOff(disk, size, Math.min(imageBytes, sizeBytes));
+  if (size < sizeBytes) await truncate(path, sizeBytes);
 }

@@ -199,7 +199,8 @@ async function makeDisk(
   await input.modules();
   const backing = await rootfs(work);
   const { size: sizeBytes } = await stat(backing);
-  const disk = { id: input.id, path: join(input.directory, 'disk'), backing, sizeBytes };
+  const path = join(input.directory, 'disk');
+  const disk = { id: input.id, path, backing, imageBytes: sizeBytes, sizeBytes };
   await method.create(disk, { signal: unaborted() });
   return disk;
 }

@@ -24,6 +24,7 @@ test('a VM whose devices cannot be removed keeps what they are written down in, 
     id,
     path: vmPaths(engine.context.layout, id).disk('dm-snapshot'),
     backing: imagePaths(engine.context.layout, testImageId).rootfs,
+    imageBytes: 1024,
     sizeBytes: 1024 * 1024,
   };
   writeFileSync(disk.path, '');

@@ -18,7 +18,13 @@ let disk: RootDisk;
 let devices: FakeDevices;
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'banger-dm-'));
-  disk = { id, path: join(root, 'disk.cow'), backing: join(root, 'rootfs.ext4'), sizeBytes: 64 * mib };
+  disk = {
+    id,
+    path: join(root, 'disk.cow'),
+    backing: join(root, 'rootfs.ext4'),
+    imageBytes: 0,
+    sizeBytes: 64 * mib,
+  };
   for (const path of [disk.path, disk.backing]) {
     writeFileSync(path, '');
     truncateSync(path, 32 * mib);

@@ -1,5 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readdirSync, rmSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -7,6 +16,7 @@ import type { DiskMethodName, RootDisk } from '../../../src/host/disks/disk-meth
 import { diskMethod } from '../../../src/host/disks/methods.ts';
 import { probeReflink } from '../../../src/host/disks/probe.ts';
 import { exec } from '../../../src/host/exec.ts';
+import { syncDirectory } from '../../../src/host/files.ts';
 import { withLoopFilesystem } from '../../support/loop-filesystem.ts';
 import { withSmallDisk } from '../../support/small-disk.ts';
 
@@ -30,7 +40,8 @@ function makeImage(directory: string, sizeBytes = 32 * mib, dataBytes = mib): st
 }
 
 function diskIn(directory: string, sizeBytes: number, backing = makeImage(directory)): RootDisk {
-  return { id: 'a'.repeat(32), path: join(directory, 'disk'), backing, sizeBytes };
+  const imageBytes = statSync(backing).size;
+  return { id: 'a'.repeat(32), path: join(directory, 'disk'), backing, imageBytes, sizeBytes };
 }
 
 const allocated = (path: string): number => statSync(path).blocks * 512;
@@ -80,6 +91,42 @@ describe.each<DiskMethodName>(['qcow2', 'copy', 'reflink'])('a disk by %s', (nam
     });
   });
 });
+
+describe.each([
+  ['copy', 'ext4'],
+  ['copy', 'xfs'],
+  ['reflink', 'xfs'],
+  ['qcow2', 'ext4'],
+] as const)('a disk by %s on %s', (name, kind) => {
+  test('is whole after a power cut, if its directory was flushed', async (context) => {
+    const method = diskMethod(exec, name);
+    await withLoopFilesystem(context, kind, async (directory, { cutPower }) => {
+      const disk = diskIn(directory, 48 * mib);
+      execFileSync('sync', ['-f', directory]);
+      await method.create(disk, work());
+      await syncDirectory(directory);
+      cutPower();
+      await method.grow(disk);
+      expect(compare(disk, method.format)).toContain('Images are identical');
+    });
+  });
+});
+
+test.each(['copy', 'reflink', 'qcow2'] as const)(
+  'a disk by %s that was cut off is not filled up with zeros, but told',
+  async (name) => {
+    const disk = diskIn(root, 48 * mib);
+    for (const bytes of [0, name === 'qcow2' ? 20 : 16 * mib]) {
+      writeFileSync(disk.path, Buffer.alloc(bytes));
+      await expect(diskMethod(exec, name).grow(disk)).rejects.toMatchObject({
+        code: 'invalid_state',
+        message: expect.stringMatching(/was cut off, as by a power cut/) as string,
+        hint: expect.stringContaining(`banger vm delete ${'a'.repeat(12)}`) as string,
+      });
+      expect(statSync(disk.path).size).toBe(bytes);
+    }
+  },
+);
 
 test('a copy of 10 GB of holes has none of them filled, and takes no time for them', async () => {
   const backing = makeImage(root, 10 * 1024 * mib);

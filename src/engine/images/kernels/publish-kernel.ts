@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
-import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
-import { syncDirectory } from '../../../host/files.ts';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { syncDirectory, syncFile } from '../../../host/files.ts';
 import type { Database } from '../../../state/database.ts';
 import { findKernel, insertKernel, listKernels, type Kernel } from '../../../state/kernels.ts';
 import { kernelPaths, type KernelPaths, type Layout } from '../../../state/layout.ts';
@@ -35,7 +35,10 @@ export async function publishKernel(
   const manifest = JSON.stringify({ name, ...kernel, bzImageBytes }, undefined, 2);
   await writeFile(paths.manifest, `${manifest}\n`, { mode: 0o600 });
   // Outside the lock, since flushing takes its time.
-  for (const path of [paths.vmlinux, paths.bzImage, paths.modules, paths.manifest]) await syncFile(path);
+  for (const path of [paths.vmlinux, paths.bzImage, paths.modules, paths.manifest]) {
+    // Most kernels have no bzImage.
+    if (existsSync(path)) await syncFile(path);
+  }
   await markRowless(paths.directory);
   await syncDirectory(paths.directory);
   await failpoint('kernel synced');
@@ -78,15 +81,4 @@ export async function publishKernel(
 export async function removeUnownedKernels(layout: Layout, db: Database): Promise<string[]> {
   const owned = new Set(listKernels(db).map((kernel) => kernel.id));
   return settleRowless(layout.kernelsDirectory, owned, 'kernel.json');
-}
-
-/** One that is not there needs no flushing: most kernels have no bzImage. */
-async function syncFile(path: string): Promise<void> {
-  if (!existsSync(path)) return;
-  const file = await open(path, 'r');
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }
