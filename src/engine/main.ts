@@ -40,6 +40,7 @@ import { openNames, type Names } from './names/open-names.ts';
 import type { OwnProgram } from './names/ssh-config.ts';
 import { operationEvent } from './operation-routes.ts';
 import { OperationRegistry, type OperationView } from './operations.ts';
+import { ResolverKeeper } from './network/resolver-keeper.ts';
 import { DatagramKeeper } from './ports/datagram-keeper.ts';
 import { PortFollowers } from './ports/port-followers.ts';
 import { SocketKeeper } from './ports/socket-keeper.ts';
@@ -109,6 +110,8 @@ export async function runEngine(input: EngineInput): Promise<void> {
   context.logs.keep(layout.engineLog);
   await context.operations.run(quiet, () => reconcile(context));
   keepVmLogs(context);
+  const resolvers = new ResolverKeeper(context);
+  resolvers.start();
   // What may fail comes before the socket is there: a client that has reached an engine takes its end for a farewell.
   const idleTimeoutMs = lastGood(() => context.config().engineIdleTimeoutMs);
   requireSpareDescriptors();
@@ -136,6 +139,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   await server.hangUp();
   context.stopTimers.close();
   await names.close();
+  resolvers.close();
   context.logs.close();
   context.egress.close();
   context.portFollowers.close();

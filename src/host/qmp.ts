@@ -42,19 +42,25 @@ export class QmpClient {
     });
   }
 
-  static async connect(path: string): Promise<QmpClient> {
+  /** A QEMU that takes the connection and says nothing is given up when `signal` is aborted, or after 10 s. */
+  static async connect(path: string, signal?: AbortSignal): Promise<QmpClient> {
     const socket = connect(path);
     await new Promise<void>((resolve, reject) => {
       socket.once('connect', resolve);
       socket.once('error', reject);
     });
     const client = new QmpClient(socket);
+    const giveUp = (): void => client.close();
+    signal?.addEventListener('abort', giveUp);
+    if (signal?.aborted) giveUp();
     try {
       await client.execute('qmp_capabilities');
       return client;
     } catch (error) {
       client.close();
       throw error;
+    } finally {
+      signal?.removeEventListener('abort', giveUp);
     }
   }
 

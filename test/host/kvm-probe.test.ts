@@ -37,18 +37,27 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
-function input(behaviour: 'works' | 'hangs' | 'fails', device = join(root, 'kvm')): KvmProbeInput {
+function input(
+  behaviour: 'works' | 'hangs' | 'stalls' | 'sleeps' | 'fails',
+  device = join(root, 'kvm'),
+): KvmProbeInput {
   return {
     exec,
     vmm: probedQemu(writeFakeQemu(root, behaviour)),
     guestId: 'guest',
     // A busy host takes its time to start even a fake.
-    timeoutMs: behaviour === 'hangs' ? undefined : 60_000,
+    timeoutMs: ['works', 'fails'].includes(behaviour) ? 60_000 : undefined,
     kernel: async () => '/kernel',
     initrd: async () => '/initrd',
     temporaryDirectory: temporary,
     device,
   };
+}
+
+function expectNothingLeft(behaviour: string): void {
+  expect(readdirSync(temporary)).toEqual([]);
+  const pid = Number(readFileSync(join(root, `qemu-${behaviour}.pid`), 'utf8'));
+  expect(identifyProcess(pid)).toBeUndefined();
 }
 
 test('without a device nothing is unpacked or started', async () => {
@@ -92,12 +101,20 @@ test('KVM works when a guest says so', async () => {
   expect(await probeKvm(input('works'))).toEqual({ works: true, reason: 'a guest booted on it' });
 });
 
-test('a guest that never says anything means that KVM does not work', async () => {
-  expect(await probeKvm(input('hangs'))).toEqual({
-    works: false,
-    reason: 'opens, but a guest did not boot on it within 3 s',
-  });
-});
+test.each([
+  ['a guest that says nothing', 'hangs'],
+  ['a QEMU that does not answer on its control socket', 'stalls'],
+  ['a QEMU that never opens one', 'sleeps'],
+] as const)(
+  '%s is not waited for longer than 3 s, and means that KVM does not work',
+  async (_, behaviour) => {
+    expect(await probeKvm(input(behaviour))).toEqual({
+      works: false,
+      reason: 'opens, but a guest did not boot on it within 3 s',
+    });
+    expectNothingLeft(behaviour);
+  },
+);
 
 test('a VMM that ends at once gives the reason', async () => {
   expect(await probeKvm(input('fails'))).toEqual({
@@ -111,15 +128,10 @@ test('a QEMU that is not there is a verdict, not a crash', async () => {
   expect(verdict).toEqual({ works: false, reason: '"/nonexistent/qemu" is not installed or not in PATH' });
 });
 
-test.each(['works', 'hangs', 'fails'] as const)(
-  'a probe that %s leaves no file and no process',
-  async (behaviour) => {
-    await probeKvm(input(behaviour));
-    expect(readdirSync(temporary)).toEqual([]);
-    const pid = Number(readFileSync(join(root, `qemu-${behaviour}.pid`), 'utf8'));
-    expect(identifyProcess(pid)).toBeUndefined();
-  },
-);
+test.each(['works', 'fails'] as const)('a probe that %s leaves no file and no process', async (behaviour) => {
+  await probeKvm(input(behaviour));
+  expectNothingLeft(behaviour);
+});
 
 test('the outcome of a boot is remembered for this QEMU', async () => {
   const cache = join(root, 'cache.json');

@@ -9,6 +9,8 @@ export interface ClosedNetwork extends Disposable {
   readonly enter: readonly string[];
   /** What the servers were asked, such as `http git.test:8000 /` and `udp 53` */
   readonly asked: readonly string[];
+  /** What is /etc/resolv.conf in there: empty at first */
+  readonly resolvers: string;
 }
 
 /** Its mounts are its own, too, so that names can be what the test says. The process in it answers. */
@@ -33,16 +35,20 @@ export async function openClosedNetwork(
   const hosts = join(home, 'hosts');
   const lines = Object.entries(names).map(([name, address]) => `${address} ${name}\n`);
   writeFileSync(hosts, `127.0.0.1 localhost\n${lines.join('')}`);
+  const resolvers = join(home, 'resolv.conf');
+  writeFileSync(resolvers, '');
   const script = join(home, 'server.cjs');
   writeFileSync(script, server);
   const addresses = Object.values(names).map((address) => `ip route add local ${address}/32 dev lo`);
-  const setUp = ['mount --bind "$1" /etc/hosts', 'ip link set lo up', ...addresses, 'exec "$2" "$3"'].join(
-    ' && ',
-  );
+  const mounts = ['mount --bind "$1" /etc/hosts', 'mount --bind "$2" /etc/resolv.conf'];
+  const setUp = [...mounts, 'ip link set lo up', ...addresses, 'exec "$3" "$4"'].join(' && ');
   const isRoot = process.getuid!() === 0;
   const child: ChildProcess = spawn(
     'unshare',
-    [...(isRoot ? [] : ['-r']), '-n', '-m', 'sh', '-c', setUp, 'sh', hosts, process.execPath, script],
+    [
+      ...(isRoot ? [] : ['-r']),
+      ...['-n', '-m', 'sh', '-c', setUp, 'sh', hosts, resolvers, process.execPath, script],
+    ],
     { stdio: ['pipe', 'pipe', 'inherit'] },
   );
   const asked: string[] = [];
@@ -62,6 +68,7 @@ export async function openClosedNetwork(
       '-m',
     ],
     asked,
+    resolvers,
     [Symbol.dispose]: () => child.stdin!.end(),
   };
 }

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { expect } from 'vitest';
 import { localDownloads, type DownloadTools } from '../../src/engine/images/downloads/local-downloads.ts';
 import type { ConvertLayers, ImagesContext, ImageTools } from '../../src/engine/images/image-services.ts';
 import { defaultPace } from '../../src/engine/images/registry/download-pace.ts';
@@ -13,6 +14,7 @@ import type { Log } from '../../src/engine/log.ts';
 import type { Operation, Progress } from '../../src/engine/operations.ts';
 import { parseConfig } from '../../src/state/config.ts';
 import { openDatabase } from '../../src/state/database.ts';
+import { listImages } from '../../src/state/images.ts';
 import { resolveLayout } from '../../src/state/layout.ts';
 
 /** Everything work on images needs, in a directory of its own; conversion writes the layers one after the other. */
@@ -107,4 +109,11 @@ export function recordedOperation(): RecordedOperation {
     progressed: [],
     cancel: () => abort.abort(),
   };
+}
+
+/** No image is listed, and no file of one is left. */
+export function expectNoImages(context: ReturnType<typeof imageContext>): void {
+  expect(listImages(context.db)).toEqual([]);
+  expect(readdirSync(context.layout.imagesDirectory)).toEqual(['.staging']);
+  expect(readdirSync(context.layout.imageStagingDirectory)).toEqual([]);
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join, resolve } from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
@@ -124,6 +124,15 @@ test('all is everything at once, and rules are rules again; a VM in use is left 
   await banger.ok(['vm', 'egress', 'set', 'web', 'all']);
   expect(await fetch('http://9.9.9.9:8000/', true)).toBe('hello from 9.9.9.9:8000');
   expect(await banger.guest('web', 'env | grep -ci proxy; true')).toBe('0');
+  // Names are looked up where the host looks them up, also when it moves to another network meanwhile.
+  const look = () => banger.guest('web', 'timeout 1 nslookup git.test 10.0.2.3 2>&1; true');
+  await look();
+  expect(network.asked).not.toContain('udp 53');
+  writeFileSync(network.resolvers, 'nameserver 9.9.9.9\n');
+  await until('the guest asks the new name server', async () => {
+    await look();
+    return network.asked.includes('udp 53');
+  });
   // The port is the VMM's now, which lets answers out.
   await sendDatagrams(datagramBytes, 1400);
 

@@ -1,10 +1,12 @@
 import { errorText } from '../../errors.ts';
 import {
+  askingLess,
   confinementArguments,
+  mayChangeRoot,
   readQemuBuild,
-  sandboxRefusal,
   vmUser,
   type OwnRights,
+  type QemuBuild,
 } from '../drivers/qemu-confinement.ts';
 import type { Exec, ExecOutput } from '../exec.ts';
 import { fail, pass, skip, warn, type CheckResult, type Subject } from './check.ts';
@@ -84,25 +86,32 @@ async function checkMachines({ exec, qemuProgram, osRelease }: ProgramsInput): P
 /** What a QEMU may still do once its machine is made, in case its guest takes it over. */
 async function checkConfinement({ exec, qemuProgram, rights }: ProgramsInput): Promise<CheckResult> {
   try {
-    const build = await readQemuBuild(exec, qemuProgram);
     const user = vmUser('doctor', rights);
-    const argv = [...confinementArguments(build, user), '-M', 'none', '-display', 'none', '-qmp', 'stdio'];
-    const { exitCode, stderr } = await exec([qemuProgram, '-nodefaults', '-no-user-config', ...argv], {
-      input: leaveAtOnce,
-      timeoutMs,
-      okExitCodes: [1],
-    });
-    if (exitCode !== 0 && stderr.includes(sandboxRefusal)) {
+    const hasOwnRoot = (build: QemuBuild): boolean => user !== undefined && mayChangeRoot(build, rights);
+    const tryOut = async (build: QemuBuild): Promise<QemuBuild | string> => {
+      const become = user === undefined ? undefined : { user, root: hasOwnRoot(build) ? '/' : undefined };
+      const argv = [...confinementArguments(build, become), ...['-M', 'none', '-display', 'none']];
+      const { exitCode, stderr } = await exec(
+        [qemuProgram, '-nodefaults', '-no-user-config', ...argv, '-qmp', 'stdio'],
+        { input: leaveAtOnce, timeoutMs, okExitCodes: [1] },
+      );
+      if (exitCode === 0) return build;
+      // As VMs are started, which are better run with less of it than not at all.
+      const less = askingLess(build, stderr);
+      return less ? tryOut(less) : stderr.trim().split('\n').at(-1) || 'nothing';
+    };
+    const build = await tryOut(await readQemuBuild(exec, qemuProgram));
+    if (typeof build === 'string') return fail(confinement, `QEMU says: ${build}`);
+    if (!build.hasSandbox) {
       return warn(
         confinement,
         'this QEMU was built without seccomp',
         'Use a QEMU that is built with seccomp',
       );
     }
-    if (exitCode !== 0)
-      return fail(confinement, `QEMU says: ${stderr.trim().split('\n').at(-1) || 'nothing'}`);
     const filtered = 'system calls are filtered, no new privileges';
-    if (user !== undefined) return pass(confinement, `${filtered}, a user of its own for each VM`);
+    const ofItsOwn = hasOwnRoot(build) ? 'a user and a root directory' : 'a user';
+    if (user !== undefined) return pass(confinement, `${filtered}, ${ofItsOwn} of its own for each VM`);
     if (rights.uid !== 0) return pass(confinement, `${filtered}, as user ${rights.uid}`);
     return warn(
       confinement,

@@ -8,10 +8,20 @@ export interface QemuBuild {
   readonly minor: number;
   /** False when it was built without seccomp */
   readonly hasSandbox: boolean;
+  /** False when it was not let, where root is not all that root is elsewhere */
+  readonly mayChangeRoot: boolean;
 }
 
 /** What QEMU says when it was built without seccomp. */
-export const sandboxRefusal = '-sandbox support is not enabled';
+const sandboxRefusal = '-sandbox support is not enabled';
+const rootRefusal = 'chroot failed';
+
+/** The same build with less asked of it, when it ended with words that say what it cannot; else undefined. */
+export function askingLess(build: QemuBuild, words: string): QemuBuild | undefined {
+  if (build.hasSandbox && words.includes(sandboxRefusal)) return { ...build, hasSandbox: false };
+  if (build.mayChangeRoot && words.includes(rootRefusal)) return { ...build, mayChangeRoot: false };
+  return undefined;
+}
 
 const versionTimeoutMs = 20_000;
 
@@ -19,7 +29,8 @@ const versionTimeoutMs = 20_000;
 export async function readQemuBuild(exec: Exec, program: string): Promise<QemuBuild> {
   const { stdout } = await exec([program, '--version'], { timeoutMs: versionTimeoutMs });
   const found = /version (\d+)\.(\d+)/.exec(stdout.toString('utf8'));
-  return { major: Number(found?.[1] ?? 6), minor: Number(found?.[2] ?? 0), hasSandbox: true };
+  const version = { major: Number(found?.[1] ?? 6), minor: Number(found?.[2] ?? 0) };
+  return { ...version, hasSandbox: true, mayChangeRoot: true };
 }
 
 /** True when a build is of this version or later. */
@@ -27,21 +38,42 @@ export function isAtLeast(build: QemuBuild, major: number, minor: number): boole
   return build.major > major || (build.major === major && build.minor >= minor);
 }
 
+/** Who a QEMU of root's becomes once its machine is made, and, where it can, the directory that is all it sees then. */
+export interface OtherSelf {
+  readonly user: number;
+  readonly root?: string;
+}
+
 /**
  * Options that take from QEMU what it does not need once its machine is made: system calls, starting programs, and,
- * by `user`, root's rights. It opens its files and sockets before that, so that they stay root's own.
+ * when it becomes somebody else, root's rights and the host's files. It opens its files and sockets before that, so
+ * that they stay root's own.
  */
-export function confinementArguments(build: QemuBuild, user: number | undefined): string[] {
+export function confinementArguments(build: QemuBuild, become?: OtherSelf): string[] {
   const denied = ['obsolete=deny', 'spawn=deny', 'resourcecontrol=deny'];
   // It would forbid QEMU to become the user, too; afterwards there is nothing left that could be elevated.
-  if (user === undefined) denied.push('elevateprivileges=deny');
-  const become = isAtLeast(build, 9, 1)
-    ? ['-run-with', `user=${user}:${user}`]
-    : ['-runas', `${user}:${user}`];
+  if (!become) denied.push('elevateprivileges=deny');
   return [
     ...(build.hasSandbox ? ['-sandbox', ['on', ...denied].join(',')] : []),
-    ...(user === undefined ? [] : become),
+    ...(become ? becomeArguments(build, become) : []),
   ];
+}
+
+/** In the words of its version: `-chroot` is `-run-with chroot=` from 8.1 on, `-runas` is `-run-with user=` from 9.1. */
+function becomeArguments(build: QemuBuild, { user, root }: OtherSelf): string[] {
+  const who = `${user}:${user}`;
+  const words: string[] = [];
+  const runWith: string[] = [];
+  if (isAtLeast(build, 9, 1)) runWith.push(`user=${who}`);
+  else words.push('-runas', who);
+  if (root !== undefined && isAtLeast(build, 8, 1)) runWith.push(`chroot=${escapeOption(root)}`);
+  else if (root !== undefined) words.push('-chroot', root);
+  return runWith.length === 0 ? words : [...words, '-run-with', runWith.join(',')];
+}
+
+/** In QEMU's option lists a comma is written twice. */
+export function escapeOption(value: string): string {
+  return value.replaceAll(',', ',,');
 }
 
 /**
@@ -72,6 +104,11 @@ export function vmUser(id: string, rights: OwnRights): number | undefined {
   if (!hasCapabilities(['setuid', 'setgid'], rights.status)) return undefined;
   const user = firstUser + (Number.parseInt(id.slice(0, 6), 16) || 0);
   return isMapped(rights.uidMap, user) && isMapped(rights.gidMap, user) ? user : undefined;
+}
+
+/** True where a VMM that becomes another user can have a root directory of its own before it does. */
+export function mayChangeRoot(build: QemuBuild, { status }: OwnRights): boolean {
+  return build.mayChangeRoot && hasCapabilities(['sysChroot'], status);
 }
 
 /** See user_namespaces(7). */

@@ -15,18 +15,22 @@ import { QmpClient } from '../qmp.ts';
 import type { FoundVmm, VmmDisk, VmmDriver, VmmSpec } from './driver.ts';
 import { kernelCommandLine, noClockChip } from './kernel-words.ts';
 import {
+  askingLess,
   confinementArguments,
+  escapeOption,
   isAtLeast,
+  mayChangeRoot,
   readOwnRights,
   readQemuBuild,
-  sandboxRefusal,
   vmUser,
+  type OtherSelf,
   type QemuBuild,
 } from './qemu-confinement.ts';
 import { isOurs, keepPreviousLogs, memoryError, processName } from './vmm-process.ts';
 import { vmmEnvironment } from './vmm-environment.ts';
 import { openQemuControl, parseForwardRules, rootDrive } from './qemu-control.ts';
 import { networkArguments } from './qemu-network.ts';
+import { makeOwnRoot, removeOwnRoot } from './qemu-root.ts';
 
 const consoleDevice = 'console';
 /** How long QEMU may take from its start to a control socket that answers. */
@@ -44,15 +48,16 @@ export function qemuDriver(program: string): VmmDriver {
         asked = undefined;
         throw error;
       });
-      const build = await asked;
-      try {
-        return await startQemu({ program, build }, spec, signal);
-      } catch (error) {
-        if (!(error instanceof BangerError) || !error.message.includes(sandboxRefusal)) throw error;
-        // Doctor says so: to run VMs without it is better than to run none.
-        const unconfined = { ...build, hasSandbox: false };
-        asked = Promise.resolve(unconfined);
-        return startQemu({ program, build: unconfined }, spec, signal);
+      for (;;) {
+        const build: QemuBuild = await asked;
+        try {
+          return await startQemu({ program, build }, spec, signal);
+        } catch (error) {
+          // Doctor says so: to run VMs without it is better than to run none.
+          const less = error instanceof BangerError ? askingLess(build, error.message) : undefined;
+          if (!less) throw error;
+          asked = Promise.resolve(less);
+        }
       }
     },
     find: findQemu,
@@ -69,7 +74,7 @@ const machineWords = (isKvm: boolean) => ['reboot=t', ...(isKvm ? [noClockChip] 
  * Under emulation the machine is q35: microvm has no clock to calibrate the TSC against, and a guest on a busy
  * host hangs at boot. Under KVM the guest has kvmclock, and microvm starts faster.
  */
-export function qemuArguments(spec: VmmSpec, build: QemuBuild, user?: number): string[] {
+export function qemuArguments(spec: VmmSpec, build: QemuBuild, become?: OtherSelf): string[] {
   const isKvm = spec.acceleration === 'kvm';
   const machine = isKvm
     ? ['-M', 'microvm,dump-guest-core=off', '-accel', 'kvm', '-cpu', 'host']
@@ -89,7 +94,7 @@ export function qemuArguments(spec: VmmSpec, build: QemuBuild, user?: number): s
     processName(spec.id),
     '-nodefaults',
     '-no-user-config',
-    ...confinementArguments(build, user),
+    ...confinementArguments(build, become),
     '-no-reboot',
     '-display',
     'none',
@@ -130,11 +135,6 @@ function emulatedMachine(build: QemuBuild): string {
   return ['q35', 'dump-guest-core=off', ...unused].join(',');
 }
 
-/** In QEMU's option lists a comma is written twice. */
-function escapeOption(value: string): string {
-  return value.replaceAll(',', ',,');
-}
-
 async function startQemu(
   { program, build }: { readonly program: string; readonly build: QemuBuild },
   spec: VmmSpec,
@@ -146,11 +146,28 @@ async function startQemu(
   await rm(spec.controlSocket, { force: true });
   if (signal.aborted) throw abortError(signal);
 
-  const user = vmUser(spec.id, readOwnRights());
-  const child = await spawnDetached([program, ...qemuArguments(spec, build, user)], {
-    logFile: spec.vmmLog,
-    env: vmmEnvironment(),
-  });
+  const rights = readOwnRights();
+  const user = vmUser(spec.id, rights);
+  const root =
+    user !== undefined && mayChangeRoot(build, rights)
+      ? await makeOwnRoot(spec.vmmLog, spec.network)
+      : undefined;
+  const argv = qemuArguments(spec, build, user === undefined ? undefined : { user, root });
+  try {
+    return await spawnQemu([program, ...argv], spec, signal);
+  } catch (error) {
+    // Why it did not start is worth more than what is left of it, which whoever forgets the VM removes.
+    if (root !== undefined) await removeOwnRoot(spec.vmmLog).catch(() => undefined);
+    throw error;
+  }
+}
+
+async function spawnQemu(
+  argv: readonly [string, ...string[]],
+  spec: VmmSpec,
+  signal: AbortSignal,
+): Promise<ProcessIdentity> {
+  const child = await spawnDetached(argv, { logFile: spec.vmmLog, env: vmmEnvironment() });
   let exited: number | NodeJS.Signals | undefined;
   child.once('exit', (code, how) => {
     exited = code ?? how ?? 1;
@@ -161,9 +178,9 @@ async function startQemu(
   try {
     const deadline = new Deadline(startTimeoutMs);
     for (;;) {
-      if (exited !== undefined || identity === undefined) throw await startError(program, spec);
+      if (exited !== undefined || identity === undefined) throw await startError(argv[0], spec);
       if (signal.aborted) throw abortError(signal);
-      if (await answers(spec.controlSocket)) return identity;
+      if (await answers(spec.controlSocket, signal)) return identity;
       if (deadline.isOver()) {
         throw new BangerError(
           'timeout',
@@ -179,9 +196,9 @@ async function startQemu(
 }
 
 /** The control socket exists once QEMU has read its options and made its devices. */
-async function answers(socket: string): Promise<boolean> {
+async function answers(socket: string, signal: AbortSignal): Promise<boolean> {
   try {
-    (await QmpClient.connect(socket)).close();
+    (await QmpClient.connect(socket, signal)).close();
     return true;
   } catch (error) {
     const errno = errnoOf(error);

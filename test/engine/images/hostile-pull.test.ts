@@ -6,7 +6,7 @@ import { pullImage } from '../../../src/engine/images/pull-image.ts';
 import { layerName } from '../../../src/engine/images/registry/layer-progress.ts';
 import { BangerError } from '../../../src/errors.ts';
 import { listImages } from '../../../src/state/images.ts';
-import { hostileLayers } from '../../support/hostile-layers.ts';
+import { hostileLayers } from '../../support/hostile-layers/all.ts';
 import { imageContext, recordedOperation } from '../../support/image-context.ts';
 import { answer, mediaTypes, putImage, startRegistry, type FakeRegistry } from '../../support/registry.ts';
 import { tarOf } from '../../support/tar-builder.ts';

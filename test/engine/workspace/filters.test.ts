@@ -122,6 +122,18 @@ test('what goes through a filter is as the host has it in the guest, also when i
   expect((await fixture.export()).files).toEqual([]);
 });
 
+test('what goes through a filter and was written in the second of the index, as by a clone, is as git left it', async () => {
+  const { repo, copy } = fixture;
+  const { pointerOf } = installLfs();
+  for (const name of ['a.bin', 'dirty.bin']) repo.write(name, `${name}\n`);
+  repo.commit('first');
+  repo.write('dirty.bin', 'changed\n');
+  await fixture.prepare();
+  expect(copy.git('status', '--porcelain')).toBe(' M dirty.bin\n');
+  expect(copy.git('show', ':a.bin')).toBe(pointerOf('a.bin\n'));
+  expect((await fixture.export()).files).toEqual([]);
+});
+
 test('a pointer that lies in the tree in the place of its content travels as it is', async () => {
   const { repo, copy } = fixture;
   const { pointerOf } = installLfs();

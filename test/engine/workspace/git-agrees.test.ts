@@ -1,17 +1,9 @@
 import { execFileSync } from 'node:child_process';
-import {
-  chmodSync,
-  lstatSync,
-  mkdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openRepo, snapshot, type GitRepo } from '../../support/git-repo.ts';
+import { files, says } from './git-says.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
 let fixture: Fixture;
@@ -128,6 +120,64 @@ const scenes: Record<string, Scene> = {
     repo.write('staged', 'one\r\n');
     repo.git('add', 'staged');
     repo.write('a.win', 'one\r\nthree\r\n');
+  },
+
+  'line ends and keywords that are all that changed'(repo) {
+    repo.write(
+      '.gitattributes',
+      '[attr]win text eol=crlf\n*.win win\n*.lin text eol=lf\n*.id ident\n* text=auto\n',
+    );
+    for (const name of ['a.win', 'b.lin', 'c', 'staged']) repo.write(name, 'one\ntwo\n');
+    repo.write('d.id', '$Id$\n');
+    repo.write('same', 'same\n');
+    repo.commit('first');
+    repo.git('config', 'core.autocrlf', 'input');
+    for (const name of ['b.lin', 'c', 'staged']) repo.write(name, 'one\r\ntwo\r\n');
+    repo.git('add', 'staged');
+    repo.write('a.win', 'one\r\ntwo\r\n');
+    repo.write('d.id', '$Id: of another time $\n');
+    touch(repo, 'same', '2020-01-01');
+  },
+
+  'an index that is split, and knows of a monitor and of untracked files'(repo) {
+    for (const name of ['a', 'dir/b', 'dir/c']) repo.write(name, 'one\n');
+    repo.commit('first');
+    repo.write('.git/hooks/monitor', '#!/bin/sh\nprintf "token\\0/\\0"\n', 0o755);
+    for (const [name, value] of [
+      ['core.untrackedCache', 'true'],
+      ['core.splitIndex', 'true'],
+      ['core.fsmonitor', '.git/hooks/monitor'],
+    ] as const) {
+      repo.git('config', name, value);
+    }
+    repo.git('update-index', '--split-index', '--untracked-cache', '--fsmonitor', '--index-version', '4');
+    repo.git('status');
+    repo.write('dir/b', 'two\n');
+    repo.git('status');
+  },
+
+  'a worktree with settings of its own, whose objects are elsewhere'(repo, { directory }) {
+    repo.write('a', 'one\r\n');
+    repo.commit('first');
+    repo.git('clone', '-q', '--shared', repo.path, join(directory, 'shared'));
+    const shared = openRepo(join(directory, 'shared'));
+    shared.git('config', 'extensions.worktreeConfig', 'true');
+    shared.git('worktree', 'add', '-q', join(directory, 'worktree'));
+    const worktree = openRepo(join(directory, 'worktree'));
+    for (const [name, value] of [
+      ['core.autocrlf', 'true'],
+      ['core.fileMode', 'false'],
+      ['diff.suppressBlankEmpty', 'true'],
+      ['status.displayCommentPrefix', 'true'],
+      ['advice.statusHints', 'false'],
+      ['core.bigFileThreshold', '100'],
+    ] as const) {
+      worktree.git('config', '--worktree', name, value);
+    }
+    worktree.write('a', 'two\r\n\r\n', 0o755);
+    worktree.write('large', 'large\n'.repeat(20));
+    worktree.git('add', 'large');
+    return worktree;
   },
 
   'a merge with conflicts'(repo) {
@@ -333,51 +383,4 @@ function withOrigin(repo: GitRepo, path: string, name: string): GitRepo {
 
 function touch(repo: GitRepo, path: string, date: string): void {
   execFileSync('touch', ['-d', date, join(repo.path, path)]);
-}
-
-/** What git says of a repository: in words, to programs, and about each entry of its index. */
-function says(repo: GitRepo): Record<string, string> {
-  const commands = {
-    status: ['status', '--porcelain=v2', '-z', '--branch', '--untracked-files=no'],
-    words: ['status', '--untracked-files=no'],
-    diff: ['diff'],
-    staged: ['diff', '--cached'],
-    index: ['ls-files', '-s', '-v', '-z'],
-  };
-  const said = Object.entries(commands).map(
-    ([name, args]) => [name, outcome(() => repo.git(...args))] as const,
-  );
-  // Only told when the index is not sparse itself, which is how this host stores it.
-  return Object.fromEntries(
-    said.map(([name, text]) => [name, text.replace(/ with \d+% of tracked files present/, '')]),
-  );
-}
-
-function outcome(run: () => string): string {
-  try {
-    return run();
-  } catch (error) {
-    return `failed: ${(error as { stderr?: string }).stderr ?? String(error)}`.replace(/\/\S*/g, 'PATH');
-  }
-}
-
-/** Mode and content of each file that git tracks and that is there. */
-function files(repo: GitRepo): Record<string, string> {
-  const paths = new Set(repo.git('ls-files', '-z').split('\0').filter(Boolean));
-  const found: Record<string, string> = {};
-  for (const path of paths) {
-    const file = Buffer.concat([Buffer.from(`${repo.path}/`), Buffer.from(path, 'latin1')]);
-    const stats = outcomeOf(() => lstatSync(file));
-    if (stats?.isSymbolicLink()) found[path] = `-> ${readlinkSync(file)}`;
-    if (stats?.isFile()) found[path] = `${(stats.mode & 0o777).toString(8)} ${readFileSync(file, 'latin1')}`;
-  }
-  return found;
-}
-
-function outcomeOf<T>(run: () => T): T | undefined {
-  try {
-    return run();
-  } catch {
-    return undefined;
-  }
 }

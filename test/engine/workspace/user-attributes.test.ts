@@ -53,3 +53,23 @@ test('a tree that is sent is told of with them', async () => {
     fixture.remove();
   }
 });
+
+test('what the user has git ignore in all repositories is ignored in the guest, unless the tree says otherwise', async () => {
+  const fixture = createFixture();
+  const { repo, copy } = fixture;
+  try {
+    repo.git('config', 'core.excludesFile', write('ignore', '*.log\n.idea'));
+    repo.write('.git/info/exclude', '!kept.log\n');
+    repo.write('a', 'a\n');
+    repo.commit('first');
+    for (const name of ['named.log', 'other.log', 'kept.log']) repo.write(name, 'log\n');
+    await fixture.prepare({ includeUntracked: true, include: [join(repo.path, 'named.log')] });
+    const ignored = ['status', '--porcelain', '--ignored'];
+    expect(repo.git(...ignored)).toBe('?? kept.log\n!! named.log\n!! other.log\n');
+    expect(copy.git(...ignored)).toBe('?? kept.log\n!! named.log\n');
+    copy.write('.idea/made', 'there\n');
+    expect((await fixture.export()).files).toEqual([]);
+  } finally {
+    fixture.remove();
+  }
+});

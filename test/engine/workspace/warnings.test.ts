@@ -84,3 +84,52 @@ test('an upstream of another history, far away, stays behind, and is told', asyn
   ]);
   expect(copy.git('for-each-ref', 'refs/remotes')).toBe('');
 });
+
+test('what git shows otherwise here than it is, by replaced objects, grafts and programs, is told', async () => {
+  const { repo, copy } = fixture;
+  repo.write('.gitattributes', '*.t diff=loud\n');
+  repo.write('a.t', 'one\n');
+  const first = repo.commit('first');
+  repo.write('a.t', 'two\n');
+  const second = repo.commit('second');
+  repo.write('a.t', 'three\n');
+  repo.git('config', 'diff.loud.textconv', 'tr a-z A-Z <');
+  repo.git('config', 'diff.quiet.textconv', 'cat');
+  repo.git('config', 'diff.external', 'diff');
+  repo.git('replace', second, first);
+  repo.write('.git/info/grafts', `${second}\n`);
+  const { warnings } = await fixture.prepare();
+  expect(warnings).toEqual([
+    'By "git replace" an object is shown as others here; in the VM git shows what they are',
+    '".git/info/grafts" gives commits other parents here; in the VM they have their own',
+    'The setting diff.external stays behind: "git diff" in the VM shows changes without it',
+    '"a.t": "git diff" here shows changes by a program of this host (diff.loud.textconv), in the VM as they are',
+  ]);
+  expect(copy.git('log', '--format=%H')).toBe(`${second}\n${first}\n`);
+  copy.git('fsck', '--strict');
+  expect(copy.git('diff')).toContain('-two\n+three\n');
+});
+
+test('objects that are gone are named with what can be done, and nothing is sent', async () => {
+  const { repo, guestPath, directory } = fixture;
+  for (const content of ['one\n', 'two\n']) {
+    repo.write('a', content);
+    repo.commit(content);
+  }
+  repo.git('config', 'uploadpack.allowFilter', 'true');
+  const path = join(directory, 'treeless');
+  repo.git('clone', '-q', '--filter=tree:0', `file://${repo.path}`, path);
+  await expect(fixture.prepare({ path })).rejects.toMatchObject({
+    message: expect.stringMatching(
+      /^".*treeless" lacks objects of what is to be sent: fatal: bad tree object /,
+    ),
+    hint: `It is a partial clone; complete it: git -C ${path} fetch --refetch --no-filter`,
+  });
+  const blob = repo.git('rev-parse', 'HEAD~:a').trim();
+  rmSync(join(repo.path, '.git/objects', blob.slice(0, 2), blob.slice(2)));
+  await expect(fixture.prepare()).rejects.toMatchObject({
+    message: expect.stringContaining(`unable to read ${blob}`),
+    hint: `See what is damaged: git -C ${repo.path} fsck`,
+  });
+  expect(existsSync(guestPath)).toBe(false);
+});

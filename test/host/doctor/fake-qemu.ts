@@ -7,6 +7,9 @@ import type { Exec } from '../../../src/host/exec.ts';
 const behaviours = {
   works: 'serve(); say("banger-probe-ok\\n");',
   hangs: 'serve();',
+  // Its control socket is there, and nobody reads what comes.
+  stalls: 'require("node:net").createServer(() => undefined).listen(socket);',
+  sleeps: 'setInterval(() => undefined, 1e6);',
   // Later than a probe waits.
   slow: 'serve(); setTimeout(() => say("banger-probe-ok\\n"), 3_200);',
   fails: 'console.error("starting\\nqemu: could not enable KVM"); process.exit(1);',
@@ -26,13 +29,14 @@ if (about === '-M help') return console.log('microvm  microvm\\nq35  Standard PC
 if (about.endsWith('-qmp stdio')) return;
 const { appendFileSync, writeFileSync } = require('node:fs');
 const after = (name) => words[words.indexOf(name) + 1];
+const socket = after('-qmp').replace('unix:', '').replace(/,.*/, '');
 const say = (text) => appendFileSync(/path=([^,]*)/.exec(after('-chardev'))[1], text);
 const serve = () => require('node:net')
   .createServer((client) => {
     client.on('error', () => undefined);
     client.on('data', (line) => client.write(JSON.stringify({ return: {}, id: JSON.parse(line).id }) + '\\n'));
   })
-  .listen(after('-qmp').replace('unix:', '').replace(/,.*/, ''));
+  .listen(socket);
 writeFileSync(${JSON.stringify(path)} + '.pid', String(process.pid));
 appendFileSync(${JSON.stringify(path)} + '.starts', '1\\n');
 ${behaviours[behaviour]}

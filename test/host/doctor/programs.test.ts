@@ -85,6 +85,15 @@ test('what a QEMU is kept from is told, and what it is not', async () => {
   const root = { ...nobody, uid: 0, status: 'CapEff:\t000001ffffffffff\n' };
   expect((await check({}, root))['qemu-confinement']).toMatchObject({
     status: 'pass',
+    evidence:
+      'system calls are filtered, no new privileges, a user and a root directory of its own for each VM',
+  });
+  // What is tried out is what VMs are started with: one that is not let into a directory of its own is not refused.
+  const refused = { exitCode: 1, stderr: 'qemu: chroot failed\n' };
+  const sandbox = '-sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny';
+  const words = `qemu -nodefaults -no-user-config ${sandbox} -runas 1879048205:1879048205 -chroot`;
+  expect((await check({ [words]: refused }, root))['qemu-confinement']).toMatchObject({
+    status: 'pass',
     evidence: 'system calls are filtered, no new privileges, a user of its own for each VM',
   });
   expect((await check({}, { ...root, uidMap: '0 100000 65536' }))['qemu-confinement']).toMatchObject({

@@ -1,15 +1,26 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import {
   confinementArguments,
+  mayChangeRoot,
   readOwnRights,
   readQemuBuild,
   vmUser,
   type OwnRights,
 } from '../../../src/host/drivers/qemu-confinement.ts';
+import { describeConfinement } from '../../../src/host/drivers/confinement.ts';
 import { isOurs } from '../../../src/host/drivers/vmm-process.ts';
 import { qemuDriver } from '../../../src/host/drivers/qemu.ts';
 import { killProcess } from '../../../src/host/process.ts';
@@ -25,8 +36,10 @@ const root: OwnRights = {
   gidMap: everybody,
 };
 
+const able = { hasSandbox: true, mayChangeRoot: true };
+
 test('QEMU of a user gives up every system call that it can do without', () => {
-  expect(confinementArguments({ major: 7, minor: 2, hasSandbox: true }, undefined)).toEqual([
+  expect(confinementArguments({ ...able, major: 7, minor: 2 })).toEqual([
     '-sandbox',
     'on,obsolete=deny,spawn=deny,resourcecontrol=deny,elevateprivileges=deny',
   ]);
@@ -34,7 +47,7 @@ test('QEMU of a user gives up every system call that it can do without', () => {
 
 test("root's QEMU becomes somebody else, in the words of its version", () => {
   const argv = (major: number, minor: number) =>
-    confinementArguments({ major, minor, hasSandbox: true }, 1234);
+    confinementArguments({ ...able, major, minor }, { user: 1234 });
   expect(argv(7, 2)).toEqual([
     '-sandbox',
     'on,obsolete=deny,spawn=deny,resourcecontrol=deny',
@@ -44,6 +57,23 @@ test("root's QEMU becomes somebody else, in the words of its version", () => {
   expect(argv(9, 0).slice(2)).toEqual(['-runas', '1234:1234']);
   expect(argv(9, 1).slice(2)).toEqual(['-run-with', 'user=1234:1234']);
   expect(argv(10, 0).slice(2)).toEqual(['-run-with', 'user=1234:1234']);
+});
+
+test.each([
+  [7, 2, ['-runas', '7:7', '-chroot', '/a,b']],
+  [8, 0, ['-runas', '7:7', '-chroot', '/a,b']],
+  [8, 1, ['-runas', '7:7', '-run-with', 'chroot=/a,,b']],
+  [9, 0, ['-runas', '7:7', '-run-with', 'chroot=/a,,b']],
+  [9, 1, ['-run-with', 'user=7:7,chroot=/a,,b']],
+])("root's QEMU %i.%i is given a root directory of its own in words that it has", (major, minor, words) => {
+  expect(confinementArguments({ ...able, major, minor }, { user: 7, root: '/a,b' }).slice(2)).toEqual(words);
+});
+
+test('a root that may not change its root directory does not have QEMU try', () => {
+  const build = { ...able, major: 7, minor: 2 };
+  expect(mayChangeRoot(build, root)).toBe(true);
+  expect(mayChangeRoot(build, { ...root, status: 'CapEff:\t00000000000000c0\n' })).toBe(false);
+  expect(mayChangeRoot({ ...build, mayChangeRoot: false }, root)).toBe(false);
 });
 
 test.each([
@@ -151,6 +181,18 @@ test('a real QEMU takes every word of it, and has what they say', async ({ skip 
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
     expect(status).toMatch(new RegExp(`^Uid:\t${expected}\t${expected}\t${expected}\t${expected}$`, 'm'));
     if (expected !== 0) expect(status).toMatch(/^CapEff:\t0+$/m);
+    if (expected !== process.getuid!()) {
+      // All that it sees, and it may change nothing of it.
+      const seen = `/proc/${vmm.pid}/root`;
+      expect(readlinkSync(seen)).toBe(path('jail'));
+      expect(readdirSync(`${seen}/`, { recursive: true }).toSorted()).toEqual(['etc', 'etc/resolv.conf']);
+      expect(readFileSync(`${seen}/etc/resolv.conf`, 'utf8')).toBe('');
+      for (const name of ['', 'etc', 'etc/resolv.conf']) {
+        const { uid, mode } = lstatSync(`${seen}/${name}`);
+        expect([name, uid, mode & 0o777]).toEqual([name, 0, name.endsWith('f') ? 0o644 : 0o755]);
+      }
+      expect(describeConfinement(vmm.pid, id)?.has).toContain('a jail');
+    }
     expect(driver.find(id)?.process).toEqual(vmm);
   } finally {
     await killProcess(vmm);

@@ -17,7 +17,7 @@ const spec: VmmSpec = {
   acceleration: 'tcg',
 };
 
-const build: QemuBuild = { major: 7, minor: 2, hasSandbox: true };
+const build: QemuBuild = { major: 7, minor: 2, hasSandbox: true, mayChangeRoot: true };
 const qemuArguments = (machine: VmmSpec) => argumentsFor(machine, build);
 const valueOf = (argv: readonly string[], option: string) => argv[argv.indexOf(option) + 1];
 

@@ -7,23 +7,43 @@ import type { GitVariables } from './scratch-objects.ts';
  * lies in the working tree.
  */
 export async function filteredPaths(
-  { config, git }: Repository,
+  repository: Repository,
   paths: readonly RawPath[],
   env: GitVariables = {},
 ): Promise<RawPath[]> {
   const drivers = new Set<string>();
-  for (const name of config.keys()) {
+  for (const name of repository.config.keys()) {
     const match = /^filter\.([^]+)\.(?:clean|process)$/.exec(name);
     if (match) drivers.add(Buffer.from(match[1]!).toString('latin1'));
   }
   if (drivers.size === 0 || paths.length === 0) return [];
+  const found = await pathsWithAttribute(repository, { attribute: 'filter', values: drivers, paths, env });
+  return found.map(({ path }) => path);
+}
+
+/** Finds paths for which an attribute has one of some values. */
+export async function pathsWithAttribute(
+  { git }: Repository,
+  {
+    attribute,
+    values,
+    paths,
+    env,
+  }: {
+    readonly attribute: string;
+    /** Bytes, one per character */
+    readonly values: Pick<ReadonlySet<string>, 'has'>;
+    readonly paths: readonly RawPath[];
+    readonly env: GitVariables;
+  },
+): Promise<{ readonly path: RawPath; readonly value: string }[]> {
   const input = Buffer.from(paths.map((path) => `${path}\0`).join(''), 'latin1');
-  const fields = splitRaw((await git(['check-attr', '-z', '--stdin', 'filter'], { env, input })).stdout);
-  const filtered: RawPath[] = [];
+  const fields = splitRaw((await git(['check-attr', '-z', '--stdin', attribute], { env, input })).stdout);
+  const found: { path: RawPath; value: string }[] = [];
   for (let at = 0; at + 2 < fields.length; at += 3) {
-    if (drivers.has(fields[at + 2]!)) filtered.push(fields[at]!);
+    if (values.has(fields[at + 2]!)) found.push({ path: fields[at]!, value: fields[at + 2]! });
   }
-  return filtered;
+  return found;
 }
 
 /**

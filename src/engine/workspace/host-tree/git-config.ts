@@ -88,17 +88,25 @@ export interface GuestRepository {
  * of the host, and none has values that an older git in the guest refuses; all others stay behind.
  */
 const carriedSettings = new Set([
-  ...'filemode symlinks autocrlf eol sparsecheckout sparsecheckoutcone quotepath abbrev whitespace'
+  ...'filemode symlinks autocrlf eol sparsecheckout sparsecheckoutcone quotepath abbrev whitespace bigfilethreshold'
     .split(' ')
     .map((name) => `core.${name}`),
-  ...'algorithm context indentheuristic interhunkcontext mnemonicprefix noprefix renamelimit renames ignoresubmodules submodule'
+  ...'algorithm context indentheuristic interhunkcontext mnemonicprefix noprefix renamelimit renames ignoresubmodules submodule suppressblankempty relative srcprefix dstprefix'
     .split(' ')
     .map((name) => `diff.${name}`),
-  ...'branch short showstash showuntrackedfiles submodulesummary relativepaths renames renamelimit aheadbehind'
+  ...'branch short showstash showuntrackedfiles submodulesummary relativepaths renames renamelimit aheadbehind displaycommentprefix'
     .split(' ')
     .map((name) => `status.${name}`),
   ...['merge.ff', 'merge.renames', 'pull.ff', 'pull.rebase', 'push.default'],
-  ...['rebase.autosquash', 'rebase.autostash', 'log.date', 'commit.verbose', 'column.ui', 'column.status'],
+  ...[
+    'advice.statushints',
+    'rebase.autosquash',
+    'rebase.autostash',
+    'log.date',
+    'commit.verbose',
+    'column.ui',
+    'column.status',
+  ],
   ...['user.name', 'user.email'],
 ]);
 

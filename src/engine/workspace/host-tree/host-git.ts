@@ -25,6 +25,7 @@ const safeSettings = [
   'core.safecrlf=false',
   'index.sparse=false',
   'core.compression=1',
+  'advice.graftFileDeprecated=false',
 ];
 
 export interface HostGitInput {
@@ -64,6 +65,8 @@ const fixedVariables = {
   // A partial clone would fetch what it lacks, over whatever program and credentials the user has for that.
   GIT_ALLOW_PROTOCOL: 'none',
   GIT_NO_LAZY_FETCH: '1',
+  // Parents that commits do not have, as replaced objects are no objects.
+  GIT_GRAFT_FILE: '/dev/null',
   LC_ALL: 'C',
 };
 

@@ -4,8 +4,10 @@ import { BangerError } from '../../../errors.ts';
 import type { Exec, ExecOutput } from '../../../host/exec.ts';
 import { onGuestBranch, switchTree, type GuestBranch } from './guest-branch.ts';
 import { filteredPaths } from './filtered-paths.ts';
+import { untouchedPaths } from './index-records.ts';
 import { copyIndex, parseChanged, parseEntries, type IndexEntry } from './index-entries.ts';
-import { countLeftBehind, type LeftBehind } from './left-behind.ts';
+import { countOthers, type LeftBehind } from './left-behind.ts';
+import { ownViewWarnings } from './own-views.ts';
 import { repositoryStamp, waitForQuiet } from './quiet-repository.ts';
 import { displayPath, isTreePath, type RawPath } from './raw-path.ts';
 import { findRepository, type Repository } from './repository.ts';
@@ -91,7 +93,7 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   const env = { GIT_INDEX_FILE: indexCopy ?? join(scratch, 'no-index') };
   const listed = await git(['ls-files', '-s', '-v', '-z'], { env });
   // Read while this thread looks at the files: what is looked at does not depend on it.
-  const beside = begun(Promise.all([readRepositoryState(repository), countLeftBehind(repository)]));
+  const beside = begun(Promise.all([readRepositoryState(repository), countOthers(repository)]));
   // What is in a submodule is not ours to include; without that there is nothing to wait for.
   const early =
     include.length === 0 ? begun(findUntracked(repository, { ...input, include }, env)) : undefined;
@@ -120,14 +122,24 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   ]);
   if (after !== before) return undefined;
   const others = await untracked;
-  const [state, leftBehind] = await beside;
-  const attributes = await userAttributesWarnings(repository.config);
+  const [state, { leftBehind, replaced }] = await beside;
+  const views = await Promise.all([
+    userAttributesWarnings(repository.config),
+    ownViewWarnings(repository, { paths: entries.map(({ path }) => path), env, replaced }),
+  ]);
 
   const changes = parseChanged(changed.stdout);
   const unsure = new Set([...changes.keys(), ...filtered, ...others.added]);
   for (const entry of entries) {
     if (entry.stage > 0 || entry.isAssumedUnchanged || entry.isSkipped) unsure.add(entry.path);
   }
+  const touched = new Set([...changes].flatMap(([path, status]) => (status === 'M' ? [path] : [])));
+  const hidden = new Set(filtered.filter((path) => touched.has(path)));
+  const untouched = await untouchedPaths(
+    git,
+    files.filter(({ path }) => hidden.has(path)),
+    env,
+  );
   const inner = submodules.submodules.flatMap(({ tree }) => (tree ? [tree] : []));
   const total = (count: (tree: WorkingTree) => number): number =>
     inner.reduce((sum, tree) => sum + count(tree), 0);
@@ -139,14 +151,14 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
     files,
     submodules: submodules.submodules,
     unsure,
-    touched: new Set([...changes].flatMap(([path, status]) => (status === 'M' ? [path] : []))),
+    touched: new Set([...touched].filter((path) => !untouched.has(path))),
     filtered: new Set(filtered),
     untracked: others.untracked + total((tree) => tree.untracked),
     ignored: others.ignored + total((tree) => tree.ignored),
     leftBehind,
     warnings: [
       ...state.warnings,
-      ...attributes,
+      ...views.flat(),
       ...others.warnings,
       ...special.map((path) => `"${displayPath(path)}" is neither file nor symlink now and stays behind`),
       ...[...names].filter((path) => !isTreePath(path)).map(forbiddenWarning),

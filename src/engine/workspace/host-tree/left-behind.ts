@@ -7,9 +7,15 @@ export interface LeftBehind {
   readonly stashes: number;
 }
 
-/** Counts what of a repository stays on the host. */
-export async function countLeftBehind({ git, branch }: Repository): Promise<LeftBehind> {
-  const places = ['refs/heads', 'refs/tags', 'refs/stash'];
+export interface OtherReferences {
+  readonly leftBehind: LeftBehind;
+  /** Objects in whose place git shows others here */
+  readonly replaced: number;
+}
+
+/** Counts what of a repository's references stays on the host. */
+export async function countOthers({ git, branch }: Repository): Promise<OtherReferences> {
+  const places = ['refs/heads', 'refs/tags', 'refs/stash', 'refs/replace'];
   const listed = await git(['for-each-ref', '--format=%(refname)', ...places]);
   const names = listed.stdout.toString('latin1').split('\n').filter(Boolean);
   const own = Buffer.from(`refs/heads/${branch ?? ''}`).toString('latin1');
@@ -18,5 +24,6 @@ export async function countLeftBehind({ git, branch }: Repository): Promise<Left
   const stashes = names.includes('refs/stash')
     ? Number((await git(['rev-list', '--walk-reflogs', '--count', 'refs/stash'])).stdout.toString('latin1'))
     : 0;
-  return { branches: count('refs/heads/'), tags: count('refs/tags/'), stashes };
+  const leftBehind = { branches: count('refs/heads/'), tags: count('refs/tags/'), stashes };
+  return { leftBehind, replaced: count('refs/replace/') };
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import type { IndexEntry } from './index-entries.ts';
+import { changedBySizeOnly } from './index-records.ts';
 import type { WorkingTree } from './inspect-tree.ts';
 import type { SentFile } from '../sending/manifest.ts';
 import { splitRaw, type RawPath } from './raw-path.ts';
@@ -72,15 +73,23 @@ export async function convertsContent({ repository, entries }: WorkingTree): Pro
   );
 }
 
-/** Tells one index from the next by what the user sees of it, not by what git has noted about files. */
-export async function describeIndex(tree: WorkingTree): Promise<string | undefined> {
+/**
+ * Tells one index from the next by what the user sees of it, not by what git has noted about files. `listed`: the files
+ * as they are now.
+ */
+export async function describeIndex(
+  tree: WorkingTree,
+  listed: readonly ListedFile[],
+): Promise<string | undefined> {
   if (tree.indexCopy === undefined) return undefined;
   const hash = createHash('sha256');
   for (const { path, mode, oid, stage, isSkipped, isAssumedUnchanged } of tree.entries) {
     const marks = `${isSkipped ? 'S' : ''}${isAssumedUnchanged ? 'h' : ''}`;
     hash.update(`${mode} ${oid} ${stage} ${marks}\t${path}\0`, 'latin1');
   }
-  hash.update((await intendedPaths(tree)).join('\0'), 'latin1');
+  const [intended, bySize] = await Promise.all([intendedPaths(tree), changedBySizeOnly(tree, listed)]);
+  hash.update(intended.join('\0'), 'latin1');
+  if (bySize.length > 0) hash.update(`\0\0${bySize.join('\0')}`, 'latin1');
   return hash.digest('hex');
 }
 

@@ -124,7 +124,7 @@ export async function describeTree(tree: WorkingTree): Promise<string> {
   const add = (...parts: (string | undefined)[]): void => {
     hash.update(`${parts.join('\0')}\0\n`, 'latin1');
   };
-  add(head, branch, await describeIndex(tree), ...tree.state.tips);
+  add(head, branch, await describeIndex(tree, tree.entries), ...tree.state.tips);
   for (const { path, bytes } of tree.state.files) add(path, bytes.toString('latin1'));
   for (const file of tree.files) add(file.path, file.stamp);
   for (const { path, tree: inner } of tree.submodules) add(path, inner && (await describeTree(inner)));

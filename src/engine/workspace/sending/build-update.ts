@@ -88,13 +88,21 @@ export interface Draft extends DraftInput {
 /** Begins an update, so that a guest can be asked meanwhile what it changed. */
 export async function draftUpdate(tree: WorkingTree, scratch: string, input: DraftInput): Promise<Draft> {
   const { manifest, snapshot } = input;
-  const index = await describeIndex(tree);
-  const isIndexSame = index !== undefined && index === manifest.index;
+  const index = await describeIndex(tree, snapshot.listed);
   const files = sentFiles(tree, snapshot.listed);
+  const isIndexSame = index !== undefined && index === manifest.index && !isResized(manifest.files, files);
   const history = await planHistory(tree, { ...input, isHeadLost: false });
   const packed = { manifest, history, withIndex: !isIndexSame, ...snapshot };
   const pack = await packMissing(tree, scratch, packed);
   return { ...input, files, history, index, isIndexSame, pack };
+}
+
+/** Whether a file has another size, and to git the same content: what the guest's index has noted of it is not true. */
+function isResized(before: Manifest['files'], after: Manifest['files']): boolean {
+  return [...after].some(([path, { oid, sizeBytes }]) => {
+    const was = before.get(path);
+    return was?.oid === oid && was.sizeBytes !== sizeBytes && was.sizeBytes !== undefined;
+  });
 }
 
 /**

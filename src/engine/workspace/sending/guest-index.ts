@@ -1,6 +1,8 @@
-import { copyFile, stat, utimes } from 'node:fs/promises';
+import { copyFile, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
+import { resizedPaths } from '../host-tree/index-records.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
+import type { RawPath } from '../host-tree/raw-path.ts';
 
 /**
  * The index as the guest gets it: in one file and without caches of this host, all else as the user left it. Git on
@@ -10,24 +12,35 @@ export async function writeGuestIndex(tree: WorkingTree, scratch: string): Promi
   if (tree.indexCopy === undefined) return undefined;
   const copy = join(scratch, 'guest-index');
   await copyFile(tree.indexCopy, copy);
-  const { mtimeMs } = await stat(tree.indexCopy);
-  await utimes(copy, mtimeMs / 1000, mtimeMs / 1000);
+  // Files that changed in the second of the index before are among the touched: git need not read others, and could not
+  // compare those that go through a filter.
+  const later = laterThanFiltered(tree);
+  await utimes(copy, later, later);
   const env = { GIT_INDEX_FILE: copy };
-  await tree.repository.git(['update-index', '-z', '--index-info'], { env, input: touchedEntries(tree) });
+  const input = touchedEntries(tree, await resizedPaths(tree, tree.touched));
+  await tree.repository.git(['update-index', '-z', '--index-info'], { env, input });
   await tree.repository.git(['update-index', '-q', '--unmerged', '--refresh', '--force-write-index'], {
     env,
   });
+  await utimes(copy, later, later);
   return copy;
+}
+
+function laterThanFiltered({ files, filtered }: WorkingTree): number {
+  return files.reduce(
+    (latest, { path, mtimeSeconds }) => (filtered.has(path) ? Math.max(latest, mtimeSeconds + 1) : latest),
+    Math.floor(Date.now() / 1000),
+  );
 }
 
 /**
  * Entries whose files changed, without the sizes and times of old: a change can leave these as they were, which git
- * tells by the inode only.
+ * tells by the inode only. Where the size is another one git looks no further, neither here nor there.
  */
-function touchedEntries({ entries, touched }: WorkingTree): Buffer {
+function touchedEntries({ entries, touched }: WorkingTree, resized: ReadonlySet<RawPath>): Buffer {
   const lines = entries
     .filter((entry) => entry.stage === 0 && !entry.isSkipped && !entry.isAssumedUnchanged)
-    .filter((entry) => touched.has(entry.path))
+    .filter((entry) => touched.has(entry.path) && !resized.has(entry.path))
     .map(({ mode, oid, path }) => `${mode} ${oid} 0\t${path}\0`);
   return Buffer.from(lines.join(''), 'latin1');
 }

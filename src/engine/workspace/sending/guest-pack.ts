@@ -1,5 +1,6 @@
 import { mkdtemp, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { namingDamage } from '../host-tree/damage.ts';
 import { promisorRemote } from '../host-tree/git-config.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import type { GitVariables } from '../host-tree/scratch-objects.ts';
@@ -49,7 +50,9 @@ async function runPack(
   // Bytes: a path may be among them.
   const input = Buffer.from(lines.map((line) => `${line}\n`).join(''), 'latin1');
   const missing = isPartial ? ['--missing=allow-promisor'] : [];
-  await repository.git([...packCommand, ...args, ...missing, join(directory, 'pack')], { env, input });
+  await namingDamage(repository, () =>
+    repository.git([...packCommand, ...args, ...missing, join(directory, 'pack')], { env, input }),
+  );
   const names = (await readdir(directory)).filter((name) => /\.(?:pack|idx)$/.test(name));
   if (isPartial) {
     // Tells the guest's git that whatever this pack's objects name and lack is with the remote.

@@ -5,9 +5,11 @@ import { knownIndexName, knownPathsName, ownIndexName } from '../guest-tree/chan
 import { guestConfigText } from '../host-tree/git-config.ts';
 import { writeGuestIndex, writeKnownIndex } from './guest-index.ts';
 import { writePack } from './guest-pack.ts';
+import { namingDamage } from '../host-tree/damage.ts';
 import { describeHistory, findShallowEnds, tipsOf } from '../host-tree/history.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import { hostBytes } from '../host-tree/raw-path.ts';
+import type { Repository } from '../host-tree/repository.ts';
 import { fullHistoryEnds, listCommits } from '../host-tree/known-commits.ts';
 import { hasSameContent, hasSamePaths } from './known-paths.ts';
 import type { Manifest } from './manifest.ts';
@@ -23,6 +25,7 @@ import { describeIndex, describeStaged, sentFiles } from '../host-tree/sent-file
 import { takeSnapshot, type Snapshot } from '../host-tree/snapshot.ts';
 import type { TarEntry } from './tar-stream.ts';
 import { stampOf, type TreeFile } from '../host-tree/tree-files.ts';
+import { readUserFile } from '../host-tree/user-files.ts';
 import { updateNames } from './update-script.ts';
 
 /** Everything that goes into a guest for one working tree. */
@@ -53,7 +56,8 @@ export async function buildShipment(
   const { repository, state } = tree;
   const { env, baseTree, listed } = options.snapshot ?? (await takeSnapshot(tree, scratch));
   const files = sentFiles(tree, listed);
-  const shallowEnds = await (fullHistory ? fullHistoryEnds : findShallowEnds)(repository, state.tips);
+  const findEnds = fullHistory ? fullHistoryEnds : findShallowEnds;
+  const shallowEnds = await namingDamage(repository, () => findEnds(repository, state.tips));
   const indexFile = await writeGuestIndex(tree, scratch);
   const knownIndexFile = await writeKnownIndex(tree, indexFile);
   const pack = await writePack(tree, scratch, {
@@ -83,7 +87,7 @@ export async function buildShipment(
     files,
     commits,
     history: await describeHistory(tree),
-    index: await describeIndex(tree),
+    index: await describeIndex(tree, listed),
     staged: describeStaged(tree.entries, files),
     texts: textsOf(ofRepository),
   };
@@ -174,6 +178,7 @@ export async function repositoryEntries(
   const [exclude, attributes, sparseCheckout] = await Promise.all(
     [paths.exclude, paths.attributes, paths.sparseCheckout].map(smallFile),
   );
+  const excludes = Buffer.concat([await userExcludes(repository), exclude ?? Buffer.alloc(0)]);
   return [
     ...directories.map((path): TarEntry => {
       return { path: `.git/${path}`, mode: 0o755, mtimeSeconds: now, content: { kind: 'directory' } };
@@ -188,7 +193,7 @@ export async function repositoryEntries(
         .join('')}`,
     ),
     ...(shallowEnds.length > 0 ? [text('shallow', shallowEnds.map((end) => `${end}\n`).join(''))] : []),
-    ...(exclude ? [text('info/exclude', exclude)] : []),
+    ...(excludes.length > 0 ? [text('info/exclude', excludes)] : []),
     ...(attributes ? [text('info/attributes', attributes)] : []),
     ...(sparseCheckout ? [text('info/sparse-checkout', sparseCheckout)] : []),
     ...state.files.map(({ path, bytes }) => text(path, bytes)),
@@ -196,6 +201,13 @@ export async function repositoryEntries(
     ...(indexFile && knownIndexFile ? [await knownIndexEntry(indexFile, knownIndexFile, now)] : []),
     text('HEAD', branchReference ? `ref: ${branchReference}\n` : `${head}\n`),
   ];
+}
+
+/** What the user has git ignore in all repositories counts for less than what this one has it ignore, so it goes first. */
+async function userExcludes({ config }: Repository): Promise<Buffer> {
+  const found = await readUserFile(config, { setting: 'core.excludesfile', name: 'ignore' });
+  const text = found?.text ?? '';
+  return Buffer.from(text === '' || text.endsWith('\n') ? text : `${text}\n`, 'latin1');
 }
 
 function byName([a]: readonly [string, string], [b]: readonly [string, string]): number {

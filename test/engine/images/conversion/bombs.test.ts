@@ -4,7 +4,7 @@ import { setInterval } from 'node:timers';
 import { expect, test } from 'vitest';
 import { convertInThread } from '../../../../src/engine/images/conversion/convert-in-thread.ts';
 import { threadScript } from '../../../../src/host/assets.ts';
-import { hostileLayers } from '../../../support/hostile-layers.ts';
+import { hostileLayers } from '../../../support/hostile-layers/all.ts';
 import { layerOf, tempDirectory } from '../layers/image-inspector.ts';
 
 /** What the thread may have, and what the layer passes through on its way. */

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import { hostileLayers } from '../../../support/hostile-layers.ts';
+import { hostileLayers } from '../../../support/hostile-layers/all.ts';
 import { convert, expectClean, tempDirectory } from './image-inspector.ts';
 
 const quick = hostileLayers.filter(({ isSlow }) => !isSlow);

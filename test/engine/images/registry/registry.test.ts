@@ -1,8 +1,5 @@
 import { expect, test } from 'vitest';
-import type { Credentials } from '../../../../src/engine/images/registry/docker-auth.ts';
-import { pullImage } from '../../../../src/engine/images/pull-image.ts';
-import type { Image } from '../../../../src/state/images.ts';
-import { imageContext, recordedOperation } from '../../../support/image-context.ts';
+import { pullFrom } from '../../../support/pull-from.ts';
 import {
   answer,
   mediaTypes,
@@ -10,132 +7,7 @@ import {
   startRegistry,
   times,
   type FakeRegistry,
-  type Misbehaviour,
 } from '../../../support/registry.ts';
-
-const login: Credentials = { kind: 'password', username: 'me', password: 'hunter2' };
-const basic = `Basic ${Buffer.from('me:hunter2').toString('base64')}`;
-
-async function pull(
-  registry: FakeRegistry,
-  options: { credentials?: Credentials; config?: string; name?: string } = {},
-): Promise<Image & { logged: string[] }> {
-  using context = imageContext({
-    tools: { credentials: () => Promise.resolve(options.credentials) },
-    config: options.config,
-  });
-  const reference = `${registry.host}/${options.name ?? 'app'}`;
-  const image = await pullImage(context, reference, recordedOperation());
-  return { ...image, logged: [...context.logged] };
-}
-
-/** Wants a bearer token "secret-token" for everything but the token itself. */
-function wantsToken(realm: string): Misbehaviour {
-  return ({ path, headers }, response) => {
-    if (!path.startsWith('/v2/') || path === '/v2/') return false;
-    if (headers.authorization === 'Bearer secret-token') return false;
-    response
-      .writeHead(401, {
-        'www-authenticate': `Bearer realm="${realm}",service="test",scope="repository:*:push"`,
-      })
-      .end();
-    return true;
-  };
-}
-const givesToken = answer(/^\/token/, 200, {}, '{"token":"secret-token"}');
-
-test('a bearer token is asked for with the login and for pulling this repository only', async () => {
-  await using registry = await startRegistry();
-  putImage(registry, 'app');
-  registry.misbehave(wantsToken(`http://${registry.host}/token`));
-  registry.misbehave(givesToken);
-  await pull(registry, { credentials: login });
-  const asked = registry.requests.filter(({ path }) => path.startsWith('/token'));
-  expect(asked).toHaveLength(1);
-  expect(asked[0]?.path).toBe('/token?service=test&scope=repository%3Aapp%3Apull');
-  expect(asked[0]?.headers.authorization).toBe(basic);
-});
-
-test('an identity token is exchanged by POST', async () => {
-  await using registry = await startRegistry();
-  putImage(registry, 'app');
-  registry.misbehave(wantsToken(`http://${registry.host}/token`));
-  registry.misbehave(answer(/^\/token/, 200, {}, '{"access_token":"secret-token"}'));
-  await pull(registry, { credentials: { kind: 'identity-token', token: 'refresh me' } });
-  const asked = registry.requests.find(({ path }) => path.startsWith('/token'));
-  expect(asked?.method).toBe('POST');
-  expect(Object.fromEntries(new URLSearchParams(asked?.body))).toMatchObject({
-    grant_type: 'refresh_token',
-    refresh_token: 'refresh me',
-    scope: 'repository:app:pull',
-  });
-});
-
-test('a token service on another host gets no login', async () => {
-  await using registry = await startRegistry();
-  await using stranger = await startRegistry();
-  putImage(registry, 'app');
-  registry.misbehave(wantsToken(`http://${stranger.host.replace('127.0.0.1', 'localhost')}/token`));
-  stranger.misbehave(givesToken);
-  await pull(registry, { credentials: login });
-  expect(stranger.requests).toHaveLength(1);
-  expect(stranger.requests[0]?.headers.authorization).toBeUndefined();
-});
-
-test('an image that a stranger would have needed the login for says whose it is', async () => {
-  await using registry = await startRegistry();
-  await using stranger = await startRegistry();
-  putImage(registry, 'app');
-  const realm = stranger.host.replace('127.0.0.1', 'localhost');
-  registry.misbehave(wantsToken(`http://${realm}/token`));
-  const told = {
-    message: expect.stringContaining(`wants it to be sent to "${realm}", which may be somebody else's`),
-    hint: expect.stringContaining(`docker pull ${registry.host}/app && docker save`),
-  };
-  stranger.misbehave(answer(/^\/token/, 401));
-  await expect(pull(registry, { credentials: login })).rejects.toMatchObject(told);
-  stranger.misbehave(answer(/^\/token/, 200, {}, '{"token":"for-nobody"}'));
-  await expect(pull(registry, { credentials: login })).rejects.toMatchObject(told);
-  await expect(pull(registry)).rejects.toThrow('for everybody: it does not exist or needs a login');
-});
-
-test('basic logins work, and a refused one says how to log in without showing it', async () => {
-  await using registry = await startRegistry();
-  putImage(registry, 'app');
-  registry.misbehave(({ path, headers }, response) => {
-    if (path === '/v2/' || headers.authorization === basic) return false;
-    response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end('hunter2 is wrong');
-    return true;
-  });
-  await pull(registry, { credentials: login });
-  const wrong: Credentials = { kind: 'password', username: 'me', password: 'secret-pass' };
-  for (const credentials of [wrong, undefined]) {
-    const error: unknown = await pull(registry, { credentials }).catch((thrown: unknown) => thrown);
-    expect(error).toMatchObject({ hint: expect.stringContaining(`docker login ${registry.host}`) });
-    expect(String(error)).not.toMatch(/secret-pass|hunter2/);
-  }
-});
-
-test('a redirect to another host is followed without the login', async () => {
-  await using registry = await startRegistry();
-  await using storage = await startRegistry();
-  const { layerDigests } = putImage(registry, 'app');
-  putImage(storage, 'app');
-  registry.misbehave(({ path, headers }, response) => {
-    if (path === '/v2/' || headers.authorization === basic) return false;
-    response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end();
-    return true;
-  });
-  const location = `http://${storage.host}/v2/app/blobs/${layerDigests[0]}`;
-  registry.misbehave(({ path, headers }, response) => {
-    if (!path.endsWith(layerDigests[0]!) || headers.authorization !== basic) return false;
-    response.writeHead(307, { location }).end();
-    return true;
-  });
-  await pull(registry, { credentials: login });
-  expect(storage.requests).toHaveLength(1);
-  expect(storage.requests[0]?.headers.authorization).toBeUndefined();
-});
 
 test.each([
   ['file:///etc/passwd', 'file:'],
@@ -147,7 +19,7 @@ test.each([
   await using registry = await startRegistry();
   const { layerDigests } = putImage(registry, 'app');
   registry.misbehave(answer(new RegExp(layerDigests[0]!), 307, { location }));
-  const error: unknown = await pull(registry).catch((thrown: unknown) => thrown);
+  const error: unknown = await pullFrom(registry).catch((thrown: unknown) => thrown);
   expect(error).toMatchObject({ message: expect.stringContaining(why) });
   expect(String(error)).not.toContain('secret');
 });
@@ -156,14 +28,14 @@ test('redirects in circles end', async () => {
   await using registry = await startRegistry();
   putImage(registry, 'app');
   registry.misbehave(answer(/manifests/, 302, { location: '/v2/app/manifests/latest' }));
-  await expect(pull(registry)).rejects.toThrow('redirects in circles');
+  await expect(pullFrom(registry)).rejects.toThrow('redirects in circles');
 });
 
 test.each([503, 429, 500])('status %i is tried again', async (status) => {
   await using registry = await startRegistry();
   putImage(registry, 'app');
   registry.misbehave(times(2, answer(/manifests/, status, { 'retry-after': '0' })));
-  await pull(registry);
+  await pullFrom(registry);
   expect(registry.requests.filter(({ path }) => path.endsWith('manifests/latest'))).toHaveLength(3);
 });
 
@@ -171,11 +43,11 @@ test('a registry that stays broken, or asks for a long wait, is given up', async
   await using registry = await startRegistry();
   putImage(registry, 'app');
   registry.misbehave(answer(/manifests/, 503));
-  await expect(pull(registry)).rejects.toThrow(`Registry "${registry.host}" is broken`);
+  await expect(pullFrom(registry)).rejects.toThrow(`Registry "${registry.host}" is broken`);
   expect(registry.requests.filter(({ path }) => path.endsWith('manifests/latest'))).toHaveLength(4);
   registry.requests.length = 0;
   registry.misbehave(answer(/manifests/, 429, { 'retry-after': '3600' }));
-  await expect(pull(registry)).rejects.toThrow('takes no more requests');
+  await expect(pullFrom(registry)).rejects.toThrow('takes no more requests');
   expect(registry.requests.filter(({ path }) => path.endsWith('manifests/latest'))).toHaveLength(1);
 });
 
@@ -189,12 +61,12 @@ test('a connection that is cut is tried again', async () => {
       return true;
     }),
   );
-  await pull(registry);
+  await pullFrom(registry);
 });
 
 test('what is not there is "not_found" with the name as written', async () => {
   await using registry = await startRegistry();
-  await expect(pull(registry, { name: 'nope:1' })).rejects.toMatchObject({
+  await expect(pullFrom(registry, { name: 'nope:1' })).rejects.toMatchObject({
     code: 'not_found',
     message: `There is no image "${registry.host}/nope:1" at registry "${registry.host}"`,
   });
@@ -203,7 +75,7 @@ test('what is not there is "not_found" with the name as written', async () => {
 test('a registry that is down is named', async () => {
   const registry = await startRegistry();
   await registry[Symbol.asyncDispose]();
-  await expect(pull(registry)).rejects.toThrow(`Registry "${registry.host}" refuses connections`);
+  await expect(pullFrom(registry)).rejects.toThrow(`Registry "${registry.host}" refuses connections`);
 });
 
 test('a mirror is asked first, and one that does not help is named in the log', async () => {
@@ -211,11 +83,11 @@ test('a mirror is asked first, and one that does not help is named in the log', 
   await using mirror = await startRegistry();
   putImage(registry, 'app');
   const config = `[registries."${registry.host}"]\nmirrors = ["http://${mirror.host}"]`;
-  const without = await pull(registry, { config });
+  const without = await pullFrom(registry, { config });
   expect(without.logged).toEqual(['mirror did not help']);
   putImage(mirror, 'app');
   registry.requests.length = 0;
-  const image = await pull(registry, { config });
+  const image = await pullFrom(registry, { config });
   expect(image.names).toEqual([`${registry.host}/app:latest`]);
   expect(registry.requests).toEqual([]);
 });
@@ -227,7 +99,7 @@ test('a mirror with wrong content is given up for the registry', async () => {
   const { layerDigests } = putImage(mirror, 'app');
   mirror.blobs.set(layerDigests[0]!, Buffer.from('layer 0ne'));
   const config = `[registries."${registry.host}"]\nmirrors = ["http://${mirror.host}"]`;
-  const image = await pull(registry, { config });
+  const image = await pullFrom(registry, { config });
   expect(image.layers).toEqual(layerDigests);
   expect(image.logged).toEqual(['mirror given up']);
 });
@@ -291,16 +163,16 @@ test.each<[string, string, (registry: FakeRegistry) => unknown]>([
 ])('a manifest %s is refused', async (_, why, make) => {
   await using registry = await startRegistry();
   registry.putManifest('app', 'latest', make(registry));
-  await expect(pull(registry)).rejects.toThrow(why);
+  await expect(pullFrom(registry)).rejects.toThrow(why);
 });
 
 test('a manifest with another digest than asked for or promised is refused', async () => {
   await using registry = await startRegistry();
   const { digest } = putImage(registry, 'app');
   registry.manifests.set(`app@${digest}`, { bytes: Buffer.from('{}'), mediaType: mediaTypes.manifest });
-  await expect(pull(registry, { name: `app@${digest}` })).rejects.toThrow('should have digest');
+  await expect(pullFrom(registry, { name: `app@${digest}` })).rejects.toThrow('should have digest');
   registry.misbehave(answer(/manifests/, 200, { 'docker-content-digest': digest }, '{}'));
-  await expect(pull(registry)).rejects.toThrow('should have digest');
+  await expect(pullFrom(registry)).rejects.toThrow('should have digest');
 });
 
 test('of an index, the manifest for this machine is taken, and attestations are not looked at', async () => {
@@ -332,7 +204,7 @@ test('of an index, the manifest for this machine is taken, and attestations are 
     ]),
     mediaTypes.index,
   );
-  expect((await pull(registry)).id).toBe(id);
+  expect((await pullFrom(registry)).id).toBe(id);
 
   registry.putManifest(
     'app',
@@ -340,7 +212,7 @@ test('of an index, the manifest for this machine is taken, and attestations are 
     index([entry({ os: 'linux', architecture: 's390x' })]),
     mediaTypes.index,
   );
-  await expect(pull(registry)).rejects.toMatchObject({
+  await expect(pullFrom(registry)).rejects.toMatchObject({
     code: 'not_found',
     message: expect.stringMatching(/not made for linux\/\w+; there is linux\/s390x$/),
   });
@@ -349,7 +221,7 @@ test('of an index, the manifest for this machine is taken, and attestations are 
 test('an image whose config is for another machine is refused', async () => {
   await using registry = await startRegistry();
   putImage(registry, 'app', { architecture: 's390x' });
-  await expect(pull(registry)).rejects.toThrow('there is linux/s390x');
+  await expect(pullFrom(registry)).rejects.toThrow('there is linux/s390x');
 });
 
 function manifestIn(registry: FakeRegistry) {
