@@ -10,6 +10,8 @@ export const userNetwork = 'net';
 /** Between the network and the card: the ends of the hub that lead to the one and to the other. */
 export const hubPort = 'out';
 export const cardPort = 'card';
+/** An end that leads nowhere, there only while the network is replaced */
+const sparePort = 'spare';
 
 /** Opens a QEMU's control socket. QEMU serves one client at a time: a second one waits until the first has gone. */
 export async function openQemuControl(socket: string): Promise<VmmControl> {
@@ -23,6 +25,7 @@ export async function openQemuControl(socket: string): Promise<VmmControl> {
   });
   const monitor = async (line: string): Promise<string> =>
     String(await qmp.execute('human-monitor-command', { 'command-line': line })).trim();
+  const remove = async (id: string): Promise<void> => void (await qmp.execute('netdev_del', { id }));
   const hasNetwork = async (): Promise<boolean> => parseReach(await monitor('info network')) !== undefined;
   return {
     pressPowerButton: async () => void (await qmp.execute('system_powerdown')),
@@ -65,7 +68,10 @@ export async function openQemuControl(socket: string): Promise<VmmControl> {
       }
       const forwards = parseForwardTable(await monitor('info usernet'));
       for (const port of forwards) await requireRights(port);
-      for (const id of [hubPort, userNetwork]) await qmp.execute('netdev_del', { id });
+      // A packet that finds no other end in the hub waits there for good, and all of the guest's behind it.
+      await remove(sparePort).catch(() => undefined);
+      await qmp.execute('netdev_add', { type: 'hubport', id: sparePort, hubid: 0 });
+      for (const id of [hubPort, userNetwork]) await remove(id);
       const isCutOff = reach === 'none';
       await qmp.execute('netdev_add', {
         type: 'user',
@@ -73,6 +79,7 @@ export async function openQemuControl(socket: string): Promise<VmmControl> {
         ...(isCutOff && { restrict: true, ipv6: false }),
       });
       await qmp.execute('netdev_add', { type: 'hubport', id: hubPort, hubid: 0, netdev: userNetwork });
+      await remove(sparePort);
       for (const port of forwards) {
         const words = await monitor(`hostfwd_add ${userNetwork} ${forwardRule(port)}`);
         if (words !== '')

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { BangerError } from '../../../src/errors.ts';
 import { BoundedLog } from '../../../src/host/bounded-log.ts';
 import { loopbackForward, type PortForward } from '../../../src/host/drivers/driver.ts';
+import { removeJailOf } from '../../../src/host/drivers/firecracker/remove-jail.ts';
 import { findFreePort } from '../../../src/host/ports.ts';
 import { killProcess, waitForExit } from '../../../src/host/process.ts';
 import { until } from '../banger.ts';
@@ -278,6 +279,8 @@ function describeLeftovers(place: Place): void {
     const known = [...logs, 'console.log.1', 'disk'];
     const sockets = ['vm.control', 'vm.slirp'];
     for (const name of ['shared', 'other', 'panics']) {
+      // As whoever forgets a VM does.
+      await removeJailOf({ id: 'parity', vmmLog: join(place.root, name, 'vmm.log') });
       const files = readdirSync(join(place.root, name));
       expect(files.filter((file) => ![...known, ...sockets].includes(file))).toEqual([]);
     }
