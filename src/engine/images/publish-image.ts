@@ -25,6 +25,7 @@ import { shownImage } from './find-image.ts';
 import { imageServices } from './image-services.ts';
 import { discardPath } from './image-staging.ts';
 import { familiarName } from './reference.ts';
+import { vmsStandingOn } from './rootfs-file.ts';
 import { markRootfs, rootfsFate } from './rootfs-mark.ts';
 import { clearRowless, markRowless, settleRowless } from './rowless.ts';
 
@@ -150,12 +151,12 @@ export async function removeUnownedImages(layout: Layout, db: Database): Promise
 }
 
 /**
- * Disks of VMs know their image block by block: when its filesystem was lost, only the very same may take its place.
+ * Disks of VMs may know their image block by block: when its filesystem was lost, only the very same may take its place.
  * Another version of banger may lay the same files out in another way.
  */
-function checkReplacement({ db }: ImageContext, { id }: NewImage, mark: RootfsMark): void {
-  const lost = findImageById(db, id);
-  const vms = vmsOfImage(db, id);
+function checkReplacement(context: ImageContext, { id }: NewImage, mark: RootfsMark): void {
+  const lost = findImageById(context.db, id);
+  const vms = vmsStandingOn(context, id);
   if (!lost?.rootfs || lost.rootfs.sample === mark.sample || vms.length === 0) return;
   throw new BangerError(
     'invalid_state',

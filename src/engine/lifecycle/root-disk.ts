@@ -1,7 +1,12 @@
-import { chmod, rm, stat } from 'node:fs/promises';
+import { chmod, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BangerError } from '../../errors.ts';
-import type { DiskFormat, DiskMethod, RootDisk } from '../../host/disks/disk-method.ts';
+import {
+  standsOnImage,
+  type DiskFormat,
+  type DiskMethod,
+  type RootDisk,
+} from '../../host/disks/disk-method.ts';
 import { diskMethod } from '../../host/disks/methods.ts';
 import { checkSpace } from '../../host/disks/space.ts';
 import { getImage } from '../../state/images.ts';
@@ -9,7 +14,7 @@ import { vmPaths } from '../../state/layout.ts';
 import { formatBytes } from '../../state/units.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
-import { rootfsFile } from '../images/rootfs-file.ts';
+import { rootfsFile, rootfsPlace } from '../images/rootfs-file.ts';
 import type { Capability } from './capabilities.ts';
 
 type WithDisk = Pick<Vm, 'id' | 'imageId' | 'diskBytes' | 'diskMethod'>;
@@ -32,7 +37,7 @@ export const rootDisk: Capability = {
     await requireMethod(context, vm);
   },
   async prepareHost(context, vm, operation) {
-    const disk = await describeDisk(context, vm);
+    const disk = { ...describeDisk(context, vm), backing: await wholeImage(context, vm) };
     await methodOf(context, vm).create(disk, {
       signal: operation.signal,
       onProgress: (done, total) => operation.progress({ done, total, unit: 'bytes' }),
@@ -41,14 +46,15 @@ export const rootDisk: Capability = {
   },
   async configureGuest(context, vm) {
     const method = methodOf(context, vm);
-    const disk = await describeDisk(context, vm);
-    const { size } = await stat(disk.backing);
+    if (standsOnImage(vm.diskMethod)) await wholeImage(context, vm);
+    const disk = describeDisk(context, vm);
     // A `set` that was cut short may have recorded more than it made.
     await method.grow(disk);
     const path = await method.attach(disk);
+    // Made again, an image that no disk stands on may be larger than this one's: what is grown does not grow again.
     return {
       disk: { path, format: method.format, bytesPerSecond: context.config().diskBytesPerSecond },
-      conf: { ROOT_DEVICE: '/dev/vda', GROW: vm.diskBytes > size ? '1' : '' },
+      conf: { ROOT_DEVICE: '/dev/vda', GROW: vm.diskBytes === disk.imageBytes ? '' : '1' },
     };
   },
   async afterStop(context, vm) {
@@ -78,7 +84,7 @@ export function growsLive(context: EngineContext, vm: Pick<Vm, 'diskMethod'>): b
 
 /** Makes the disk of a VM that does not run as large as its row says. */
 export async function growStoppedDisk(context: EngineContext, vm: WithDisk): Promise<void> {
-  await methodOf(context, vm).grow(await describeDisk(context, vm));
+  await methodOf(context, vm).grow(describeDisk(context, vm));
 }
 
 function methodOf(
@@ -88,15 +94,20 @@ function methodOf(
   return diskMethod(context.exec, name);
 }
 
-async function describeDisk(context: EngineContext, vm: WithDisk): Promise<RootDisk> {
+function describeDisk(context: EngineContext, vm: WithDisk): RootDisk {
   const image = getImage(context.db, vm.imageId);
   return {
     id: vm.id,
     path: diskFile(context, vm),
-    backing: await rootfsFile(context, image),
+    backing: rootfsPlace(context, image),
     imageBytes: image.sizeBytes,
     sizeBytes: vm.diskBytes,
   };
+}
+
+/** The image's filesystem, which is as it was when it became an image. */
+function wholeImage(context: EngineContext, { imageId }: Pick<Vm, 'imageId'>): Promise<string> {
+  return rootfsFile(context, getImage(context.db, imageId));
 }
 
 /** What the configuration insists on is tried before anything is made. */

@@ -4,6 +4,18 @@ import { BangerError } from '../../errors.ts';
 export const diskMethodNames = ['qcow2', 'reflink', 'dm-snapshot', 'copy'] as const;
 export type DiskMethodName = (typeof diskMethodNames)[number];
 
+/** Whether disks of a method hold only what differs from the image's filesystem: of no use when that has changed. */
+export function standsOnImage(name: DiskMethodName): boolean {
+  switch (name) {
+    case 'qcow2':
+    case 'dm-snapshot':
+      return true;
+    case 'reflink':
+    case 'copy':
+      return false;
+  }
+}
+
 /** How a VMM has to read what it opens. */
 export type DiskFormat = 'qcow2' | 'raw';
 
@@ -13,7 +25,7 @@ export interface RootDisk {
   readonly id: string;
   /** The file that holds what is the VM's own */
   readonly path: string;
-  /** The image's filesystem, which is shared and never written */
+  /** The image's filesystem, which is shared and never written. Read by `create`; later by methods that stand on it. */
   readonly backing: string;
   /** Of that filesystem: no disk of it was ever smaller */
   readonly imageBytes: number;

@@ -90,7 +90,7 @@ test('an image of an earlier version is known from its first use on', async () =
   await expect(fileOf(context, id)).rejects.toThrow('was changed');
 });
 
-test('what VMs were made from is replaced by the same only', async () => {
+test('what VMs stand on is replaced by the same only', async () => {
   await using registry = await startRegistry();
   let suffix = '';
   using context = imageContext({
@@ -113,7 +113,8 @@ test('what VMs were made from is replaced by the same only', async () => {
     message: expect.stringContaining('differs from what VM "web" was made from'),
     hint: expect.stringContaining('banger vm delete web'),
   });
-  context.db.prepare('DELETE FROM vms WHERE id = ?').run(vm.id);
+  // A disk that is whole in itself does not mind.
+  context.db.prepare("UPDATE vms SET disk_method = 'copy' WHERE id = ?").run(vm.id);
   await ensureImage(context, name, recordedOperation());
   expect(await fileOf(context, id)).toBe(rootfs);
   expect(readFileSync(rootfs, 'utf8')).toMatch(/laid out otherwise$/);
