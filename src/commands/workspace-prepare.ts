@@ -2,13 +2,14 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { leftBehindText } from '../engine/rpc/left-behind-text.ts';
 import type { ResultOf } from '../engine/rpc/method.ts';
-import { workspacePlan, workspacePrepare } from '../engine/rpc/workspace-methods.ts';
+import { workspacePrepare, type WorkspacePlan } from '../engine/rpc/workspace-methods.ts';
 import { addTemplateOptions, chooseTemplate, type TemplateOptions } from './tree-template.ts';
 import { formatBytes } from '../state/units.ts';
 import { addBranchOptions, guestBranchParam, type BranchOptions } from './branch-options.ts';
 import type { Cli } from './cli.ts';
 import { includedPaths, includeOption } from './include-option.ts';
 import { printable } from '../printable.ts';
+import { receivePlan } from './receive-plan.ts';
 
 const help = `
 Examples:
@@ -48,7 +49,7 @@ export function workspacePrepareCommand(cli: Cli): Command {
         include: includedPaths(cli.cwd, path, options.include),
         guestBranch: guestBranchParam(options),
       };
-      if (options.dryRun) return printPlan(cli, await cli.call(workspacePlan, tree));
+      if (options.dryRun) return printPlan(cli, await receivePlan(cli, tree));
       // What the tree says is for VMs that are made for it.
       const isNew = options.vm === undefined;
       const isAsked = isNew || options.trust === true || options.yes === true;
@@ -74,13 +75,11 @@ export function workspacePrepareCommand(cli: Cli): Command {
     });
 }
 
-function printPlan(cli: Cli, plan: ResultOf<typeof workspacePlan>): void {
+function printPlan(cli: Cli, plan: WorkspacePlan): void {
   const { count, files, bytes, repositoryBytes } = plan;
   cli.print(plan, () =>
     files.map((file) => `${formatBytes(file.bytes).padStart(10)}  ${printable(file.path)}`).join('\n'),
   );
-  const more = count - files.length;
-  if (more > 0) cli.say(`… and ${counted(more, 'file')} more, for which the list has no room`);
   for (const line of stayedBehind(plan)) cli.say(line);
   cli.say(
     `Would send ${counted(count, 'file')} (${formatBytes(bytes - repositoryBytes)}) and the repository (${formatBytes(repositoryBytes)})`,

@@ -43,7 +43,7 @@ import { viewVm, viewVmDetails, viewVms } from './vm-view.ts';
 import { exportWorkspaceRoute } from './workspace/export-workspace.ts';
 import { applyWorkspaceRoute, prepareWorkspaceRoute, watchWorkspaceRoute } from './workspace/handlers.ts';
 import { viewWorkspaces } from './workspace/list-workspaces.ts';
-import { planWorkspace } from './workspace/plan-workspace.ts';
+import { planWorkspaceRoute } from './workspace/plan-workspace.ts';
 import { serveWorkspace } from './workspace/serve-workspace.ts';
 
 /** Every method the engine answers about VMs, images, kernels and workspaces, one entry each. */
@@ -92,7 +92,9 @@ export function routes(context: EngineContext): Route[] {
     ...kernelRoutes(context),
     ...networkRoutes(context),
     route(workspacePrepare, (params, operation) => prepareWorkspaceRoute(context, params, operation)),
-    route(workspacePlan, (params, operation) => planWorkspace(context, params, operation)),
+    streamRoute(workspacePlan, (params, operation, stream) =>
+      planWorkspaceRoute(context, params, { operation, stream }),
+    ),
     streamRoute(workspaceExport, (params, operation, stream) =>
       exportWorkspaceRoute(context, params, { operation, stream }),
     ),

@@ -21,7 +21,7 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 async function run(
   argv: readonly string[],
   answer: unknown,
-  { json = false, content = Buffer.alloc(0) as Buffer, isTerminal = false } = {},
+  { json = false, content = Buffer.alloc(0) as Buffer, isTerminal = false, pieceBytes = 7 } = {},
 ): Promise<Recorded> {
   const recorded: Recorded = { calls: [], stdout: Buffer.alloc(0), talk: [] };
   const write = (bytes: Buffer | string): void => {
@@ -46,7 +46,7 @@ async function run(
       recorded.calls.push({ method: method.name, params });
       const bytes = Buffer.concat([Buffer.from(`${JSON.stringify(answer)}\n`), content]);
       // Pieces that begin and end anywhere.
-      for (let at = 0; at < bytes.length; at += 7) await output(bytes.subarray(at, at + 7));
+      for (let at = 0; at < bytes.length; at += pieceBytes) await output(bytes.subarray(at, at + pieceBytes));
     },
     printsToTerminal: isTerminal,
     columns: isTerminal ? 60 : undefined,
@@ -148,13 +148,14 @@ test('watch says what stayed behind with the first sending, and not again', asyn
 });
 
 test('a dry run lists what would travel, and calls for no VM', async () => {
+  const files = [
+    { path: 'a', bytes: 2048 },
+    { path: 'odd \u001b[31mname', bytes: 0 },
+  ];
+  const content = Buffer.from(files.map((file) => `${JSON.stringify(file)}\n`).join(''));
   const plan = {
     hostPath: '/src/project',
-    count: 3,
-    files: [
-      { path: 'a', bytes: 2048 },
-      { path: 'odd \u001b[31mname', bytes: 0 },
-    ],
+    count: 2,
     repositoryBytes: 1024,
     bytes: 3072,
     untracked: 0,
@@ -163,7 +164,7 @@ test('a dry run lists what would travel, and calls for no VM', async () => {
     warnings: [],
   };
   const include = ['prepare', 'tree', '--include', '.env', '--include', 'build/out'];
-  const { calls, stdout, talk } = await run([...include, '--dry-run'], plan);
+  const { calls, stdout, talk } = await run([...include, '--dry-run'], plan, { content });
   expect(calls).toEqual([
     {
       method: 'workspace.plan',
@@ -176,10 +177,30 @@ test('a dry run lists what would travel, and calls for no VM', async () => {
   ]);
   expect(stdout.toString().split('\n')).toEqual(['     2 KiB  a', '       0 B  odd \\x1b[31mname']);
   expect(talk).toEqual([
-    '… and 1 file more, for which the list has no room',
     '2 other branches, 1 tag and 1 stash stay behind',
-    'Would send 3 files (2 KiB) and the repository (1 KiB)',
+    'Would send 2 files (2 KiB) and the repository (1 KiB)',
   ]);
+});
+
+test('a dry run in JSON is one object with the whole list', async () => {
+  const files = Array.from({ length: 5000 }, (_, index) => ({
+    path: `${'dir/'.repeat(1000)}${index}`,
+    bytes: index,
+  }));
+  const head = {
+    hostPath: '/src/project',
+    count: files.length,
+    repositoryBytes: 1024,
+    bytes: 3072,
+    untracked: 0,
+    ignored: 0,
+    leftBehind: { branches: 0, tags: 0, stashes: 0 },
+    warnings: [],
+  };
+  const content = Buffer.from(files.map((file) => `${JSON.stringify(file)}\n`).join(''));
+  const { stdout } = await run(['prepare', '--dry-run'], head, { content, json: true, pieceBytes: 65_536 });
+  expect(content.length).toBeGreaterThan(16 * 1024 * 1024);
+  expect(JSON.parse(stdout.toString())).toEqual({ ...head, files });
 });
 
 test('prepare passes its flags on, a relative path made absolute', async () => {

@@ -1,7 +1,6 @@
-import type { ResultOf } from './method.ts';
-import type { workspacePlan } from './workspace-methods.ts';
+import type { WorkspacePlan } from './workspace-methods.ts';
 
-type Stayed = Pick<ResultOf<typeof workspacePlan>, 'untracked' | 'ignored' | 'leftBehind'>;
+type Stayed = Pick<WorkspacePlan, 'untracked' | 'ignored' | 'leftBehind'>;
 
 /** What of a tree is not sent, for whoever sends it: a line for each kind of which there is something. */
 export function leftBehindText({ untracked, ignored, leftBehind }: Stayed): string[] {

@@ -84,30 +84,39 @@ export const workspacePrepare = method(
   }),
 );
 
-/** What `workspace.prepare` would send to a VM that has nothing of the tree. Makes no VM and touches none. */
-export const workspacePlan = method(
+/**
+ * What `workspace.prepare` would send to a VM that has nothing of the tree. Makes no VM and touches none. Stdout frames
+ * carry lines of JSON: a `planHead`, then a `plannedFile` for each file, as many as it counts.
+ */
+export const workspacePlan = streamMethod(
   'workspace.plan',
   z.object({
     ...treeParams,
     guestBranch: z.optional(guestBranch),
   }),
-  z.object({
-    hostPath: z.string(),
-    head: z.optional(z.string()),
-    branch: z.optional(z.string()),
-    /** Files that would travel; `files` has the first of them where all do not fit into one message of the protocol */
-    count: z.int(),
-    files: z.array(z.object({ path: z.string(), bytes: z.number() })),
-    /** Index and history */
-    repositoryBytes: z.number(),
-    /** Files and repository */
-    bytes: z.number(),
-    untracked: z.int(),
-    ignored: z.int(),
-    leftBehind,
-    warnings: z.array(z.string()),
-  }),
 );
+
+export const planHead = z.object({
+  hostPath: z.string(),
+  head: z.optional(z.string()),
+  branch: z.optional(z.string()),
+  /** Files that would travel */
+  count: z.int(),
+  /** Index and history */
+  repositoryBytes: z.number(),
+  /** Files and repository */
+  bytes: z.number(),
+  untracked: z.int(),
+  ignored: z.int(),
+  leftBehind,
+  warnings: z.array(z.string()),
+});
+
+export const plannedFile = z.object({ path: z.string(), bytes: z.number() });
+
+export type WorkspacePlan = z.output<typeof planHead> & {
+  readonly files: readonly z.output<typeof plannedFile>[];
+};
 
 /**
  * Sends a working tree as `workspace.prepare` does, and again whenever it changes, until the client goes or the VM stops.

@@ -1,28 +1,55 @@
 import { randomUUID } from 'node:crypto';
 import type { WorkspaceContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
-import { maxLineBytes } from '../rpc/messages.ts';
-import type { ParsedParams, ResultOf } from '../rpc/method.ts';
-import type { workspacePlan } from '../rpc/workspace-methods.ts';
+import { sendAll } from '../images/export/export-image.ts';
+import type { EngineStream } from '../rpc/frame-stream.ts';
+import { encodeLine } from '../rpc/lines.ts';
+import type { ParsedParams } from '../rpc/method.ts';
+import type { workspacePlan, WorkspacePlan } from '../rpc/workspace-methods.ts';
 import { inspectTree, type WorkingTree } from './host-tree/inspect-tree.ts';
 import { pathText, type RawPath } from './host-tree/raw-path.ts';
 import { withScratch } from './scratch.ts';
 import { buildShipment } from './sending/shipment.ts';
 
-interface PlannedFile {
-  readonly path: RawPath;
-  readonly bytes: number;
+type PlanContext = Pick<WorkspaceContext, 'exec' | 'layout'>;
+type PlanParams = ParsedParams<typeof workspacePlan>;
+
+/** Sends a plan as lines: all else first, then its files, of which there is no most. */
+export async function planWorkspaceRoute(
+  context: PlanContext,
+  params: PlanParams,
+  { operation, stream }: { readonly operation: Operation; readonly stream: EngineStream },
+): Promise<object> {
+  const plan = await planWorkspace(context, params, operation);
+  operation.enter('Sending list');
+  await sendAll(linesOf(plan), { operation, stream });
+  return {};
 }
+
+async function* linesOf({ files, ...head }: WorkspacePlan): AsyncGenerator<Buffer> {
+  yield Buffer.from(encodeLine(head));
+  for (let at = 0; at < files.length; at += linesAtOnce) {
+    yield Buffer.from(
+      files
+        .slice(at, at + linesAtOnce)
+        .map(encodeLine)
+        .join(''),
+    );
+  }
+}
+
+/** So that others get a turn in between. */
+const linesAtOnce = 1000;
 
 /**
  * Tells what `prepare` would send of a working tree to a VM that has none of it. Builds all of it beside the
  * repository, so that it fails where `prepare` would fail, and touches no VM.
  */
 export async function planWorkspace(
-  { exec, layout }: Pick<WorkspaceContext, 'exec' | 'layout'>,
-  { path, includeUntracked, include, guestBranch: branch }: ParsedParams<typeof workspacePlan>,
+  { exec, layout }: PlanContext,
+  { path, includeUntracked, include, guestBranch: branch }: PlanParams,
   operation: Operation,
-): Promise<ResultOf<typeof workspacePlan>> {
+): Promise<WorkspacePlan> {
   const { signal } = operation;
   return withScratch(layout, async (scratch) => {
     operation.enter('Reading working tree');
@@ -34,7 +61,7 @@ export async function planWorkspace(
       head: tree.repository.head,
       branch: tree.repository.branch,
       count: files.length,
-      files: listedFiles(files),
+      files,
       repositoryBytes: files.reduce((rest, file) => rest - file.bytes, totalBytes),
       bytes: totalBytes,
       untracked: tree.untracked,
@@ -45,25 +72,9 @@ export async function planWorkspace(
   });
 }
 
-/** What the list of files may take of a message; the rest is for warnings and the like. */
-const maxListBytes = maxLineBytes - 2 * 1024 * 1024;
-
-/** The files as they are told: all, or those that fit into a message; more are counted, and not listed. */
-export function listedFiles(files: readonly PlannedFile[]): ResultOf<typeof workspacePlan>['files'] {
-  const listed: ResultOf<typeof workspacePlan>['files'] = [];
-  let left = maxListBytes;
-  for (const { path, bytes } of files) {
-    const file = { path: pathText(path), bytes };
-    left -= Buffer.byteLength(JSON.stringify(file)) + 1;
-    if (left < 0) break;
-    listed.push(file);
-  }
-  return listed;
-}
-
-function plannedFiles(tree: WorkingTree, prefix: RawPath = ''): PlannedFile[] {
+function plannedFiles(tree: WorkingTree, prefix: RawPath = ''): { path: string; bytes: number }[] {
   return [
-    ...tree.files.map(({ path, sizeBytes }) => ({ path: `${prefix}${path}`, bytes: sizeBytes })),
+    ...tree.files.map(({ path, sizeBytes }) => ({ path: pathText(`${prefix}${path}`), bytes: sizeBytes })),
     ...tree.submodules.flatMap(({ path, tree: inner }) =>
       inner ? plannedFiles(inner, `${prefix}${path}/`) : [],
     ),

@@ -1,8 +1,9 @@
 import { lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { encodeLine, LineReader } from '../../../src/engine/rpc/lines.ts';
-import { listedFiles } from '../../../src/engine/workspace/plan-workspace.ts';
+import type { EngineStream } from '../../../src/engine/rpc/frame-stream.ts';
+import { LineReader } from '../../../src/engine/rpc/lines.ts';
+import { planWorkspaceRoute } from '../../../src/engine/workspace/plan-workspace.ts';
 import { createRepo } from '../../support/git-repo.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
@@ -45,24 +46,22 @@ test('what a dry run lists is what prepare sends then', async () => {
   expect(sent).toMatchObject({ untracked: 0, ignored: 1 });
 });
 
-test('a dry run lists a tree of 100,000 files whole; of one that fits into no message, what does', () => {
-  const files = (count: number, name: string) =>
-    Array.from({ length: count }, (_, index) => ({ path: `${name}/${index}`, bytes: 1_000_000 + index }));
-  const usual = files(100_000, 'packages/some-package/src/components/deep/down/a-file-with-a-long-name');
-  expect(listedFiles(usual)).toEqual(usual);
-  // What takes most bytes once it is JSON.
-  const long = files(2_000, '\u0001'.repeat(4000));
-  const listed = listedFiles(long);
-  expect(listed.length).toBeGreaterThan(100);
-  expect(listed).toEqual(long.slice(0, listed.length));
-  for (const each of [listedFiles(usual), listed]) {
-    const read: unknown[] = [];
-    new LineReader().push(
-      Buffer.from(encodeLine({ result: { files: each } })),
-      (line) => void read.push(line),
-    );
-    expect(read).toEqual([{ result: { files: each } }]);
-  }
+test('the list of a dry run comes in pieces, after what is said of all of it', async () => {
+  const { repo, context, operation } = fixture;
+  for (let index = 0; index < 1001; index++) repo.write(`dir/${index}`, '');
+  repo.commit('first');
+  const pieces: Buffer[] = [];
+  const stream = {
+    send: async (_: string, bytes: Buffer) => void pieces.push(bytes),
+  } as unknown as EngineStream;
+  const params = { path: repo.path, includeUntracked: false, include: [] };
+  await planWorkspaceRoute(context, params, { operation, stream });
+  const lines: unknown[] = [];
+  const reader = new LineReader();
+  for (const piece of pieces) reader.push(piece, (line) => void lines.push(line));
+  const { files, ...head } = await fixture.plan();
+  expect(lines).toEqual([head, ...files]);
+  expect(files).toHaveLength(1001);
 });
 
 test('what is named travels though it is ignored, and nothing else does', async () => {
