@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { Duplex, type Readable, type Writable } from 'node:stream';
 import { abortError, BangerError, errnoOf } from '../errors.ts';
+import { withMemoryLimit } from './memory-limit.ts';
 
 /** A program of the host that talks over streams. */
 export interface ChildStream {
@@ -18,6 +19,8 @@ export interface ChildStreamOptions {
   readonly cwd: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly signal: AbortSignal;
+  /** What it may take by itself; see `withMemoryLimit` */
+  readonly maxMemoryBytes?: number;
   /** Give it a socket as descriptor 3 */
   readonly hasExtra?: boolean;
 }
@@ -25,10 +28,11 @@ export interface ChildStreamOptions {
 /** Starts a program without a shell, for what is longer than `exec` should hold. Ends with `signal`. */
 export function startChildStream(
   argv: readonly [string, ...string[]],
-  { cwd, env, signal, hasExtra = false }: ChildStreamOptions,
+  { cwd, env, signal, maxMemoryBytes, hasExtra = false }: ChildStreamOptions,
 ): ChildStream {
-  const [program, ...args] = argv;
-  const child = spawn(program, args, {
+  const [program] = argv;
+  const [file, ...args] = withMemoryLimit(argv, maxMemoryBytes);
+  const child = spawn(file, args, {
     cwd,
     env,
     stdio: ['pipe', 'pipe', 'pipe', ...(hasExtra ? (['pipe'] as const) : [])],

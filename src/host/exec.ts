@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { abortError, BangerError, errnoOf, explainHostError } from '../errors.ts';
+import { withMemoryLimit } from './memory-limit.ts';
 import { giveUpAfter } from './patience.ts';
 
 export interface ExecOptions {
@@ -12,6 +13,8 @@ export interface ExecOptions {
   readonly timeoutMs?: number;
   /** Exit codes besides 0 that are answers, not failures */
   readonly okExitCodes?: readonly number[];
+  /** What it may take by itself; see `withMemoryLimit` */
+  readonly maxMemoryBytes?: number;
   /** Output beyond this is an error; default 64 MiB */
   readonly maxOutputBytes?: number;
 }
@@ -32,10 +35,11 @@ const stderrTailLength = 500;
 
 /** Runs a program without a shell. Throws `host_unsupported` when it is not installed, `command_failed` when it fails. */
 export const exec: Exec = (argv, options = {}) => {
-  const [program, ...args] = argv;
+  const [program] = argv;
   return new Promise((resolve, reject) => {
     if (options.signal?.aborted) return reject(abortError(options.signal));
-    const child = spawn(program, args, {
+    const [file, ...args] = withMemoryLimit(argv, options.maxMemoryBytes);
+    const child = spawn(file, args, {
       cwd: options.cwd,
       env: options.env ?? { ...process.env, LC_ALL: 'C' },
       stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],

@@ -1,4 +1,5 @@
-import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { createHash } from 'node:crypto';
+import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { encodeEntry, file, withChecksum } from './tar-builder.ts';
 
 /** A gzip layer that holds one file of zeros, `sizeBytes` long, at a thousandth of its size. */
@@ -51,4 +52,35 @@ export function sameFile(count: number): Buffer {
   const perMember = 2 ** 17;
   const member = gzipSync(Buffer.alloc(perMember * 512, encodeEntry(file('same', ''))));
   return Buffer.concat(Array<Buffer>(Math.ceil(count / perMember)).fill(member));
+}
+
+/** A git pack of 16 KiB: a blob of 16 MiB, and one that is `copies` of it, as a delta. */
+export function packBomb(copies: number): Buffer {
+  const base = Buffer.alloc(0xff_ff_ff, 'a');
+  const name = createHash('sha1').update(`blob ${base.length}\0`).update(base).digest();
+  const copy = Buffer.from('f0ffffff', 'hex');
+  const delta = Buffer.concat([
+    packNumber(base.length),
+    packNumber(base.length * copies),
+    Buffer.alloc(4 * copies, copy),
+  ]);
+  const head = Buffer.from('5041434b0000000200000002', 'hex');
+  const objects = [packHeader(3, base.length), deflateSync(base), packHeader(7, delta.length), name];
+  const pack = Buffer.concat([head, ...objects, deflateSync(delta)]);
+  return Buffer.concat([pack, createHash('sha1').update(pack).digest()]);
+}
+
+/** Seven bits a byte, the lowest first. */
+function packNumber(value: number): Buffer {
+  const bytes: number[] = [];
+  for (; value >= 128; value = Math.floor(value / 128)) bytes.push((value % 128) | 128);
+  return Buffer.from([...bytes, value]);
+}
+
+/** Four bits of an object's length share a byte with its type. */
+function packHeader(type: number, length: number): Buffer {
+  const first = (type << 4) | (length & 15);
+  return length < 16
+    ? Buffer.from([first])
+    : Buffer.concat([Buffer.from([first | 128]), packNumber(length >> 4)]);
 }

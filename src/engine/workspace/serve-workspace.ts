@@ -16,6 +16,13 @@ import { withGuestWorkspace } from './guest-workspace.ts';
 import { mirrorEnvironment } from './guest-tree/mirror.ts';
 import { withScratch } from './scratch.ts';
 
+const serveSettings = [
+  'transfer.hideRefs=refs/banger/sent',
+  // It does not get far: looking for what could be packed tighter would take many files of a guest into memory at once.
+  'pack.window=0',
+  'pack.threads=1',
+].flatMap((setting) => ['-c', setting]);
+
 /**
  * Serves a workspace's repository to git on the host. Git there never talks to the guest: what the guest has is
  * fetched into a mirror beside the user's repository first, where git checks every object, and the mirror is served.
@@ -30,10 +37,11 @@ export async function serveWorkspace(
   return withScratch(context.layout, async (scratch) => {
     const mirror = await fetchMirror(context, bound, { scratch, operation });
     operation.enter('Sending objects');
-    const child = startChildStream(
-      ['git', '-c', 'transfer.hideRefs=refs/banger/sent', 'upload-pack', '--strict', mirror],
-      { cwd: mirror, env: mirrorEnvironment(), signal: operation.signal },
-    );
+    const child = startChildStream(['git', ...serveSettings, 'upload-pack', '--strict', mirror], {
+      cwd: mirror,
+      env: mirrorEnvironment(),
+      signal: operation.signal,
+    });
     return bridge(
       { ...child, resize: () => undefined, sendSignal: () => undefined },
       stream,

@@ -222,3 +222,23 @@ test('a rename by case alone arrives', async () => {
   expect(readdirSync(repo.path)).toContain('README');
   expect(readdirSync(repo.path)).not.toContain('Readme');
 });
+
+test('A24: what a guest makes of lines, attributes and sizes is looked at in bounded memory', async () => {
+  const lines = '\n'.repeat(33 * 1024 * 1024);
+  const context = contextWith('huge', '100644', lines);
+  // Not in lines: git would take gigabytes to count them.
+  expect((await fixture.apply({ context, dryRun: true })).files).toMatchObject([
+    { path: 'huge', outcome: 'applied', oldBytes: 0, newBytes: lines.length },
+  ]);
+  fixture.repo.write('huge', 'here\n');
+  expect((await fixture.apply({ context })).files).toMatchObject([
+    { conflict: 'add/add', reason: 'Cannot merge files that large: huge (here vs. VM "web")' },
+  ]);
+  const attributes = contextWith('dir/.gitattributes', '100644', '* text\n'.repeat(200_000));
+  expect((await fixture.apply({ context: attributes, dryRun: true })).warnings).toEqual([
+    expect.stringContaining('"dir/.gitattributes" is too large to be searched'),
+  ]);
+  await expect(
+    fixture.apply({ context: contextWith('.gitmodules', '100644', '#\n'.repeat(600_000)) }),
+  ).rejects.toThrow('".gitmodules" is too large to be looked at');
+});

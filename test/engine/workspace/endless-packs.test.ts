@@ -10,6 +10,7 @@ import type { GuestWorkspace } from '../../../src/engine/workspace/guest-tree/gu
 import { inspectTree } from '../../../src/engine/workspace/host-tree/inspect-tree.ts';
 import { scratchObjects } from '../../../src/engine/workspace/host-tree/scratch-objects.ts';
 import { listWorkspaces } from '../../../src/state/workspaces.ts';
+import { packBomb } from '../../support/bombs.ts';
 import { createFakeGuest } from '../../support/fake-guest.ts';
 import { wholeTree } from '../../support/git-repo.ts';
 import { createFixture, vmId, type Fixture } from './workspace-fixture.ts';
@@ -53,17 +54,21 @@ function workspaceThat(command: string, script: string): GuestWorkspace {
   };
 }
 
-test('A24: files of a guest whose pack has no end are cut off, and nothing of the host changes', async () => {
-  const { repo, context } = fixture;
-  const before = wholeTree(repo.path);
+async function openTarget() {
   const scratch = mkdtempSync(join(fixture.directory, 'scratch-'));
-  const { repository } = await inspectTree(context.exec, {
-    path: repo.path,
+  const { repository } = await inspectTree(fixture.context.exec, {
+    path: fixture.repo.path,
     scratch,
     includeUntracked: true,
     signal: fixture.operation.signal,
   });
-  const env = await scratchObjects(repository, scratch);
+  return { repository, scratch, env: await scratchObjects(repository, scratch) };
+}
+
+test('A24: files of a guest whose pack has no end are cut off, and nothing of the host changes', async () => {
+  const { repo } = fixture;
+  const before = wholeTree(repo.path);
+  const { repository, env, scratch } = await openTarget();
   const target = { repository, env, scratch, maxPackBytes: most };
   const oid = fixture.copy.git('hash-object', '-w', 'file').trim();
   await expect(
@@ -108,5 +113,32 @@ test('A24: so is a fetch from one that lists references without end, or has too 
   rmSync(join(fixture.guestPath, 'huge'));
   await fetchFrom(workspaceThat('nothing', 'exit 1'), 'c.git');
   expect(readdirSync(scratch)).toContain('c.git');
+  expect(wholeTree(repo.path)).toBe(before);
+});
+
+test('A24: a pack of a few kilobytes that unpacks to many gigabytes does not take the memory of the host', async () => {
+  const { repo, context } = fixture;
+  const before = wholeTree(repo.path);
+  const pack = join(fixture.directory, 'bomb.pack');
+  writeFileSync(pack, packBomb(4096));
+  const oid = fixture.copy.git('hash-object', '-w', 'file').trim();
+  const target = await openTarget();
+  await expect(
+    fetchBlobs(workspaceThat('pack-objects', `exec cat ${pack}`), [oid], target, operation()),
+  ).rejects.toMatchObject({
+    message: 'The changes in VM "web" take more than 1.5 GiB of memory to unpack; nothing was applied',
+    hint: expect.stringContaining('banger vm exec web -- git') as string,
+  });
+  const hook = join(fixture.directory, 'hook');
+  writeFileSync(hook, `#!/bin/sh\ncat >/dev/null\nexec cat ${pack}\n`, { mode: 0o755 });
+  const server = workspaceThat('upload-pack', `exec $real -c uploadpack.packObjectsHook=${hook} "$@"`);
+  const sent = listWorkspaces(context.db, vmId)[0]!;
+  const mirror = join(target.scratch, 'mirror.git');
+  await expect(
+    fetchIntoMirror(context, { workspace: server, sent, mirror }, operation()),
+  ).rejects.toMatchObject({
+    message: 'What VM "web" has that is not here takes more than 1.5 GiB of memory to unpack',
+    hint: expect.stringContaining('banger workspace export') as string,
+  });
   expect(wholeTree(repo.path)).toBe(before);
 });

@@ -132,3 +132,14 @@ test('a patch of other files than those that are listed is not handed on', async
   );
   expect(error).toBeUndefined();
 });
+
+test('a patch of a few lines that is a gigabyte for git to read is handed on, and said to be not compared', async () => {
+  const literal = 'GIT binary patch\\nliteral 1073741824\\nHcmV?d00001\\n\\nliteral 0\\nHcmV?d00001\\n\\n';
+  const text = `diff --git a/edited b/edited\\nindex ${oid}..${oid} 100644\\n${literal}`;
+  const { error, sent } = await exportFrom(
+    `case "$*" in *diff-index*) printf '${entry}\\n${text}'; exit;; esac`,
+    'patch',
+  );
+  expect(error).toBeUndefined();
+  expect(sent.split('\n')[0]).toContain('too large to be compared with the list of changed files');
+});

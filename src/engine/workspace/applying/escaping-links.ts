@@ -1,5 +1,6 @@
 import { readlinkSync } from 'node:fs';
 import { errnoOf } from '../../../errors.ts';
+import { blobSizes } from '../host-tree/blob-sizes.ts';
 import type { MergedPath } from './merge-changes.ts';
 import { parents } from './path-collisions.ts';
 import { displayPath, hostBytes, type RawPath } from '../host-tree/raw-path.ts';
@@ -58,11 +59,8 @@ async function readTargets(
 ): Promise<Map<string, string>> {
   if (oids.length === 0) return new Map();
   const asked = (names: readonly string[]) => Buffer.from(names.map((oid) => `${oid}\n`).join(''));
-  const sizes = (
-    await git(['cat-file', '--batch-check=%(objectname) %(objectsize)'], { env, input: asked(oids) })
-  ).stdout;
-  const short = [...sizes.toString('latin1').matchAll(/^([0-9a-f]+) (\d+)$/gm)].flatMap(([, oid, size]) =>
-    Number(size) <= longestTarget ? [oid!] : [],
+  const short = [...(await blobSizes({ git }, oids, env))].flatMap(([oid, size]) =>
+    size <= longestTarget ? [oid] : [],
   );
   if (short.length === 0) return new Map();
   const content = (await git(['cat-file', '--batch'], { env, input: asked(short) })).stdout.toString(

@@ -1,4 +1,6 @@
 import { join } from 'node:path';
+import { errorText } from '../../../errors.ts';
+import { guestDataMemoryBytes, isOutOfMemory } from '../../../host/memory-limit.ts';
 import type { GitEntry } from '../guest-tree/changes-format.ts';
 import { splitRaw, type RawPath } from '../host-tree/raw-path.ts';
 import type { Repository } from '../host-tree/repository.ts';
@@ -29,8 +31,16 @@ export async function findRenames(
     return (await git(['write-tree', '--missing-ok'], { env: own })).stdout.toString('latin1').trim();
   };
   const trees = [await treeOf(gone), await treeOf(added)];
-  const format = ['-r', '-z', '--raw', '-M', `-l${mostCompared}`, '--no-rename-empty', '--no-abbrev'];
-  const fields = splitRaw((await git(['diff-tree', ...format, ...trees], { env })).stdout);
+  const format = ['-r', '-z', '--raw', `-l${mostCompared}`, '--no-rename-empty', '--no-abbrev'];
+  const compare = async (how: string): Promise<RawPath[]> => {
+    const options = { env, maxMemoryBytes: guestDataMemoryBytes };
+    return splitRaw((await git(['diff-tree', ...format, how, ...trees], options)).stdout);
+  };
+  const fields = await compare('-M').catch((error: unknown) => {
+    // The same to the byte are known by name alone.
+    if (isOutOfMemory(errorText(error))) return compare('-M100%');
+    throw error;
+  });
   const renames = new Map<RawPath, RawPath>();
   for (let at = 0; at < fields.length; at += 2) {
     if (!/ R\d+$/.test(fields[at]!)) continue;

@@ -1,5 +1,6 @@
 import { basename, isAbsolute, join, relative, resolve } from 'node:path';
 import type { MergedPath } from './merge-changes.ts';
+import { blobSizes, mostReadBytes } from '../host-tree/blob-sizes.ts';
 import { displayPath, type RawPath } from '../host-tree/raw-path.ts';
 import type { Repository } from '../host-tree/repository.ts';
 import type { GitVariables } from '../host-tree/scratch-objects.ts';
@@ -25,6 +26,13 @@ export async function runnableWarnings(written: readonly MergedPath[], input: Wa
         `"${displayPath(path)}" is run or read by git here, as ${setting} says: look at it before you use git`,
       );
     if (basename(path) !== '.gitattributes') continue;
+    const size = (await blobSizes(input.repository, [result.oid], input.env)).get(result.oid) ?? 0;
+    if (size > mostReadBytes) {
+      warnings.push(
+        `"${displayPath(path)}" is too large to be searched for programs that git here would run: look at it before you use git`,
+      );
+      continue;
+    }
     for (const program of await newPrograms(path, result.oid, input))
       warnings.push(`"${displayPath(path)}" has git here run its ${program} over files that the VM chose`);
   }

@@ -228,8 +228,10 @@ async function mergeFile(
   const name = displayPath(path);
   const merged = await mergeContent(versions, input, driver);
   const kind = versions.base ? 'content' : 'add/add';
-  if (!merged)
-    return conflict(path, kind, `Cannot merge binary files: ${name} (here vs. VM "${input.vmName}")`);
+  if (typeof merged === 'string') {
+    const what = merged === 'binary' ? 'binary files' : 'files that large';
+    return conflict(path, kind, `Cannot merge ${what}: ${name} (here vs. VM "${input.vmName}")`);
+  }
   const { result, isClean } = merged;
   if (!isClean) return { ...conflict(path, kind, `Merge conflict in ${name}`), result, isWritable: true };
   return isSame(result, versions.now)

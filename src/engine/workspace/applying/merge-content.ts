@@ -1,5 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { errorText } from '../../../errors.ts';
+import { guestDataMemoryBytes, isOutOfMemory } from '../../../host/memory-limit.ts';
+import { blobSizes } from '../host-tree/blob-sizes.ts';
 import type { GitEntry } from '../guest-tree/changes-format.ts';
 import type { MergeInput } from './merge-changes.ts';
 import type { MergeDriver } from './merge-drivers.ts';
@@ -11,18 +14,18 @@ export interface Versions {
   readonly after: GitEntry;
 }
 
-/** Merges three versions of a file. Undefined when they cannot be merged: one of them is binary. */
+/** Merges three versions of a file. Says why they cannot be merged, as when one of them is binary. */
 export async function mergeContent(
   versions: Versions,
   input: MergeInput,
   driver: MergeDriver,
-): Promise<{ readonly result: GitEntry; readonly isClean: boolean } | undefined> {
+): Promise<{ readonly result: GitEntry; readonly isClean: boolean } | Unmergeable> {
   const { base, now, after } = versions;
   const mode = now.mode === base?.mode ? after.mode : now.mode;
   const settled = settledContent(versions);
   if (settled !== undefined) return { result: { mode, oid: settled }, isClean: true };
   const text = await mergeText(versions, input, driver);
-  return text && { result: { mode, oid: text.oid }, isClean: text.isClean };
+  return typeof text === 'string' ? text : { result: { mode, oid: text.oid }, isClean: text.isClean };
 }
 
 /** The content when only one side changed it; the other changed the mode, or the name. */
@@ -30,6 +33,11 @@ function settledContent({ base, now, after }: Versions): string | undefined {
   if (now.oid === after.oid || after.oid === base?.oid) return now.oid;
   return now.oid === base?.oid ? after.oid : undefined;
 }
+
+export type Unmergeable = 'binary' | 'too large';
+
+/** All versions of a file are in memory, and what git makes of their lines is many times that. */
+const mostMergedBytes = 32 * 1024 * 1024;
 
 /** Exit codes of `git merge-file`: the number of conflicts, or 255 for what it cannot merge. */
 const conflictCodes = Array.from({ length: 127 }, (_, index) => index + 1);
@@ -39,8 +47,11 @@ async function mergeText(
   { base, now, after }: Versions,
   { repository: { git }, env, scratch, vmName }: MergeInput,
   driver: MergeDriver,
-): Promise<{ readonly oid: string; readonly isClean: boolean } | undefined> {
-  if (driver === 'binary') return undefined;
+): Promise<{ readonly oid: string; readonly isClean: boolean } | Unmergeable> {
+  if (driver === 'binary') return 'binary';
+  const oids = [base, now, after].flatMap((entry) => (entry ? [entry.oid] : []));
+  const sizes = await blobSizes({ git }, oids, env);
+  if (oids.some((oid) => (sizes.get(oid) ?? 0) > mostMergedBytes)) return 'too large';
   const sides = [
     { name: 'this tree', entry: now },
     { name: 'as it was sent', entry: base },
@@ -63,9 +74,13 @@ async function mergeText(
       ...sides.flatMap(({ name }) => ['-L', name]),
       ...files,
     ],
-    { okExitCodes: [...conflictCodes, unmergeable] },
-  );
-  if (merged.exitCode === unmergeable) return undefined;
+    { okExitCodes: [...conflictCodes, unmergeable], maxMemoryBytes: guestDataMemoryBytes },
+  ).catch((error: unknown) => {
+    if (isOutOfMemory(errorText(error))) return undefined;
+    throw error;
+  });
+  if (!merged) return 'too large';
+  if (merged.exitCode === unmergeable) return 'binary';
   const written = await git(['hash-object', '-w', '--stdin'], { env, input: merged.stdout });
   return { oid: written.stdout.toString('latin1').trim(), isClean: merged.exitCode === 0 };
 }

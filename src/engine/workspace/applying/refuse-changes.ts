@@ -1,4 +1,5 @@
 import { BangerError } from '../../../errors.ts';
+import { blobSizes, mostReadBytes } from '../host-tree/blob-sizes.ts';
 import { parseGitConfig } from '../host-tree/git-config.ts';
 import { linkProblems, type LinkInput } from './escaping-links.ts';
 import type { MergedPath } from './merge-changes.ts';
@@ -47,6 +48,8 @@ async function modulesProblem(
 ): Promise<string | undefined> {
   if (!result || folded(path) !== '.gitmodules') return undefined;
   if (!result.mode.startsWith('100')) return `"${displayPath(path)}" is a symlink`;
+  const size = (await blobSizes(repository, [result.oid], env)).get(result.oid) ?? 0;
+  if (size > mostReadBytes) return `"${displayPath(path)}" is too large to be looked at`;
   const asked = await repository.git(['config', '--blob', result.oid, '--list', '-z'], {
     env,
     okExitCodes: [1, 3, 128],

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { abortError, BangerError, errnoOf, errorText } from '../../../errors.ts';
+import { guestDataMemoryBytes, isOutOfMemory } from '../../../host/memory-limit.ts';
 import { formatBytes } from '../../../state/units.ts';
 import type { Operation } from '../../operations.ts';
 import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
@@ -39,8 +40,13 @@ export async function fetchBlobs(
   const file = join(scratch, 'objects', 'pack', 'pack-guest.pack');
   await receivePack(workspace, { oids: missing, file, maxPackBytes }, operation);
   try {
-    await repository.git(['index-pack', '--strict', file], { env });
+    // One thread: each would have files of its own in memory.
+    await repository.git(['index-pack', '--strict', '--threads=1', file], {
+      env,
+      maxMemoryBytes: guestDataMemoryBytes,
+    });
   } catch (error) {
+    if (isOutOfMemory(errorText(error))) throw unpacksToMuch(workspace);
     throw lied(workspace, `a pack that git refuses (${errorText(error)})`);
   }
   const still = await missingBlobs(repository, env, missing);
@@ -123,6 +129,16 @@ function tooLarge(vmName: string, maxPackBytes: number): BangerError {
     'command_failed',
     `The changes in VM "${vmName}" have more than ${formatBytes(maxPackBytes)}, compressed`,
     { hint: 'Add large files to .gitignore in the VM, and copy them by themselves' },
+  );
+}
+
+function unpacksToMuch({ vmName, guestPath }: GuestWorkspace): BangerError {
+  return new BangerError(
+    'command_failed',
+    `The changes in VM "${vmName}" take more than ${formatBytes(guestDataMemoryBytes)} of memory to unpack; nothing was applied`,
+    {
+      hint: `Look for files that are larger than that, and add them to .gitignore: banger vm exec ${vmName} -- git -C ${guestPath} status`,
+    },
   );
 }
 

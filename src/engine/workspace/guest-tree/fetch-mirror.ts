@@ -2,6 +2,7 @@ import { pipeline } from 'node:stream/promises';
 import type { Readable } from 'node:stream';
 import { BangerError } from '../../../errors.ts';
 import { startChildStream } from '../../../host/child-stream.ts';
+import { guestDataMemoryBytes, isOutOfMemory } from '../../../host/memory-limit.ts';
 import { formatBytes } from '../../../state/units.ts';
 import type { Workspace } from '../../../state/workspaces.ts';
 import type { WorkspaceContext } from '../../context.ts';
@@ -74,6 +75,8 @@ const fetchSettings = [
   'fetch.fsckObjects=true',
   'transfer.fsckObjects=true',
   'fetch.unpackLimit=1',
+  // Each thread would have files of its own in memory.
+  'pack.threads=1',
   'protocol.allow=never',
   'protocol.fd.allow=always',
   'core.hooksPath=/dev/null',
@@ -106,6 +109,7 @@ async function fetchAll(
     cwd: mirror.path,
     env: mirrorEnvironment(),
     signal,
+    maxMemoryBytes: guestDataMemoryBytes,
     hasExtra: true,
   });
   const [said, served] = [collectErrors(child), collectErrors(server)];
@@ -132,6 +136,7 @@ async function fetchAll(
   });
   server.close();
   if (exit.code === 0) return;
+  if (isOutOfMemory(said())) throw unpacksToMuch(vmName);
   const why = [said(), served()].map((text) => text.trim()).find((text) => text !== '') ?? 'no reason given';
   throw new BangerError(
     'command_failed',
@@ -154,6 +159,14 @@ function tooMuch(vmName: string, maxFetchBytes: number): BangerError {
   return new BangerError(
     'command_failed',
     `VM "${vmName}" has more than ${formatBytes(maxFetchBytes)} that is not here, compressed`,
+    { hint: 'Take large files out of its commits, or get the changes with: banger workspace export' },
+  );
+}
+
+function unpacksToMuch(vmName: string): BangerError {
+  return new BangerError(
+    'command_failed',
+    `What VM "${vmName}" has that is not here takes more than ${formatBytes(guestDataMemoryBytes)} of memory to unpack`,
     { hint: 'Take large files out of its commits, or get the changes with: banger workspace export' },
   );
 }

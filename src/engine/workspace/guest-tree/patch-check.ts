@@ -1,10 +1,17 @@
 import { BangerError } from '../../../errors.ts';
 import { startChildStream, type ChildStream } from '../../../host/child-stream.ts';
+import { isOutOfMemory } from '../../../host/memory-limit.ts';
 import { displayPath, splitRaw, type RawPath } from '../host-tree/raw-path.ts';
+import { collectErrors } from './guest-changes.ts';
 import { mirrorEnvironment } from './mirror.ts';
 
 /** Git reads all of a patch into memory. */
 const mostCheckedBytes = 64 * 1024 * 1024;
+/** A megabyte can say that it is a gigabyte of zeros, or be half a million files. */
+const maxMemoryBytes = 512 * 1024 * 1024;
+
+const notCompared =
+  'The patch is too large to be compared with the list of changed files: look at what it changes';
 
 /**
  * Has git on this host say which files a guest's patch changes, while it comes: whoever looks at the list of changes is
@@ -15,6 +22,7 @@ export class PatchCheck {
   readonly #signal: AbortSignal;
   #git: ChildStream | undefined;
   #output: Promise<Buffer> | undefined;
+  #errors: () => string = () => '';
   #bytes = 0;
 
   constructor(vmName: string, signal: AbortSignal) {
@@ -33,11 +41,10 @@ export class PatchCheck {
 
   /** Throws unless the patch is of these files. Returns what is to be said when that is not known. */
   async end(paths: readonly RawPath[]): Promise<string[]> {
-    if (this.#bytes > mostCheckedBytes)
-      return [
-        'The patch is too large to be compared with the list of changed files: look at what it changes',
-      ];
-    const patched = new Set(this.#bytes === 0 ? [] : await this.#paths());
+    if (this.#bytes > mostCheckedBytes) return [notCompared];
+    const found = this.#bytes === 0 ? [] : await this.#paths();
+    if (!found) return [notCompared];
+    const patched = new Set(found);
     const listed = new Set(paths);
     const other =
       [...patched].find((path) => !listed.has(path)) ?? [...listed].find((path) => !patched.has(path));
@@ -53,17 +60,20 @@ export class PatchCheck {
 
   #start(): void {
     const argv = ['git', 'apply', '--numstat', '-z', '-'] as const;
-    const git = startChildStream(argv, { cwd: '/', env: mirrorEnvironment(), signal: this.#signal });
-    git.stderr.resume();
+    const options = { cwd: '/', env: mirrorEnvironment(), signal: this.#signal, maxMemoryBytes };
+    const git = startChildStream(argv, options);
+    this.#errors = collectErrors(git);
     this.#git = git;
     this.#output = collect(git);
     this.#output.catch(() => undefined);
   }
 
-  async #paths(): Promise<RawPath[]> {
+  /** Undefined when it takes too much memory to know. */
+  async #paths(): Promise<RawPath[] | undefined> {
     const git = this.#git!;
     git.stdio.end();
     const [output, { code }] = await Promise.all([this.#output!, git.exit]);
+    if (code !== 0 && isOutOfMemory(this.#errors())) return undefined;
     if (code !== 0) throw tampered('answered with something that is not a patch', this.#vmName);
     return splitRaw(output).map((line) => line.replace(/^(?:\d+|-)\t(?:\d+|-)\t/, ''));
   }

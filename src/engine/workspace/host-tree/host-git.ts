@@ -4,6 +4,8 @@ export interface GitOptions {
   readonly input?: Buffer;
   readonly env?: Readonly<Record<string, string>>;
   readonly okExitCodes?: readonly number[];
+  /** Where it reads content that a guest chose: out of memory is an error then, and not the end of other programs */
+  readonly maxMemoryBytes?: number;
 }
 
 /** Runs git in one directory of the host. Only commands that read the user's repository go through it. */
