@@ -174,9 +174,14 @@ export class CliRuntime implements Cli {
     this.#input.streams.stderr.write(`${printableLines(line)}\n`);
   }
 
-  async ask(question: string): Promise<boolean | undefined> {
+  get canAsk(): boolean {
     const { stdin, stderr } = this.#input.streams;
-    if (this.json || !stdin.isTTY || !stderr.isTTY) return undefined;
+    return !this.json && stdin.isTTY && stderr.isTTY;
+  }
+
+  async ask(question: string): Promise<boolean | undefined> {
+    if (!this.canAsk) return undefined;
+    const { stdin, stderr } = this.#input.streams;
     this.#view?.clear();
     const { createInterface } = await import('node:readline/promises');
     // Not as a terminal, so that Ctrl-C ends the program as always.

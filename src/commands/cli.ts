@@ -50,6 +50,8 @@ export interface Cli {
   write(bytes: Buffer | string): Promise<void>;
   /** Talk: one line on stderr, not shown under `--json` */
   say(line: string): void;
+  /** Somebody is there to be asked */
+  readonly canAsk: boolean;
   /** Asks a question that is answered with y or n; undefined, and nothing asked, without a terminal or under `--json` */
   ask(question: string): Promise<boolean | undefined>;
   /** Shows work that is not an engine's, such as the doctor's */

@@ -50,9 +50,9 @@ export function workspacePrepareCommand(cli: Cli): Command {
         guestBranch: guestBranchParam(options),
       };
       if (options.dryRun) return printPlan(cli, await receivePlan(cli, tree));
-      // What the tree says is for VMs that are made for it.
+      // What the tree says is for VMs that are made for it; its tools are for others, too.
       const isNew = options.vm === undefined;
-      const isAsked = isNew || options.trust === true || options.yes === true;
+      const isAsked = isNew || options.trust === true || options.yes === true || cli.canAsk;
       const choice = isAsked
         ? await chooseTemplate(cli, tree.path, {
             ...options,
@@ -100,7 +100,11 @@ function remarks(result: ResultOf<typeof workspacePrepare>): string[] {
 export function stayedBehind(
   tree: Parameters<typeof leftBehindText>[0] & { readonly warnings: readonly string[] },
 ): string[] {
-  return [...tree.warnings.map((warning) => `Warning: ${printable(warning)}`), ...leftBehindText(tree)];
+  return [...warningTexts(tree), ...leftBehindText(tree)];
+}
+
+export function warningTexts({ warnings }: { readonly warnings: readonly string[] }): string[] {
+  return warnings.map((warning) => `Warning: ${printable(warning)}`);
 }
 
 export function sentText({

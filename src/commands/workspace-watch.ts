@@ -5,7 +5,7 @@ import { printable, printableJsonText } from '../printable.ts';
 import { addBranchOptions, guestBranchParam, type BranchOptions } from './branch-options.ts';
 import type { Cli } from './cli.ts';
 import { includedPaths, includeOption } from './include-option.ts';
-import { sentText, stayedBehind } from './workspace-prepare.ts';
+import { sentText, stayedBehind, warningTexts } from './workspace-prepare.ts';
 
 interface WatchOptions extends BranchOptions {
   readonly vm?: string;
@@ -47,6 +47,7 @@ export function workspaceWatchCommand(cli: Cli): Command {
       };
       let rest = '';
       let conflicts = '';
+      const told = new Set<string>();
       let isFirst = true;
       const decoder = new TextDecoder();
       await cli.follow(workspaceWatch, params, async (bytes) => {
@@ -57,12 +58,17 @@ export function workspaceWatchCommand(cli: Cli): Command {
             await cli.write(`${printableJsonText(line)}\n`);
             continue;
           }
-          const told = JSON.parse(line) as WatchLine;
-          // Said once: it is hardly different after the next change.
-          if (isFirst && told.kind === 'sent') for (const remark of stayedBehind(told)) cli.say(remark);
-          isFirst &&= told.kind !== 'sent';
-          await cli.write(`${new Date().toTimeString().slice(0, 8)} ${printable(lineText(told))}\n`);
-          const now = conflictText(told);
+          const news = JSON.parse(line) as WatchLine;
+          if (news.kind === 'sent') {
+            // How much stays behind is said once: it is hardly different after the next change.
+            const remarks = isFirst ? stayedBehind(news) : warningTexts(news);
+            for (const remark of remarks) if (!told.has(remark)) cli.say(remark);
+            isFirst = false;
+            told.clear();
+            for (const warning of warningTexts(news)) told.add(warning);
+          }
+          await cli.write(`${new Date().toTimeString().slice(0, 8)} ${printable(lineText(news))}\n`);
+          const now = conflictText(news);
           if (now !== '' && now !== conflicts) cli.say(printable(now));
           conflicts = now;
         }

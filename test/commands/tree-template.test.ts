@@ -43,6 +43,7 @@ async function run(words: readonly string[], says: object | undefined, answer?: 
     programTerminal: () => undefined,
     print: () => undefined,
     say: (line: string) => void talk.push(line),
+    canAsk: answer !== undefined,
     ask: async (question: string) => {
       questions.push(question);
       return answer;
@@ -155,4 +156,16 @@ test('what mise would do besides installing tools is shown in full, and agreed t
   });
   const without = await run(['vm', 'run', '--no-bootstrap', '.'], undefined, false, tools);
   expect(without.used).toMatchObject({ bootstrap: false });
+});
+
+test('tools for a VM that is there already are asked about where somebody can answer, and left to the engine else', async () => {
+  const tools = { sha256, files: [{ name: 'mise.toml', text: '[hooks]\nenter = "x"\n' }] };
+  const words = ['workspace', 'prepare', '--vm', 'web'];
+  const { questions, calls, used } = await run(words, template, true, tools);
+  expect(questions).toHaveLength(1);
+  expect(calls[0]?.params).toMatchObject({ toolsOnly: true });
+  expect(used).toMatchObject({ vm: 'web', trustTools: sha256 });
+  expect(used?.['template']).toBeUndefined();
+  expect((await run(words, template, false, tools)).error).toMatchObject({ code: 'cancelled' });
+  expect((await run(words, template, undefined, tools)).questions).toEqual([]);
 });

@@ -147,6 +147,17 @@ test('watch says what stayed behind with the first sending, and not again', asyn
   expect(inJson.talk).toEqual([]);
 });
 
+test('watch tells a warning that was not there before, and not those that were', async () => {
+  const update = { removed: 0, kept: [], conflicts: [] };
+  const sent = { kind: 'sent', ...prepared, untracked: 0, ignored: 0, update, created: false };
+  const lines = [['one'], ['one', 'two'], ['one', 'two'], ['one'], ['two']].map((warnings) => ({
+    ...sent,
+    warnings,
+  }));
+  const { talk } = await run(['watch', '--vm', 'web'], lines);
+  expect(talk).toEqual(['one', 'two', 'two'].map((warning) => `Warning: ${warning}`));
+});
+
 test('a dry run lists what would travel, and calls for no VM', async () => {
   const files = [
     { path: 'a', bytes: 2048 },

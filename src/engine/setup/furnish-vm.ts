@@ -65,29 +65,48 @@ export async function furnishVm(
   endFurnishing(context.db, place.vm.id);
 }
 
+/** A tree in a VM that is not made for it just now. */
+interface SentPlace {
+  readonly vm: Vm;
+  readonly hostPath: string;
+  readonly guestPath: string;
+  /** See `planFurniture` */
+  readonly trustTools?: string;
+}
+
+/** Throws before a tree is sent again, when it names tools that it may not have. */
+export async function admitNewTools({ db }: EngineContext, place: SentPlace): Promise<void> {
+  const { files } = (await findNewTools(db, place)) ?? {};
+  if (files) admitTools(db, { hostPath: place.hostPath, files, agreed: place.trustTools });
+}
+
 /** Installs the tools of a tree that was sent again, if it names others than before and may have them. */
 export async function renewTools(
   context: EngineContext,
-  {
-    vm,
-    hostPath,
-    guestPath,
-    trustTools: agreed,
-  }: {
-    readonly vm: Vm;
-    readonly hostPath: string;
-    readonly guestPath: string;
-    readonly trustTools?: string;
-  },
+  place: SentPlace,
   operation: Operation,
 ): Promise<void> {
-  const recorded = findVmTemplate(context.db, vm.id);
+  const { vm, guestPath } = place;
+  const found = await findNewTools(context.db, place);
+  if (!found) return;
+  const { files, env } = found;
+  if (!files) return setWorkspaceTools(context.db, { vmId: vm.id, guestPath }, undefined);
+  // They may be others than when the tree was sent.
+  admitTools(context.db, { hostPath: place.hostPath, files, agreed: place.trustTools });
+  await bootstrapTools(context, { vm, guestPath, files, env }, operation);
+}
+
+/** Undefined when they are the same as before, or the VM is to have none. */
+async function findNewTools(
+  db: EngineContext['db'],
+  { vm, hostPath, guestPath }: SentPlace,
+): Promise<
+  { readonly files: ToolFiles | undefined; readonly env: Readonly<Record<string, string>> } | undefined
+> {
+  const recorded = findVmTemplate(db, vm.id);
   const template = recorded?.hostPath === hostPath ? recorded.template : undefined;
-  if (template?.bootstrap === false) return;
+  if (template?.bootstrap === false) return undefined;
   const files = await findToolFiles(hostPath);
-  const known = listWorkspaces(context.db, vm.id).find((one) => one.guestPath === guestPath)?.tools;
-  if (files?.sha256 === known?.sha256) return;
-  if (files) admitTools(context.db, { hostPath, files, agreed });
-  if (files) await bootstrapTools(context, { vm, guestPath, files, env: { ...template?.env } }, operation);
-  else setWorkspaceTools(context.db, { vmId: vm.id, guestPath }, undefined);
+  const known = listWorkspaces(db, vm.id).find((one) => one.guestPath === guestPath)?.tools;
+  return files?.sha256 === known?.sha256 ? undefined : { files, env: { ...template?.env } };
 }

@@ -4,18 +4,20 @@ import { createVm } from '../lifecycle/create-vm.ts';
 import { deleteVm } from '../lifecycle/delete-vm.ts';
 import { startVm } from '../lifecycle/start-vm.ts';
 import { withTemplate } from '../setup/apply-template.ts';
-import { furnishVm, planFurniture, renewTools, type Furniture } from '../setup/furnish-vm.ts';
+import { admitNewTools, furnishVm, planFurniture, renewTools, type Furniture } from '../setup/furnish-vm.ts';
 import { tellIdentity } from '../sync/git-identity.ts';
 import { withoutVm } from '../setup/without-vm.ts';
 import { templateNews } from '../setup/template-news.ts';
 import { beginFurnishing } from '../../state/furnishing.ts';
 import { resolveVm, setEphemeral, type Vm } from '../../state/vms.ts';
+import { listWorkspaces } from '../../state/workspaces.ts';
 import { uncancellable, type Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import type { workspaceApply, workspacePrepare, workspaceWatch } from '../rpc/workspace-methods.ts';
 import { applyWorkspace } from './apply-workspace.ts';
 import { findReusableVm } from './bound-vm.ts';
-import { prepareWorkspace, type EnsureVm } from './prepare-workspace.ts';
+import { checkTree } from './host-tree/inspect-tree.ts';
+import { guestPathOf, prepareWorkspace, type EnsureVm } from './prepare-workspace.ts';
 import { tellWorkspace } from './workspace-events.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
 import { watchWorkspace } from './watch-workspace.ts';
@@ -29,6 +31,7 @@ export async function prepareWorkspaceRoute(
   operation: Operation,
 ): Promise<ResultOf<typeof workspacePrepare>> {
   let created: { readonly vm: Vm; readonly furniture: Furniture } | undefined;
+  await admitToVm(context, params, operation.signal);
   try {
     const sent = await prepareWorkspace(context, params, operation, async (hostPath) => {
       const chosen = await ensureVm(context, { hostPath, params }, operation);
@@ -56,6 +59,18 @@ export async function prepareWorkspaceRoute(
       `To keep one, and look around in it: banger vm run --keep ${params.path}`,
     );
   }
+}
+
+/** What a VM that is there already may not have of a tree is told before it has the rest. */
+async function admitToVm(context: EngineContext, params: PrepareParams, signal: AbortSignal): Promise<void> {
+  const { path, trustTools } = params;
+  const vm =
+    params.vm === undefined ? findReusableVm(context.db, path)?.vm : resolveVm(context.db, params.vm);
+  if (!params.bootstrap || !vm) return;
+  const isKnown = listWorkspaces(context.db, vm.id).some((each) => each.hostPath === path);
+  const hostPath = isKnown ? path : (await checkTree(context.exec, { path, signal })).topLevel;
+  const guestPath = guestPathOf(context, { vm, hostPath, chosen: params.guestPath });
+  await admitNewTools(context, { vm, hostPath, guestPath, trustTools });
 }
 
 export async function applyWorkspaceRoute(

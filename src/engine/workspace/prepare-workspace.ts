@@ -66,7 +66,7 @@ export async function prepareWorkspace(
     const hostPath = first.repository.topLevel;
     const chosen = named ? { vm: named, created: false } : await ensureVm(hostPath, operation);
     const vm = await awaitRunningVm(context, chosen.vm.id, signal);
-    const guestPath = chosenPath ?? templatePath(context, vm, hostPath) ?? defaultGuestPath(hostPath);
+    const guestPath = guestPathOf(context, { vm, hostPath, chosen: chosenPath });
     return inPlace(context, params, { vm, hostPath, guestPath, operation }, async (place) => {
       const there = await findThere(context, place, operation);
       return send(context, place, { first, there, inspect, operation, created: chosen.created });
@@ -88,7 +88,7 @@ function findKnownPlace(
 ): KnownPlace | undefined {
   const vm = named ?? findReusableVm(context.db, path)?.vm;
   if (vm?.state !== 'running') return undefined;
-  const guestPath = chosenPath ?? templatePath(context, vm, path) ?? defaultGuestPath(path);
+  const guestPath = guestPathOf(context, { vm, hostPath: path, chosen: chosenPath });
   const known = listWorkspaces(context.db, vm.id).find((each) => each.guestPath === guestPath);
   const isKnown = known?.hostPath === path && !isSendUnsettled(context.db, vm.id, guestPath);
   return isKnown ? { vm, hostPath: path, guestPath } : undefined;
@@ -183,10 +183,15 @@ async function send(
   };
 }
 
-/** Where the tree itself wants to go, as it said when the VM was made for it. */
-function templatePath({ db }: WorkspaceContext, vm: Vm, hostPath: string): string | undefined {
+/** Where a tree goes in a VM: the place that was chosen, or the one that the tree named when the VM was made for it. */
+export function guestPathOf(
+  { db }: Pick<WorkspaceContext, 'db'>,
+  { vm, hostPath, chosen }: { readonly vm: Vm; readonly hostPath: string; readonly chosen?: string },
+): string {
+  if (chosen !== undefined) return parseGuestPath(chosen);
   const recorded = findVmTemplate(db, vm.id);
-  return recorded?.hostPath === hostPath ? recorded.template.guestPath : undefined;
+  const own = recorded?.hostPath === hostPath ? recorded.template.guestPath : undefined;
+  return own ?? defaultGuestPath(hostPath);
 }
 
 function policyOf({ overwrite, policy = 'stop' }: PrepareParams): ConflictPolicy {

@@ -12,6 +12,7 @@ import { findToolFiles } from '../../../src/engine/setup/tool-files.ts';
 import { parseConfig } from '../../../src/state/config.ts';
 import { getVm } from '../../../src/state/vms.ts';
 import { listWorkspaces } from '../../../src/state/workspaces.ts';
+import { prepareWorkspaceRoute } from '../../../src/engine/workspace/handlers.ts';
 import { createFixture, vmId, type Fixture } from '../workspace/workspace-fixture.ts';
 
 let fixture: Fixture;
@@ -237,6 +238,32 @@ test.each([
   await expect(renewTools(context(), place, operation())).rejects.toThrow('nobody has agreed');
   fixture.repo.write(name, text);
   await renewTools(context(), place, operation());
+});
+
+test('a tree whose tools take consent is not sent to a VM that is there before somebody agrees', async () => {
+  const { repo, guestPath, commands } = fixture;
+  repo.write('mise.toml', '[hooks]\nenter = "evil"\n');
+  repo.commit('first');
+  const params = {
+    ...{ path: repo.path, vm: 'web', guestPath, include: [], includeUntracked: false, bootstrap: true },
+    ...{ overwrite: false, fullHistory: false, readonly: false },
+  };
+  const send = (): Promise<unknown> => prepareWorkspaceRoute(context(), params, operation());
+  await expect(send()).rejects.toThrow('nobody has agreed to that');
+  // Nor is what it names after it was sent.
+  expect(commands).toEqual([]);
+  await fixture.prepare();
+  commands.length = 0;
+  repo.write('mise.toml', '[hooks]\nenter = "more evil"\n');
+  await expect(send()).rejects.toThrow('nobody has agreed to that');
+  await expect(
+    prepareWorkspaceRoute(
+      context(),
+      { ...params, vm: undefined, path: join(repo.path, '.git/..') },
+      operation(),
+    ),
+  ).rejects.toThrow('nobody has agreed to that');
+  expect(commands).toEqual([]);
 });
 
 test('setup commands run in the tree with its tools and variables, and the first that fails ends it', async () => {
