@@ -29,7 +29,7 @@ export function imageExportCommand(cli: Cli): Command {
     .alias('save')
     .description('Write an image as a tar that docker and others load')
     .argument('<image>', 'name or id')
-    .option('-o, --output <file>', 'file or directory to write (default: standard output)')
+    .option('-o, --output <file>', 'file or directory to write (default, and -: standard output)')
     .addOption(
       new Option('--format <format>', 'kind of archive')
         .choices([...exportFormats, layoutFormat])
@@ -37,7 +37,7 @@ export function imageExportCommand(cli: Cli): Command {
     )
     .addHelpText('after', help)
     .action(async (reference: string, { output, format }: ExportOptions) => {
-      const file = output === undefined ? undefined : resolve(cli.cwd, output);
+      const file = output === undefined || output === '-' ? undefined : resolve(cli.cwd, output);
       const summary =
         format === layoutFormat
           ? await exportLayout(cli, reference, file)

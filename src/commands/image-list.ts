@@ -5,6 +5,9 @@ import type { Cli } from './cli.ts';
 import { noName, shortIdLength, shortName } from './image-text.ts';
 import { renderTable } from './table.ts';
 
+/** Characters of the column that says what system an image is */
+const maxOsLength = 40;
+
 export function imageListCommand(cli: Cli): Command {
   return new Command('list')
     .alias('ls')
@@ -30,13 +33,18 @@ function rowsOf(image: ImageView): string[][] {
       first,
       id,
       // Without the name of the release, which `image show` has: `Debian GNU/Linux 12 (bookworm)`.
-      image.os.replace(/ \([^()]*\)$/, ''),
+      shortened(image.os.replace(/ \([^()]*\)$/, '')),
       formatBytes(image.contentBytes),
       image.createdAt.slice(0, 16).replace('T', ' '),
       image.usedBy.join(', '),
     ],
     ...others.map((name) => [name, id, '', '', '', '']),
   ];
+}
+
+/** Whoever made the image chose the words. */
+function shortened(name: string): string {
+  return name.length > maxOsLength ? `${name.slice(0, maxOsLength - 1)}…` : name;
 }
 
 function idsText(images: readonly ImageView[]): string {

@@ -169,3 +169,35 @@ test('delete says what lost its name and what is gone', async () => {
     'Untagged a:latest\nDeleted bbbbbbbbbbbb',
   );
 });
+
+test('list leaves no room for a name that is too long', async () => {
+  const { text } = await run(['ls'], [{ ...view, os: 'x'.repeat(60_000) }]);
+  expect(text).toContain(`${'x'.repeat(39)}…`);
+  expect(text.length).toBeLessThan(400);
+});
+
+test.each(['export', 'bundle'])('%s to - is to standard output', async (verb) => {
+  const written: string[] = [];
+  const transfer = async (
+    _method: unknown,
+    _params: unknown,
+    ends: { output: (chunk: Buffer) => Promise<void> },
+  ) => {
+    await ends.output(Buffer.from('archive'));
+    return {
+      digest: `sha256:${'a'.repeat(64)}`,
+      original: true,
+      layers: 1,
+      sha256: 'a'.repeat(64),
+      sizeBytes: 7,
+    };
+  };
+  const cli = {
+    cwd: '/nowhere',
+    printsToTerminal: false,
+    transfer,
+    write: async (chunk: Buffer) => void written.push(chunk.toString()),
+  } as unknown as Cli;
+  await runProgram(cli, ['image', verb, 'app', '-o', '-']);
+  expect(written).toEqual(['archive']);
+});

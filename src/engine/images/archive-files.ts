@@ -7,6 +7,9 @@ import { readLimited } from './registry/read-limited.ts';
 import { parsePax } from './layers/tar-pax.ts';
 import { parseTarHeader, tarBlockSize, type TarHeader } from './layers/tar-header.ts';
 
+/** What a name says of the tar it is in: an archive of an image, a root filesystem, or neither. */
+export type MemberKind = 'archive' | 'rootfs' | 'other';
+
 /** Files of an image archive, by name; a directory and a tar look the same from here. */
 export interface ArchiveFiles {
   readonly has: (name: string) => Promise<boolean>;
@@ -20,7 +23,12 @@ type Member = { readonly offset: number; readonly size: number } | { readonly ta
 
 /** More members than this are a root filesystem, not an archive of layers. */
 const maxMembers = 10_000;
-const maxPaxBytes = 1024 * 1024;
+const maxHeaders = 3 * maxMembers;
+/** Extended headers, one and all: they are read by the engine itself, and hold a name each. */
+const maxPaxBytes = 64 * 1024;
+const maxAllPaxBytes = 16 * 1024 * 1024;
+/** Files beside those of an archive, such as a README */
+const maxOthers = 100;
 
 /** The files of a directory. */
 export function directoryFiles(directory: string): ArchiveFiles {
@@ -39,22 +47,28 @@ export function directoryFiles(directory: string): ArchiveFiles {
   });
 }
 
+/** The files of a tar, and whether there are others than those of an archive. */
+interface TarFiles extends ArchiveFiles {
+  readonly hasOthers: boolean;
+}
+
 /**
  * Indexes a plain tar without reading its contents. Returns undefined as soon as it cannot be an archive of an
- * image: not a tar, or with a file that `isExpected` does not know.
+ * image: not a tar, or with what a root filesystem has.
  */
 export async function tarFiles(
   path: string,
-  isExpected: (name: string) => boolean,
-): Promise<ArchiveFiles | undefined> {
-  const members = await indexTar(path, isExpected);
-  if (!members) return undefined;
-  return filesOf(path, async (name) => {
-    const member = follow(members, name);
+  kindOf: (name: string) => MemberKind,
+): Promise<TarFiles | undefined> {
+  const index = await indexTar(path, kindOf);
+  if (!index) return undefined;
+  const files = filesOf(path, async (name) => {
+    const member = follow(index.members, name);
     if (!member) return undefined;
     if (member.size === 0) return Readable.from([]);
     return createReadStream(path, { start: member.offset, end: member.offset + member.size - 1 });
   });
+  return { ...files, hasOthers: index.others > 0 };
 }
 
 function filesOf(where: string, find: (name: string) => Promise<Readable | undefined>): ArchiveFiles {
@@ -85,37 +99,44 @@ function filesOf(where: string, find: (name: string) => Promise<Readable | undef
 
 async function indexTar(
   path: string,
-  isExpected: (name: string) => boolean,
-): Promise<Map<string, Member> | undefined> {
+  kindOf: (name: string) => MemberKind,
+): Promise<{ readonly members: ReadonlyMap<string, Member>; readonly others: number } | undefined> {
   const file = await open(path, 'r');
   try {
     const { size } = await file.stat();
     const members = new Map<string, Member>();
+    let others = 0;
+    let headers = 0;
+    let paxBytes = 0;
     let pax: ReadonlyMap<string, string> = new Map();
     for (let position = 0; position + tarBlockSize <= size;) {
       const header = await headerAt(file, position);
       if (header === 'end') break;
-      if (header === 'damaged') return undefined;
+      if (header === 'damaged' || ++headers > maxHeaders) return undefined;
       const length = Number(pax.get('size') ?? header.size);
       const offset = position + tarBlockSize;
       if (!Number.isSafeInteger(length) || length < 0 || offset + length > size) return undefined;
       position = offset + Math.ceil(length / tarBlockSize) * tarBlockSize;
       if (header.type === 'x') {
-        if (length > maxPaxBytes) return undefined;
+        paxBytes += length;
+        if (length > maxPaxBytes || paxBytes > maxAllPaxBytes) return undefined;
         pax = parsePax(await bytesAt(file, offset, length)).records;
         continue;
       }
-      const name = cleanName(pax.get('path') ?? header.path);
+      const name = cleanMemberName(pax.get('path') ?? header.path);
       const target = pax.get('linkpath') ?? header.linkPath;
       pax = new Map();
-      // Global headers and directories hold no files. Names longer than a header come with pax in these archives.
-      if (header.type === 'g' || name === '' || header.type === '5') continue;
-      if (!isExpected(name) || members.size === maxMembers) return undefined;
+      // Global headers and the directory itself hold no files. Names longer than a header come with pax in these archives.
+      if (header.type === 'g' || name === '') continue;
+      const kind = kindOf(name);
+      if (kind === 'rootfs' || members.size === maxMembers) return undefined;
+      if (header.type === '5') continue;
+      if (kind === 'other' && ++others > maxOthers) return undefined;
       if (header.type === '2') members.set(name, { target: resolveLink(name, target) });
-      else if (header.type === '1') members.set(name, { target: cleanName(target) });
+      else if (header.type === '1') members.set(name, { target: cleanMemberName(target) });
       else members.set(name, { offset, size: length });
     }
-    return members;
+    return { members, others };
   } finally {
     await file.close();
   }
@@ -143,12 +164,13 @@ function follow(
   members: ReadonlyMap<string, Member>,
   name: string,
 ): { readonly offset: number; readonly size: number } | undefined {
-  let member = members.get(cleanName(name));
+  let member = members.get(cleanMemberName(name));
   for (let hops = 0; member && 'target' in member && hops < 10; hops++) member = members.get(member.target);
   return member && 'target' in member ? undefined : member;
 }
 
-function cleanName(name: string): string {
+/** As it is below the directory that was packed, whatever word that had for tar. */
+export function cleanMemberName(name: string): string {
   return name.replace(/^(?:\.?\/)+/, '').replace(/\/+$/, '');
 }
 

@@ -2,10 +2,11 @@ import { Readable } from 'node:stream';
 import * as z from 'zod/mini';
 import { BangerError } from '../../errors.ts';
 import type { ImageConfig } from '../../state/images.ts';
-import type { ArchiveFiles } from './archive-files.ts';
+import type { ArchiveFiles, MemberKind } from './archive-files.ts';
 import type { LayerSource } from './layers/layers.ts';
 import { canonicalName, parseReference } from './reference.ts';
 import {
+  checkValues,
   guestPlatform,
   isPlatform,
   maxDocumentBytes,
@@ -32,11 +33,17 @@ const dockerManifest = z.array(
   }),
 );
 
-/** True for names that `docker save`, skopeo, buildkit, jib and others put into an archive of an image. */
-export function isArchiveName(name: string): boolean {
-  return /^(?:repositories|oci-layout|[^/]+\.json|[^/]+\.tar(?:\.gz|\.zst)?|blobs(?:\/.*)?|(?:sha256:)?[0-9a-f]{64}(?:\/.*)?)$/.test(
-    name,
-  );
+/** Names that `docker save`, skopeo, buildkit, jib and others put into an archive of an image. */
+const archiveNames =
+  /^(?:repositories|oci-layout|[^/]+\.json|[^/]+\.tar(?:\.gz|\.zst)?|blobs(?:\/.*)?|(?:sha256:)?[0-9a-f]{64}(?:\/.*)?)$/;
+/** Directories at the top of a root filesystem (hier(7)). */
+const rootfsNames =
+  /^(?:bin|boot|dev|etc|home|lib|lib32|lib64|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var)(?:\/|$)/;
+
+/** What a member's name says of the tar it is in. */
+export function memberKind(name: string): MemberKind {
+  if (archiveNames.test(name)) return 'archive';
+  return rootfsNames.test(name) ? 'rootfs' : 'other';
 }
 
 /** What is to be opened, and how the user calls it. */
@@ -57,6 +64,18 @@ export async function openArchive(
   if (await files.has('manifest.json')) return openDockerArchive(archive);
   if (await files.has('oci-layout')) return openOciLayout(archive);
   return undefined;
+}
+
+/** True for what is an archive without doubt, though there are other files in it, too. */
+export async function isArchive(files: ArchiveFiles): Promise<boolean> {
+  if ((await files.has('oci-layout')) && (await files.has('index.json'))) return true;
+  if (!(await files.has('manifest.json'))) return false;
+  try {
+    return parseDockerManifest(await files.read('manifest.json', maxDocumentBytes), '').length > 0;
+  } catch (error) {
+    if (error instanceof BangerError) return false;
+    throw error;
+  }
 }
 
 async function openDockerArchive({ files, path, wanted }: Archive): Promise<ArchivedImage> {
@@ -154,6 +173,7 @@ function isSameName(name: string, wanted: string): boolean {
 }
 
 function parseDockerManifest(bytes: Buffer, path: string): z.output<typeof dockerManifest> {
+  checkValues(bytes, '"manifest.json"', path);
   try {
     return z.parse(dockerManifest, JSON.parse(bytes.toString('utf8')));
   } catch (error) {

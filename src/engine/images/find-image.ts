@@ -13,7 +13,8 @@ const idLength = 64;
 
 /**
  * Finds the image a user means: by any form of its name, by name and digest, or by an unambiguous start of its id.
- * Short names of the catalog (the user's own entries in `catalog`) come before Docker's meaning of a name.
+ * A name with its tag or digest, as lists show it, is what they show. Short names of the catalog (the user's own
+ * entries in `catalog`) come before Docker's meaning of a name otherwise.
  */
 export function findImage(db: Database, reference: string, catalog: OwnCatalog = {}): Image | undefined {
   const exact = findImageByName(db, reference);
@@ -23,11 +24,20 @@ export function findImage(db: Database, reference: string, catalog: OwnCatalog =
     const byId = findByPrefix(db, reference, id);
     if (byId || id.length === idLength) return byId;
   }
+  const own = findAsListed(db, reference);
+  if (own) return own;
   const meant = expandShortName(reference, catalog);
   const listed = meant === undefined ? undefined : findImage(db, meant);
   if (listed) return listed;
   const parsed = parseReference(reference);
   return findImageByName(db, canonicalName(parsed)) ?? findByDigest(db, parsed);
+}
+
+function findAsListed(db: Database, reference: string): Image | undefined {
+  const parsed = parseReference(reference);
+  return reference === familiarName(canonicalName(parsed))
+    ? findImageByName(db, canonicalName(parsed))
+    : undefined;
 }
 
 /** Like `findImage`, but throws when there is none, and says how to get it. */
@@ -76,11 +86,11 @@ export function isIdPrefix(reference: string): boolean {
 export function nameMeant(image: Image, reference: string, catalog?: OwnCatalog): string | undefined {
   if (image.names.includes(reference)) return reference;
   if (isIdPrefix(reference) && image.id.startsWith(reference.replace(/^sha256:/, ''))) return undefined;
-  const spellings = [expandShortName(reference, catalog ?? {}), reference];
-  return spellings
-    .filter((spelling) => spelling !== undefined)
-    .map((spelling) => canonicalName(parseReference(spelling)))
-    .find((name) => image.names.includes(name));
+  const asWritten = canonicalName(parseReference(reference));
+  const meant = expandShortName(reference, catalog ?? {});
+  const asMeant = meant === undefined ? asWritten : canonicalName(parseReference(meant));
+  const spellings = familiarName(asWritten) === reference ? [asWritten, asMeant] : [asMeant, asWritten];
+  return spellings.find((name) => image.names.includes(name));
 }
 
 /** How a user would be told which image it is. */

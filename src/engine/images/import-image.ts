@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { BangerError, errnoOf } from '../../errors.ts';
 import type { Image } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
-import { directoryFiles, tarFiles, type ArchiveFiles } from './archive-files.ts';
-import { openArchive, isArchiveName, type ArchivedImage } from './archived-image.ts';
+import { cleanMemberName, directoryFiles, tarFiles, type ArchiveFiles } from './archive-files.ts';
+import { isArchive, memberKind, openArchive, type ArchivedImage } from './archived-image.ts';
 import { buildImage } from './build-image.ts';
 import { isBundle } from './bundle/is-bundle.ts';
 import type { ImagesContext } from './image-services.ts';
 import { withStaging } from './image-staging.ts';
 import { formatOf, signatureBytes, uncompressedInPlace } from './layers/layer-stream.ts';
-import { TarReader, type TarEntry } from './layers/tar-reader.ts';
+import { firstLook, TarReader } from './layers/tar-reader.ts';
 import { newName } from './new-name.ts';
 import { nameImage } from './publish-image.ts';
 import { spoolArchive } from './spool-archive.ts';
@@ -98,17 +98,17 @@ async function openArchiveAt(
   }
   let files: ArchiveFiles | undefined;
   if (kind === 'plain') {
-    files = await tarFiles(path, isArchiveName);
-  } else if (await beginsLikeArchive(path)) {
+    files = await archiveFiles(path);
+  } else if ((await firstKind(path)) === 'archive') {
     // The layers are read one by one from where they are, which needs the outer tar as a file.
     const spooled = join(stagingDirectory, 'archive.tar');
     operation.enter('Decompressing archive');
     await spoolArchive(path, spooled, { operation });
-    files = await tarFiles(spooled, isArchiveName);
+    files = await archiveFiles(spooled);
   }
   const archived = files && (await openArchive(files, path, ref));
   if (archived || ref === undefined) return archived;
-  if (!(await firstEntry(path))) {
+  if ((await firstKind(path)) === 'damaged') {
     throw new BangerError('invalid_argument', `"${path}" is not a tar file, so that "${ref}" is not in it`, {
       hint: fileHint,
     });
@@ -148,19 +148,34 @@ async function kindOf(path: string): Promise<'directory' | 'plain' | 'compressed
   }
 }
 
-/** Looks at the first name inside a compressed tar: spooling a large rootfs only to find out would be a waste. */
-async function beginsLikeArchive(path: string): Promise<boolean> {
-  const first = await firstEntry(path);
-  return first !== undefined && isArchiveName(first.path.replace(/^(?:\.?\/)+|\/+$/g, ''));
+async function archiveFiles(path: string): Promise<ArchiveFiles | undefined> {
+  const files = await tarFiles(path, memberKind);
+  return files && (!files.hasOthers || (await isArchive(files))) ? files : undefined;
 }
 
-/** Undefined for what is damaged, or no tar: the converter reads it next and says what is wrong. */
-async function firstEntry(path: string): Promise<TarEntry | undefined> {
-  const reader = new TarReader(uncompressedInPlace(createReadStream(path)));
+/** Entries that say nothing of the tar they are in, such as directories, before it is taken for a root filesystem */
+const maxUnclear = 100;
+/** Bytes of files that are passed over for that */
+const maxUnclearBytes = 4 * 1024 * 1024;
+
+/**
+ * What the first telling name inside a tar says of it: spooling a large rootfs only to find out would be a waste.
+ * "damaged" for what is no tar: the converter reads it next and says what is wrong.
+ */
+async function firstKind(path: string): Promise<'archive' | 'rootfs' | 'damaged'> {
+  const reader = new TarReader(uncompressedInPlace(createReadStream(path)), firstLook);
   try {
-    return await reader.next();
+    let bytes = 0;
+    for (let count = 0; count < maxUnclear && bytes <= maxUnclearBytes; count++) {
+      const entry = await reader.next();
+      if (!entry) return count === 0 ? 'damaged' : 'rootfs';
+      const kind = memberKind(cleanMemberName(entry.path));
+      if (kind === 'rootfs' || (kind === 'archive' && entry.type !== 'directory')) return kind;
+      bytes += entry.size;
+    }
+    return 'rootfs';
   } catch {
-    return undefined;
+    return 'damaged';
   } finally {
     await reader.close();
   }

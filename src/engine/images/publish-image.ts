@@ -24,6 +24,7 @@ import { failpoint } from '../failpoints.ts';
 import { shownImage } from './find-image.ts';
 import { imageServices } from './image-services.ts';
 import { discardPath } from './image-staging.ts';
+import { lostUsersOf } from './lost-users.ts';
 import { familiarName } from './reference.ts';
 import { vmsStandingOn } from './rootfs-file.ts';
 import { markRootfs, rootfsFate } from './rootfs-mark.ts';
@@ -84,6 +85,7 @@ export async function publishImage(
     if (!(await isPresent(context, image.id))) {
       checkReplacement(context, image, mark);
       const { directory } = imagePaths(layout, image.id);
+      await checkLostUsers(context, image.id, mark);
       await mkdir(layout.imagesDirectory, { recursive: true, mode: 0o700 });
       // Without its row or without its filesystem, what lies there is of no use to anybody.
       if (existsSync(directory)) await rename(directory, discarded);
@@ -162,6 +164,18 @@ function checkReplacement(context: ImageContext, { id }: NewImage, mark: RootfsM
     'invalid_state',
     `The filesystem of image "${shownImage(lost)}" was changed or lost, and what it is now made of differs from what VM ${vms.map((vm) => `"${vm}"`).join(', ')} was made from`,
     { hint: `Their disks are of no use without it. Delete them first: banger vm delete ${vms.join(' ')}` },
+  );
+}
+
+/** The same for disks of VMs that the database has lost, with the image or not, and that may be found again. */
+async function checkLostUsers({ layout, db }: ImageContext, id: string, mark: RootfsMark): Promise<void> {
+  const { directory, rootfs } = imagePaths(layout, id);
+  const [user] = existsSync(rootfs) ? lostUsersOf({ layout, db }, id) : [];
+  if (user === undefined || (await markRootfs(rootfs)).sample === mark.sample) return;
+  throw new BangerError(
+    'invalid_state',
+    `The disk at "${user}" may build on what is at "${directory}", which the database has lost, and which differs from what this image is now made of`,
+    { hint: `See what is lost with: banger doctor. If nobody needs that disk any more: rm -r ${user}` },
   );
 }
 

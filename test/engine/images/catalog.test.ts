@@ -8,10 +8,12 @@ import {
 import { ensureImage } from '../../../src/engine/images/ensure-image.ts';
 import { findImage } from '../../../src/engine/images/find-image.ts';
 import { imageCatalogRoute } from '../../../src/engine/images/handlers.ts';
+import { toImageView } from '../../../src/engine/images/image-views.ts';
 import { pullImage } from '../../../src/engine/images/pull-image.ts';
 import { canonicalName, parseReference } from '../../../src/engine/images/reference.ts';
-import { tagImage } from '../../../src/engine/images/tag-image.ts';
+import { renameImage, tagImage } from '../../../src/engine/images/tag-image.ts';
 import { parseConfig } from '../../../src/state/config.ts';
+import { listImages } from '../../../src/state/images.ts';
 import { imageContext, recordedOperation } from '../../support/image-context.ts';
 import { putImage, startRegistry } from '../../support/registry.ts';
 
@@ -90,4 +92,27 @@ test('a local name that the catalog lists, too, is found as long as the listed i
   const mine = await pullImage(context, `${registry.host}/mine`, recordedOperation());
   await tagImage(context, { reference: mine.id, name: 'rocky' }, signal);
   expect((await ensureImage(context, 'rocky', recordedOperation())).id).toBe(mine.id);
+});
+
+test('a name as lists show it is the image beside which they show it, also where the catalog has another one', async () => {
+  using context = imageContext();
+  await using registry = await startRegistry();
+  const ids: string[] = [];
+  for (const name of ['golang', 'own']) {
+    putImage(registry, name, { env: [`NAME=${name}`] });
+    ids.push((await pullImage(context, `${registry.host}/${name}`, recordedOperation())).id);
+  }
+  const [golang, own] = ids as [string, string];
+  await tagImage(context, { reference: golang, name: 'docker.io/library/golang' }, signal);
+  await tagImage(context, { reference: own, name: 'go' }, signal);
+  for (const image of listImages(context.db))
+    for (const name of toImageView(context.db, image).names)
+      expect(findImage(context.db, name)?.id, name).toBe(image.id);
+  expect(findImage(context.db, 'go')?.id).toBe(golang);
+  const renamed = await renameImage(context, { reference: 'go:latest', name: 'mine' }, signal);
+  expect([renamed.id, renamed.names]).toEqual([
+    own,
+    expect.arrayContaining(['docker.io/library/mine:latest']),
+  ]);
+  expect(findImage(context.db, 'golang')?.id).toBe(golang);
 });

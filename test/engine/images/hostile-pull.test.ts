@@ -8,7 +8,14 @@ import { BangerError } from '../../../src/errors.ts';
 import { listImages } from '../../../src/state/images.ts';
 import { hostileLayers } from '../../support/hostile-layers/all.ts';
 import { imageContext, recordedOperation } from '../../support/image-context.ts';
-import { answer, mediaTypes, putImage, startRegistry, type FakeRegistry } from '../../support/registry.ts';
+import {
+  answer,
+  mediaTypes,
+  putImage,
+  sha256,
+  startRegistry,
+  type FakeRegistry,
+} from '../../support/registry.ts';
 import { tarOf } from '../../support/tar-builder.ts';
 
 /** Pulls `app` with the real conversion. Whatever comes of it, no half of it is left. */
@@ -168,3 +175,27 @@ test('a layer without a length, in small chunks, is read to its end and checked'
   });
   expect(await pull(registry)).toBeUndefined();
 });
+
+test.each([
+  ['a million layers', JSON.stringify({ os: 'linux', rootfs: { diff_ids: Array(1_000_000).fill('a') } })],
+  ['a million keys', `{${numberedKeys(300_000)}}`],
+  ['brackets in brackets', `{"config":${'['.repeat(1_000_000)}${']'.repeat(1_000_000)}}`],
+])('a config with %s is refused before time is spent on it', async (_, config) => {
+  await using registry = await startRegistry();
+  const bytes = Buffer.from(config);
+  const { manifest } = putImage(registry, 'app', { layers: [tarOf([])] });
+  const digest = sha256(config);
+  registry.blobs.set(digest, bytes);
+  registry.putManifest('app', 'latest', {
+    ...manifest,
+    config: { ...manifest.config, digest, size: bytes.length },
+  });
+  expect(await pull(registry)).toMatchObject({
+    code: 'command_failed',
+    message: expect.stringContaining('its config has more than 100000 values') as string,
+  });
+});
+
+function numberedKeys(count: number): string {
+  return Array.from({ length: count }, (_, index) => `"k${index}":1`).join();
+}

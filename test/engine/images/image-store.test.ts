@@ -15,7 +15,7 @@ import { cleanStaging, removeUnownedImages } from '../../../src/engine/images/pu
 import { deleteImageRow, listImages, setImageName, type Image } from '../../../src/state/images.ts';
 import { imagePaths, rowlessMark, vmPaths } from '../../../src/state/layout.ts';
 import { addVm } from '../../support/add-vm.ts';
-import { imageContext, recordedOperation } from '../../support/image-context.ts';
+import { concatenate, imageContext, recordedOperation } from '../../support/image-context.ts';
 import { putImage, startRegistry } from '../../support/registry.ts';
 
 const { signal } = new AbortController();
@@ -241,6 +241,40 @@ test('an image that the disk of a lost VM builds on is not deleted', async () =>
   expect(pruned.removed.map(({ id }) => id)).toEqual([two]);
   rmSync(directory, { recursive: true });
   expect((await deleteImage(context, 'a', signal)).deleted).toBe(one);
+});
+
+test('an image that the disk of a lost VM builds on is not replaced by one that differs', async () => {
+  let content = 'first';
+  using context = imageContext({
+    tools: {
+      convert: async (options) => {
+        const converted = await concatenate(options);
+        writeFileSync(options.destination, content);
+        return { ...converted, sizeBytes: content.length };
+      },
+    },
+  });
+  const { layout } = context;
+  await addImage(context, 'docker.io/library/a:latest', one);
+  const { directory, disk } = vmPaths(layout, 'c'.repeat(32));
+  mkdirSync(directory, { recursive: true });
+  const { rootfs } = imagePaths(layout, one);
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', rootfs, disk('qcow2'), '1M']);
+  const add = (text: string): Promise<Image> => {
+    content = text;
+    return addImage(context, 'docker.io/library/a:latest', one);
+  };
+  deleteImageRow(context.db, one);
+  await expect(add('other')).rejects.toMatchObject({
+    code: 'invalid_state',
+    message: expect.stringContaining(`The disk at "${directory}" may build on`) as string,
+  });
+  expect(readFileSync(rootfs, 'utf8')).toBe('first');
+  expect((await add('first')).id).toBe(one);
+  deleteImageRow(context.db, one);
+  rmSync(directory, { recursive: true });
+  await add('other');
+  expect(readFileSync(rootfs, 'utf8')).toBe('other');
 });
 
 test('an image that is being made or deleted is marked for as long as it has files and no row', async () => {

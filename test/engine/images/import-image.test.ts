@@ -279,3 +279,36 @@ test.each([
     hint: expect.stringContaining('A file is imported when it is a tar of a root filesystem'),
   });
 });
+
+test.each(
+  Object.entries(compressions).flatMap(([name, compress]) => [
+    { what: `a ${name} docker archive`, files: dockerArchive, compress },
+    { what: `a ${name} OCI archive`, files: ociLayout, compress },
+  ]),
+)(
+  '$what that tar made of a directory, with a file of somebody in it, is one',
+  async ({ files, compress }) => {
+    const { image, content } = await importOf((directory) => {
+      const tree = join(directory, 'tree');
+      write(tree, { ...files, 'README.md': 'what this is', 'a/b': 'c' });
+      const path = join(directory, 'file');
+      writeFileSync(path, compress(execFileSync('tar', ['-C', tree, '--sort=name', '-c', '.'])));
+      return path;
+    });
+    expect(image.id).toBe(id);
+    expect(content).toBe(layers.join(''));
+  },
+);
+
+test.each(Object.entries(compressions))(
+  'a %s rootfs without the usual directories is one, whatever JSON is in it',
+  async (_, compress) => {
+    let bytes: Buffer = Buffer.alloc(0);
+    const { content } = await importOf((directory) => {
+      bytes = compress(tar(directory, { app: 'ELF', 'manifest.json': '{"an": "app"}' }));
+      writeFileSync(join(directory, 'file'), bytes);
+      return join(directory, 'file');
+    });
+    expect(content).toBe(bytes.toString('latin1'));
+  },
+);

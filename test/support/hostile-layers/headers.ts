@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib';
 import { encodeEntry, file, paxRecord, symlink, tarOf } from '../tar-builder.ts';
 import { numbered, plain, type HostileLayer } from './hostile-layer.ts';
 
@@ -100,5 +101,27 @@ export const headers: readonly HostileLayer[] = [
     bytes: () => encodeEntry({ path: 'a', size: 2 ** 43 }),
     error: /truncated|more than|No space|fits/,
     entry: 'a',
+  },
+  {
+    title: 'extended headers of records that say nothing',
+    bytes: () =>
+      gzipSync(
+        Buffer.concat([
+          ...numbered(8).flatMap((n) => [
+            encodeEntry({ path: 'pax', type: 'x', data: Buffer.alloc(1_000_000, '5 k=\n') }),
+            encodeEntry(file(`f${n}`, '')),
+          ]),
+          tarOf([]),
+        ]),
+      ),
+    error: /has 1[0-9]{6} records in its extended headers and those before/,
+  },
+  {
+    title: 'two extended headers for one entry that are too large together',
+    bytes: plain(
+      ...numbered(2).map(() => ({ path: 'pax', type: 'x', data: paxRecord('comment', 'x'.repeat(600_000)) })),
+      file('f', ''),
+    ),
+    error: /has an extended header of 12000[0-9]+ bytes/,
   },
 ];

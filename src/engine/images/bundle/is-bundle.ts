@@ -1,11 +1,11 @@
 import { createReadStream } from 'node:fs';
 import { uncompressedInPlace } from '../layers/layer-stream.ts';
-import { TarReader } from '../layers/tar-reader.ts';
+import { firstLook, TarReader } from '../layers/tar-reader.ts';
 import { bundleMembers, isOfBundle, maxManifestBytes } from './bundle-format.ts';
 
 /** True for a file that says of itself that it is a bundle, whether it can be used or not. Reads only its beginning. */
 export async function isBundle(path: string): Promise<boolean> {
-  const reader = new TarReader(uncompressedInPlace(createReadStream(path)));
+  const reader = new TarReader(uncompressedInPlace(createReadStream(path)), firstLook);
   try {
     const entry = await reader.next();
     if (entry?.path !== bundleMembers.manifest || entry.size > maxManifestBytes) return false;

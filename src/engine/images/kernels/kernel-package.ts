@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { parseEntryPath } from '../layers/entry-path.ts';
+import { shownName } from '../layers/layer-refusal.ts';
 import { TarReader, type TarEntry } from '../layers/tar-reader.ts';
 import { arMember } from './ar-reader.ts';
 import { unpack } from './unpack.ts';
@@ -9,6 +10,7 @@ import { moduleName } from './module-file.ts';
 import {
   builtinList,
   isModuleName,
+  maxListBytes,
   parseBuiltinList,
   type ModuleSource,
   type ModuleTree,
@@ -36,7 +38,8 @@ const limits = {
   unpackedBytes: 8 * 1024 ** 3,
   entries: 500_000,
   modules: 100_000,
-  textBytes: 16 * 1024 * 1024,
+  /** Of all lists and configurations that are read */
+  textBytes: 4 * 1024 * 1024,
 } as const;
 
 /**
@@ -90,6 +93,7 @@ class PackageContents {
   readonly #modules = new Map<string, Map<string, ModuleSource>>();
   readonly #builtin = new Map<string, Set<string>>();
   #moduleCount = 0;
+  #textBytes = 0;
 
   constructor(label: string, spool: Spool) {
     this.#label = label;
@@ -104,13 +108,14 @@ class PackageContents {
     const name = names.at(-1) ?? '';
     if (names[0] === 'boot' && names.length === 2) {
       if (/^vmlinu[xz](?:-|$)/.test(name)) await this.#addImage(name, entry, tar);
-      else if (/^config-/.test(name)) this.#config ??= await readText(entry, tar);
+      else if (/^config-/.test(name) && this.#config === undefined)
+        this.#config = await this.#readText(entry, tar);
       return;
     }
     const version = names[2];
     if (names[0] !== 'lib' || names[1] !== 'modules' || version === undefined || names.length < 4) return;
     if (name === builtinList && names.length === 4)
-      this.#builtin.set(version, parseBuiltinList(await readText(entry, tar)));
+      this.#builtin.set(version, parseBuiltinList(await this.#readText(entry, tar)));
     // Fedora and its relatives have the image beside the modules.
     else if (name === 'vmlinuz' && names.length === 4) await this.#addImage(name, entry, tar);
     else if (isModuleName(name)) await this.#addModule(version, entry, { name, tar });
@@ -127,6 +132,17 @@ class PackageContents {
       },
     ]);
     return { image: this.#image, config: this.#config, trees: new Map(trees) };
+  }
+
+  async #readText(entry: TarEntry, tar: TarReader): Promise<string> {
+    this.#textBytes += entry.size;
+    if (entry.size > maxListBytes || this.#textBytes > limits.textBytes)
+      throw new KernelRefusal(
+        `has lists of too many bytes in it: ${this.#textBytes}, with "${shownName(entry.path)}"`,
+      );
+    const pieces: Buffer[] = [];
+    await tar.body(async (_, data) => void pieces.push(Buffer.from(data)));
+    return Buffer.concat(pieces).toString('latin1');
   }
 
   async #addImage(name: string, entry: TarEntry, tar: TarReader): Promise<void> {
@@ -184,11 +200,4 @@ class Spool {
   async close(): Promise<void> {
     await this.#file.close();
   }
-}
-
-async function readText(entry: TarEntry, tar: TarReader): Promise<string> {
-  if (entry.size > limits.textBytes) throw new KernelRefusal(`has a list of ${entry.size} bytes in it`);
-  const pieces: Buffer[] = [];
-  await tar.body(async (_, data) => void pieces.push(Buffer.from(data)));
-  return Buffer.concat(pieces).toString('latin1');
 }

@@ -32,7 +32,7 @@ interface ModuleLimits {
 }
 
 /** Those of a distribution are some twenty, of 10 MiB; with all their debugging information some more. */
-const defaultLimits: ModuleLimits = { bytes: 256 * 1024 * 1024, modules: 200 };
+const defaultLimits: ModuleLimits = { bytes: 64 * 1024 * 1024, modules: 200 };
 
 const directory = '/run/banger/modules';
 /** Machines have one of these two, so what only the other has loaded is not there. */

@@ -12,6 +12,8 @@ export interface ModuleFacts {
 
 const sectionBytes = 64;
 const maxSections = 65_535;
+/** What modules say about themselves: the most, of graphics drivers that name all their firmware, is some 50 KiB */
+const maxInfoBytes = 1024 * 1024;
 
 /** File names and dependencies differ in hyphens and underscores; the kernel knows underscores only. */
 export function moduleName(fileName: string): string {
@@ -22,7 +24,10 @@ export function moduleName(fileName: string): string {
 export function readModuleFacts(module: Buffer): ModuleFacts {
   const values = (key: string): string[] =>
     entries.filter((entry) => entry.startsWith(`${key}=`)).map((entry) => entry.slice(key.length + 1));
-  const entries = findSection(module, '.modinfo')?.toString('latin1').split('\0') ?? [];
+  const info = findSection(module, '.modinfo');
+  if (info && info.length > maxInfoBytes)
+    throw new KernelRefusal(`has a module that says ${info.length} bytes about itself`);
+  const entries = info?.toString('latin1').split('\0') ?? [];
   return {
     depends: values('depends').flatMap((list) => list.split(',').filter((name) => name !== '')),
     softDepends: values('softdep').flatMap(namesBefore),

@@ -23,7 +23,8 @@ export interface ModuleSource {
 }
 
 const maxModules = 100_000;
-const maxListBytes = 16 * 1024 * 1024;
+/** Those of distributions have 20 to 60 KiB. */
+export const maxListBytes = 1024 * 1024;
 
 /** The list that says what is built in. */
 export const builtinList = 'modules.builtin';

@@ -13,6 +13,8 @@ export interface RootfsFacts {
 }
 
 const maxOsReleaseBytes = 64 * 1024;
+/** Characters. Values are shown in lists, and come from whoever made the image */
+const maxValueLength = 256;
 
 export async function readRootfsFacts(root: DirectoryNode, file: BlockFile): Promise<RootfsFacts> {
   const shell = find(root, '/bin/sh');
@@ -38,10 +40,11 @@ function find(root: DirectoryNode, path: string): ReturnType<typeof findNode> {
 export function parseOsRelease(text: string): Record<string, string> {
   const fields: Record<string, string> = {};
   for (const line of text.split('\n')) {
-    const [, key, value] = /^\s*([A-Z][A-Z0-9_]*)=(.*?)\s*$/.exec(line) ?? [];
+    const [, key, value] = /^([A-Z][A-Z0-9_]*)=(.*)$/.exec(line.trim()) ?? [];
     if (key === undefined || value === undefined) continue;
     const [, quote, quoted] = /^(["'])(.*)\1$/.exec(value) ?? [];
-    fields[key] = quote === "'" ? (quoted ?? '') : (quoted ?? value).replace(/\\(.)/g, '$1');
+    const read = quote === "'" ? (quoted ?? '') : (quoted ?? value).replace(/\\(.)/g, '$1');
+    fields[key] = read.slice(0, maxValueLength);
   }
   return fields;
 }

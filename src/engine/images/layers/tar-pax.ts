@@ -5,11 +5,17 @@ export type PaxRecords = ReadonlyMap<string, string>;
 
 const newline = 0x0a;
 const space = 0x20;
+const zero = 0x30;
+/** Headers have a million bytes at most. */
+const maxLengthDigits = 8;
+
 /** Every sparse chunk of formats 0.0 and 0.1 is in such records. */
 export interface ParsedPax {
   readonly records: PaxRecords;
   /** Values of the repeated `GNU.sparse.offset` and `GNU.sparse.numbytes`, alternating, in order */
   readonly sparsePairs: readonly string[];
+  /** Records in all, those that another one takes back included */
+  readonly count: number;
 }
 
 /**
@@ -19,9 +25,9 @@ export interface ParsedPax {
 export function parsePax(data: Buffer): ParsedPax {
   const records = new Map<string, string>();
   const sparsePairs: string[] = [];
+  let count = 0;
   for (let position = 0; position < data.length;) {
-    const end = recordEnd(data, position);
-    const start = data.indexOf(space, position) + 1;
+    const { start, end } = recordAt(data, position);
     const record = data.toString('latin1', start, end - 1);
     const separator = record.indexOf('=');
     if (separator < 1) throw damaged();
@@ -30,18 +36,25 @@ export function parsePax(data: Buffer): ParsedPax {
     if (key === 'GNU.sparse.offset' || key === 'GNU.sparse.numbytes') sparsePairs.push(value);
     records.set(key, value);
     position = end;
+    count++;
   }
-  return { records, sparsePairs };
+  return { records, sparsePairs, count };
 }
 
-function recordEnd(data: Buffer, position: number): number {
-  const digits =
-    data.toString('latin1', position, Math.min(position + 20, data.length)).split(' ', 1)[0] ?? '';
-  const end = position + Number(digits);
-  if (!/^[1-9][0-9]*$/.test(digits) || end > data.length || end <= position + digits.length + 1)
-    throw damaged();
-  if (data[end - 1] !== newline) throw damaged();
-  return end;
+/** Where the record begins behind its length, and where the next one begins. */
+function recordAt(data: Buffer, position: number): { readonly start: number; readonly end: number } {
+  let length = 0;
+  let at = position;
+  for (; at < position + maxLengthDigits; at++) {
+    const digit = (data[at] ?? 0) - zero;
+    if (digit < 0 || digit > 9) break;
+    length = length * 10 + digit;
+  }
+  const start = at + 1;
+  const end = position + length;
+  const isSane = at > position && data[position] !== zero && data[at] === space;
+  if (!isSane || end > data.length || end <= start || data[end - 1] !== newline) throw damaged();
+  return { start, end };
 }
 
 function damaged(): LayerRefusal {

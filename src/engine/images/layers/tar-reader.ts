@@ -42,12 +42,18 @@ const entryTypes: Readonly<Record<string, TarEntryType>> = {
 
 type Contents = Pick<TarEntry, 'size' | 'stretches'>;
 const noContents: Contents = { size: 0, stretches: [] };
-const noPax: ParsedPax = { records: new Map(), sparsePairs: [] };
-/** Extended headers and long names are held in memory. */
-const maxExtensionSize = 1024 * 1024;
+const noPax: ParsedPax = { records: new Map(), sparsePairs: [], count: 0 };
+/** Extended headers and long names are held in memory: so many bytes in front of one entry. */
+const maxExtensionBytes = 1024 * 1024;
+
+/** For a look at a file's first entry in the engine's own thread, where nobody waits for much of it. */
+export const firstLook = { extensionBytes: 64 * 1024 };
 
 /** In front of one entry: four kinds make sense, and headers alone must not keep a reader busy for ever. */
 const maxExtensions = 100;
+/** Records of extended headers cost time, each as much as a short entry: so many for each entry, and as many as that once. */
+const recordsPerEntry = 16;
+const freeRecords = 1_000_000;
 /** Records of a global header hold for every entry that follows, and so cost each of them time. Tools write a few. */
 const maxGlobalRecords = 100;
 
@@ -67,9 +73,16 @@ export class TarReader {
   #path: string | undefined;
   #previousPath: string | undefined;
   #hasBegun = false;
+  readonly #maxExtensionBytes: number;
+  /** Of extended headers since the last entry */
+  #extensionBytes = 0;
+  #records = 0;
+  #entries = 0;
 
-  constructor(source: AsyncIterable<Buffer>) {
+  /** `extensionBytes` is how much may be in the extended headers of one entry. */
+  constructor(source: AsyncIterable<Buffer>, { extensionBytes = maxExtensionBytes } = {}) {
     this.#bytes = new ByteReader(source);
+    this.#maxExtensionBytes = extensionBytes;
   }
 
   /** Where it is, for errors: the path of the entry it is at, or else of the one before. */
@@ -86,6 +99,8 @@ export class TarReader {
     this.#padding = 0;
     this.#previousPath = this.#path ?? this.#previousPath;
     this.#path = undefined;
+    this.#extensionBytes = 0;
+    this.#entries++;
     let pax: ParsedPax | undefined;
     let longPath: string | undefined;
     let longLink: string | undefined;
@@ -102,10 +117,10 @@ export class TarReader {
       }
       switch (header.type) {
         case 'x':
-          pax = parsePax(await this.#extension(header));
+          pax = this.#counted(parsePax(await this.#extension(header)));
           continue;
         case 'g':
-          this.#globals = parseGlobals(await this.#extension(header));
+          this.#globals = this.#counted(parseGlobals(await this.#extension(header)));
           continue;
         case 'L':
           longPath = withoutZeros(await this.#extension(header));
@@ -174,13 +189,21 @@ export class TarReader {
   }
 
   async #extension(header: TarHeader): Promise<Buffer> {
-    if (header.size < 0 || header.size > maxExtensionSize) {
-      throw new LayerRefusal(`has an extended header of ${header.size} bytes`);
+    this.#extensionBytes += header.size;
+    if (header.size < 0 || this.#extensionBytes > this.#maxExtensionBytes) {
+      throw new LayerRefusal(`has an extended header of ${this.#extensionBytes} bytes`);
     }
     // A copy: reading on takes its memory away.
     const data = Buffer.from(await this.#exactly(header.size));
     await this.#skip(paddingOf(header.size));
     return data;
+  }
+
+  #counted(pax: ParsedPax): ParsedPax {
+    this.#records += pax.count;
+    if (this.#records > freeRecords + recordsPerEntry * this.#entries)
+      throw new LayerRefusal(`has ${this.#records} records in its extended headers and those before`);
+    return pax;
   }
 
   #merged(pax: ParsedPax | undefined): ParsedPax {

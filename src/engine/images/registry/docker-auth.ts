@@ -21,16 +21,13 @@ export interface DockerAuthInput {
   readonly log: Log;
 }
 
-const authEntry = z.object({
-  auth: z.optional(z.string()),
-  username: z.optional(z.string()),
-  password: z.optional(z.string()),
-  identitytoken: z.optional(z.string()),
-});
+/** Go, and so docker, reads `null` as what is not there. */
+const text = z.nullish(z.string());
+const authEntry = z.object({ auth: text, username: text, password: text, identitytoken: text });
 const configSchema = z.object({
-  auths: z.optional(z.record(z.string(), authEntry)),
-  credsStore: z.optional(z.string()),
-  credHelpers: z.optional(z.record(z.string(), z.string())),
+  auths: z.nullish(z.record(z.string(), z.nullable(authEntry))),
+  credsStore: text,
+  credHelpers: z.nullish(z.record(z.string(), text)),
 });
 type DockerConfig = z.output<typeof configSchema>;
 
@@ -102,7 +99,7 @@ async function askHelper(
 function fromAuths(config: DockerConfig, registry: string): Credentials | undefined {
   const wanted = registry === 'docker.io' ? ['index.docker.io', 'docker.io'] : [registry];
   for (const [key, entry] of Object.entries(config.auths ?? {})) {
-    if (!wanted.includes(hostOfKey(key))) continue;
+    if (!entry || !wanted.includes(hostOfKey(key))) continue;
     if (entry.identitytoken) return { kind: 'identity-token', token: entry.identitytoken };
     const decoded = entry.auth ? Buffer.from(entry.auth, 'base64').toString('utf8') : undefined;
     const colon = decoded?.indexOf(':') ?? -1;

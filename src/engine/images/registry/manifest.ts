@@ -38,9 +38,15 @@ export interface OciConfig {
   readonly diffIds: readonly string[];
 }
 
+const comma = 0x2c;
+const openBracket = 0x5b;
+const openBrace = 0x7b;
+
 /** Largest manifest, index or config that is read: 4 MiB, as registries allow. */
 export const maxDocumentBytes = 4 * 1024 * 1024;
 const maxLayers = 500;
+/** Values in a document: real ones have some thousands, and each costs those who wait for the engine time */
+const maxValues = 100_000;
 /** Variables, and words of a command: programs are not started with more than fit 2 MiB */
 const maxStrings = 10_000;
 
@@ -79,6 +85,12 @@ const manifestSchema = z.object({
     .array(descriptor)
     .check(z.minLength(1, 'are none'), z.maxLength(maxLayers, `are more than ${maxLayers}`)),
 });
+/** Those that are read; there may be any others. */
+const annotations = z.object({
+  'vnd.docker.reference.type': z.optional(z.string()),
+  'org.opencontainers.image.ref.name': z.optional(z.string()),
+  'io.containerd.image.name': z.optional(z.string()),
+});
 const indexSchema = z.object({
   schemaVersion: z.literal(2),
   mediaType: z.optional(z.string()),
@@ -88,7 +100,7 @@ const indexSchema = z.object({
         platform: z.optional(
           z.object({ os: z.string(), architecture: z.string(), variant: z.optional(z.string()) }),
         ),
-        annotations: z.optional(z.nullable(z.record(z.string(), z.string()))),
+        annotations: z.optional(z.nullable(annotations)),
       }),
     )
     .check(z.maxLength(maxLayers, `are more than ${maxLayers}`)),
@@ -110,7 +122,10 @@ const configSchema = z.object({
       }),
     ),
   ),
-  rootfs: z.object({ type: z.literal('layers'), diff_ids: z.array(digest) }),
+  rootfs: z.object({
+    type: z.literal('layers'),
+    diff_ids: z.array(digest).check(z.maxLength(maxLayers, `are more than ${maxLayers}`)),
+  }),
 });
 
 /** Parses a manifest or an index. `image` is for messages. */
@@ -146,9 +161,9 @@ function parseIndex(document: object, image: string): Index {
 }
 
 /** By image-spec's annotation, often a tag alone, and by the one that docker adds with the whole name. */
-function namesIn(annotations: Readonly<Record<string, string>> | null | undefined): string[] {
-  const keys = ['org.opencontainers.image.ref.name', 'io.containerd.image.name'];
-  return keys.flatMap((key) => annotations?.[key] ?? []);
+function namesIn(found: z.output<typeof annotations> | null | undefined): string[] {
+  const keys = ['org.opencontainers.image.ref.name', 'io.containerd.image.name'] as const;
+  return keys.flatMap((key) => found?.[key] ?? []);
 }
 
 /** Picks the manifest for a platform; an index that does not say what it holds may hold one manifest only. */
@@ -235,13 +250,22 @@ function checkMediaType(
 }
 
 function parseJson(bytes: Buffer, what: string, image: string): Record<string, unknown> {
+  checkValues(bytes, what, image);
   try {
     const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-    return z.parse(z.record(z.string(), z.unknown()), value);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value))
+      return value as Record<string, unknown>;
   } catch {
     // What the parser says about it would be the registry's text in our message.
-    throw refused(image, `its ${what} is not JSON`);
   }
+  throw refused(image, `its ${what} is not JSON`);
+}
+
+/** Refuses a document of more values than any has, before time is spent on them. Commas and brackets in texts count. */
+export function checkValues(bytes: Buffer, what: string, image: string): void {
+  let values = 0;
+  for (const byte of bytes) if (byte === comma || byte === openBracket || byte === openBrace) values++;
+  if (values > maxValues) throw refused(image, `its ${what} has more than ${maxValues} values`);
 }
 
 function parse<T extends z.ZodMiniType>(schema: T, value: unknown, what: string, image: string): z.output<T> {

@@ -30,6 +30,10 @@ const tokenSchema = z.object({ token: z.optional(z.string()), access_token: z.op
 export interface Access {
   /** Value of the header `Authorization` */
   readonly authorization: string;
+  /** The login was sent for it, or is in it */
+  readonly hasLogin: boolean;
+  /** It is a token, which the registry's own service gave */
+  readonly isToken: boolean;
   /** Host that would have got the login if it were known to be the registry's own */
   readonly withheldFrom?: string;
 }
@@ -46,7 +50,7 @@ export async function authorize(header: string | undefined, options: AuthorizeOp
   if (bearer) return fetchToken(bearer, options);
   const basic = challenges.find((challenge) => challenge.scheme === 'basic');
   if (basic && options.credentials?.kind === 'password')
-    return { authorization: basicValue(options.credentials) };
+    return { authorization: basicValue(options.credentials), hasLogin: true, isToken: false };
   throw loginNeeded({ ...options, hadCredentials: options.credentials !== undefined });
 }
 
@@ -70,9 +74,12 @@ export function loginNeeded({
   name,
   repository,
   hadCredentials,
+  wasAccepted = false,
   withheldFrom,
 }: Pick<AuthorizeOptions, 'name' | 'repository'> & {
   readonly hadCredentials: boolean;
+  /** A token was given for the login, which then did not do */
+  readonly wasAccepted?: boolean;
   readonly withheldFrom?: string | undefined;
 }): BangerError {
   if (withheldFrom !== undefined) {
@@ -83,6 +90,12 @@ export function loginNeeded({
     });
   }
   const login = name === 'docker.io' ? 'docker login' : `docker login ${name}`;
+  if (wasAccepted) {
+    const what = `Registry "${name}" does not give "${repository}" to the stored login: it may not read it, or there is no such repository`;
+    return new BangerError('command_failed', what, {
+      hint: `Check the name, or log in as somebody else: ${login}`,
+    });
+  }
   const message = hadCredentials
     ? `Registry "${name}" did not accept the stored login for "${repository}"`
     : `Registry "${name}" does not have "${repository}" for everybody: it does not exist or needs a login`;
@@ -116,7 +129,12 @@ async function fetchToken(challenge: Challenge, options: AuthorizeOptions): Prom
   const bytes = await readLimited(response.body, maxTokenBytes);
   const token = bytes && parseToken(bytes);
   if (!token) throw badService(options.name, 'sent no token');
-  return { authorization: `Bearer ${token}`, ...(withheldFrom !== undefined && { withheldFrom }) };
+  return {
+    authorization: `Bearer ${token}`,
+    hasLogin: credentials !== undefined,
+    isToken: true,
+    ...(withheldFrom !== undefined && { withheldFrom }),
+  };
 }
 
 function tokenRequest(input: {

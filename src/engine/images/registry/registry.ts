@@ -263,7 +263,8 @@ export class Registry {
       registry: endpoint.name,
       repository: this.#reference.repository,
       image: this.#image,
-      wasAuthorized: access?.authorization.startsWith('Basic') ?? false,
+      hadCredentials: access?.hasLogin ?? false,
+      wasAccepted: access ? access.hasLogin && access.isToken : false,
       withheldFrom: access?.withheldFrom,
     });
   }

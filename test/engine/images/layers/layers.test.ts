@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect, test } from 'vitest';
+import { parseOsRelease } from '../../../../src/engine/images/layers/rootfs-facts.ts';
 import {
   contents,
   convert,
@@ -276,4 +277,10 @@ test('an image without either, or with a loop in place of them, has none', async
   using temp = tempDirectory();
   const found = await convert(temp.path, [[symlink('bin', 'bin'), symlink('etc/os-release', '/nowhere')]]);
   expect(found).toMatchObject({ osRelease: {}, hasShell: false });
+});
+
+test('an os-release of spaces costs no time, and a long name is cut', () => {
+  const found = parseOsRelease(`A=${' '.repeat(500_000)}x\n  ID=y  \nPRETTY_NAME="${'z'.repeat(60_000)}"\n`);
+  expect(found['ID']).toBe('y');
+  expect(found['PRETTY_NAME']).toBe('z'.repeat(256));
 });

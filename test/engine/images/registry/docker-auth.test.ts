@@ -42,6 +42,16 @@ test.each([
   });
 });
 
+test.each([
+  { auths: null },
+  { auths: { 'ghcr.io': null } },
+  { auths: { 'ghcr.io': { auth: null, username: null } }, credsStore: null },
+  { credHelpers: null },
+  { credHelpers: { 'ghcr.io': null } },
+])('%j has no login: null is what is not there', async (config) => {
+  expect(await find('ghcr.io', config).found).toBeUndefined();
+});
+
 test('a login for another host is not used', async () => {
   const auths = {
     'evil.example/ghcr.io': { auth: base64('a:b') },

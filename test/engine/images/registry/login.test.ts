@@ -113,3 +113,16 @@ test('a redirect to another host is followed without the login', async () => {
   expect(storage.requests).toHaveLength(1);
   expect(storage.requests[0]?.headers.authorization).toBeUndefined();
 });
+
+test('a login that got a token which does not do is not said to be missing', async () => {
+  await using registry = await startRegistry();
+  putImage(registry, 'app');
+  registry.misbehave(wantsToken(`http://${registry.host}/token`));
+  registry.misbehave(answer(/^\/token/, 200, {}, '{"token":"of-somebody-else"}'));
+  const name = `Registry "${registry.host}"`;
+  await expect(pullFrom(registry, { credentials: login })).rejects.toMatchObject({
+    message: `${name} does not give "app" to the stored login: it may not read it, or there is no such repository`,
+    hint: `Check the name, or log in as somebody else: docker login ${registry.host}`,
+  });
+  await expect(pullFrom(registry)).rejects.toThrow('for everybody: it does not exist or needs a login');
+});
