@@ -5,7 +5,7 @@ import {
   padding,
   type TarMember,
 } from '../../engine/images/export/tar-writer.ts';
-import type { TarEntryType } from '../../engine/images/layers/tar-reader.ts';
+import type { TarEntryType } from '../../engine/images/layers/tar-entry.ts';
 import type { CopyCount } from '../../engine/copy/local-tar.ts';
 import type { SentEntry } from './tar-entries.ts';
 

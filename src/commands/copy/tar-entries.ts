@@ -1,7 +1,8 @@
 import { BangerError } from '../../errors.ts';
 import { parseEntryPath } from '../../engine/images/layers/entry-path.ts';
 import { LayerRefusal, shownName } from '../../engine/images/layers/layer-refusal.ts';
-import { TarReader, type TarEntry } from '../../engine/images/layers/tar-reader.ts';
+import type { TarEntry } from '../../engine/images/layers/tar-entry.ts';
+import { TarReader } from '../../engine/images/layers/tar-reader.ts';
 
 export interface SentEntry extends TarEntry {
   /** Its path in names, as byte strings; none for the root of what was sent */

@@ -13,7 +13,8 @@ import { ConversionBudget, defaultLimits, type ConversionLimits } from '../layer
 import { LayerRefusal, shownName } from '../layers/layer-refusal.ts';
 import { uncompressedInPlace } from '../layers/layer-stream.ts';
 import type { RootfsFacts } from '../layers/rootfs-facts.ts';
-import { TarReader, type TarEntry } from '../layers/tar-reader.ts';
+import type { TarEntry } from '../layers/tar-entry.ts';
+import { TarReader } from '../layers/tar-reader.ts';
 import { guestPlatform } from '../registry/manifest.ts';
 import {
   bundleMembers,

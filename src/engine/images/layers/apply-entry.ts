@@ -7,7 +7,8 @@ import type { Attributes, FileNode, Node } from '../ext4/nodes.ts';
 import { encodeXattrs, isStorableXattr, XattrsRefused } from '../ext4/xattrs.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 import { newDirectory, type RootfsTree } from './rootfs-tree.ts';
-import type { TarEntry, TarReader } from './tar-reader.ts';
+import type { TarEntry } from './tar-entry.ts';
+import type { TarReader } from './tar-reader.ts';
 
 /** The image so far: contents are in their blocks, everything else in the tree. */
 export interface ImageUnderConstruction {

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type TarEntry, TarReader } from '../../../../src/engine/images/layers/tar-reader.ts';
+import type { TarEntry } from '../../../../src/engine/images/layers/tar-entry.ts';
+import { TarReader } from '../../../../src/engine/images/layers/tar-reader.ts';
 import {
   directory,
   encodeEntry,
