@@ -73,7 +73,7 @@ const reapTimeoutMs = 2_000;
  * Waits until a process that has ended is no zombie any more, though not for long: by then whoever started it, we
  * ourselves perhaps, has been told how it ended.
  */
-export async function waitUntilReaped({ pid }: ProcessIdentity): Promise<void> {
+export async function waitUntilReaped({ pid }: Pick<ProcessIdentity, 'pid'>): Promise<void> {
   const deadline = new Deadline(reapTimeoutMs);
   while (existsSync(`/proc/${pid}`) && !deadline.isOver()) await sleep(exitPollMs);
 }

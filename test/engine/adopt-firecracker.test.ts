@@ -95,4 +95,6 @@ test('a VM that Firecracker runs is adopted without its handle file, by what run
 
   await killProcess(process);
   await until('the engine has seen its end', () => getVm(db, vm.id).state === 'stopped');
+  // Its log, in which each request is, says nothing of it.
+  expect(getVm(db, vm.id).lastError).toBe('The VMM ended by itself (killed from outside, or crashed)');
 });

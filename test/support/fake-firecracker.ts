@@ -16,7 +16,8 @@ type Body = Readonly<Record<string, unknown>>;
 type State = 'Not started' | 'Running' | 'Paused';
 
 const directory = process.env['FAKE_DIRECTORY']!;
-const args = process.argv.slice(2);
+const showsLevel = process.argv.includes('--show-level');
+const args = process.argv.slice(2).filter((word) => word !== '--show-level');
 const option = (name: string): string | undefined => {
   const at = args.indexOf(name);
   return at < 0 ? undefined : args[at + 1];
@@ -96,6 +97,8 @@ function misbehave(misdeed: Misdeed, response: ServerResponse): void {
       return;
     case 'dies':
       return end(139, misdeed.words ?? 'panicked');
+    case 'is killed':
+      return void process.kill(process.pid, 'SIGKILL');
     case 'lies':
       return misdeed.words === undefined ? reply(response, 204) : void response.end(misdeed.words);
   }
@@ -262,18 +265,20 @@ function script(): FakeScript {
   return JSON.parse(readFileSync(join(directory, 'script.json'), 'utf8')) as FakeScript;
 }
 
-function log(words: string): void {
-  const line = `2026-01-01T00:00:00.000000000 [${id}:main] ${words}\n`;
+function log(words: string, level: 'INFO' | 'ERROR' = 'INFO'): void {
+  const origin = `${id}:main${showsLevel ? `:${level}` : ''}`;
+  const line = `2026-01-01T00:00:00.000000000 [${origin}] ${words}\n`;
   if (logFile === undefined) writeSync(1, line);
   else logPosition += writeSync(logFile, line, logPosition);
 }
 
 /** As upstream: why, once more for whoever started it, and then the code. */
 function end(code: number, words: string): void {
-  log(words);
+  const level = code === 0 ? 'INFO' : 'ERROR';
+  log(words, level);
   if (code !== 0) {
     writeSync(2, `Error: ${words}\n`);
-    log(`Firecracker exiting with error. exit_code=${code}`);
+    log(`Firecracker exiting with error. exit_code=${code}`, level);
   }
   process.exit(code);
 }

@@ -8,7 +8,7 @@ export interface Misdeed {
   readonly method: 'GET' | 'PUT' | 'PATCH';
   readonly path: string;
   /** `lies`: says that all is well and does nothing, or answers with `words` */
-  readonly does: 'fails' | 'stalls' | 'dies' | 'lies';
+  readonly does: 'fails' | 'stalls' | 'dies' | 'is killed' | 'lies';
   readonly status?: number;
   readonly words?: string;
 }

@@ -4,7 +4,8 @@ import { waitForReady, type GuestReady } from '../../host/console.ts';
 import { cpioArchive } from '../../host/cpio.ts';
 import type { VmmNetwork } from '../../host/drivers/driver.ts';
 import { requireKnownProtocol } from '../../host/guest-protocol.ts';
-import { isAlive, killProcess, type ProcessIdentity } from '../../host/process.ts';
+import { countOomKills } from '../../host/oom-kills.ts';
+import { isAlive, killProcess, waitUntilReaped, type ProcessIdentity } from '../../host/process.ts';
 import { shellQuote } from '../../host/shell-quote.ts';
 import type { VmmChoice } from '../../host/vmm-choice.ts';
 import { getImage } from '../../state/images.ts';
@@ -21,6 +22,7 @@ import type { GuestSetup } from './capabilities.ts';
 import { diskFormat } from './root-disk.ts';
 import { guestVariables, imageDirectory, imageEnvironment } from './image-program.ts';
 import type { RunStep } from './rollback.ts';
+import { vmmDeathText } from './vmm-death.ts';
 
 /** Generous: an emulated guest on a busy host takes many times what it needs alone. */
 const readyTimeoutMs = 120_000;
@@ -66,12 +68,18 @@ export async function bootVm(
 
   const ready = await run({
     stage: 'Booting guest',
-    apply: () =>
-      waitForReady(paths.consoleLog, {
-        timeoutMs: readyTimeoutMs,
-        signal: operation.signal,
-        hasExited: () => !isAlive(process),
-      }),
+    apply: async () => {
+      const counting = countOomKills();
+      try {
+        return await waitForReady(paths.consoleLog, {
+          timeoutMs: readyTimeoutMs,
+          signal: operation.signal,
+          hasExited: () => !isAlive(process),
+        });
+      } catch (error) {
+        throw await explainEnd(context, vm, { process, error, oomKillsBefore: await counting });
+      }
+    },
   });
 
   await run({
@@ -87,6 +95,25 @@ export async function bootVm(
     },
     undo: () => context.guests.drop(vm.id),
   });
+}
+
+/** The console of a guest does not tell that its VMM was killed. */
+async function explainEnd(
+  context: EngineContext,
+  vm: Vm,
+  {
+    process,
+    error,
+    oomKillsBefore,
+  }: { readonly process: ProcessIdentity; readonly error: unknown; readonly oomKillsBefore: number },
+): Promise<unknown> {
+  if (isAlive(process)) return error;
+  await waitUntilReaped(process);
+  const signal = context.vmmSignals.get(vm.id);
+  if (signal !== 'SIGKILL') return error;
+  const oomKills = (await countOomKills()) - oomKillsBefore;
+  const text = vmmDeathText({ lastLine: '', signal, oomKills, memoryMib: vm.memoryMib });
+  return new BangerError('guest_unreachable', text, { cause: error });
 }
 
 /** Ends a VM's VMM, if any, and forgets its handles. Whatever the guest had not written is lost. */

@@ -1,7 +1,5 @@
-import { readFile } from 'node:fs/promises';
-
 export interface VmmDeath {
-  /** What the VMM said last; empty when it said nothing */
+  /** What the VMM said last of what troubled it; empty when it said nothing */
   readonly lastLine: string;
   /** What ended it; unknown when another engine had started it */
   readonly signal: NodeJS.Signals | undefined;
@@ -12,7 +10,8 @@ export interface VmmDeath {
 
 /** Why a VMM is gone that nobody of us has ended, for the person who finds its VM stopped. */
 export function vmmDeathText({ lastLine, signal, oomKills, memoryMib }: VmmDeath): string {
-  const mayBeOom = oomKills > 0 && (signal === 'SIGKILL' || signal === undefined) && lastLine === '';
+  // SIGKILL leaves nobody time to say why: whatever was said before is about something else.
+  const mayBeOom = oomKills > 0 && (signal === 'SIGKILL' || (signal === undefined && lastLine === ''));
   if (mayBeOom) {
     const how = signal ? 'was killed by SIGKILL' : 'ended by itself';
     return (
@@ -20,14 +19,8 @@ export function vmmDeathText({ lastLine, signal, oomKills, memoryMib }: VmmDeath
       `${oomKills === 1 ? 'process' : 'processes'}); the VM has ${memoryMib} MiB: give it less with banger vm set --memory`
     );
   }
+  if (signal === 'SIGKILL') return 'The VMM was killed from outside by SIGKILL';
   const words = lastLine === '' ? '' : `: ${lastLine}`;
-  if (signal === 'SIGKILL') return `The VMM was killed from outside by SIGKILL${words}`;
   if (signal) return `The VMM ended by itself, by ${signal}${words}`;
   return `The VMM ended by itself${words || ' (killed from outside, or crashed)'}`;
-}
-
-/** Processes that the kernel has killed for want of memory since the host booted, those of memory limits included. */
-export async function countOomKills(): Promise<number> {
-  const text = await readFile('/proc/vmstat', 'utf8').catch(() => '');
-  return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
 }

@@ -1,8 +1,10 @@
+import type { ChildProcess } from 'node:child_process';
 import { open, rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError } from '../../errors.ts';
 import { exec } from '../exec.ts';
+import { countOomKills } from '../oom-kills.ts';
 import { Deadline } from '../patience.ts';
 import {
   identifyProcess,
@@ -10,6 +12,7 @@ import {
   killProcess,
   spawnDetached,
   waitForExit,
+  waitUntilReaped,
   type ProcessIdentity,
 } from '../process.ts';
 import type { VmmDriver } from './driver.ts';
@@ -94,6 +97,7 @@ async function startFirecracker(
     ...(await limitsOf(spec)),
     paths: await makeJail(exec, spec, jailing),
   };
+  const oomKillsBefore = await countOomKills();
   try {
     const child = await spawnDetached(commandOf(program, spec, jail), {
       // Its guest's console is its standard output.
@@ -108,7 +112,7 @@ async function startFirecracker(
     child.once('exit', (_code, how) => spec.onExit?.(how ?? undefined));
     child.unref();
     const limits = { startTimeoutMs, answerTimeoutMs };
-    return await configure({ program, spec, jail, signal, ...limits, pid: child.pid!, pulse });
+    return await configure({ program, spec, jail, signal, ...limits, child, pulse, oomKillsBefore });
   } catch (error) {
     // Why it did not start is worth more than what is left of it, which whoever forgets the VM removes.
     if (jail) await removeJailOf(spec).catch(() => undefined);
@@ -130,12 +134,13 @@ async function configure({
   readonly signal: AbortSignal;
   readonly startTimeoutMs: number;
   readonly answerTimeoutMs: number | undefined;
-  readonly pid: number;
+  readonly child: ChildProcess;
+  readonly oomKillsBefore: number;
   readonly pulse: Socket | null | undefined;
 }): Promise<ProcessIdentity> {
   const { user, tap } = spec.network;
   const { pulse } = vmm;
-  const identity = identifyProcess(vmm.pid);
+  const identity = identifyProcess(vmm.child.pid!);
   try {
     const api = new FirecrackerApi(spec.controlSocket, vmm.answerTimeoutMs);
     const hasExited = (): boolean => !identity || !isAlive(identity);
@@ -167,8 +172,14 @@ async function configure({
     const isAskedInVain = !(error instanceof BangerError) || error.message.startsWith(endedWords);
     const hasEnded =
       !identity || (isAskedInVain ? await waitForExit(identity, exitTimeoutMs) : !isAlive(identity));
-    if (identity) await killProcess(identity);
-    throw hasEnded ? await startError(program, spec, error) : explainStart(error, spec);
+    if (!hasEnded) {
+      await killProcess(identity);
+      throw explainStart(error, spec);
+    }
+    // By then we have been told how.
+    await waitUntilReaped({ pid: vmm.child.pid! });
+    const death = { signal: vmm.child.signalCode ?? undefined, oomKillsBefore: vmm.oomKillsBefore };
+    throw await startError(program, spec, { cause: error, death });
   } finally {
     pulse?.destroy();
   }

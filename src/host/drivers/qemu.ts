@@ -2,6 +2,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../errors.ts';
 import { exec } from '../exec.ts';
+import { countOomKills } from '../oom-kills.ts';
 import { Deadline } from '../patience.ts';
 import {
   findProcessesByArguments,
@@ -9,6 +10,7 @@ import {
   identifyProcess,
   killProcess,
   spawnDetached,
+  waitUntilReaped,
   type ProcessIdentity,
 } from '../process.ts';
 import { QmpClient } from '../qmp.ts';
@@ -30,6 +32,7 @@ import { isOurs, keepPreviousLogs, memoryError, processName } from './vmm-proces
 import { vmmEnvironment } from './vmm-environment.ts';
 import { openQemuControl, parseForwardRules, rootDrive } from './qemu-control.ts';
 import { networkArguments } from './qemu-network.ts';
+import { killedError, type StartDeath } from './start-death.ts';
 import { makeOwnRoot, removeOwnRoot } from './qemu-root.ts';
 
 const consoleDevice = 'console';
@@ -167,6 +170,7 @@ async function spawnQemu(
   spec: VmmSpec,
   signal: AbortSignal,
 ): Promise<ProcessIdentity> {
+  const oomKillsBefore = await countOomKills();
   const child = await spawnDetached(argv, { logFile: spec.vmmLog, env: vmmEnvironment() });
   let exited: number | NodeJS.Signals | undefined;
   child.once('exit', (code, how) => {
@@ -178,7 +182,11 @@ async function spawnQemu(
   try {
     const deadline = new Deadline(startTimeoutMs);
     for (;;) {
-      if (exited !== undefined || identity === undefined) throw await startError(argv[0], spec);
+      if (exited !== undefined || identity === undefined) {
+        await waitUntilReaped({ pid: child.pid! });
+        const death = { signal: child.signalCode ?? undefined, oomKillsBefore };
+        throw await startError(argv[0], spec, death);
+      }
       if (signal.aborted) throw abortError(signal);
       if (await answers(spec.controlSocket, signal)) return identity;
       if (deadline.isOver()) {
@@ -208,7 +216,9 @@ async function answers(socket: string, signal: AbortSignal): Promise<boolean> {
   }
 }
 
-async function startError(program: string, spec: VmmSpec): Promise<BangerError> {
+async function startError(program: string, spec: VmmSpec, death: StartDeath): Promise<BangerError> {
+  const killed = await killedError('QEMU', spec.memoryMib, death);
+  if (killed) return killed;
   const words = (await readFile(spec.vmmLog, 'utf8').catch(() => '')).trim();
   const lastLine = words.split('\n').at(-1) ?? '';
   const lost = /could not configure \/dev\/net\/tun \(([^)]*)\): (.*)/.exec(words);

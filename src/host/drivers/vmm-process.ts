@@ -43,14 +43,26 @@ export function openVmmLog(path: string): BoundedLog {
 
 export const vmmLogOptions: LogOptions = { mayHaveHole: true };
 
+/** What Firecracker puts before a line: time, instance, thread, and how grave it is, which it tells when asked to. */
+const linePrefix = /^\d{4}-\d\d-\d\dT[\d:.]+ \[[^\]]*?(?::(ERROR|WARN|INFO|DEBUG|TRACE))?\] /;
+
 /**
- * What a VMM says last that is worth telling; empty when it says nothing. Firecracker has a line for its exit code after
- * that of the reason, and before each the time and the thread.
+ * What a VMM says last of what troubles it; empty when it says nothing of the kind. Firecracker logs each request, and
+ * has a line for its exit code after that of the reason.
  */
 export function lastWords(text: string): string {
-  const lines = text.trim().split('\n');
-  const line = lines.findLast((one) => !one.includes('Firecracker exiting with error.')) ?? '';
-  return line.replace(/^\d{4}-\d\d-\d\dT[\d:.]+ \[[^\]]*\] /, '').trim();
+  const line = text
+    .trim()
+    .split('\n')
+    .findLast((one) => tellsTrouble(one) && !one.includes('Firecracker exiting with error.'));
+  return (line ?? '').replace(linePrefix, '').trim();
+}
+
+function tellsTrouble(line: string): boolean {
+  const level = linePrefix.exec(line)?.[1];
+  if (level !== undefined) return level === 'ERROR';
+  // QEMU's start with one, in whatever trouble it ends.
+  return !/^\S+: warning: /.test(line);
 }
 
 /** Makes room for the logs of a start. */

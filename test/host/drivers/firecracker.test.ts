@@ -199,6 +199,11 @@ describe('a start is refused, and nothing is left,', () => {
     const path = '/drives/root';
     fake.behave({ misdeeds: [{ method: 'PUT', path, does: 'dies', words: 'thread panicked' }] });
     expect(await refused()).toMatchObject({ message: expect.stringMatching(/thread panicked$/) as unknown });
+    // What it said of its requests is no reason.
+    fake.behave({ misdeeds: [{ method: 'PUT', path: '/actions', does: 'is killed' }] });
+    expect(await refused()).toMatchObject({
+      message: 'Firecracker was killed from outside by SIGKILL when it was started',
+    });
     answerMs = 1_500;
     fake.behave({ misdeeds: [{ method: 'PUT', path, does: 'stalls' }] });
     expect(await refused()).toMatchObject({

@@ -101,10 +101,10 @@ export class Place {
   }
 
   /** A VMM that prints a line, and then ends or stays there without a word. */
-  strangeProgram(does: 'ends' | 'stays'): string {
-    const path = join(this.root, `strange-${does}`);
-    const rest = does === 'ends' ? "echo 'out of luck' >&2; exit 1" : 'exec tail -f /dev/null';
-    writeFileSync(path, `#!/bin/sh\n[ "$1" != --version ] || exec echo version 7.2\n: >"$0.runs"\n${rest}\n`);
+  strangeProgram(does: keyof typeof strangeRests): string {
+    const path = join(this.root, `strange-${does.replace(' ', '-')}`);
+    const head = '#!/bin/sh\n[ "$1" != --version ] || exec echo version 7.2\n: >"$0.runs"\n';
+    writeFileSync(path, `${head}${strangeRests[does]}\n`);
     chmodSync(path, 0o700);
     return path;
   }
@@ -123,6 +123,12 @@ export class Place {
     if (this.#root !== undefined) rmSync(this.#root, { recursive: true, force: true });
   }
 }
+
+const strangeRests = {
+  ends: "echo 'out of luck' >&2; exit 1",
+  'is killed': "echo 'strange: warning: all is well' >&2; kill -KILL $$",
+  stays: 'exec tail -f /dev/null',
+} as const;
 
 export function consoleOf({ vmm }: ListedVm): string {
   try {

@@ -43,6 +43,14 @@ export function describeRefusals(column: Column, place: Place): void {
       });
     });
 
+    test('as killed when it is killed, whatever it said before', async () => {
+      const error = await refused({}, place.strangeProgram('is killed'));
+      expect(error).toMatchObject({
+        code: 'command_failed',
+        message: expect.stringMatching(/ was killed from outside by SIGKILL when it was started$/) as unknown,
+      });
+    });
+
     test('in the words of the VMM when it has no such kernel', async () => {
       const error = await refused({ kernel: join(place.root, 'no-kernel') });
       expect(error).toMatchObject({

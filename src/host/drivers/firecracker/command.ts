@@ -26,7 +26,8 @@ export function firecrackerArguments(
 
 /** Without its name, which a jailer adds. */
 function ownArguments(socket: string, log: string): string[] {
-  return ['--api-sock', socket, '--log-path', log, '--level', 'Info'];
+  // How grave each line is, is how the one that says why it ended is told from what it says of each request.
+  return ['--api-sock', socket, '--log-path', log, '--level', 'Info', '--show-level'];
 }
 
 /** A jail that was made for one start. */

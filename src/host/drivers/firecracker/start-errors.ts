@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { BangerError } from '../../../errors.ts';
+import { killedError, type StartDeath } from '../start-death.ts';
 import { lastWords, memoryError, standardErrorPath } from '../vmm-process.ts';
 import type { FirecrackerSpec } from './machine.ts';
 
@@ -19,9 +20,15 @@ export function explainStart(error: unknown, spec: FirecrackerSpec): unknown {
 }
 
 /** For one that has ended: its log says more than the socket that it left, or those that were to start it do. */
-export async function startError(program: string, spec: FirecrackerSpec, cause: unknown): Promise<unknown> {
+export async function startError(
+  program: string,
+  spec: FirecrackerSpec,
+  { cause, death }: { readonly cause: unknown; readonly death: StartDeath },
+): Promise<unknown> {
   if (cause instanceof BangerError && (cause.code === 'cancelled' || cause.code === 'host_unsupported'))
     return cause;
+  const killed = await killedError('Firecracker', spec.memoryMib, death);
+  if (killed) return killed;
   const lastLine = (await lastWordsOf(spec.vmmLog)) || (await lastWordsOf(standardErrorPath(spec.vmmLog)));
   return new BangerError('command_failed', `Firecracker ended at once: ${lastLine || 'it said nothing'}`, {
     hint: `Check the host with: banger doctor (Firecracker is "${program}")`,
