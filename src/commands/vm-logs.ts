@@ -90,7 +90,13 @@ function byLine(textOf: (line: string) => string): Output {
   let rest = '';
   return {
     push: (piece) => {
-      const lines = (rest + decoder.decode(piece, { stream: true })).split('\n');
+      const text = decoder.decode(piece, { stream: true });
+      if (!text.includes('\n')) {
+        // A guest's line may come in thousands of pieces.
+        rest += text;
+        return '';
+      }
+      const lines = (rest + text).split('\n');
       rest = lines.pop() ?? '';
       return lines.map((line) => textOf(line.replace(/\r$/, ''))).join('');
     },

@@ -120,6 +120,30 @@ test.each([1, 2, 7, 100_000])(
   },
 );
 
+test('a line of content without end is handed on as it comes, beside a repository that is left out', async () => {
+  const list = `:000000 160000 ${oid} ${oid} A\tlib\n${change('a')}1\t0\tlib\n1\t1\ta\n`;
+  let handed = 0;
+  const reader = new ChangesReader(async (piece) => void (handed += piece.length));
+  const begin = fileDiff('a').slice(0, -1);
+  await reader.push(Buffer.from(`.\n${list}\n${begin}`, 'latin1'));
+  const piece = Buffer.alloc(32 * 1024, 'diff --git ');
+  for (let pushed = begin.length; pushed < 4 * 1024 * 1024; pushed += piece.length) {
+    expect(pushed - handed).toBeLessThan(64);
+    await reader.push(piece);
+  }
+  await reader.push(Buffer.from(`\n${nestedDiff}`));
+  const before = handed;
+  await reader.push(Buffer.alloc(32 * 1024, '+'));
+  await reader.end();
+  expect(handed).toBe(before);
+});
+
+test('lines about a file that never come to its content are refused', async () => {
+  const list = `:000000 160000 ${oid} ${oid} A\tlib\n1\t0\tlib\n`;
+  const endless = `diff --git a/${'x'.repeat(100_000)}`;
+  await expect(readOutput(`.\n${list}\n${endless}`, 32_000)).rejects.toThrow('something that is not a patch');
+});
+
 test.each([
   ['nothing', ''],
   ['a patch and no list', fileDiff('a')],

@@ -6,6 +6,7 @@ import {
   type ParsedChanges,
   type UnderWay,
 } from './changes-format.ts';
+import { PatchFilter } from './patch-filter.ts';
 import { isTreePath, unquotedPath, type RawPath } from '../host-tree/raw-path.ts';
 
 /** A list longer than this is refused: some 500,000 files. */
@@ -93,45 +94,4 @@ function parseOutput(output: Buffer): ParsedChanges | undefined {
   if (!changes) return undefined;
   const nested = [...new Set([...changes.nested, ...dirty])];
   return { ...changes, nested, underWay: [...underWay], unresolved: [...unresolved] };
-}
-
-/** Leaves out of a patch what it says of repositories. No line of content begins as the first line of a file does. */
-class PatchFilter {
-  /** A line that is not complete */
-  #rest = '';
-  /** Lines about the next file, until it is known to be one */
-  #header: string[] | undefined;
-  #isDropping = false;
-
-  push(chunk: Buffer): Buffer {
-    const lines = (this.#rest + chunk.toString('latin1')).split('\n');
-    this.#rest = lines.pop()!;
-    return Buffer.from(lines.map((line) => this.#line(`${line}\n`)).join(''), 'latin1');
-  }
-
-  end(): Buffer {
-    const last = (this.#rest === '' ? '' : this.#line(this.#rest)) + (this.#header ?? []).join('');
-    return Buffer.from(last, 'latin1');
-  }
-
-  #line(line: string): string {
-    if (line.startsWith('diff --git ')) {
-      const before = this.#header?.join('') ?? '';
-      this.#header = [line];
-      this.#isDropping = false;
-      return before;
-    }
-    if (this.#isDropping) return '';
-    if (!this.#header) return line;
-    this.#header.push(line);
-    if (/^(?:new file mode|deleted file mode|index [0-9a-f]+\.\.[0-9a-f]+) 160000$/m.test(line)) {
-      this.#header = undefined;
-      this.#isDropping = true;
-      return '';
-    }
-    if (!/^(?:--- |GIT binary|@@)/.test(line)) return '';
-    const header = this.#header.join('');
-    this.#header = undefined;
-    return header;
-  }
 }
