@@ -37,6 +37,8 @@ type PrepareParams = Omit<
   readonly readonly?: boolean;
   /** `keep`: files that both sides changed stay as they are in the guest, instead of stopping all of it */
   readonly policy?: ConflictPolicy;
+  /** What `include` names was there once, and is sent as gone when it is */
+  readonly mayBeGone?: boolean;
 };
 
 /**
@@ -203,14 +205,14 @@ type Inspect = (signal: AbortSignal) => Promise<Inspected>;
 /** Returns a function that reads the tree, each time into a directory of its own. */
 function inspector(
   { exec }: WorkspaceContext,
-  { path, includeUntracked, include, guestBranch: branch }: PrepareParams,
+  { path, includeUntracked, include, mayBeGone, guestBranch: branch }: PrepareParams,
   { scratch, operation }: { readonly scratch: string; readonly operation: Operation },
 ): Inspect {
   let count = 0;
   return async (signal) => {
     const own = join(scratch, String(++count));
     await mkdir(own, { mode: 0o700 });
-    const input = { path, scratch: own, includeUntracked, include, branch, signal };
+    const input = { path, scratch: own, includeUntracked, include, mayBeGone, branch, signal };
     const tree = await inspectTree(exec, input);
     tellMuchToRead(tree, operation);
     return { ...tree, scratch: own, snapshot: await takeSnapshot(tree, own) };

@@ -14,11 +14,15 @@ import { checkTree, inspectTree, type WorkingTree } from './host-tree/inspect-tr
 import { prepareWorkspace, type EnsureVm } from './prepare-workspace.ts';
 import { withScratch } from './scratch.ts';
 import { SettledChanges } from './host-tree/settled-changes.ts';
+import { resolvePlace } from './host-tree/untracked-files.ts';
 import { describeTree, watchedTree, type WatchedTree } from './host-tree/watched-tree.ts';
 import { WouldBeLostError } from './sending/workspace-place.ts';
 
 type WatchContext = WorkspaceContext & Pick<EngineContext, 'events'>;
-type WatchParams = ParsedParams<typeof workspaceWatch>;
+type WatchParams = ParsedParams<typeof workspaceWatch> & {
+  /** What `include` names was there once */
+  readonly mayBeGone?: boolean;
+};
 
 /** What nobody tells us of is looked at again after this: the end of another git, or of a program that writes a file. */
 const retryMs = 2_000;
@@ -38,7 +42,7 @@ export async function watchWorkspace(
   },
 ): Promise<void> {
   const { operation, stream, ensureVm } = watch;
-  const params = await withFixedBranch(context, wanted, operation.signal);
+  let params = await withFixedPlaces(context, wanted, operation.signal);
   const changes = new SettledChanges(operation.signal);
   let watched: WatchedTree | undefined;
   const watcher = new DirectoryWatcher((...what) => {
@@ -63,6 +67,8 @@ export async function watchWorkspace(
           if (!vm) {
             vm = resolveVm(context.db, result.vm);
             unsubscribe = endsWith(context, vm, changes);
+            // Programs save by taking a file away and making it anew, and builds begin with nothing.
+            params = { ...params, mayBeGone: true };
           }
           seen = now;
           await say({ kind: 'sent', ...result });
@@ -84,12 +90,13 @@ export async function watchWorkspace(
   }
 }
 
-/** A branch that begins at `HEAD~1` is not to move with every commit here. */
-async function withFixedBranch(
+/** A branch that begins at `HEAD~1` is not to move with every commit here, and a path to be found without what is above it. */
+async function withFixedPlaces(
   { exec }: WatchContext,
-  params: WatchParams,
+  wanted: WatchParams,
   signal: AbortSignal,
 ): Promise<WatchParams> {
+  const params = { ...wanted, include: await Promise.all(wanted.include.map(resolvePlace)) };
   if (!params.guestBranch) return params;
   const repository = await checkTree(exec, { ...params, signal });
   return { ...params, guestBranch: await withFixedStart(repository, params.guestBranch) };
@@ -138,7 +145,7 @@ function endsWith({ db, events }: WatchContext, vm: Vm, changes: SettledChanges)
 /** Reads the tree, watches where it can change, and tells one state of it from the next. */
 async function look(
   { exec, layout }: WatchContext,
-  { path, includeUntracked, include }: WatchParams,
+  { path, includeUntracked, include, mayBeGone }: WatchParams,
   {
     watcher,
     signal,
@@ -158,9 +165,10 @@ async function look(
         scratch: own,
         includeUntracked,
         include,
+        mayBeGone,
         signal,
       });
-      const watched = await watchedTree(tree, { includeUntracked, include });
+      const watched = await watchedTree(tree, { includeUntracked, include, mayBeGone });
       onWatched(watched);
       // Watched before it is read: what changes in between is seen by one or the other.
       if (!watcher.update(watched.directories)) return describeTree(tree);

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { EventBus } from '../../../src/engine/events.ts';
@@ -197,6 +197,31 @@ test('untracked files and named ones follow, also into directories that were emp
   await watching.until(() => read('.env') === 'two\n');
   rmSync(join(repo.path, 'empty'), { recursive: true });
   await watching.until(() => !isThere('empty'));
+  await end(watching);
+});
+
+test('what was named and is away for a moment follows when it is there again, with all that is above it', async () => {
+  const { repo } = fixture;
+  repo.write('.gitignore', '.env\nbuild/\n');
+  repo.write('file', 'x\n');
+  repo.commit('first');
+  // By way of a link: where a path leads is not asked any more once it is gone.
+  const link = join(fixture.directory, 'link');
+  symlinkSync(repo.path, link);
+  const include = ['.env', 'build/out/program'].map((path) => join(link, path));
+  await expect(watch({ include }).over).rejects.toMatchObject({ code: 'not_found' });
+  repo.write('.env', 'one\n');
+  repo.write('build/out/program', 'one\n');
+  const watching = watch({ include });
+  await watching.next();
+  rmSync(join(repo.path, '.env'));
+  rmSync(join(repo.path, 'build'), { recursive: true });
+  await watching.until(() => !isThere('.env') && !isThere('build'));
+  repo.write('build/out/program', 'two\n');
+  repo.write('.env', 'two\n');
+  await watching.until(() => isThere('.env') && isThere('build/out/program'));
+  expect([read('.env'), read('build/out/program')]).toEqual(['two\n', 'two\n']);
+  expect(watching.lines.filter(({ kind }) => kind === 'failed')).toEqual([]);
   await end(watching);
 });
 

@@ -50,6 +50,8 @@ export interface InspectInput {
   readonly includeUntracked: boolean;
   /** Absolute paths of files and directories that travel though git does not track them, ignored or not */
   readonly include?: readonly string[];
+  /** They were there once: one that is gone is no error */
+  readonly mayBeGone?: boolean;
   /** A branch that only the guest gets: the tree is as if it were checked out */
   readonly branch?: GuestBranch;
   readonly signal: AbortSignal;
@@ -84,7 +86,7 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   const found = await findRepository(exec, input.path, signal);
   const repository = input.branch ? await onGuestBranch(found, input.branch) : found;
   const { git, topLevel } = repository;
-  const include = await resolveIncludes(topLevel, input.include ?? []);
+  const include = await resolveIncludes(topLevel, input.include ?? [], input);
   await waitForQuiet(repository, { signal, timeoutMs: input.lockTimeoutMs });
   const before = await repositoryStamp(found, found);
 

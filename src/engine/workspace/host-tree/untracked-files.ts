@@ -65,25 +65,34 @@ async function listNamed(
   });
 }
 
+/** The last part may be a symlink, which is what travels then; those above it are resolved as git does. */
+export async function resolvePlace(path: string): Promise<string> {
+  return join(await realpath(dirname(path)).catch(() => dirname(path)), basename(path));
+}
+
 /**
- * Turns paths that a user named into paths below a tree. Throws for one that is not there, is outside of the tree,
- * or belongs to git.
+ * Turns paths that a user named into paths below a tree. Throws for one that is not there, unless it need not be, is
+ * outside of the tree, or belongs to git.
  */
-export async function resolveIncludes(topLevel: string, paths: readonly string[]): Promise<RawPath[]> {
+export async function resolveIncludes(
+  topLevel: string,
+  paths: readonly string[],
+  { mayBeGone = false }: { readonly mayBeGone?: boolean } = {},
+): Promise<RawPath[]> {
   return Promise.all(
     paths.map(async (path) => {
-      // The last part may be a symlink, which is what travels then; those above it are resolved as git does.
-      const real = join(await realpath(dirname(path)).catch(() => dirname(path)), basename(path));
+      const real = await resolvePlace(path);
       const below = relative(topLevel, real);
       try {
         await lstat(real);
       } catch (error) {
         const errno = errnoOf(error);
         if (errno !== 'ENOENT' && errno !== 'ENOTDIR') throw error;
-        throw new BangerError('not_found', `There is no "${path}" to include`, {
-          hint: 'Paths to include are looked for below the working tree',
-          cause: error,
-        });
+        if (!mayBeGone)
+          throw new BangerError('not_found', `There is no "${path}" to include`, {
+            hint: 'Paths to include are looked for below the working tree',
+            cause: error,
+          });
       }
       const parts = below.split('/');
       if (parts[0] === '..' || parts.some((part) => part.toLowerCase() === '.git')) {

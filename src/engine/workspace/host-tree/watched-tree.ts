@@ -17,7 +17,11 @@ export interface WatchedTree {
 }
 
 /** What else than tracked files travels, as absolute paths of the host. */
-export type WatchWanted = Pick<UntrackedWanted, 'includeUntracked'> & { readonly include: readonly string[] };
+export type WatchWanted = Pick<UntrackedWanted, 'includeUntracked'> & {
+  readonly include: readonly string[];
+  /** They were there once: those above one that is gone are watched for it */
+  readonly mayBeGone?: boolean;
+};
 
 /** Git's files that tell of a change: its locks come and go whenever it is asked something. */
 const gitFiles = /^(?:index|HEAD|packed-refs|[A-Z]+_HEAD)$/;
@@ -71,7 +75,7 @@ export async function watchedTree(tree: WorkingTree, wanted: WatchWanted): Promi
 /** Directories in which a file would travel though git does not track it, also those without any. */
 async function untrackedDirectories(
   { repository: { git, topLevel }, indexCopy }: WorkingTree,
-  { includeUntracked, include }: WatchWanted,
+  { includeUntracked, include, mayBeGone }: WatchWanted,
 ): Promise<RawPath[]> {
   const env: GitVariables | undefined = indexCopy === undefined ? undefined : { GIT_INDEX_FILE: indexCopy };
   const list = async (...args: string[]): Promise<RawPath[]> => {
@@ -87,7 +91,7 @@ async function untrackedDirectories(
     for (const path of untracked)
       found.push(...(await below(topLevel, path, (each) => !isIgnored.has(each))));
   }
-  const named = await resolveIncludes(topLevel, include);
+  const named = await resolveIncludes(topLevel, include, { mayBeGone });
   for (const path of named) {
     found.push(...(await below(topLevel, path, () => true)), ...parentsOf(path));
   }
