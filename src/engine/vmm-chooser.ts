@@ -17,11 +17,13 @@ import { shared } from './once.ts';
 export interface ChooserInput extends Pick<EngineContext, 'layout' | 'assets' | 'log'> {
   /** `/dev/kvm` unless given */
   readonly device?: string;
+  /** How long a guest may take to boot; 3 s unless given */
+  readonly timeoutMs?: number;
 }
 
 /** Chooses by the configuration as it is now. What it depends on is asked each time, and a boot is remembered. */
 export function vmmChooser(
-  { layout, assets, log, device }: ChooserInput,
+  { layout, assets, log, device, timeoutMs }: ChooserInput,
   config: () => Config,
 ): Pick<EngineContext, 'chooseVmm' | 'wantsRawDisk'> {
   const guest = {
@@ -31,6 +33,7 @@ export function vmmChooser(
     initrd: () => assets.file('toolbox.cpio.zst'),
     temporaryDirectory: tmpdir(),
     device,
+    timeoutMs,
   };
   const probing = shared<KvmVerdict>();
   const proven = new Set<string>();

@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errnoOf, errorText } from '../errors.ts';
 import { monotonicMs } from './clock.ts';
-import type { VmmDriver } from './drivers/driver.ts';
+import type { VmmDriver, VmmNetwork } from './drivers/driver.ts';
 import type { JailerWish } from './drivers/firecracker/jail.ts';
+import { networkFailedWords } from './drivers/firecracker/namespace.ts';
 import type { Exec } from './exec.ts';
 import { writeFileAtomic } from './files.ts';
 import { giveUpAfter } from './patience.ts';
@@ -26,6 +27,8 @@ export interface ProbedVmm {
   readonly program: string;
   /** How it is confined, when that makes another proof of it */
   readonly confinement?: string;
+  /** What it is booted with, where it might fail with that; none unless given */
+  readonly network?: VmmNetwork;
   /** Loaded only when a boot is tried */
   readonly driver: () => Promise<VmmDriver>;
 }
@@ -38,7 +41,8 @@ export function probedQemu(program: string): ProbedVmm {
 export function probedFirecracker(program: string, jailer: JailerWish): ProbedVmm {
   const driver = async () =>
     (await import('./drivers/firecracker.ts')).firecrackerDriver(program, { jailer });
-  return { title: 'Firecracker', program, driver };
+  // Bridges, rules and the filter of slirp4netns: with its network whole, any VM's can be made.
+  return { title: 'Firecracker', program, driver, network: { user: { forwards: [], reach: 'none' } } };
 }
 
 export interface KvmProbeInput {
@@ -168,7 +172,7 @@ async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict & { readonly 
 
 /** To the first words of our init: as VMs are started, confined as they are. */
 async function bootGuest(
-  { vmm: { title }, timeoutMs = probeTimeoutMs }: KvmProbeInput,
+  { vmm: { title, network = {} }, timeoutMs = probeTimeoutMs }: KvmProbeInput,
   driver: VmmDriver,
   {
     id,
@@ -200,7 +204,7 @@ async function bootGuest(
         consoleLog,
         vmmLog: join(directory, 'vmm'),
         controlSocket: join(sockets, 'control'),
-        network: {},
+        network,
         acceleration: 'kvm',
         kernelWords: ['banger.probe=1'],
       },
@@ -222,6 +226,8 @@ async function bootGuest(
   } catch (error) {
     if (timeout.signal.aborted && error instanceof BangerError && error.code === 'cancelled') return hangs;
     if (!(error instanceof BangerError) || error.code !== 'command_failed') throw error;
+    if (error.message.startsWith(networkFailedWords))
+      return { works: false, reason: error.message.replace(`${title}'s`, 'its') };
     const words = errorText(error).replace(`${title} ended at once: `, '');
     return { works: false, reason: `opens, but ${title} cannot use it: ${words}` };
   } finally {
@@ -236,7 +242,8 @@ async function cacheKey({
 }: Pick<KvmProbeInput, 'exec' | 'vmm' | 'guestId'>): Promise<string> {
   const { stdout } = await exec([vmm.program, '--version']);
   const confinement = vmm.confinement === undefined ? '' : ` ${vmm.confinement}`;
-  return `${hostBootId()} ${stdout.toString('utf8').split('\n')[0]} ${guestId}${confinement}`;
+  const network = vmm.network === undefined ? '' : ' with its network';
+  return `${hostBootId()} ${stdout.toString('utf8').split('\n')[0]} ${guestId}${confinement}${network}`;
 }
 
 interface CachedVerdict {

@@ -32,7 +32,8 @@ function chooser(settings: string) {
     typeof vmmChooser
   >[0]['assets'];
   const config = () => parseConfig(`[vmm]\n${settings}`, 'config.toml');
-  return { ...vmmChooser({ layout, assets, log, device }, config), lines };
+  // A busy host takes its time to start even a fake.
+  return { ...vmmChooser({ layout, assets, log, device, timeoutMs: 60_000 }, config), lines };
 }
 
 test('a KVM that comes while the engine runs is used at once, and one that goes is not', async () => {

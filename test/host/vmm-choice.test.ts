@@ -1,8 +1,9 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { BangerError } from '../../src/errors.ts';
+import { rootlessRefusal } from '../../src/host/drivers/firecracker/namespace.ts';
 import { exec, type Exec } from '../../src/host/exec.ts';
 import { commandLine, findProcessesByArguments } from '../../src/host/process.ts';
 import {
@@ -95,10 +96,14 @@ describe('the choice', () => {
   });
 });
 
+const rootless = await rootlessRefusal(exec);
+
 describe('Firecracker', () => {
   let root: string;
   let fake: FakeFirecracker;
-  beforeEach(async () => {
+  beforeEach(async ({ skip }) => {
+    // A guest is booted with a network.
+    if (rootless !== undefined) skip(rootless);
     root = mkdtempSync(join(tmpdir(), 'banger-fc-'));
     fake = await makeFakeFirecracker(root);
     for (const name of ['kvm', 'tun', 'kernel', 'initrd']) writeFileSync(join(root, name), '');
@@ -228,6 +233,40 @@ describe('Firecracker', () => {
       expect(fake.changes.filter(({ path }) => path === '/actions')).toHaveLength(2);
     },
   );
+
+  const failing = (words: string): string => `echo '${words}' >&2; exit 1`;
+  test.each([
+    ['ip', failing('Error: Unknown device type.')],
+    ['nft', failing('Error: Could not process rule: Operation not supported')],
+    ['slirp4netns', failing('seccomp is not supported')],
+  ])('does not where %s is there and does not do its part for a network', async (name, rest) => {
+    const programs = join(root, 'programs');
+    mkdirSync(programs);
+    // All that is asked of them without a namespace is their version.
+    const text = `#!/bin/sh\ncase "$1" in -Version|--version) exit 0 ;; esac\n${rest}\n`;
+    writeFileSync(join(programs, name), text, { mode: 0o755 });
+    vi.stubEnv('PATH', `${programs}:${process.env['PATH']}`);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    fake.behave({ console: boots });
+    const { reason, works } = await verdict();
+    expect(works).toBe(false);
+    expect(reason).toMatch(/^its network cannot be made here: /);
+    expect(reason).toContain(/echo '(.*)'/.exec(rest)![1]!);
+    // Found out once, as what a guest says is.
+    vi.unstubAllEnvs();
+    expect((await verdict()).works).toBe(false);
+  });
+
+  test('is proven again where its guest was once booted without a network', async () => {
+    fake.behave({ console: boots });
+    const { network, ...without } = probedFirecracker(fake.program, 'never');
+    expect(network).toEqual({ user: { forwards: [], reach: 'none' } });
+    await verdict({ vmm: without });
+    await verdict();
+    expect(fake.changes.filter(({ path }) => path === '/actions')).toHaveLength(2);
+    await verdict();
+    expect(fake.changes.filter(({ path }) => path === '/actions')).toHaveLength(2);
+  });
 
   test('does not for a VM whose disk it cannot read, nor for a tap that it may not open', async () => {
     expect(await verdict({ needs: { network: 'user', disk: 'qcow2' } })).toEqual({

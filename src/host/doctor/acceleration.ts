@@ -100,9 +100,10 @@ async function tryFirecracker(
   const stale = staleVerdict(verdict, await engineVerdictOfFirecracker(input));
   if (stale !== undefined)
     return { check: warn(firecrackerOnKvm, stale, probeAgain(input.firecrackerVerdictFile)), verdict };
+  const isOfDevice = verdict.reason.startsWith('opens');
   const check = verdict.works
     ? pass(firecrackerOnKvm, `works: ${verdict.reason}`)
-    : warn(firecrackerOnKvm, `/dev/kvm ${verdict.reason}`);
+    : warn(firecrackerOnKvm, `${isOfDevice ? '/dev/kvm ' : ''}${verdict.reason}`);
   return { check, verdict };
 }
 

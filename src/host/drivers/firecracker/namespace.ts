@@ -5,6 +5,9 @@ import type { Exec } from '../../exec.ts';
 /** The program that is a network for a namespace, as QEMU has one inside. */
 export const networkProgram = 'slirp4netns';
 
+/** How an error begins about a network that could not be made for a VM. */
+export const networkFailedWords = "Firecracker's network cannot be made here: ";
+
 /** As many as a jailer allows by itself; and no file with the guest's memory in it when it crashes. */
 const limitWords = ['prlimit', '--core=0', '--nofile=2048', '--'] as const;
 

@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
-import { rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../../errors.ts';
@@ -15,8 +15,9 @@ import {
   type UserNetwork,
 } from '../driver.ts';
 import { vmmEnvironment } from '../vmm-environment.ts';
+import { lastWords } from '../vmm-process.ts';
 import { isNobodyThere } from './api.ts';
-import { networkProgram, networkProgramWords } from './namespace.ts';
+import { networkFailedWords, networkProgram, networkProgramWords } from './namespace.ts';
 
 /**
  * A network for a VMM that needs a tap, without root: the VMM runs in a user and a network namespace of its own, in
@@ -107,13 +108,22 @@ export async function withNetwork(
   );
   child.unref();
   try {
-    await waitForAnswer(socket, child, signal);
+    await waitForAnswer(joined, child, signal);
     await wire();
     for (const port of network.forwards) await addForward(socket, port);
   } catch (error) {
     child.kill('SIGKILL');
-    throw error;
+    throw explainNetwork(error);
   }
+}
+
+/** The host lacks something, which its programs say in words of their own. */
+function explainNetwork(error: unknown): unknown {
+  if (!(error instanceof BangerError) || error.code !== 'command_failed') return error;
+  return new BangerError('command_failed', `${networkFailedWords}${error.message}`, {
+    hint: 'See what works here with: banger doctor --boot; or let QEMU run VMs: set driver = "qemu" under [vmm] in the configuration',
+    cause: error,
+  });
 }
 
 /** Words to start a program with where a process lives. */
@@ -152,14 +162,20 @@ const cutOffRules = `table ${cutOffTable} {
 }
 `;
 
-async function waitForAnswer(socket: string, child: ChildProcess, signal: AbortSignal): Promise<void> {
+async function waitForAnswer(
+  { socket, logFile }: Pick<Joined, 'socket' | 'logFile'>,
+  child: ChildProcess,
+  signal: AbortSignal,
+): Promise<void> {
   const deadline = new Deadline(startTimeoutMs);
   for (;;) {
     if (signal.aborted) throw abortError(signal);
     if (child.exitCode !== null || child.signalCode !== null) {
-      throw new BangerError('command_failed', 'slirp4netns, the network of the VM, ended at once', {
-        hint: 'See what it says with: banger vm logs --source vmm NAME',
-      });
+      const words = lastWords(await readFile(logFile, 'utf8').catch(() => ''));
+      throw new BangerError(
+        'command_failed',
+        `slirp4netns, the network of the VM, ended at once: ${words || 'it said nothing'}`,
+      );
     }
     try {
       await listForwards(socket);
