@@ -132,7 +132,7 @@ async function furnish(
     const now = latest(context, vm);
     if (!params.keepFailed || operation.signal.aborted) {
       await deleteVm(context, vm.id, uncancellable(operation, AbortSignal.timeout(takeDownTimeoutMs)));
-      throw withoutVm(error, now, `To keep one, and look around in it: banger vm run --keep ${tree.path}`);
+      throw withoutVm(error, now, tree.path);
     }
     setEphemeral(context.db, vm.id, false);
     throw kept(error, now);

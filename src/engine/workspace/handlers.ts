@@ -53,11 +53,7 @@ export async function prepareWorkspaceRoute(
   } catch (error) {
     if (!created) throw error;
     await deleteVm(context, created.vm.id, uncancellable(operation));
-    throw withoutVm(
-      error,
-      created.vm,
-      `To keep one, and look around in it: banger vm run --keep ${params.path}`,
-    );
+    throw withoutVm(error, created.vm, params.path);
   }
 }
 

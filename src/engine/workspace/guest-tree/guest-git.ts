@@ -33,8 +33,9 @@ async function answers(guest: Guest, program: string, signal: AbortSignal): Prom
   return exit.code === 0 && stdout.toString('latin1').startsWith('git version ');
 }
 
-/** `: what a program complained about`, or nothing. */
+/** `: what a program complained about`, or nothing. A disk that is full has many words follow. */
 export function lastLine(output: GuestOutput): string {
-  const line = output.stderr.trim().split('\n').at(-1)?.slice(0, 300);
+  const lines = output.stderr.trim().split('\n');
+  const line = (lines.find((each) => /No space left/.test(each)) ?? lines.at(-1))?.slice(0, 300);
   return line ? `: ${line}` : '';
 }

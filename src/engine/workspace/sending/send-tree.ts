@@ -257,9 +257,11 @@ export async function runScript(
       { hint: `See whether memory ran out: banger vm exec ${vmName} -- free -m; then the same again` },
     );
   }
-  throw new BangerError('command_failed', `VM "${vmName}" cannot hold "${guestPath}"${lastLine(output)}`, {
-    hint: `See how much room there is with: banger vm exec ${vmName} -- df -h`,
-  });
+  throw new BangerError(
+    'command_failed',
+    `VM "${vmName}" cannot hold "${guestPath}"${lastLine(output)}; what was there is as it was`,
+    { hint: `See how much room there is with: banger vm exec ${vmName} -- df -h` },
+  );
 }
 
 /** Whether a script was killed, or a part of it that it was waiting for. */

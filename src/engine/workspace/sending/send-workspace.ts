@@ -7,6 +7,7 @@ import { failpoint } from '../../failpoints.ts';
 import type { Operation } from '../../operations.ts';
 import { findFiles, findStaged } from '../guest-tree/ask-guest.ts';
 import { guestGitSettings } from '../guest-tree/changes-script.ts';
+import { checkRoom } from './check-room.ts';
 import { GuestChangedError } from './changed-since.ts';
 import { buildUpdate, draftUpdate, type Conflicts, type Draft, type Update } from './build-update.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
@@ -138,6 +139,7 @@ async function replace(
   const isGuarded = there !== undefined && place.policy !== 'overwrite';
   if (isGuarded) await refuseLoss(place, there, { tree, files });
   const workspace = record(context, place, { tree, baseTree: shipment.baseTree });
+  await checkRoom({ guest, guestPath, vmName: vm.name }, shipment, { copies: 1, signal: operation.signal });
   sending(operation, shipment);
   await sendTree({ guest, guestPath, vmName: vm.name }, shipment, {
     operation,
@@ -191,6 +193,8 @@ async function update(
     if (staged.length > 0) throw conflictError(place, staged.map(pathText), 'staged changes');
   }
   const workspace = record(context, place, { tree, baseTree: shipment.baseTree });
+  // Files arrive in an archive beside the tree.
+  await checkRoom({ guest, guestPath, vmName: vm.name }, shipment, { copies: 2, signal: operation.signal });
   sending(operation, shipment);
   const git = shipment.needsGit ? await there.ensureGit() : 'git';
   await sendUpdate({ guest, guestPath, vmName: vm.name, git }, shipment, {
