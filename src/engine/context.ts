@@ -77,7 +77,7 @@ export interface EngineContext {
   /** By what the next VM is run; throws `host_unsupported` when the configuration insists on what does not work */
   readonly chooseVmm: (needs: VmmNeeds) => Promise<VmmChoice>;
   /** Whether a new VM on a network will be run by a VMM that reads plain disks only */
-  readonly wantsRawDisk: (network: string) => Promise<boolean>;
+  readonly wantsRawDisk: (needs: Omit<VmmNeeds, 'disk'>) => Promise<boolean>;
   /** Told when the number of running VMs may have changed: the engine's idle timer looks again */
   readonly onVmsChanged: () => void;
   /** The way into a running VM; throws `invalid_state` when it is not running, `guest_unreachable` when it does not answer */

@@ -75,10 +75,10 @@ export function vmmChooser(
       const verdicts = { firecracker: () => firecracker(needs), qemu: () => qemu(qemuProgram) };
       return chooseVmm({ driver: vmmDriver, accel }, verdicts);
     },
-    wantsRawDisk: async (network) => {
+    wantsRawDisk: async (needs) => {
       const { vmmDriver, accel } = config();
       if (vmmDriver !== 'auto') return vmmDriver === 'firecracker';
-      return accel !== 'tcg' && (await firecracker({ network, disk: 'raw' })).works;
+      return accel !== 'tcg' && (await firecracker({ ...needs, disk: 'raw' })).works;
     },
   };
 }

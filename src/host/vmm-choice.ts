@@ -2,6 +2,7 @@ import { BangerError, errorText } from '../errors.ts';
 import type { DiskFormat } from './disks/disk-method.ts';
 import type { Acceleration, DriverName } from './drivers/driver.ts';
 import { decideJail, type JailerWish } from './drivers/firecracker/jail.ts';
+import { maxFirecrackerCpus } from './drivers/firecracker/machine.ts';
 import { jailedNamespaceWords, namespaceWords, rootlessRefusal } from './drivers/firecracker/namespace.ts';
 import { parseFirecrackerVersion, versionRefusal } from './drivers/firecracker/version.ts';
 import { readOwnRights, type OwnRights } from './drivers/qemu-confinement.ts';
@@ -27,6 +28,7 @@ export interface VmmNeeds {
   /** Name of its network */
   readonly network: string;
   readonly disk: DiskFormat;
+  readonly cpus: number;
 }
 
 export interface FirecrackerVerdict extends KvmVerdict {
@@ -161,6 +163,8 @@ async function needsRefusal(
 ): Promise<string | undefined> {
   if (needs.disk !== 'raw')
     return `it cannot read this VM's disk, which is a file in the format ${needs.disk}`;
+  if (needs.cpus > maxFirecrackerCpus)
+    return `it gives a VM ${maxFirecrackerCpus} CPUs at most, and this one has ${needs.cpus}`;
   const isBridged = !ownNetworks.has(needs.network);
   // Taps of root's are for each VM's own user.
   if (isBridged && rights.uid === 0 && !isJailed)

@@ -19,7 +19,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
-const needs = { network: 'user', disk: 'qcow2' } as const;
+const needs = { network: 'user', disk: 'qcow2', cpus: 1 } as const;
 
 function chooser(settings: string) {
   const env = { BANGER_HOME: join(root, 'b') };
@@ -67,8 +67,11 @@ test('of Firecracker, too, one guest is booted for all who ask at once', async (
     `driver = "firecracker"\nfirecracker = "${fake.program}"\njailer = "never"\n`,
   );
   const choices = await Promise.all(
-    Array.from({ length: 4 }, () => chooseVmm({ network: 'user', disk: 'raw' })),
+    Array.from({ length: 4 }, () => chooseVmm({ network: 'user', disk: 'raw', cpus: 1 })),
   );
   expect(choices.map(({ driver }) => driver)).toEqual(Array(4).fill('firecracker'));
   expect(fake.changes.filter(({ path }) => path === '/actions')).toHaveLength(1);
+  // One that it cannot run gets the best disk that QEMU has.
+  const { wantsRawDisk } = chooser(`firecracker = "${fake.program}"\naccel = "kvm"\n`);
+  expect(await wantsRawDisk({ network: 'user', cpus: 33 })).toBe(false);
 });

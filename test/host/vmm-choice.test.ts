@@ -115,7 +115,7 @@ describe('Firecracker', () => {
       exec,
       vmm: probedFirecracker(fake.program, 'never'),
       tunDevice: join(root, 'tun'),
-      needs: { network: 'user', disk: 'raw' },
+      needs: { network: 'user', disk: 'raw', cpus: 1 },
       isInsistedOn: true,
       jailer: 'never',
       rights: { uid: 1000, status: '', uidMap: '', gidMap: '' },
@@ -268,20 +268,24 @@ describe('Firecracker', () => {
     expect(fake.changes.filter(({ path }) => path === '/actions')).toHaveLength(2);
   });
 
-  test('does not for a VM whose disk it cannot read, nor for a tap that it may not open', async () => {
-    expect(await verdict({ needs: { network: 'user', disk: 'qcow2' } })).toEqual({
+  test('does not for a VM whose disk it cannot read, with more CPUs than it has, nor for a tap that it may not open', async () => {
+    expect(await verdict({ needs: { network: 'user', disk: 'qcow2', cpus: 1 } })).toEqual({
       works: false,
       isInstalled: true,
       reason: "it cannot read this VM's disk, which is a file in the format qcow2",
     });
     const rights = { uid: 0, status: '', uidMap: '', gidMap: '' };
-    expect(await verdict({ rights, needs: { network: 'lan', disk: 'raw' } })).toMatchObject({
+    expect(await verdict({ rights, needs: { network: 'lan', disk: 'raw', cpus: 1 } })).toMatchObject({
       works: false,
       reason: 'not jailed, as root, it may not open the taps of network "lan"',
     });
+    expect(await verdict({ needs: { network: 'user', disk: 'raw', cpus: 33 } })).toMatchObject({
+      works: false,
+      reason: 'it gives a VM 32 CPUs at most, and this one has 33',
+    });
     expect(fake.changes).toEqual([]);
     fake.behave({ console: boots });
-    expect(await verdict({ needs: { network: 'lan', disk: 'raw' } })).toMatchObject({ works: true });
+    expect(await verdict({ needs: { network: 'lan', disk: 'raw', cpus: 1 } })).toMatchObject({ works: true });
   });
 
   test('does not where a VM would have no network, when it is too old, and when it is not there', async () => {

@@ -44,7 +44,7 @@ export async function bootVm(
   const vm = setControlSocket(context.db, id, paths.controlSocket);
   const choice = await run({
     stage: 'Choosing acceleration',
-    apply: () => context.chooseVmm({ network: vm.network, disk: diskFormat(context, vm) }),
+    apply: () => context.chooseVmm({ network: vm.network, disk: diskFormat(context, vm), cpus: vm.cpus }),
   });
 
   const process = await run({

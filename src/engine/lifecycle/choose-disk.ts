@@ -12,7 +12,7 @@ import { rootfsFile } from '../images/rootfs-file.ts';
  */
 export async function chooseDiskMethod(
   context: EngineContext,
-  vm: Pick<Vm, 'imageId' | 'network'>,
+  vm: Pick<Vm, 'imageId' | 'network' | 'cpus'>,
 ): Promise<DiskMethodName> {
   const { diskMethod, vmmDriver } = context.config();
   if (diskMethod === 'qcow2' && vmmDriver === 'firecracker') {
@@ -25,7 +25,7 @@ export async function chooseDiskMethod(
     );
   }
   if (diskMethod !== 'auto') return diskMethod;
-  if (!(await context.wantsRawDisk(vm.network))) return 'qcow2';
+  if (!(await context.wantsRawDisk({ network: vm.network, cpus: vm.cpus }))) return 'qcow2';
   const { stateDirectory } = context.layout;
   const [ours, image] = await Promise.all([
     stat(stateDirectory),

@@ -108,7 +108,7 @@ export async function createVm(
     imageName,
     kernelId,
     ...size,
-    diskMethod: await chooseDiskMethod(context, { imageId: image.id, network: request.network }),
+    diskMethod: await chooseDiskMethod(context, { imageId: image.id, network, cpus: size.cpus }),
     hostPublicKey: key.publicLine,
     ephemeral: params.ephemeral,
     labels: params.labels,

@@ -1,5 +1,6 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { BangerError } from '../../errors.ts';
+import { maxFirecrackerCpus } from '../../host/drivers/firecracker/machine.ts';
 import type { Config } from '../../state/config.ts';
 import { formatBytes } from '../../state/units.ts';
 import { maxFilesystemBytes } from '../images/ext4/format.ts';
@@ -42,6 +43,15 @@ export function planVmSize(asked: Partial<VmSize>, config: Config, host: HostSiz
       'invalid_argument',
       `${cpus} CPUs are too many: this host has ${host.cpus}, and a VM may have ${maxCpus}`,
       { hint: `Ask for as many as the host has: --cpus ${host.cpus}` },
+    );
+  }
+  if (cpus > maxFirecrackerCpus && config.vmmDriver === 'firecracker') {
+    throw new BangerError(
+      'invalid_argument',
+      `Firecracker, on which the configuration insists, gives a VM ${maxFirecrackerCpus} CPUs at most, not ${cpus}`,
+      {
+        hint: `Ask for that many (--cpus ${maxFirecrackerCpus}), or let QEMU run this VM: set driver = "auto" under [vmm] in the configuration`,
+      },
     );
   }
   if (memoryMib > hostMib) {

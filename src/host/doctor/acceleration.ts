@@ -166,7 +166,7 @@ function judgeFirecracker(
     exec: input.exec,
     vmm: probedFirecracker(input.firecrackerProgram, input.firecrackerJailer),
     probe,
-    needs: { network: 'user', disk: 'raw' },
+    needs: { network: 'user', disk: 'raw', cpus: 1 },
     isInsistedOn: input.driver === 'firecracker',
     jailer: input.firecrackerJailer,
   });

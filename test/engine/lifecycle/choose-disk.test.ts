@@ -33,7 +33,7 @@ const choose = (
       },
     },
   };
-  return chooseDiskMethod(context, { imageId, network: 'user' });
+  return chooseDiskMethod(context, { imageId, network: 'user', cpus: 1 });
 };
 
 test('a VMM that reads plain disks gets one that shares its blocks with the image, where there are reflinks', async () => {

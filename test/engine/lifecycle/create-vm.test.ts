@@ -111,7 +111,7 @@ test('creates of different VMs boot at the same time', async () => {
     booting++;
     if (booting === 2) both.resolve();
     await both.promise;
-    return engine.context.chooseVmm({ network: 'user', disk: 'qcow2' });
+    return engine.context.chooseVmm({ network: 'user', disk: 'qcow2', cpus: 1 });
   };
   const context = { ...engine.context, chooseVmm };
   const one = createVm(context, { ...params, name: 'a' }, fakeOperation().operation);

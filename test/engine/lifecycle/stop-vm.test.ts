@@ -157,7 +157,7 @@ test('whoever waits for a VM can be cancelled, and the verb under way goes on', 
   const second = deleteVm(engine.context, vm.id, waiting);
   cancel();
   await expect(second).rejects.toMatchObject({ code: 'cancelled' });
-  gate.resolve(await engine.context.chooseVmm({ network: 'user', disk: 'qcow2' }));
+  gate.resolve(await engine.context.chooseVmm({ network: 'user', disk: 'qcow2', cpus: 1 }));
   expect((await first).state).toBe('running');
 });
 

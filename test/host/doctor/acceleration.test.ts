@@ -247,7 +247,7 @@ test('so is one of Firecracker', async ({ skip }) => {
     exec,
     vmm: probedFirecracker(fake.program, 'never'),
     probe: remember,
-    needs: { network: 'user', disk: 'raw' },
+    needs: { network: 'user', disk: 'raw', cpus: 1 },
     isInsistedOn: true,
     jailer: 'never',
   });

@@ -16,7 +16,8 @@ export interface FirecrackerSpec extends VmmSpec {
 
 /** How the root disk is named in requests. */
 export const rootDriveId = 'root';
-const maxCpus = 32;
+/** Of one VM. */
+export const maxFirecrackerCpus = 32;
 /** Longest address of a Unix socket on Linux, without its terminating zero. */
 const maxSocketBytes = 107;
 /** What Firecracker adds to a vsock's path for a guest's connection: `_` and the longest port. */
@@ -29,11 +30,11 @@ export function checkMachine(spec: FirecrackerSpec): void {
       hint: 'Let another VMM do it: set driver = "auto" under [vmm] in the configuration',
     });
   }
-  if (spec.cpus > maxCpus) {
+  if (spec.cpus > maxFirecrackerCpus) {
     throw new BangerError(
       'host_unsupported',
-      `Firecracker gives a VM ${maxCpus} CPUs at most, not ${spec.cpus}`,
-      { hint: `Ask for less: banger vm set --cpus ${maxCpus} …` },
+      `Firecracker gives a VM ${maxFirecrackerCpus} CPUs at most, not ${spec.cpus}`,
+      { hint: `Ask for less: banger vm set --cpus ${maxFirecrackerCpus} …` },
     );
   }
   if (spec.disk && spec.disk.format !== 'raw') {
