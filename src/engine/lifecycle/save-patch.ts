@@ -7,6 +7,7 @@ import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import type { RunSummary } from '../rpc/vm-methods.ts';
 import { exportWorkspace } from '../workspace/export-workspace.ts';
+import { isUntouched } from '../workspace/is-untouched.ts';
 import { refuseUnsaved } from '../workspace/refuse-unsaved.ts';
 import { withSpool } from '../workspace/spool.ts';
 
@@ -25,6 +26,7 @@ export async function savePatch(
   if (!context.handles.get(vm.id))
     throw new BangerError('invalid_state', 'its guest is not running any more');
   operation.enter('Looking for changes');
+  if (await isUntouched(context, { vm, workspace: sent }, operation)) return undefined;
   return withSpool(context.layout, async (patch) => {
     const { files, warnings } = await exportWorkspace(context, { vm: vm.id }, operation, {
       write: (piece) => patch.write(piece),

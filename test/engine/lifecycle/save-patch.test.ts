@@ -72,6 +72,27 @@ test('the changes of a VM are its own, also when it was renamed and another has 
   }
 });
 
+test('a tree that nobody has touched is known at one look, without git; what is only in its repository is still seen', async () => {
+  const fixture = createFixture();
+  const { repo, copy, commands } = fixture;
+  try {
+    repo.write('file', 'as sent\n');
+    repo.commit('one');
+    repo.write('file', 'not committed\n');
+    await fixture.prepare();
+    const before = commands.length;
+    expect(await saveOf(fixture)).toBeUndefined();
+    const asked = commands.slice(before).map((argv) => argv.join(' '));
+    expect(asked).toEqual([expect.stringContaining('/look')]);
+
+    copy.git('stash', '-q');
+    copy.git('stash', 'apply', '-q');
+    await expect(saveOf(fixture)).rejects.toThrow('are in no patch: "stash"');
+  } finally {
+    fixture.remove();
+  }
+}, 120_000);
+
 test('work that a patch of the tree leaves out is refused: other branches, stashes, repositories inside', async () => {
   const fixture = createFixture();
   const { repo, copy, directory } = fixture;
