@@ -54,11 +54,15 @@ export function attachStream(stream: ClientStream, streams: LocalStreams, hasTer
     stdin = streams.stdin;
     stdin.on('data', onData);
     stdin.on('end', onEnd);
-    if (!hasTerminal) return;
-    stdin.setRawMode(true);
-    stdout.on('resize', onResize);
-    // It may have changed while the VM was booting.
-    onResize();
+    if (hasTerminal) {
+      stdin.setRawMode(true);
+      stdout.on('resize', onResize);
+      // It may have changed while the VM was booting.
+      onResize();
+    }
+    // Whoever has asked a question before has paused it, and let go of it.
+    stdin.ref?.();
+    stdin.resume();
   };
   const letGo = (): void => {
     if (!stdin) return;
