@@ -70,9 +70,12 @@ export async function bootstrapTools(
 ): Promise<void> {
   const { signal } = operation;
   const guest = await context.guest(vm, signal);
+  const cutOff = whyCutOff(vm);
+  // Of what it can have without a network mise takes all; it would try for long to have the rest.
+  const own = { MISE_YES: '1', ...(cutOff !== undefined && { MISE_OFFLINE: '1' }) };
   const run = async (argv: readonly string[]) =>
     runToEnd(
-      await guest.spawn(argv, { workingDirectory: guestPath, env: { MISE_YES: '1', ...env }, signal }),
+      await guest.spawn(argv, { workingDirectory: guestPath, env: { ...own, ...env }, signal }),
       operation,
     );
 
@@ -95,9 +98,8 @@ export async function bootstrapTools(
     await guest.run([mise.program, 'trust', '--all'], { workingDirectory: guestPath, env, signal });
   const { code } = await run([mise.program, 'install']);
   if (code !== 0) {
-    const why = whyCutOff(vm);
-    if (why !== undefined)
-      return tellGoingWithout(operation, files.first, `mise could not install them, and ${why}`);
+    if (cutOff !== undefined)
+      return tellGoingWithout(operation, files.first, `mise could not install them, and ${cutOff}`);
     throw new BangerError(
       'command_failed',
       `"${files.first}" asks for tools, and mise install failed with exit code ${code}`,

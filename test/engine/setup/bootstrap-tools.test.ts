@@ -143,8 +143,9 @@ test.each([
   ]);
   expect(ran()).toEqual([]);
   // Its own mise may have them; it is no error either when it does not.
-  program('mise', fakeMise);
+  program('mise', `echo "offline $MISE_OFFLINE" >>"$LOG"; ${fakeMise}`);
   await bootstrap({ FAIL: '1' });
+  expect(ran()).toEqual(['offline 1', 'install']);
   expect(notes.splice(0)).toEqual([
     '  tools of node 22',
     expect.stringContaining(`goes without them: mise could not install them, and ${why}.`),
