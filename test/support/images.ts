@@ -15,7 +15,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
+import { rootCertificates } from 'node:tls';
 import { promisify } from 'node:util';
 
 const cache = resolve('.cache/test-images');
@@ -47,15 +48,43 @@ export async function debianLayout(): Promise<string> {
 /** A rootfs tar as small images are: busybox and its links, no init that would start anything. */
 export async function busyboxTar(): Promise<string> {
   return cached('busybox', ['1', 'busybox-static'], async (tar) => {
-    const root = mkdtempSync(join(tmpdir(), 'bt-busybox-'));
-    for (const name of ['bin', 'etc', 'root', 'tmp', 'usr/bin'])
-      mkdirSync(join(root, name), { recursive: true });
-    copyFileSync(await staticBusybox(root), join(root, 'bin/busybox'));
-    const applets = (await program(join(root, 'bin/busybox'), ['--list'])).trim().split('\n');
-    for (const applet of applets.filter((name) => name !== 'busybox'))
-      symlinkSync('/bin/busybox', join(root, 'bin', applet));
-    writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\nada:x:1000:1000::/tmp:/bin/sh\n');
-    writeFileSync(join(root, 'etc/os-release'), 'ID=tiny\nPRETTY_NAME="Tiny Linux"\n');
+    await packTar(await busyboxRoot(), tar);
+  });
+}
+
+async function busyboxRoot(): Promise<string> {
+  const root = mkdtempSync(join(tmpdir(), 'bt-busybox-'));
+  for (const name of ['bin', 'etc', 'root', 'tmp', 'usr/bin'])
+    mkdirSync(join(root, name), { recursive: true });
+  copyFileSync(await staticBusybox(root), join(root, 'bin/busybox'));
+  const applets = (await program(join(root, 'bin/busybox'), ['--list'])).trim().split('\n');
+  for (const applet of applets.filter((name) => name !== 'busybox'))
+    symlinkSync('/bin/busybox', join(root, 'bin', applet));
+  writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\nada:x:1000:1000::/tmp:/bin/sh\n');
+  writeFileSync(join(root, 'etc/os-release'), 'ID=tiny\nPRETTY_NAME="Tiny Linux"\n');
+  return root;
+}
+
+/** The same with mise itself, from where npm gets it. Throws what npm says when it cannot. */
+export async function miseTar(): Promise<string> {
+  const name = `@jdxcode/mise-linux-${process.arch}@2026.9.15`;
+  return cached('mise', ['1', name], async (tar) => {
+    const root = await busyboxRoot();
+    const place = mkdtempSync(join(root, 'npm-'));
+    await program('npm', ['pack', '--silent', name, '--pack-destination', place]);
+    await program('tar', ['-C', place, '-xzf', globSync(join(place, '*.tgz'))[0]!]);
+    mkdirSync(join(root, 'usr/local/bin'), { recursive: true });
+    const mise = join(root, 'usr/local/bin/mise');
+    renameSync(join(place, 'package/bin/mise'), mise);
+    rmSync(place, { recursive: true });
+    // This host's C library: it is no static program.
+    for (const [library] of (await program('ldd', [mise])).matchAll(/\/\S+\.so\S*/g)) {
+      mkdirSync(join(root, dirname(library)), { recursive: true });
+      copyFileSync(library, join(root, library));
+    }
+    mkdirSync(join(root, 'etc/ssl/certs'), { recursive: true });
+    // It ends when there are none, also to fetch something by HTTP.
+    writeFileSync(join(root, 'etc/ssl/certs/ca-certificates.crt'), rootCertificates.join('\n'));
     await packTar(root, tar);
   });
 }
