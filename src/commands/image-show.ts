@@ -26,7 +26,7 @@ function detailsText(image: ImageDetails): string {
     ['Id', image.id],
     ['Source', image.source],
     ['File', image.path],
-    ['Digest', image.digest],
+    ...digestLines(image),
     ['OS', image.os || undefined],
     ['Content', formatBytes(image.contentBytes)],
     ['Filesystem', formatBytes(image.sizeBytes)],
@@ -51,6 +51,14 @@ function someOf(label: string, values: readonly string[]): (readonly [string, st
   const lines = values.slice(0, maxLines).map((value) => [label, value] as const);
   const more = values.length - lines.length;
   return more === 0 ? lines : [...lines, [label, `… and ${more} more, which --json shows`]];
+}
+
+/** One for all names, or each with those that have it. */
+function digestLines({ digest, digests }: ImageDetails): [string, string | undefined][] {
+  const all = [...new Set(Object.values(digests))];
+  if (all.length < 2) return [['Digest', digest]];
+  const names = (wanted: string): string[] => Object.keys(digests).filter((name) => digests[name] === wanted);
+  return all.map((each) => ['Digest', `${each} (${names(each).join(', ')})`]);
 }
 
 function layerText({ digest, sizeBytes, isCached }: ImageDetails['layers'][number]): string {

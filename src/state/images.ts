@@ -38,6 +38,7 @@ export interface Image {
   readonly external?: ExternalFile;
   /** Absent for a file of the user's, and for images of earlier versions until they are used */
   readonly rootfs?: RootfsMark;
+  /** Of the manifest that it first came with */
   readonly digest?: string;
   readonly sizeBytes: number;
   readonly contentBytes: number;
@@ -48,6 +49,8 @@ export interface Image {
   readonly createdAt: string;
   /** Names that lead to it, sorted */
   readonly names: readonly string[];
+  /** Of the manifest that each was pulled with, for names that were */
+  readonly digests: Readonly<Record<string, string>>;
 }
 
 interface ImageRow {
@@ -64,16 +67,18 @@ interface ImageRow {
   readonly external: string | null;
   readonly rootfs: string | null;
   readonly names: string;
+  readonly digests: string;
 }
 
 const select = `
   SELECT id, source, digest, size_bytes AS sizeBytes, content_bytes AS contentBytes, config, layers,
          os_release AS osRelease, has_shell AS hasShell, created_at AS createdAt, external, rootfs,
-         (SELECT json_group_array(name) FROM (SELECT name FROM image_names WHERE image_id = images.id ORDER BY name)) AS names
+         (SELECT json_group_array(name) FROM (SELECT name FROM image_names WHERE image_id = images.id ORDER BY name)) AS names,
+         (SELECT json_group_object(name, digest) FROM image_names WHERE image_id = images.id AND digest IS NOT NULL) AS digests
   FROM images`;
 
 /** Records an image, or does nothing when its content is known already. */
-export function insertImage(db: Database, image: Omit<Image, 'names'>): void {
+export function insertImage(db: Database, image: Omit<Image, 'names' | 'digests'>): void {
   db.prepare(
     `INSERT INTO images (id, source, digest, size_bytes, content_bytes, config, layers, os_release, has_shell, created_at,
                          external, rootfs)
@@ -105,23 +110,39 @@ export function setImageRootfs(
   );
 }
 
-/** Points a name at an image. A name that pointed elsewhere moves, as a tag does. */
-export function setImageName(db: Database, name: string, imageId: string): void {
+/**
+ * Points a name at an image. A name that pointed elsewhere moves, as a tag does. `digest` is what it was pulled with;
+ * without one, it keeps what it was pulled with as a name of this image.
+ */
+export function setImageName(db: Database, name: string, imageId: string, digest?: string): void {
   db.prepare(
-    `INSERT INTO image_names (name, image_id) VALUES (?, ?)
-     ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id`,
-  ).run(name, imageId);
+    `INSERT INTO image_names (name, image_id, digest) VALUES (@name, @imageId, @digest)
+     ON CONFLICT (name) DO UPDATE SET
+       digest = CASE WHEN image_id = @imageId THEN coalesce(@digest, digest) ELSE @digest END,
+       image_id = @imageId`,
+  ).run({ name, imageId, digest: digest ?? null });
+}
+
+/** Records that an image is to be had from a registry, which may not be how it came. */
+export function setImagePulled(
+  db: Database,
+  id: string,
+  pulled: Required<Pick<Image, 'digest' | 'layers'>>,
+): void {
+  db.prepare(
+    `UPDATE images SET digest = @digest, layers = @layers, source = 'pull' WHERE id = @id AND source = 'import'`,
+  ).run({ id, digest: pulled.digest, layers: JSON.stringify(pulled.layers) });
 }
 
 /** Gives one name of an image another spelling. A name that the new one had before leads here now. */
-export function renameImageName(db: Database, from: string, to: string): void {
+export function renameImageName(db: Database, from: string, to: string, digest?: string): void {
   db.transaction(() => {
     const row = db
       .prepare<[string], { imageId: string }>('SELECT image_id AS imageId FROM image_names WHERE name = ?')
       .get(from);
     if (!row) return;
     deleteImageName(db, from);
-    setImageName(db, to, row.imageId);
+    setImageName(db, to, row.imageId, digest);
   })();
 }
 
@@ -193,5 +214,6 @@ function toImage(row: ImageRow): Image {
     external: row.external === null ? undefined : (JSON.parse(row.external) as ExternalFile),
     rootfs: row.rootfs === null ? undefined : (JSON.parse(row.rootfs) as RootfsMark),
     names: JSON.parse(row.names) as string[],
+    digests: JSON.parse(row.digests) as Record<string, string>,
   };
 }

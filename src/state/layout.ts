@@ -171,6 +171,8 @@ export function imagePaths(
   /** The documents it was made from, byte for byte, when there were any */
   readonly manifest: string;
   readonly config: string;
+  /** The manifest of a name that was pulled with another one, by the digest it was pulled by */
+  readonly manifestOf: (digest: string) => string;
 } {
   const directory = join(layout.imagesDirectory, id);
   return {
@@ -178,6 +180,7 @@ export function imagePaths(
     rootfs: join(directory, 'rootfs.ext4'),
     manifest: join(directory, 'manifest.json'),
     config: join(directory, 'config.json'),
+    manifestOf: (digest) => join(directory, `manifest-${digest.replace('sha256:', '')}.json`),
   };
 }
 

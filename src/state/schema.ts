@@ -152,4 +152,7 @@ export const migrations: readonly string[] = [
      guest_path TEXT NOT NULL
    ) STRICT;
    CREATE INDEX published_sockets_by_vm ON published_sockets (vm_id);`,
+  // What each name was pulled with: tags of one image may have different manifests, and move.
+  `ALTER TABLE image_names ADD COLUMN digest TEXT;
+   UPDATE image_names SET digest = (SELECT digest FROM images WHERE images.id = image_names.image_id);`,
 ];

@@ -11,6 +11,7 @@ const view: ImageView = {
   id: 'a'.repeat(64),
   names: ['ubuntu:24.04'],
   source: 'pull',
+  digests: {},
   sizeBytes: 8 * 1024 ** 3,
   contentBytes: 80 * 1024 ** 2,
   os: 'Ubuntu \u001b[31m24.04',

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Image, ImageConfig } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
+import { writeDocuments } from './image-documents.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
 import type { LayerSource } from './layers/layers.ts';
 import { publishImage, stagedRootfs, type NewImage } from './publish-image.ts';
@@ -73,16 +74,6 @@ export async function buildImage(
     hasShell: converted.hasShell,
   };
   return publishImage(context, { stagingDirectory, image, name: parts.name }, operation.signal);
-}
-
-/** Writes what describes an image beside its filesystem. */
-export async function writeDocuments(
-  directory: string,
-  documents: ImageDocuments | undefined,
-): Promise<void> {
-  const options = { mode: 0o600, flush: true };
-  if (documents?.manifest) await writeFile(join(directory, 'manifest.json'), documents.manifest, options);
-  if (documents?.config) await writeFile(join(directory, 'config.json'), documents.config, options);
 }
 
 /** The id of an image that has no config of its own: a hash over the digests of its layers' content. */

@@ -111,10 +111,10 @@ function findByPrefix(db: Database, reference: string, prefix: string): Image | 
 function findByDigest(db: Database, { registry, repository, digest }: Reference): Image | undefined {
   if (digest === undefined) return undefined;
   const repositories = [`${registry}/${repository}:`, `${registry}/${repository}@`];
-  return listImages(db).find(
-    (image) =>
-      image.digest === digest &&
-      image.names.some((name) => repositories.some((prefix) => name.startsWith(prefix))),
+  return listImages(db).find((image) =>
+    image.names.some(
+      (name) => image.digests[name] === digest && repositories.some((prefix) => name.startsWith(prefix)),
+    ),
   );
 }
 

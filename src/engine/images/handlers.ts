@@ -18,7 +18,7 @@ import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import { ensureBaseImage } from './base-image.ts';
 import { wholeCatalog } from './catalog.ts';
 import { deleteImage } from './delete-image.ts';
-import { baseName, findImage, getImageByReference } from './find-image.ts';
+import { baseName, findImage, getImageByReference, nameMeant } from './find-image.ts';
 import { toImageDetails, toImageView } from './image-views.ts';
 import { importImage } from './import-image.ts';
 import { pullImage } from './pull-image.ts';
@@ -56,7 +56,9 @@ export async function showImageRoute(
   context: ImageContext,
   { reference }: ParsedParams<typeof imageShow>,
 ): Promise<ImageDetails> {
-  return toImageDetails(context, getImageByReference(context.db, reference, context.config().catalog));
+  const { catalog } = context.config();
+  const image = getImageByReference(context.db, reference, catalog);
+  return toImageDetails(context, image, nameMeant(image, reference, catalog));
 }
 
 export async function tagImageRoute(

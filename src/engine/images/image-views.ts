@@ -14,7 +14,10 @@ export function toImageView(db: Database, image: Image): ImageView {
     id: image.id,
     names: image.names.map(familiarName),
     source: image.source,
-    digest: image.digest,
+    digest: Object.values(image.digests)[0] ?? image.digest,
+    digests: Object.fromEntries(
+      Object.entries(image.digests).map(([name, digest]) => [familiarName(name), digest]),
+    ),
     sizeBytes: image.sizeBytes,
     contentBytes: image.contentBytes,
     os: image.osRelease['PRETTY_NAME'] ?? '',
@@ -24,14 +27,17 @@ export function toImageView(db: Database, image: Image): ImageView {
   };
 }
 
+/** `name` is the stored one by which it was asked for, if it was one. */
 export async function toImageDetails(
   { db, layout }: Pick<ImageContext, 'db' | 'layout'>,
   image: Image,
+  name?: string,
 ): Promise<ImageDetails> {
   const sizes = await layerSizes(layout, image);
   const { env, workingDirectory, user, entrypoint, command } = image.config;
   return {
     ...toImageView(db, image),
+    ...(name !== undefined && image.digests[name] !== undefined && { digest: image.digests[name] }),
     layers: image.layers.map((digest) => ({
       digest,
       sizeBytes: sizes.get(digest),

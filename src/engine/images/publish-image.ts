@@ -13,6 +13,7 @@ import {
   listImages,
   moveImageNames,
   setImageName,
+  setImagePulled,
   setImageRootfs,
   vmsOfImage,
   type Image,
@@ -22,15 +23,17 @@ import { imagePaths, type Layout } from '../../state/layout.ts';
 import type { ImageContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { shownImage } from './find-image.ts';
+import { keepDocuments } from './image-documents.ts';
 import { imageServices } from './image-services.ts';
 import { discardPath } from './image-staging.ts';
 import { lostUsersOf } from './lost-users.ts';
 import { familiarName } from './reference.ts';
+import type { ImageDocuments } from './registry/resolve-image.ts';
 import { vmsStandingOn } from './rootfs-file.ts';
 import { markRootfs, rootfsFate } from './rootfs-mark.ts';
 import { clearRowless, markRowless, settleRowless } from './rowless.ts';
 
-export type NewImage = Omit<Image, 'names' | 'createdAt' | 'rootfs'>;
+export type NewImage = Omit<Image, 'names' | 'digests' | 'createdAt' | 'rootfs'>;
 
 /** What a name is to lead to, or all names of another image are. */
 export type Publication = {
@@ -113,16 +116,29 @@ export async function publishImage(
   }
 }
 
+/** What a name was pulled with. */
+export interface PulledWith {
+  /** Of what the registry has under the name: a manifest, or an index of several */
+  readonly digest: string;
+  readonly layers: readonly string[];
+  readonly documents: ImageDocuments;
+}
+
 /** Points a name at an image that is present already, or returns undefined when it is not (any more). */
 export async function nameImage(
   context: ImageContext,
-  { id, name }: { id: string; name: string },
+  { id, name, pulled }: { id: string; name: string; pulled?: PulledWith },
   signal: AbortSignal,
 ): Promise<Image | undefined> {
   return context.locks.publish.run(publishKey, signal, async () => {
     if (!(await isPresent(context, id))) return undefined;
-    setImageName(context.db, name, id);
-    return getImage(context.db, id);
+    const { db } = context;
+    if (pulled) await keepDocuments(imagePaths(context.layout, id), pulled);
+    db.transaction(() => {
+      if (pulled) setImagePulled(db, id, pulled);
+      setImageName(db, name, id, pulled?.digest);
+    })();
+    return getImage(db, id);
   });
 }
 
@@ -195,7 +211,7 @@ function giveNames(context: ImageContext, publication: Publication): void {
   const { image } = publication;
   if ('replaces' in publication) return replace(context, publication.replaces, image.id);
   if (publication.isNameOffered) refuseTakenName(db, publication.name, image.id);
-  setImageName(db, publication.name, image.id);
+  setImageName(db, publication.name, image.id, image.digest);
 }
 
 /** Names that somebody has moved or deleted since stay where they are. */

@@ -78,7 +78,12 @@ async function pull(
     image: familiarName(name),
   });
   request.onResolved(resolved);
-  const present = await nameImage(context, { id: resolved.id, name }, signal);
+  const pulled = {
+    digest: top.digest,
+    layers: resolved.layers.map((layer) => layer.digest),
+    documents: resolved.documents,
+  };
+  const present = await nameImage(context, { id: resolved.id, name, pulled }, signal);
   if (present) return present;
 
   const lease = leases.blobs.take(resolved.layers.map((layer) => layer.digest));

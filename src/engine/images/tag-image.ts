@@ -18,9 +18,9 @@ export async function tagImage(
 ): Promise<Image> {
   const stored = newName(name);
   return context.locks.publish.run(publishKey, signal, async () => {
-    const { id } = getImageByReference(context.db, reference, context.config().catalog);
-    setImageName(context.db, stored, id);
-    return getImage(context.db, id);
+    const image = getImageByReference(context.db, reference, context.config().catalog);
+    setImageName(context.db, stored, image.id, digestIn(image, stored));
+    return getImage(context.db, image.id);
   });
 }
 
@@ -45,7 +45,14 @@ export async function renameImage(
         hint: `Give it a name with: banger image tag ${reference} ${name}`,
       });
     }
-    renameImageName(context.db, old, stored);
+    renameImageName(context.db, old, stored, digestIn(image, stored));
     return getImage(context.db, image.id);
   });
+}
+
+/** What the image was pulled with from the repository of a name: a tag more there is the same in that registry. */
+function digestIn(image: Image, name: string): string | undefined {
+  const repository = (each: string): string => each.replace(/(?:@|:[^/]*$).*/, '');
+  const pulled = Object.keys(image.digests).find((each) => repository(each) === repository(name));
+  return pulled === undefined ? undefined : image.digests[pulled];
 }

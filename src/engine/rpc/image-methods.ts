@@ -7,8 +7,10 @@ export const imageView = z.object({
   id: z.string(),
   names: z.array(z.string()),
   source: z.enum(['pull', 'import', 'embedded', 'bundle', 'register']),
-  /** Manifest digest given by the registry */
+  /** Manifest digest given by the registry, for the name asked for or the first that has one */
   digest: z.optional(z.string()),
+  /** The same by name: tags of one image may have different manifests */
+  digests: z.record(z.string(), z.string()),
   /** Filesystem as a guest sees it; it is sparse on the host */
   sizeBytes: z.number(),
   contentBytes: z.number(),

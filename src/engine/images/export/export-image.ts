@@ -52,14 +52,15 @@ async function withMembers(
 ): Promise<ExportSummary> {
   using held = await holdPresentImage(context, reference, operation);
   const { image } = held;
+  const name = nameMeant(image, reference, context.config().catalog);
   const exported =
-    (await originalImage(context.layout, image, { isOci: format === 'oci' })) ??
+    (await originalImage(context.layout, image, { isOci: format === 'oci', name })) ??
     (await flattenedImage(context, image, operation));
 
   operation.enter('Exporting image');
   await send(
     layoutMembers(exported, {
-      name: exportedName(image, nameMeant(image, reference, context.config().catalog)),
+      name: exportedName(image, name),
       isDocker: format === 'docker',
     }),
   );

@@ -1,8 +1,11 @@
+import { BangerError } from '../../../errors.ts';
 import { Turns } from '../ext4/turns.ts';
 import { deviceOf, type Inode, type InodeKind } from '../ext4-reader/inode.ts';
 import { DamagedFilesystem } from '../ext4-reader/damage.ts';
 import { Ext4Reader } from '../ext4-reader/ext4-reader.ts';
 import { walkFilesystem } from '../ext4-reader/walk.ts';
+import { whiteoutPrefix } from '../layers/entry-path.ts';
+import { shownName } from '../layers/layer-refusal.ts';
 import { endOfTar, memberHeader, padding } from './tar-writer.ts';
 
 const memberTypes: Readonly<Record<Exclude<InodeKind, 'socket'>, string>> = {
@@ -30,6 +33,7 @@ export async function* layerTar(rootfs: string): AsyncGenerator<Buffer> {
     const turns = new Turns();
     for await (const { path, inode } of walkFilesystem(reader)) {
       if (inode.kind === 'socket') continue;
+      if (path.slice(path.lastIndexOf('/') + 1).startsWith(whiteoutPrefix)) throw meansDeletion(path);
       const first = firstNames.get(inode.number);
       if (first !== undefined) {
         yield memberHeader({ ...attributes(inode), path, type: '1', size: 0, linkPath: first });
@@ -75,4 +79,11 @@ async function xattrRecords(reader: Ext4Reader, inode: Inode): Promise<Map<strin
     if (!name.includes('=')) records.set(`SCHILY.xattr.${name}`, xattrs.get(name)!);
   }
   return records;
+}
+
+function meansDeletion(path: string): BangerError {
+  const what = `The image has a file "${shownName(path)}", and in a layer such a name says that another file is deleted`;
+  return new BangerError('invalid_state', what, {
+    hint: 'Rename the file in it, or write the image as it is, for other hosts of banger, with: banger image bundle',
+  });
 }

@@ -13,7 +13,7 @@ const bytesPerRead = 1024 * 1024;
 
 /**
  * A pulled image as it came: the same documents and, byte for byte, the same layers. Undefined when they are not all
- * here any more.
+ * here any more. Under a name that was pulled with another manifest, it is as that one says.
  *
  * With `isOci` a manifest in docker's own types is written anew with those of OCI, which some readers insist on;
  * config and layers stay as they are.
@@ -21,10 +21,12 @@ const bytesPerRead = 1024 * 1024;
 export async function originalImage(
   layout: Layout,
   image: Image,
-  { isOci }: { readonly isOci: boolean },
+  { isOci, name }: { readonly isOci: boolean; readonly name?: string | undefined },
 ): Promise<ExportedImage | undefined> {
   const paths = imagePaths(layout, image.id);
-  const manifest = await readIfPresent(paths.manifest);
+  const digest = name === undefined ? undefined : image.digests[name];
+  const own = digest === undefined ? undefined : await readIfPresent(paths.manifestOf(digest));
+  const manifest = own ?? (await readIfPresent(paths.manifest));
   const config = await readIfPresent(paths.config);
   if (!manifest || !config || digestOf(config) !== `sha256:${image.id}`) return undefined;
   const parsed = parseManifest(manifest, image.id);

@@ -1,4 +1,4 @@
-import { parseEntryPath } from './entry-path.ts';
+import { parseEntryPath, whiteoutPrefix } from './entry-path.ts';
 import type { BlockAllocator } from '../ext4/block-allocator.ts';
 import type { BlockFile } from '../ext4/block-file.ts';
 import { allocateStretches, ContentsWriter } from '../ext4/file-contents.ts';
@@ -17,7 +17,6 @@ export interface ImageUnderConstruction {
   readonly tree: RootfsTree;
 }
 
-const whiteoutPrefix = '.wh.';
 const opaqueMarker = '.wh..wh..opq';
 /** Other names AUFS kept for itself, such as its store of hard links; docker leaves them out too. */
 const whiteoutMetaPrefix = '.wh..wh.';

@@ -1,6 +1,9 @@
 import { maxNameLength } from '../ext4/format.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 
+/** Of names that hide what lower layers have (OCI image spec, “Whiteouts”). */
+export const whiteoutPrefix = '.wh.';
+
 /** PATH_MAX: what is longer could not be opened inside the VM. */
 const maxPathLength = 4096;
 

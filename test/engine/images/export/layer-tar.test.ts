@@ -266,3 +266,17 @@ test('a filesystem that is cut off, or was not unmounted, is refused', async () 
   writeFileSync(cut, bytes);
   await expect(tarOf(cut)).rejects.toThrow('was not unmounted cleanly');
 });
+
+test('a file whose name would hide another one from whoever reads the layer is refused by name', async () => {
+  using directory = tempDirectory();
+  const source = join(directory.path, 'source');
+  mkdirSync(join(source, 'etc'), { recursive: true });
+  writeFileSync(join(source, 'etc/keep'), '');
+  writeFileSync(join(source, 'etc/.wh.keep'), '');
+  const image = join(directory.path, 'image');
+  execFileSync('mke2fs', ['-q', '-t', 'ext4', '-d', source, image, '8M'], { stdio: 'pipe' });
+  await expect(tarOf(image)).rejects.toMatchObject({
+    code: 'invalid_state',
+    message: expect.stringContaining('a file "etc/.wh.keep"') as string,
+  });
+});
