@@ -17,7 +17,8 @@ type ApplyResult = ResultOf<typeof workspaceApply>;
 
 const help = `
 The changes are merged with yours as git merges, and written all or not at all; what you have staged stays staged. The
-exit code is 1 when files are in conflict: then nothing is written, unless --markers asks for it.
+exit code is 1 when files are in conflict: then nothing is written, unless --markers asks for it. What was applied
+before is not merged again: the next apply brings what the VM did since.
 
 Examples:
   banger workspace apply . --check

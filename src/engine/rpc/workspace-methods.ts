@@ -205,7 +205,7 @@ export const workspaceList = question(
 
 /** A file that differs from what was sent, and what became of it on the host. */
 export const appliedChange = z.extend(workspaceChange, {
-  /** `present`: the host's file has this change already; `merged`: both sides changed it */
+  /** `present`: the host's file has this change already, or it was applied before; `merged`: both sides changed it */
   outcome: z.enum(['applied', 'merged', 'present', 'conflict']),
   /** Where the file is on the host, when it was moved there since it was sent */
   movedTo: z.optional(z.string()),

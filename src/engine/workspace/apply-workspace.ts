@@ -1,26 +1,32 @@
 import { join } from 'node:path';
 import { BangerError } from '../../errors.ts';
+import type { Workspace } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
+import { failpoint } from '../failpoints.ts';
 import type { Operation } from '../operations.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import type { workspaceApply } from '../rpc/workspace-methods.ts';
+import { readApplied, recordApplied } from './applying/applied-record.ts';
 import { compareTrees, type ChangeSize } from './applying/compare-trees.ts';
-import { resolveWorkspace, type BoundVm } from './bound-vm.ts';
-import { fetchBlobs } from './guest-tree/fetch-blobs.ts';
+import { findLater } from './applying/find-later.ts';
+import { runnableWarnings } from './applying/host-programs.ts';
+import { mergeChanges, type MergedPath } from './applying/merge-changes.ts';
+import { refuseChanges } from './applying/refuse-changes.ts';
+import { appliedNow, byPath, stillMarked, withApplied, type Applied } from './applying/since-applied.ts';
+import { withFiles } from './applying/with-files.ts';
+import { writeFiles, writeResult } from './applying/write-result.ts';
+import { resolveWorkspace } from './bound-vm.ts';
+import { statusOf, type ChangedPath, type GitEntry } from './guest-tree/changes-format.ts';
 import { readChanges, type GuestChanges, type GuestWorkspace } from './guest-tree/guest-changes.ts';
 import { withGuestWorkspace } from './guest-workspace.ts';
-import { runnableWarnings } from './applying/host-programs.ts';
 import { inspectTree, type WorkingTree } from './host-tree/inspect-tree.ts';
-import { mergeChanges, type MergedPath } from './applying/merge-changes.ts';
-import { readManifest } from './sending/manifest.ts';
-import { pathText, type RawPath } from './host-tree/raw-path.ts';
-import { refuseChanges } from './applying/refuse-changes.ts';
+import { displayPath, pathText, type RawPath } from './host-tree/raw-path.ts';
+import { fillIndex, scratchObjects, writeTree } from './host-tree/scratch-objects.ts';
+import { listIndex } from './host-tree/sent-files.ts';
 import { remarksOn } from './remarks.ts';
-import { replaceFiles } from './applying/replace-files.ts';
 import { withScratch } from './scratch.ts';
-import { fillIndex, scratchObjects, writeTree, type GitVariables } from './host-tree/scratch-objects.ts';
+import { readManifest } from './sending/manifest.ts';
 import { manifestPlace } from './sending/settle-sends.ts';
-import { stageFiles, withStaging } from './applying/stage-files.ts';
 
 type ApplyParams = ParsedParams<typeof workspaceApply>;
 type ApplyResult = ResultOf<typeof workspaceApply>;
@@ -59,41 +65,55 @@ async function applyBound(
   operation: Operation,
 ): Promise<ApplyResult> {
   const bound = await resolveWorkspace(context.db, params);
-  const { hostPath, guestPath } = bound.workspace;
-  return withGuestWorkspace(context, bound, operation, async (workspace) => {
+  return withGuestWorkspace(context, bound, operation, async (workspace, sent) => {
+    const place = manifestPlace(context.layout, sent);
     const changes = await readChanges(workspace);
-    const { merged, sizes, warnings } = await withScratch(context.layout, (scratch) =>
-      merge(context, { bound, workspace, changes, scratch, params }, operation),
+    const applied = (await readApplied(place, sent, workspace)) ?? { paths: new Map() };
+    const { outcomes, sizes, warnings } = await withScratch(context.layout, (scratch) =>
+      merge(context, { sent, workspace, changes, applied, scratch, params }, operation),
     );
-    const hasConflicts = merged.some(({ outcome }) => outcome === 'conflict');
+    const hasConflicts = outcomes.some(({ merged }) => merged.outcome === 'conflict');
     return {
       vm: workspace.vmName,
-      hostPath,
-      guestPath,
-      files: changes.files.map(({ path, status }, index) => {
-        const { outcome, conflict, reason, isWritable, path: raw } = merged[index]!;
+      hostPath: sent.hostPath,
+      guestPath: sent.guestPath,
+      files: outcomes.map(({ change, merged }) => {
+        const { outcome, conflict, reason, isWritable, path: raw } = merged;
         const isWritten = isWritable && (outcome !== 'conflict' || params.markers);
         const size = sizes.get(raw) ?? { added: 0, removed: 0 };
-        const movedTo = raw === changes.paths[index]!.path ? undefined : pathText(raw);
+        const movedTo = raw === change.path ? undefined : pathText(raw);
+        const [path, status] = [pathText(change.path), statusOf(change)];
         return { path, status, ...size, outcome, movedTo, conflict, reason, isWritten };
       }),
-      isApplied: !params.dryRun && (!hasConflicts || params.markers),
+      isApplied: isWritten(outcomes, params),
       hasConflicts,
       warnings: [...remarksOn(changes, workspace, 'applied'), ...warnings],
     };
   });
 }
 
+/** Whether what was worked out is written: all that can be. */
+function isWritten(outcomes: readonly Outcome[], { dryRun, markers }: ApplyParams): boolean {
+  return !dryRun && (markers || outcomes.every(({ merged }) => merged.outcome !== 'conflict'));
+}
+
 interface Merge {
-  readonly bound: BoundVm;
+  readonly sent: Workspace;
   readonly workspace: GuestWorkspace;
   readonly changes: GuestChanges;
+  readonly applied: Applied;
   readonly scratch: string;
   readonly params: ApplyParams;
 }
 
+/** A change of the guest, and what becomes of it. */
+interface Outcome {
+  readonly change: ChangedPath;
+  readonly merged: MergedPath;
+}
+
 interface Merged {
-  readonly merged: readonly MergedPath[];
+  readonly outcomes: readonly Outcome[];
   /** What is written, or would be */
   readonly sizes: ReadonlyMap<RawPath, ChangeSize>;
   readonly warnings: readonly string[];
@@ -101,39 +121,40 @@ interface Merged {
 
 async function merge(
   context: WorkspaceContext,
-  { bound, workspace, changes, scratch, params }: Merge,
+  { sent, workspace, changes, applied, scratch, params }: Merge,
   operation: Operation,
 ): Promise<Merged> {
-  if (changes.paths.length === 0) return { merged: [], sizes: new Map(), warnings: [] };
+  if (changes.paths.length === 0 && applied.paths.size === 0)
+    return { outcomes: [], sizes: new Map(), warnings: [] };
   operation.enter('Reading working tree');
-  const { hostPath } = bound.workspace;
-  const tree = await inspectTree(context.exec, {
-    path: hostPath,
-    scratch,
-    includeUntracked: true,
-    signal: operation.signal,
-  });
-  refuseOtherTree(tree, hostPath);
+  const { hostPath } = sent;
+  const { signal } = operation;
+  const found = await inspectTree(context.exec, { path: hostPath, scratch, includeUntracked: true, signal });
+  refuseOtherTree(found, hostPath);
+  // What was written here is looked at also where git has come to ignore it.
+  const tree = await withFiles(found, applied.paths.keys(), signal);
   const { repository } = tree;
   const objects = await scratchObjects(repository, scratch);
   const env = { ...objects, GIT_INDEX_FILE: join(scratch, 'result-index') };
   await fillIndex(tree, env);
-  const now = await writeTree(repository, env);
+  const [nowTree, listed] = await Promise.all([writeTree(repository, env), listIndex(repository, env)]);
+  const now = new Map(listed.map(({ path, mode, oid }) => [path, { mode, oid }]));
 
   operation.enter('Fetching changes');
-  const oids = changes.paths.flatMap(({ before, after }) => [before?.oid, after?.oid]);
-  const wanted = [...new Set(oids.filter((oid) => oid !== undefined))];
-  await fetchBlobs(workspace, wanted, { repository, env, scratch }, operation);
+  const target = { repository, env, scratch };
+  const { held, later, before } = await findLater({ ...target, workspace, changes, applied, now }, operation);
 
   operation.enter('Merging changes');
   const { vmName } = workspace;
-  const merged = await mergeChanges(changes.paths, {
-    repository,
-    env,
-    scratch,
+  const place = manifestPlace(context.layout, sent);
+  const merged = await mergeChanges(later, {
+    ...target,
+    now,
     vmName,
-    sentPaths: async () =>
-      (await readManifest(manifestPlace(context.layout, bound.workspace), bound.workspace))?.files,
+    sentPaths: async () => {
+      const manifest = await readManifest(place, sent);
+      return manifest && withApplied(manifest.files, held);
+    },
     unresolved: new Set(changes.unresolved),
   });
   const gone = new Set(
@@ -141,20 +162,43 @@ async function merge(
   );
   const present = tree.files.filter(({ path }) => !gone.has(path));
   await refuseChanges(merged, { repository, env, present, vmName });
-  const hasConflicts = merged.some(({ outcome }) => outcome === 'conflict');
+  const outcomes = [
+    ...later.map((change, index) => ({ change, merged: merged[index]! })),
+    ...before.map((change) => ({ change, merged: asBefore(change, now) })),
+  ].sort((one, other) => byPath(one.change, other.change));
   const written = merged.filter(({ isWritable, outcome }) => {
     return isWritable && (outcome !== 'conflict' || params.markers);
   });
   const result = await writeResult(tree, written, env);
-  const [sizes, warnings] = await Promise.all([
-    compareTrees(repository, { before: now, after: result, env }),
-    runnableWarnings(written, { repository, env, before: now }),
+  const [sizes, warnings, marked] = await Promise.all([
+    compareTrees(repository, { before: nowTree, after: result, env }),
+    runnableWarnings(written, { repository, env, before: nowTree }),
+    stillMarked(held, { repository, env, now }),
   ]);
-  if (params.dryRun || (hasConflicts && !params.markers)) return { merged, sizes, warnings };
+  const told = { outcomes, sizes, warnings: [...markerWarnings(marked), ...warnings] };
+  if (!isWritten(outcomes, params)) return told;
 
   operation.enter('Writing files');
   await writeFiles(tree, { written, env, umask: params.umask }, operation);
-  return { merged, sizes, warnings };
+  await failpoint('files written');
+  // Nothing is new: what is recorded stays true.
+  if (later.length === 0 && held.size === applied.paths.size) return told;
+  const { head, branch } = repository;
+  const paths = appliedNow(outcomes, { held, changes: changes.paths, marked });
+  const isRecorded = await recordApplied(place, sent, { ...workspace, applied: { head, branch, paths } });
+  if (!isRecorded) context.log('warn', `what was applied of ${hostPath} from VM ${vmName} is not remembered`);
+  return told;
+}
+
+/** What went in before is no news, whatever became of it here. */
+function asBefore({ path }: ChangedPath, now: ReadonlyMap<RawPath, GitEntry>): MergedPath {
+  return { path, outcome: 'present', result: now.get(path), isWritable: false };
+}
+
+function markerWarnings(marked: ReadonlySet<RawPath>): string[] {
+  return [...marked].map(
+    (path) => `"${displayPath(path)}" has conflict markers that nobody has resolved here`,
+  );
 }
 
 /** The directory may have become part of another repository since it was sent. */
@@ -162,46 +206,5 @@ function refuseOtherTree({ repository }: WorkingTree, hostPath: string): void {
   if (repository.topLevel === hostPath) return;
   throw new BangerError('invalid_state', `"${hostPath}" is not the top of a git working tree any more`, {
     hint: 'Get the changes as a patch with: banger workspace export',
-  });
-}
-
-/** Makes the scratch index that of the tree as it is to be, and returns its git tree. */
-async function writeResult(
-  { repository }: WorkingTree,
-  written: readonly MergedPath[],
-  env: GitVariables,
-): Promise<string> {
-  const noOid = '0'.repeat(repository.objectFormat === 'sha256' ? 64 : 40);
-  // Those that go come first: a file may become a directory.
-  const lines = [...written.filter(({ result }) => !result), ...written.filter(({ result }) => result)].map(
-    ({ path, result }) => (result ? `${result.mode} ${result.oid} 0\t${path}\0` : `0 ${noOid} 0\t${path}\0`),
-  );
-  const input = Buffer.from(lines.join(''), 'latin1');
-  await repository.git(['update-index', '-z', '--index-info'], { env, input });
-  return (await repository.git(['write-tree', '--missing-ok'], { env })).stdout.toString('latin1').trim();
-}
-
-interface Write {
-  readonly written: readonly MergedPath[];
-  /** With an index of the tree as it is to be */
-  readonly env: GitVariables;
-  readonly umask: number;
-}
-
-async function writeFiles(
-  { repository, files }: WorkingTree,
-  { written, env, umask }: Write,
-  { signal }: Operation,
-): Promise<void> {
-  if (written.length === 0) return;
-  const stamps = new Map(files.map(({ path, stamp }) => [path, stamp]));
-  const paths = written.flatMap(({ path, result }) => (result ? [path] : []));
-  const { topLevel } = repository;
-  await withStaging(repository, async ({ files: directory, ...places }) => {
-    const staged = await stageFiles(repository, { paths, env, directory });
-    const replacements = written.map(({ path }) => {
-      return { path, staged: staged.get(path), stamp: stamps.get(path) };
-    });
-    await replaceFiles(replacements, { topLevel, umask, signal, ...places });
   });
 }

@@ -1,5 +1,5 @@
 import { BangerError } from '../../errors.ts';
-import { listWorkspaces } from '../../state/workspaces.ts';
+import { listWorkspaces, type Workspace } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import { awaitRunningVm, type BoundVm } from './bound-vm.ts';
@@ -7,12 +7,12 @@ import type { GuestWorkspace } from './guest-tree/guest-changes.ts';
 import { ensureGuestGit } from './guest-tree/guest-git.ts';
 import { settleSend } from './sending/settle-sends.ts';
 
-/** Runs a task with a workspace in its running guest, while nobody sends another tree there. */
+/** Runs a task with a workspace in its running guest, and what was sent there, while nobody sends another tree. */
 export async function withGuestWorkspace<T>(
   context: WorkspaceContext,
   { vm: { id }, workspace }: BoundVm,
   operation: Operation,
-  task: (workspace: GuestWorkspace) => Promise<T>,
+  task: (workspace: GuestWorkspace, sent: Workspace) => Promise<T>,
 ): Promise<T> {
   const { signal } = operation;
   if (workspace.isReadOnly) {
@@ -34,7 +34,8 @@ export async function withGuestWorkspace<T>(
     await settleSend(context, { vm, guest, guestPath: workspace.guestPath }, signal);
     // The base may have changed while this waited for a `prepare`.
     const recorded = listWorkspaces(context.db, id).find((each) => each.guestPath === workspace.guestPath);
-    const { guestPath, baseTree } = recorded ?? workspace;
-    return task({ guest, ensureGit, guestPath, baseTree, vmName: vm.name, signal });
+    const sent = recorded ?? workspace;
+    const { guestPath, baseTree } = sent;
+    return task({ guest, ensureGit, guestPath, baseTree, vmName: vm.name, signal }, sent);
   });
 }

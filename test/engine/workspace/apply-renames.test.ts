@@ -12,16 +12,11 @@ import {
 import { join, relative } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createRepo, gitEnvironment, openRepo, type GitRepo } from '../../support/git-repo.ts';
+import { lines } from './changed-tree.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
 // Many runs of git each.
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 });
-
-const lines = (...changed: [number, string][]): string => {
-  const all = Array.from({ length: 20 }, (_, index) => `line ${index + 1}`);
-  for (const [number, text] of changed) all[number - 1] = text;
-  return `${all.join('\n')}\n`;
-};
 
 const move = ({ path }: GitRepo, from: string, to: string): void =>
   renameSync(join(path, from), join(path, to));

@@ -13,13 +13,8 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createFakeGuest } from '../../support/fake-guest.ts';
+import { lines } from './changed-tree.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
-
-const lines = (...changed: [number, string][]): string => {
-  const all = Array.from({ length: 20 }, (_, index) => `line ${index + 1}`);
-  for (const [number, text] of changed) all[number - 1] = text;
-  return `${all.join('\n')}\n`;
-};
 
 let fixture: Fixture;
 beforeEach(async () => {

@@ -45,6 +45,7 @@ const points = [
   'Merging changes:before',
   'Writing files:before',
   ...replaced,
+  'files written',
 ].map((name) => `${kind}/${name}`);
 
 /** Each is a whole apply, so that not every failure is tried at every point. */

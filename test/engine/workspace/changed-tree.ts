@@ -25,3 +25,10 @@ export function changeAll(copy: GitRepo): void {
   symlinkSync('script', join(copy.path, 'link'));
   copy.write('new/deep/file', 'guest\n', 0o755);
 }
+
+/** Twenty lines, some of which are others. */
+export function lines(...changed: [number, string][]): string {
+  const all = Array.from({ length: 20 }, (_, index) => `line ${index + 1}`);
+  for (const [number, text] of changed) all[number - 1] = text;
+  return `${all.join('\n')}\n`;
+}

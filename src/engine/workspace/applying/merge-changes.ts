@@ -1,11 +1,11 @@
-import type { ChangedPath, GitEntry } from '../guest-tree/changes-format.ts';
+import { isSameEntry, type ChangedPath, type GitEntry } from '../guest-tree/changes-format.ts';
 import { findRenames, type Renames } from './find-renames.ts';
 import { submoduleMode } from '../host-tree/index-entries.ts';
 import { mergeContent, type Versions } from './merge-content.ts';
 import { misplacedFiles } from './misplaced-files.ts';
 import { withoutCollisions } from './path-collisions.ts';
 import { mergeDrivers, type MergeDriver } from './merge-drivers.ts';
-import { displayPath, splitRaw, type RawPath } from '../host-tree/raw-path.ts';
+import { displayPath, type RawPath } from '../host-tree/raw-path.ts';
 import type { Repository } from '../host-tree/repository.ts';
 import type { GitVariables } from '../host-tree/scratch-objects.ts';
 
@@ -41,6 +41,8 @@ export interface MergeInput {
   readonly repository: Repository;
   /** With an index that holds the host's tree as it is now */
   readonly env: GitVariables & { readonly GIT_INDEX_FILE: string };
+  /** The same, by path */
+  readonly now: ReadonlyMap<RawPath, GitEntry>;
   readonly scratch: string;
   /** For conflict markers */
   readonly vmName: string;
@@ -82,7 +84,7 @@ export async function mergeChanges(
 }
 
 async function readSides(changes: readonly ChangedPath[], input: MergeInput): Promise<Sides> {
-  const now = await readIndex(input);
+  const { now } = input;
   const byPath = new Map(changes.map((change) => [change.path, change]));
   const movedThere = await findRenames(
     {
@@ -102,7 +104,7 @@ async function readSides(changes: readonly ChangedPath[], input: MergeInput): Pr
     gone.size === 0 ? [] : [...now].filter(([path, each]) => isFile(each) && isNew(path)),
   );
   const movedHere = await findRenames({ gone, added }, input);
-  const clashing = changes.filter(({ path, before }) => now.has(path) && !isSame(now.get(path), before));
+  const clashing = changes.filter(({ path, before }) => now.has(path) && !isSameEntry(now.get(path), before));
   const paths = [...clashing.map(({ path }) => path), ...movedThere.values(), ...movedHere.values()];
   const misplaced = sent ? misplacedFiles(made, { sent, now, changes: byPath }, input.repository) : new Map();
   return {
@@ -123,18 +125,6 @@ function filesOf(
     changes.flatMap((change) => {
       const entry = choose(change);
       return entry && isFile(entry) ? [[change.path, entry] as const] : [];
-    }),
-  );
-}
-
-/** Every path of the index with what it holds. */
-async function readIndex({ repository, env }: MergeInput): Promise<Map<RawPath, GitEntry>> {
-  const listed = splitRaw((await repository.git(['ls-files', '-s', '-z'], { env })).stdout);
-  return new Map(
-    listed.map((line) => {
-      const [facts, path] = [line.slice(0, line.indexOf('\t')), line.slice(line.indexOf('\t') + 1)];
-      const [mode, oid] = facts.split(' ');
-      return [path, { mode: mode!, oid: oid! }];
     }),
   );
 }
@@ -168,8 +158,8 @@ async function mergePath(
       isWritable: isFree,
     };
   }
-  if (isSame(now, after)) return { path, outcome: 'present', result: now, isWritable: false };
-  if (isSame(now, before)) return { path, outcome: 'applied', result: after, isWritable: true };
+  if (isSameEntry(now, after)) return { path, outcome: 'present', result: now, isWritable: false };
+  if (isSameEntry(now, before)) return { path, outcome: 'applied', result: after, isWritable: true };
   if (!after) {
     // What is in it goes with the file, to where that was moved.
     const target = movedThere.get(path);
@@ -198,7 +188,7 @@ async function mergeMoved(
 ): Promise<MergedPath | undefined> {
   const [there, before] = [now.get(path), now.get(origin.path)];
   const base = origin.before!;
-  if (isSame(there, after)) return undefined;
+  if (isSameEntry(there, after)) return undefined;
   const merge = (version: GitEntry): Promise<MergedPath> =>
     mergeFile(path, { base, now: version, after: after! }, input, drivers.get(path));
   // Both moved it to one place; another file there has nothing to do with it.
@@ -213,7 +203,7 @@ async function mergeMoved(
         : conflict(path, 'rename/rename', `${moved} and to ${displayPath(elsewhere)} here`);
     return { ...each, result: after, isWritable: true };
   }
-  if (isSame(before, base)) return undefined;
+  if (isSameEntry(before, base)) return undefined;
   if (!isFile(before)) return conflict(path, 'distinct types', `${from} had different types on each side`);
   const merged = await merge(before);
   return merged.outcome === 'present' ? { ...merged, outcome: 'merged', isWritable: true } : merged;
@@ -228,13 +218,15 @@ async function mergeFile(
   const name = displayPath(path);
   const merged = await mergeContent(versions, input, driver);
   const kind = versions.base ? 'content' : 'add/add';
+  if (merged === 'marked')
+    return conflict(path, kind, `Merge conflict in ${name}, which has conflict markers: resolve those first`);
   if (typeof merged === 'string') {
     const what = merged === 'binary' ? 'binary files' : 'files that large';
     return conflict(path, kind, `Cannot merge ${what}: ${name} (here vs. VM "${input.vmName}")`);
   }
   const { result, isClean } = merged;
   if (!isClean) return { ...conflict(path, kind, `Merge conflict in ${name}`), result, isWritable: true };
-  return isSame(result, versions.now)
+  return isSameEntry(result, versions.now)
     ? { path, outcome: 'present', result, isWritable: false }
     : { path, outcome: 'merged', result, isWritable: true };
 }
@@ -268,10 +260,6 @@ function keepOrigins(
       `${from} renamed to ${to} in VM "${vmName}", where it cannot be written here`,
     );
   });
-}
-
-function isSame(one: GitEntry | undefined, other: GitEntry | undefined): boolean {
-  return one?.mode === other?.mode && one?.oid === other?.oid;
 }
 
 function isFile({ mode }: GitEntry): boolean {

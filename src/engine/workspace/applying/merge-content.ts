@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorText } from '../../../errors.ts';
 import { guestDataMemoryBytes, isOutOfMemory } from '../../../host/memory-limit.ts';
@@ -34,7 +34,11 @@ function settledContent({ base, now, after }: Versions): string | undefined {
   return now.oid === base?.oid ? after.oid : undefined;
 }
 
-export type Unmergeable = 'binary' | 'too large';
+/** `marked`: the host's version has conflict markers already, and more of them in between would help nobody. */
+export type Unmergeable = 'binary' | 'too large' | 'marked';
+
+/** What markers call the host's version. */
+const hereLabel = 'this tree';
 
 /** All versions of a file are in memory, and what git makes of their lines is many times that. */
 const mostMergedBytes = 32 * 1024 * 1024;
@@ -53,7 +57,7 @@ async function mergeText(
   const sizes = await blobSizes({ git }, oids, env);
   if (oids.some((oid) => (sizes.get(oid) ?? 0) > mostMergedBytes)) return 'too large';
   const sides = [
-    { name: 'this tree', entry: now },
+    { name: hereLabel, entry: now },
     { name: 'as it was sent', entry: base },
     { name: `VM ${vmName}`, entry: after },
   ];
@@ -81,6 +85,18 @@ async function mergeText(
   });
   if (!merged) return 'too large';
   if (merged.exitCode === unmergeable) return 'binary';
+  const isClean = merged.exitCode === 0;
+  if (!isClean && hasMarkers(await readFile(files[0]!, 'latin1'))) return 'marked';
   const written = await git(['hash-object', '-w', '--stdin'], { env, input: merged.stdout });
-  return { oid: written.stdout.toString('latin1').trim(), isClean: merged.exitCode === 0 };
+  return { oid: written.stdout.toString('latin1').trim(), isClean };
+}
+
+/** Whether a text has conflict markers, of git's making or ours. */
+function hasMarkers(text: string): boolean {
+  return [/^<{7} /m, /^={7}$/m, /^>{7} /m].every((line) => line.test(text));
+}
+
+/** Whether a text has conflict markers of ours. */
+export function hasOwnMarkers(text: string): boolean {
+  return hasMarkers(text) && text.split('\n').includes(`<<<<<<< ${hereLabel}`);
 }

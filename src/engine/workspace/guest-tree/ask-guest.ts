@@ -1,4 +1,5 @@
 import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
+import type { Applied } from '../applying/since-applied.ts';
 import type { ChangedPath } from './changes-format.ts';
 import { unreadable, type GuestWorkspace } from './guest-changes.ts';
 import { submoduleMode } from '../host-tree/index-entries.ts';
@@ -118,6 +119,18 @@ export async function findFiles(
   return changed;
 }
 
+/** Which of these paths are files or symlinks in a guest, whether git knows of them or not. */
+export async function findExisting(
+  { guest, guestPath, signal, ...workspace }: GuestWorkspace,
+  paths: readonly RawPath[],
+): Promise<ReadonlySet<RawPath>> {
+  if (paths.length === 0) return new Set();
+  const input = Buffer.from(paths.map((path) => `d./${path}\0`).join(''), 'latin1');
+  const found = await guest.runToolbox(['sh', '-c', existingScript, 'banger', guestPath], { input, signal });
+  if (found.exit.code !== 0) throw unreadable({ guest, guestPath, signal, ...workspace }, found.stderr);
+  return new Set(splitRaw(found.stdout).map((each) => each.slice('f./'.length)));
+}
+
 async function hashOf(workspace: GuestWorkspace, path: RawPath): Promise<string> {
   // Programs get their arguments as UTF-8: one that is not counts as another file.
   const name = Buffer.from(path, 'latin1').toString('utf8');
@@ -125,26 +138,34 @@ async function hashOf(workspace: GuestWorkspace, path: RawPath): Promise<string>
   return hashed.exit.code === 0 ? hashed.stdout.toString('latin1').trim() : '';
 }
 
+/** What is known of a guest's workspace. */
+interface Known {
+  readonly manifest: Manifest;
+  /** What of its changes went into the host's tree */
+  readonly applied?: Applied;
+  readonly changes: { readonly paths: readonly ChangedPath[] };
+}
+
 /**
- * Paths of which a guest has staged what is nowhere else: not in the file, and not in the index that was sent. Those
- * would be lost with its index.
+ * Paths of which a guest has staged what is nowhere else: not in the file, not in the index that was sent, and not
+ * applied. Those would be lost with its index.
  */
 export async function findStaged(
+  { manifest, applied, changes }: Known,
   workspace: GuestWorkspace,
-  manifest: Manifest,
-  changes: readonly ChangedPath[],
 ): Promise<RawPath[]> {
   if (manifest.index === undefined || manifest.staged === undefined) return [];
   const listed = await gitIn(workspace, ['ls-files', '-s', '-z']);
   if (listed.exit.code !== 0) throw unreadable(workspace, listed.stderr);
   const { files, staged } = manifest;
-  const inFiles = new Map(changes.map(({ path, after }) => [path, after?.oid] as const));
+  const inFiles = new Map(changes.paths.map(({ path, after }) => [path, after?.oid] as const));
   return splitRaw(listed.stdout).flatMap((line) => {
     const [, mode, oid, stage, path] = /^(\d{6}) ([0-9a-f]{40,64}) ([0-3])\t([^]+)$/.exec(line) ?? [];
     if (path === undefined || !isTreePath(path) || mode === submoduleMode) return [];
     // A file may be called as what every object has.
     const before = Object.hasOwn(staged, path) ? staged[path]! : '';
     if (before.includes(oid!) || files.get(path)?.oid === oid) return [];
+    if (applied?.paths.get(path)?.guest?.oid === oid) return [];
     return inFiles.get(path) === oid || stage !== '0' ? [] : [path];
   });
 }

@@ -9,6 +9,11 @@ export interface GitEntry {
   readonly oid: string;
 }
 
+/** Whether both are the same, or there is neither. */
+export function isSameEntry(one: GitEntry | undefined, other: GitEntry | undefined): boolean {
+  return one?.mode === other?.mode && one?.oid === other?.oid;
+}
+
 /** A changed path. A side is absent when the path does not exist there. */
 export interface ChangedPath {
   readonly path: RawPath;
@@ -85,6 +90,14 @@ export function parseChanges(output: Buffer): ListedChanges | undefined {
     sides.delete(path);
   }
   return { files: [...changes.values()], paths: [...sides.values()], nested };
+}
+
+/** What git calls a change of this kind. */
+export function statusOf({ before, after }: ChangedPath): WorkspaceChange['status'] {
+  if (!before) return 'added';
+  if (!after) return 'deleted';
+  // A file and an executable one are of one type.
+  return before.mode.slice(0, 3) === after.mode.slice(0, 3) ? 'modified' : 'type-changed';
 }
 
 /** No git has such a path in a tree: something else has answered for it. */

@@ -7,7 +7,7 @@ import { guestDataMemoryBytes, isOutOfMemory } from '../../../host/memory-limit.
 import { formatBytes } from '../../../state/units.ts';
 import type { Operation } from '../../operations.ts';
 import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
-import type { GuestWorkspace } from './guest-changes.ts';
+import { unreadable, type GuestWorkspace } from './guest-changes.ts';
 import { lastLine } from './guest-git.ts';
 import type { Repository } from '../host-tree/repository.ts';
 import type { GitVariables } from '../host-tree/scratch-objects.ts';
@@ -51,6 +51,23 @@ export async function fetchBlobs(
   }
   const still = await missingBlobs(repository, env, missing);
   if (still.length > 0) throw lied(workspace, `a pack without ${still.length} of the files asked for`);
+}
+
+/** Those of these blobs that neither host nor guest has. */
+export async function findLostBlobs(
+  workspace: GuestWorkspace,
+  oids: readonly string[],
+  { repository, env }: FetchTarget,
+): Promise<ReadonlySet<string>> {
+  const missing = oids.length === 0 ? [] : await missingBlobs(repository, env, oids);
+  if (missing.length === 0) return new Set();
+  const { guest, ensureGit, guestPath, signal } = workspace;
+  const command = [await ensureGit(), '-C', guestPath, ...guestGitSettings, 'cat-file', '--batch-check'];
+  const input = Buffer.from(missing.map((oid) => `${oid}\n`).join(''));
+  const { exit, stdout, stderr } = await guest.run(command, { env: guestGitEnvironment, input, signal });
+  if (exit.code !== 0) throw unreadable(workspace, stderr);
+  const there = new Set(stdout.toString('latin1').match(/^[0-9a-f]{40,64}(?= blob \d+$)/gm));
+  return new Set(missing.filter((oid) => !there.has(oid)));
 }
 
 /** Those that neither the user's repository nor the scratch objects have. Throws when they are too large together. */

@@ -1,4 +1,7 @@
-import type { ChangedPath } from '../guest-tree/changes-format.ts';
+import type { AppliedRecord } from '../applying/applied-record.ts';
+import { findTaken, isInside, sinceApplied, withApplied } from '../applying/since-applied.ts';
+import { isSameEntry, type ChangedPath } from '../guest-tree/changes-format.ts';
+import type { GuestChanges } from '../guest-tree/guest-changes.ts';
 import type { AskedPaths } from '../guest-tree/ask-guest.ts';
 import { writeGuestIndex } from './guest-index.ts';
 import { compareTexts } from './compare-texts.ts';
@@ -46,6 +49,8 @@ export interface Update extends Shipment {
   readonly guard: ReferenceGuard;
   /** What is written over or goes, below the workspace, files of its repository among it */
   readonly replaced: readonly RawPath[];
+  /** What of the guest's changes went into the host's tree, and is compared with from now on */
+  readonly applied?: AppliedRecord;
 }
 
 /** What to do where guest and host both changed a file. */
@@ -59,7 +64,9 @@ export interface DraftInput extends Pick<HistoryInput, 'previousHead' | 'fullHis
 
 export interface UpdateInput extends Pick<HistoryInput, 'isHeadLost'> {
   /** What the guest changed since */
-  readonly changes: readonly ChangedPath[];
+  readonly changes: Pick<GuestChanges, 'paths' | 'nested'>;
+  /** What of that went into the host's tree */
+  readonly applied?: AppliedRecord;
   /**
    * Tells what is in a guest at paths where nothing was sent, and which git does not list: it ignores them. Below
    * those of `files`, too.
@@ -72,7 +79,10 @@ export interface UpdateInput extends Pick<HistoryInput, 'isHeadLost'> {
 }
 
 /** Files that guest and host both changed, when these were to stop the update. */
-export type Conflicts = Pick<FilePlan, 'conflicts' | 'misplaced'>;
+export interface Conflicts extends Pick<FilePlan, 'conflicts' | 'misplaced'> {
+  /** Those among them in which the host has conflict markers */
+  readonly marked: ReadonlySet<RawPath>;
+}
 
 /** The part of an update that does not depend on what the guest made of the tree. */
 export interface Draft extends DraftInput {
@@ -118,29 +128,36 @@ export async function buildUpdate(
   let { baseTree } = snapshot;
   let { files, history, pack } = draft;
   const before = manifest.files;
-  const listed = new Set(input.changes.map(({ path }) => path));
+  const { paths, nested } = input.changes;
+  const listed = new Set(paths.map(({ path }) => path));
   const found = await input.findIgnored(newPaths(before, files, listed));
   const ignored = found.filter(({ path }) => !before.has(path) && !listed.has(path));
+  const changes = [...paths, ...ignored];
+  const { held, marked } = await findTaken(tree.repository, {
+    applied: input.applied,
+    files,
+    env: snapshot.env,
+  });
   const compared = planFiles({
-    before,
+    before: withApplied(before, held, files),
     after: files,
-    guest: [...input.changes, ...ignored],
+    guest: sinceApplied(changes, held, (path) => !isInside(path, nested)),
     converts: await convertsContent(tree),
   });
   if (input.policy === 'stop' && compared.conflicts.length > 0) {
     const { conflicts, misplaced } = compared;
-    return { conflicts, misplaced };
+    return { conflicts, misplaced, marked };
   }
   const plan = input.policy === 'overwrite' ? overwriting(compared, files) : keeping(compared);
   if (plan.conflicts.length > 0) {
     const left = (all: ReadonlySet<RawPath>, done: ReadonlySet<RawPath>): RawPath[] =>
       [...all].filter((path) => !done.has(path));
-    const paths = [
+    const stay = [
       ...plan.conflicts,
       ...left(compared.write, plan.write),
       ...left(compared.remove, plan.remove),
     ];
-    const kept = new Map(paths.map((path) => [path, before.get(path)] as const));
+    const kept = new Map(stay.map((path) => [path, before.get(path)] as const));
     ({ baseTree, files } = await substituteFiles(tree, { env: snapshot.baseEnv, files, kept }));
   }
   if (input.isHeadLost || baseTree !== snapshot.baseTree) {
@@ -148,7 +165,22 @@ export async function buildUpdate(
     const packed = { manifest, history, withIndex: !draft.isIndexSame, env: snapshot.env, baseTree };
     pack = await packMissing(tree, scratch, packed);
   }
-  return assemble(tree, scratch, { ...draft, ...input, baseTree, files, history, pack, plan });
+  const applied =
+    input.policy === 'overwrite' ? undefined : stillApplied(input.applied, { baseTree, files, changes });
+  return assemble(tree, scratch, { ...draft, ...input, applied, baseTree, files, history, pack, plan });
+}
+
+/** What stays true of it: where the new base is as the one before, and the guest is not. */
+function stillApplied(
+  applied: AppliedRecord | undefined,
+  { baseTree, files, changes }: Pick<Manifest, 'baseTree' | 'files'> & { changes: readonly ChangedPath[] },
+): AppliedRecord | undefined {
+  if (!applied) return undefined;
+  const changed = new Set(changes.map(({ path }) => path));
+  const paths = [...applied.paths].filter(
+    ([path, { sent }]) => changed.has(path) && isSameEntry(files.get(path), sent),
+  );
+  return { ...applied, baseTree, paths: new Map(paths) };
 }
 
 /** Paths that a guest was sent no file to, and of which it has said nothing; directories on the way there, too. */
@@ -216,6 +248,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     totalBytes: sizeOf(entries),
     baseTree,
     plan,
+    applied: parts.applied,
     movesHead,
     needsGit: difference.references.length > 0 || head !== undefined,
     setsIndex: !isIndexSame,

@@ -1,32 +1,41 @@
 import type { BangerError } from '../../../errors.ts';
+import { findTaken, sinceApplied } from '../applying/since-applied.ts';
+import type { ChangedPath } from '../guest-tree/changes-format.ts';
 import { readGuestHead, findFiles } from '../guest-tree/ask-guest.ts';
 import { readChanges, unreadable, type GuestWorkspace } from '../guest-tree/guest-changes.ts';
 import { inside } from '../guest-tree/inner-repositories.ts';
 import { findOwn } from '../guest-tree/own-commits.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import { pathText, splitRaw } from '../host-tree/raw-path.ts';
+import type { Snapshot } from '../host-tree/snapshot.ts';
 import { newPaths } from './build-update.ts';
 import type { Manifest } from './manifest.ts';
 import { ignoredName } from './send-tree.ts';
 import { updateNames } from './update-script.ts';
 import { conflictError, shown, WouldBeLostError, type Place, type There } from './workspace-place.ts';
 
+type SnapshotTree = WorkingTree & { readonly snapshot: Snapshot };
+
 /** Throws when the guest has something that is nowhere else, and would go with the tree. */
 export async function refuseLoss(
   place: Place,
   there: There,
-  { tree, files }: { readonly tree: WorkingTree; readonly files: Manifest['files'] },
+  { tree, files }: { readonly tree: SnapshotTree; readonly files: Manifest['files'] },
 ): Promise<void> {
-  const { changes, isHeadKnown, manifest, workspace } = there;
-  const paths = [...changes.files.map((file) => file.path), ...changes.nested.map(pathText)];
+  const { changes, isHeadKnown, manifest, workspace, applied } = there;
+  const { env } = tree.snapshot;
+  const { held } = await findTaken(tree.repository, { applied, files, env });
+  // What the guest took back is what was sent: that is not lost.
+  const later = sinceApplied(changes.paths, held, () => false);
+  const paths = [...later.map(({ path }) => path), ...changes.nested].map(pathText);
   if (paths.length > 0) throw conflictError(place, paths);
   if (!isHeadKnown) throw conflictError(place, [], 'commits');
   const own = await findOwn(workspace, 'own', () => withInner(tree).map(({ repository }) => repository));
   if (own.length > 0) throw ownCommits(place, own);
   const found = await findFiles(workspace, newPaths(manifest.files, files, new Set()));
-  const lost = found.filter(
-    ({ path, after }) => !manifest.files.has(path) && after?.oid !== files.get(path)?.oid,
-  );
+  const isTaken = ({ path, after }: ChangedPath): boolean =>
+    [files.get(path), held.get(path)?.guest].some((entry) => entry?.oid === after?.oid);
+  const lost = found.filter((each) => !manifest.files.has(each.path) && !isTaken(each));
   if (lost.length > 0)
     throw conflictError(
       place,

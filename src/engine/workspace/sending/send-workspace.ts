@@ -147,7 +147,7 @@ async function replace(
     commit: async () => {
       if (isGuarded) await refuseLoss(place, await lookAgain(there), { tree, files });
       if (there) await noteIgnored(there.workspace, there.manifest);
-      await announceSend(context, { token, workspace }, shipment.manifest);
+      await announceSend(context, { token, workspace }, shipment);
     },
   });
   await failpoint('tree in place');
@@ -168,7 +168,8 @@ async function update(
   const drafted = { manifest, previousHead: known.head, fullHistory, snapshot: tree.snapshot };
   const shipment = await buildUpdate(tree, tree.scratch, {
     draft: tree.draft?.manifest === manifest ? tree.draft : await draftUpdate(tree, tree.scratch, drafted),
-    changes: there.changes.paths,
+    changes: there.changes,
+    applied: there.applied,
     findIgnored: (paths) =>
       policy === 'overwrite' ? Promise.resolve([]) : findFiles(there.workspace, paths),
     isHeadLost: !isHeadKnown && policy === 'overwrite',
@@ -189,7 +190,7 @@ async function update(
     );
   }
   if (shipment.setsIndex && policy !== 'overwrite') {
-    const staged = await findStaged(there.workspace, manifest, there.changes.paths);
+    const staged = await findStaged(there, there.workspace);
     if (staged.length > 0) throw conflictError(place, staged.map(pathText), 'staged changes');
   }
   const workspace = record(context, place, { tree, baseTree: shipment.baseTree });
@@ -200,7 +201,7 @@ async function update(
   await sendUpdate({ guest, guestPath, vmName: vm.name, git }, shipment, {
     operation,
     wasQuiet: isQuiet(there),
-    commit: () => announceSend(context, { token, workspace }, shipment.manifest),
+    commit: () => announceSend(context, { token, workspace }, shipment),
   });
   await failpoint('tree in place');
   await concludeSend(context, { token, workspace }, true);
@@ -212,8 +213,9 @@ function isQuiet({ changes, isHeadKnown, isUnderWay }: There): boolean {
 }
 
 /** What would be lost comes first: what is only in the wrong place can be told when that is settled. */
-function stopped(place: Place, { conflicts, misplaced }: Conflicts): BangerError {
+function stopped(place: Place, { conflicts, misplaced, marked }: Conflicts): BangerError {
   const lost = conflicts.filter((path) => !misplaced.has(path));
+  if (lost.length > 0 && lost.every((path) => marked.has(path))) return unresolved(place, lost);
   if (lost.length > 0) return conflictError(place, lost.map(pathText));
   const { vm, workspace } = place;
   const [{ from, to }] = [...misplaced.values()] as [MovedDirectory];
@@ -224,6 +226,15 @@ function stopped(place: Place, { conflicts, misplaced }: Conflicts): BangerError
     {
       hint: `Take the new name over first: banger workspace apply ${workspace.hostPath} --vm ${vm.name}; or undo it there with --overwrite`,
     },
+  );
+}
+
+/** What the VM has of such a file is in it, but between markers. */
+function unresolved({ workspace: { hostPath } }: Place, paths: readonly RawPath[]): BangerError {
+  return new WouldBeLostError(
+    'invalid_state',
+    `"${hostPath}" has conflict markers that nobody has resolved: ${shown(paths.map(pathText))}`,
+    { hint: `Find them with: git -C ${hostPath} diff --check; or send them as they are with --overwrite` },
   );
 }
 

@@ -12,7 +12,9 @@ import {
 import type { WorkspaceContext } from '../../context.ts';
 import type { Guest } from '../../guest.ts';
 import { ensureGuestGit } from '../guest-tree/guest-git.ts';
-import { forgetManifests, writeManifest, type Manifest, type ManifestPlace } from './manifest.ts';
+import { keepApplied, type AppliedRecord } from '../applying/applied-record.ts';
+import { writeManifest, type Manifest } from './manifest.ts';
+import { forgetRecords, type ManifestPlace } from './record-files.ts';
 import { lookAt } from './send-tree.ts';
 import { finishUpdate } from './send-update.ts';
 
@@ -22,9 +24,11 @@ type SettleContext = Pick<WorkspaceContext, 'layout' | 'db' | 'log' | 'assets'>;
 export async function announceSend(
   { db, layout }: Pick<SettleContext, 'db' | 'layout'>,
   send: WorkspaceSend,
-  manifest: Manifest,
+  { manifest, applied }: { readonly manifest: Manifest; readonly applied?: AppliedRecord },
 ): Promise<void> {
-  await writeManifest(manifestPlace(layout, send.workspace), send.token, manifest);
+  const place = manifestPlace(layout, send.workspace);
+  await keepApplied(place, send.token, applied);
+  await writeManifest(place, send.token, manifest);
   beginSend(db, send);
 }
 
@@ -37,7 +41,7 @@ export async function concludeSend(
   endSend(db, send, isInPlace);
   const { vmId, guestPath } = send.workspace;
   const known = listWorkspaces(db, vmId).find((each) => each.guestPath === guestPath);
-  await forgetManifests(manifestPlace(layout, send.workspace), known?.token);
+  await forgetRecords(manifestPlace(layout, send.workspace), known?.token);
 }
 
 export function manifestPlace(

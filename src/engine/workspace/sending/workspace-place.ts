@@ -4,6 +4,7 @@ import { listWorkspaces, type Workspace } from '../../../state/workspaces.ts';
 import type { WorkspaceContext } from '../../context.ts';
 import type { Guest } from '../../guest.ts';
 import type { Operation } from '../../operations.ts';
+import { readApplied, type AppliedRecord } from '../applying/applied-record.ts';
 import { askForManifest, readGuestHead, type GuestHead } from '../guest-tree/ask-guest.ts';
 import type { ConflictPolicy } from './build-update.ts';
 import { isAsSent } from '../guest-tree/quick-look.ts';
@@ -27,6 +28,8 @@ export interface There extends GuestHead {
   readonly known: Workspace;
   readonly ensureGit: () => Promise<string>;
   readonly manifest: Manifest;
+  /** What of the guest's changes went into the host's tree since that was sent */
+  readonly applied?: AppliedRecord;
   readonly changes: GuestChanges;
   readonly workspace: GuestWorkspace;
 }
@@ -135,13 +138,15 @@ async function lookInto(
 ): Promise<There> {
   const { known } = place;
   const inside = insideOf(context, place, signal);
-  const [changes, head, kept] = await Promise.all([
+  const recorded = manifestPlace(context.layout, known);
+  const [changes, head, kept, applied] = await Promise.all([
     readChanges(inside.workspace),
     readGuestHead(inside.workspace, known.head),
-    manifest ?? readManifest(manifestPlace(context.layout, known), known),
+    manifest ?? readManifest(recorded, known),
+    readApplied(recorded, known, inside.workspace),
   ]);
   const asked = kept ?? (await askForManifest(inside.workspace, known.head));
-  return { known, ...inside, changes, ...head, manifest: asked };
+  return { known, ...inside, changes, ...head, manifest: asked, applied };
 }
 
 /** Undefined unless all is there as it was sent. */
@@ -154,7 +159,8 @@ async function lookQuickly(
   if (!(await isAsSent({ ...known, guest: place.guest, files: manifest.files, signal }))) return undefined;
   const changes = { files: [], paths: [], nested: [], underWay: [], unresolved: [] };
   const inside = insideOf(context, place, signal);
-  return { known, ...inside, changes, isHeadKnown: true, isUnderWay: false, manifest };
+  const applied = await readApplied(manifestPlace(context.layout, known), known, inside.workspace);
+  return { known, ...inside, changes, isHeadKnown: true, isUnderWay: false, manifest, applied };
 }
 
 function insideOf(

@@ -1,0 +1,123 @@
+import { randomUUID } from 'node:crypto';
+import type { GuestWorkspace } from '../guest-tree/guest-changes.ts';
+import type { GitEntry } from '../guest-tree/changes-format.ts';
+import { isTreePath, type RawPath } from '../host-tree/raw-path.ts';
+import {
+  readRecordFile,
+  recordHead,
+  recordLines,
+  recordText,
+  removeRecord,
+  writeRecordFile,
+  type ManifestPlace,
+} from '../sending/record-files.ts';
+import type { Applied, AppliedPath } from './since-applied.ts';
+
+/** Of a sending, beside its manifest. */
+export interface AppliedRecord extends Applied {
+  /** Git tree of what was sent */
+  readonly baseTree: string;
+  /** What the guest has in `markName` */
+  readonly mark: string;
+}
+
+/** A sending: of its base, what was applied is told. */
+interface Sending {
+  readonly token?: string;
+  readonly baseTree: string;
+}
+
+/** In a guest's repository: names the last apply of which everything is on its disk. */
+const markName = '.git/banger-applied';
+
+const markScript = `
+cd "$1" && echo "$2" >${markName}.new && mv -f ${markName}.new ${markName} && { sync -f . 2>/dev/null || sync; }
+`;
+
+/**
+ * Reads what was applied of a sending; undefined when nothing was, or the guest is not the one that it was applied of: its
+ * disk may have been put back to an earlier time, and what is gone there was taken back by nobody.
+ */
+export async function readApplied(
+  place: ManifestPlace,
+  { token, baseTree }: Sending,
+  { guest, guestPath, signal }: Pick<GuestWorkspace, 'guest' | 'guestPath' | 'signal'>,
+): Promise<AppliedRecord | undefined> {
+  if (token === undefined) return undefined;
+  const text = await readRecordFile(place, token, 'applied');
+  const record = text === undefined ? undefined : parse(text);
+  if (record?.baseTree !== baseTree) return undefined;
+  const found = await guest.runToolbox(['cat', `${guestPath}/${markName}`], { signal });
+  return found.exit.code === 0 && found.stdout.toString('latin1').trim() === record.mark ? record : undefined;
+}
+
+/** It is no part of the operation: whoever applied it is done, and a guest that hangs is not waited for. */
+const markTimeoutMs = 10_000;
+
+/**
+ * Records what was applied, in place of what was recorded before. First all of it is on the guest's disk, under a new
+ * mark: what a guest lost when it was ended is not to look like something that it took back. False when that does not
+ * work, which is no harm: it was not applied then, as far as anybody knows.
+ */
+export async function recordApplied(
+  place: ManifestPlace,
+  { token, baseTree }: Sending,
+  { guest, guestPath, applied }: Pick<GuestWorkspace, 'guest' | 'guestPath'> & { readonly applied: Applied },
+): Promise<boolean> {
+  if (token === undefined) return false;
+  if (applied.paths.size === 0) {
+    await removeRecord(place, token, 'applied');
+    return true;
+  }
+  const mark = randomUUID();
+  const signal = AbortSignal.timeout(markTimeoutMs);
+  const marked = await guest
+    .runToolbox(['sh', '-c', markScript, 'banger', guestPath, mark], { signal })
+    .catch(() => undefined);
+  if (marked?.exit.code !== 0) return false;
+  const text = textOf({ ...applied, baseTree, mark });
+  return writeRecordFile(place, token, { kind: 'applied', text });
+}
+
+/** Records of the next sending what stays true of it. It counts when that is in place. */
+export async function keepApplied(
+  place: ManifestPlace,
+  token: string,
+  record: AppliedRecord | undefined,
+): Promise<void> {
+  if (record && record.paths.size > 0)
+    await writeRecordFile(place, token, { kind: 'applied', text: textOf(record) });
+}
+
+const version = 'banger applied 1';
+
+type Head = Omit<AppliedRecord, 'paths'> & { readonly version: string };
+
+function textOf({ paths, ...head }: AppliedRecord): string {
+  const lines = [...paths].map(
+    ([path, { sent, guest, isMarked }]) =>
+      `${entryText(sent)} ${entryText(guest)} ${isMarked ? 'marked' : 'whole'}\t${path}`,
+  );
+  return recordText({ version, ...head }, lines);
+}
+
+function entryText(entry: GitEntry | undefined): string {
+  return entry ? `${entry.mode}:${entry.oid}` : '-';
+}
+
+function parse(text: string): AppliedRecord | undefined {
+  const head = recordHead<Head>(text, version);
+  if (!head) return undefined;
+  const paths = new Map<RawPath, AppliedPath>();
+  for (const line of recordLines(text)) {
+    const [, sent, guest, word, path] = /^(\S+) (\S+) (marked|whole)\t([^]+)$/.exec(line) ?? [];
+    if (path === undefined || !isTreePath(path)) return undefined;
+    paths.set(path, { sent: entryOf(sent!), guest: entryOf(guest!), isMarked: word === 'marked' });
+  }
+  return { ...head, paths };
+}
+
+function entryOf(text: string): GitEntry | undefined {
+  const [, mode, oid] = /^(\d{6}):([0-9a-f]{40,64})$/.exec(text) ?? [];
+  return mode === undefined ? undefined : { mode, oid: oid! };
+}
