@@ -151,11 +151,12 @@ async function findHandles(
   vm: Vm,
   written: Handles | undefined,
 ): Promise<Handles | undefined> {
-  const found = findVmm(context, vm.id);
-  if (written && isAlive(written.process) && found?.process.pid === written.process.pid) {
+  // Which process it is, is beyond doubt: how its command line looks, as behind a wrapper, is no matter then.
+  if (written && isAlive(written.process)) {
     context.handles.adopt(vm.id, written);
     return written;
   }
+  const found = findVmm(context, vm.id);
   if (!found) return undefined;
   const { consoleLog } = vmPaths(context.layout, vm.id);
   const heads = [cutOffPath(consoleLog), consoleLog].map((path) => readHead(path, readyLineWithinBytes));

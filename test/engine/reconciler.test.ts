@@ -58,6 +58,15 @@ test('a VM that runs is adopted with its handles', async () => {
   expect(getVm(next.db, vm.id).state).toBe('running');
 });
 
+test('one whose handles hold is adopted, however its command line looks', async () => {
+  const next = nextEngine();
+  const driver: typeof next.driver = (name) => ({ ...engine.context.driver(name), find: () => undefined });
+  await reconcile({ ...next, driver });
+  expect(next.handles.get(vm.id)).toEqual(engine.context.handles.get(vm.id));
+  expect(getVm(next.db, vm.id).state).toBe('running');
+  expect(isAlive(engine.vmms.get(vm.id)!)).toBe(true);
+});
+
 test('one whose command line does not tell how it is reached is asked for it', async () => {
   const { sshPort } = engine.context.handles.get(vm.id)!;
   rmSync(vmPaths(engine.context.layout, vm.id).handles);

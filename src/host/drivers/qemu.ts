@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../errors.ts';
@@ -242,9 +243,13 @@ function findQemu(id: string): FoundVmm | undefined {
     const identity = identifyProcess(pid);
     const argv = identity && commandLine(pid);
     if (!argv || !isOurs(pid, vmUser(id, readOwnRights()))) continue;
-    // Somebody's editor or grep may have been given the same words, but not in this place.
-    if (argv[1] !== '-name' || argv[2] !== processName(id) || !argv.includes('-nodefaults')) continue;
-    const after = (option: string): string => argv[argv.indexOf(option) + 1] ?? '';
+    const place = argv.indexOf(processName(id)) - 1;
+    const ours = argv.slice(place);
+    const after = (option: string): string => ours[ours.indexOf(option) + 1] ?? '';
+    // Somebody's editor or grep may have been given the same words, but not in this place. A script that the
+    // configuration names may have put options of its own before them: then its socket tells.
+    const socket = /^unix:(.*),server=on/.exec(after('-qmp'))?.[1]?.replaceAll(',,', ',');
+    if (!ours.includes('-nodefaults') || (place !== 1 && !(socket && existsSync(socket)))) continue;
     return {
       driver: 'qemu',
       process: identity,

@@ -172,7 +172,11 @@ test('a real QEMU takes every word of it, and has what they say', async ({ skip 
     ...{ consoleLog: path('console'), vmmLog: path('vmm'), controlSocket: path('control') },
     acceleration: 'tcg' as const,
   };
-  const driver = qemuDriver(qemu);
+  // A program may be a script that has options of its own; it is found all the same.
+  writeFileSync(path('script'), `#!/bin/sh\nexec ${qemu} -L '${directory}' -L /usr/share/qemu "$@"\n`, {
+    mode: 0o755,
+  });
+  const driver = qemuDriver(path('script'));
   const vmm = await driver.start(machine, new AbortController().signal);
   try {
     const status = readFileSync(`/proc/${vmm.pid}/status`, 'utf8');

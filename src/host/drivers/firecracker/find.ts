@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { commandLine, findProcessesByArguments, identifyProcess } from '../../process.ts';
 import type { FoundVmm } from '../driver.ts';
 import { readOwnRights, vmUser } from '../qemu-confinement.ts';
@@ -12,9 +13,11 @@ export function findFirecracker(id: string): FoundVmm | undefined {
     if (!argv || !isOurs(pid, vmUser(id, readOwnRights()))) continue;
     // Somebody's editor or grep may have been given the same words, but not in this place: they come first, after
     // the program or, for one that is a script, after its interpreter's. Between them and its socket, a jailer has
-    // words of its own, as has the Firecracker that it becomes.
-    const place = argv.indexOf('--id');
-    if (place > 2 || argv[place + 1] !== processName(id) || !argv.includes('--api-sock', place)) continue;
+    // words of its own, as has the Firecracker that it becomes. A script that the configuration names may have put
+    // others before them: then its socket tells.
+    const place = argv.indexOf(processName(id)) - 1;
+    const socketAt = argv.indexOf('--api-sock', place) + 1;
+    if (socketAt === 0 || (place > 2 && !existsSync(argv[socketAt] ?? ''))) continue;
     return { driver: 'firecracker', process: identity, forwards: [], acceleration: 'kvm' };
   }
   return undefined;
