@@ -15,6 +15,8 @@ export interface FakeDevices {
   failAt(count: number, how: { readonly isDone: boolean; readonly isLast: boolean }): void;
   /** A device that is busy for as many attempts to remove it */
   keepBusy(name: string, attempts: number): void;
+  /** A snapshot that the kernel has given up */
+  throwAway(name: string): void;
 }
 
 /**
@@ -29,6 +31,7 @@ export function fakeDevices(): FakeDevices {
   const minors = new Map<string, number>();
   const commands: string[] = [];
   const busy = new Map<string, number>();
+  const thrownAway = new Set<string>();
   let failing: { left: number; isDone: boolean; isLast: boolean } | undefined;
 
   const addLoop = (file: string): string => {
@@ -86,6 +89,8 @@ export function fakeDevices(): FakeDevices {
       return { stdout: `${minorOf(rest.at(-1)!)}\n` };
     if (program === 'dmsetup' && verb === 'info')
       return mappings.has(rest[0]!) ? {} : { exitCode: 1, stderr: 'Device does not exist.' };
+    if (program === 'dmsetup' && verb === 'status')
+      return { stdout: `0 131072 snapshot ${thrownAway.has(rest[0]!) ? 'Invalid' : '16/131072 16'}\n` };
     if (program === 'dmsetup' && verb === 'remove') {
       if (isBusy(rest[0]!) || isHeld(`/dev/dm-${minorOf(rest[0]!)}`))
         refuse(`device-mapper: remove ioctl on ${rest[0]} failed: Device or resource busy`);
@@ -117,5 +122,6 @@ export function fakeDevices(): FakeDevices {
       failing = { left, ...how };
     },
     keepBusy: (name, attempts) => void busy.set(name, attempts),
+    throwAway: (name) => void thrownAway.add(name),
   };
 }

@@ -1,10 +1,11 @@
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BangerError } from '../../errors.ts';
+import { copyOnWriteName } from '../copy-on-write.ts';
 import type { Exec } from '../exec.ts';
 import { syncFile } from '../files.ts';
 import { DeviceStack, recordSuffix, type StackOptions } from './device-stack.ts';
-import { refuseCutOff, type DiskMethod } from './disk-method.ts';
+import { refuseCutOff, type DiskMethod, type RootDisk } from './disk-method.ts';
 import { checkSpace } from './space.ts';
 
 const sectorBytes = 512;
@@ -30,6 +31,7 @@ export function dmSnapshot(exec: Exec, options: StackOptions = {}): DiskMethod {
     format: 'raw',
     growsLive: false,
     async create({ path, sizeBytes }, { signal }) {
+      await refuseCopyOnWrite(dirname(path));
       const bytes = fileBytes(sizeBytes);
       await checkSpace(dirname(path), bytes);
       await takeRoom(exec, path, { bytes, signal });
@@ -62,10 +64,12 @@ export function dmSnapshot(exec: Exec, options: StackOptions = {}): DiskMethod {
           isReadOnly: true,
         });
         const changes = await stack.addLoop(path, { isReadOnly: false });
-        return await stack.addMapping(names.snapshot, {
+        const device = await stack.addMapping(names.snapshot, {
           table: [`0 ${sectors} snapshot ${base} ${changes} P ${chunkBytes / sectorBytes}`],
           isReadOnly: false,
         });
+        await refuseInvalid(exec, { id, path });
+        return device;
       } catch (error) {
         await stack.takeDown();
         throw error;
@@ -84,6 +88,29 @@ function recordOf(path: string): string {
 export function fileBytes(sizeBytes: number): number {
   const chunks = Math.ceil(sizeBytes / chunkBytes);
   return (1 + chunks + Math.ceil(chunks / chunksPerTable) + 1) * chunkBytes;
+}
+
+/** Where room is not kept for what is written again, the snapshot would be thrown away on a full disk all the same. */
+async function refuseCopyOnWrite(directory: string): Promise<void> {
+  const name = await copyOnWriteName(directory);
+  if (name === undefined) return;
+  throw new BangerError(
+    'host_unsupported',
+    `${name} at "${directory}" keeps no room for what is written again, so that a full disk would destroy a snapshot`,
+    { hint: 'Let banger choose: set method = "auto" under [disk] in the configuration' },
+  );
+}
+
+/** The kernel makes a device of one that it has thrown away, too, and its guest would find no root disk. */
+async function refuseInvalid(exec: Exec, { id, path }: Pick<RootDisk, 'id' | 'path'>): Promise<void> {
+  const { stdout } = await exec(['dmsetup', 'status', deviceNames(id).snapshot]);
+  const state = /snapshot (Invalid|Overflow)/.exec(stdout.toString('utf8'))?.[1];
+  if (state === undefined) return;
+  throw new BangerError(
+    'invalid_state',
+    `The disk "${path}" is lost: the kernel has thrown its snapshot away (${state}), as it does when a write finds no room`,
+    { hint: `Make the VM again: banger vm delete ${id.slice(0, 12)}; banger vm create …` },
+  );
 }
 
 async function takeRoom(

@@ -4,14 +4,16 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { RootDisk } from '../../../src/host/disks/disk-method.ts';
 import { dmSnapshot, fileBytes } from '../../../src/host/disks/dm-snapshot.ts';
+import { probeDmSnapshot } from '../../../src/host/disks/probe.ts';
 import { fakeDevices, type FakeDevices } from '../../support/fake-devices.ts';
 import { fakeExec } from '../../support/fakes.ts';
 import { withSmallDisk } from '../../support/small-disk.ts';
+import { withLoopFilesystem } from '../../support/loop-filesystem.ts';
 
 const mib = 1024 * 1024;
 const id = 'a'.repeat(32);
 /** Commands that an attach runs when nothing goes wrong. */
-const attachCommands = 8;
+const attachCommands = 9;
 
 let root: string;
 let disk: RootDisk;
@@ -55,10 +57,37 @@ test('a disk is the image with zeros behind it, and a file for what changes', as
     `losetup --find --show ${disk.path}`,
     `dmsetup create banger-${id}`,
     `${minor} banger-${id}`,
+    `dmsetup status banger-${id}`,
   ]);
   expect(devices.commands).toHaveLength(attachCommands);
   expect(devices.mappings.get(`banger-${id}-base`)).toBe('0 65536 linear /dev/loop0 0\n65536 65536 zero\n');
   expect(devices.mappings.get(`banger-${id}`)).toBe(`0 131072 snapshot /dev/dm-0 /dev/loop1 P 32\n`);
+});
+
+test('one that the kernel has thrown away is told as lost, and not given to a guest', async () => {
+  devices.throwAway(`banger-${id}`);
+  await expect(method().attach(disk)).rejects.toMatchObject({
+    code: 'invalid_state',
+    message: expect.stringMatching(/is lost: the kernel has thrown its snapshot away \(Invalid\)/) as string,
+    hint: expect.stringContaining(`banger vm delete ${id.slice(0, 12)}`) as string,
+  });
+  expectNothing();
+});
+
+test('on a filesystem that keeps no room for what is written again, none is made, and it is named', async (context) => {
+  await withLoopFilesystem(context, 'btrfs', async (directory) => {
+    const path = join(directory, 'disk.cow');
+    const { signal } = new AbortController();
+    await expect(method().create({ ...disk, path }, { signal })).rejects.toMatchObject({
+      code: 'host_unsupported',
+      message: expect.stringMatching(/^btrfs at ".*" keeps no room/) as string,
+    });
+    expect(existsSync(path)).toBe(false);
+    expect(await probeDmSnapshot(devices.exec, directory)).toMatchObject({
+      works: false,
+      reason: expect.stringMatching(/^btrfs at/) as string,
+    });
+  });
 });
 
 test('it is taken down in reverse, and once more does no harm', async () => {
