@@ -1,13 +1,12 @@
-import { resolve } from 'node:path';
 import { Command } from 'commander';
 import type { ResultOf } from '../engine/rpc/method.ts';
 import { workspaceApply, type AppliedChange } from '../engine/rpc/workspace-methods.ts';
 import { printable } from '../printable.ts';
 import type { Cli } from './cli.ts';
 import { diffstat } from './diffstat.ts';
+import { sentIntoOption, sentToOption, sentWorkspace, type WorkspaceOptions } from './workspace-option.ts';
 
-interface ApplyOptions {
-  readonly vm?: string;
+interface ApplyOptions extends WorkspaceOptions {
   readonly dryRun?: boolean;
   readonly check?: boolean;
   readonly markers?: boolean;
@@ -28,15 +27,14 @@ export function workspaceApplyCommand(cli: Cli): Command {
   return new Command('apply')
     .description('Merge what changed in the VM into the working tree here; the index is left alone')
     .argument('[path]', 'a directory of the working tree (default: the current one, or all that --vm has)')
-    .option('--vm <name>', 'the VM (default: the one the tree was last sent to)')
+    .addOption(sentToOption())
+    .addOption(sentIntoOption())
     .option('--check, --dry-run', 'show what would change, conflicts included, and write nothing')
     .option('--markers', 'write files with conflicts too, with conflict markers (default: write nothing)')
     .addHelpText('after', help)
     .action(async (path: string | undefined, options: ApplyOptions) => {
-      const isVmAlone = path === undefined && options.vm !== undefined;
       const result = await cli.call(workspaceApply, {
-        path: isVmAlone ? undefined : resolve(cli.cwd, path ?? '.'),
-        vm: options.vm,
+        ...sentWorkspace(cli, path, options),
         dryRun: options.dryRun ?? false,
         markers: options.markers ?? false,
         umask: process.umask(),
@@ -45,7 +43,12 @@ export function workspaceApplyCommand(cli: Cli): Command {
       cli.print(result, ({ files }) =>
         [...files.flatMap(mergeLine), stat(files, cli.columns)].filter(Boolean).join('\n'),
       );
-      const words = [path, ...(options.vm === undefined ? [] : ['--vm', options.vm])];
+      const { vm, guestPath } = options;
+      const words = [
+        path,
+        ...(vm === undefined ? [] : ['--vm', vm]),
+        ...(guestPath === undefined ? [] : ['--guest-path', guestPath]),
+      ];
       const again = ['banger workspace apply', ...words.filter((word) => word !== undefined)].join(' ');
       cli.say(outcome(result, options, printable(again)));
       // As `git apply` and `git merge`: conflicts are a failure, markers written or not.

@@ -10,9 +10,9 @@ import { receiveExport } from './receive-export.ts';
 import { saveMails } from './save-mails.ts';
 import { saveOutput } from './save-output.ts';
 import { UsageError } from './usage-error.ts';
+import { sentIntoOption, sentToOption, sentWorkspace, type WorkspaceOptions } from './workspace-option.ts';
 
-interface ExportOptions {
-  readonly vm?: string;
+interface ExportOptions extends WorkspaceOptions {
   readonly output?: string;
   readonly nameOnly?: boolean;
   readonly null?: boolean;
@@ -39,7 +39,8 @@ export function workspaceExportCommand(cli: Cli): Command {
   return new Command('export')
     .description('Print what changed in the VM since the tree was sent, as a patch for git apply')
     .argument('[path]', 'a directory of the working tree (default: the current one, or all that --vm has)')
-    .option('--vm <name>', 'the VM (default: the one the tree was last sent to)')
+    .addOption(sentToOption())
+    .addOption(sentIntoOption())
     .option('-o, --output <file>', 'write the patch to a file; with --commits, mails to a directory')
     .option('--stat', 'print a diffstat, not the patch')
     .addOption(new Option('--name-only', 'print the names of changed files, not the patch').conflicts('stat'))
@@ -54,17 +55,13 @@ export function workspaceExportCommand(cli: Cli): Command {
     .action(async (path: string | undefined, options: ExportOptions) => {
       if (options.null && !options.nameOnly)
         throw new UsageError('-z is about names', 'Give it together with --name-only');
-      const isVmAlone = path === undefined && options.vm !== undefined;
-      const params = { path: isVmAlone ? undefined : resolve(cli.cwd, path ?? '.'), vm: options.vm };
+      const params = sentWorkspace(cli, path, options);
       if (options.commits) return exportCommits(cli, params, options.output);
       return exportChanges(cli, params, options);
     });
 }
 
-interface Place {
-  readonly path: string | undefined;
-  readonly vm: string | undefined;
-}
+type Place = ReturnType<typeof sentWorkspace>;
 
 async function exportChanges(cli: Cli, place: Place, options: ExportOptions): Promise<void> {
   const { output, stat, nameOnly } = options;

@@ -1,10 +1,11 @@
 import { accessSync, constants } from 'node:fs';
-import { delimiter, join, resolve } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { Command } from 'commander';
 import { workspaceList, type WorkspaceView } from '../engine/rpc/workspace-methods.ts';
 import { printable } from '../printable.ts';
 import type { Cli } from './cli.ts';
 import { helperName } from './git-remote.ts';
+import { sentIntoOption, sentToOption, sentWorkspace, type WorkspaceOptions } from './workspace-option.ts';
 
 /** The rest of the help says how git finds the helper, which depends on where banger is. */
 const help = (program: string): string => `
@@ -31,14 +32,11 @@ export function workspaceRemoteCommand(
   return new Command('remote')
     .description('Print the URL by which git on this machine fetches from the VM')
     .argument('[path]', 'a directory of the working tree (default: the current one, or all that --vm has)')
-    .option('--vm <name>', 'the VM (default: the one the tree was last sent to)')
+    .addOption(sentToOption())
+    .addOption(sentIntoOption())
     .addHelpText('after', help(program))
-    .action(async (path: string | undefined, options: { readonly vm?: string }) => {
-      const isVmAlone = path === undefined && options.vm !== undefined;
-      const workspaces = await cli.call(workspaceList, {
-        path: isVmAlone ? undefined : resolve(cli.cwd, path ?? '.'),
-        vm: options.vm,
-      });
+    .action(async (path: string | undefined, options: WorkspaceOptions) => {
+      const workspaces = await cli.call(workspaceList, sentWorkspace(cli, path, options));
       const helper = findProgram(helperName, env['PATH']);
       const remotes = workspaces.map(({ vm, hostPath, guestPath }) => ({
         url: remoteUrl({ vm, guestPath }),

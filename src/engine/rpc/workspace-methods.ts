@@ -35,6 +35,9 @@ const treeParams = {
 /** Where it goes; without `vm`, the one bound to the tree. */
 const placeParams = { vm: z.optional(z.string()), guestPath: z.optional(z.string()) };
 
+/** A tree that was sent: by a directory of it here, or the VM, or both; and where it is there, if in several places. */
+const workspaceParams = { path: z.optional(absolutePath), ...placeParams };
+
 /**
  * Sends a git working tree into a VM: tracked files with their dirty content, and enough git metadata to work.
  * Without `vm`: the VM bound to this tree, else a new one.
@@ -165,8 +168,7 @@ export const exportFormats = ['patch', 'list', 'commits'] as const;
 export const workspaceExport = streamMethod(
   'workspace.export',
   z.object({
-    path: z.optional(absolutePath),
-    vm: z.optional(z.string()),
+    ...workspaceParams,
     format: z.enum(exportFormats),
   }),
 );
@@ -197,11 +199,7 @@ export const workspaceUploadPack = streamMethod(
 );
 
 /** Workspaces of a VM, the latest first, or of all of them; with `path`, those made from the tree that holds it. */
-export const workspaceList = question(
-  'workspace.list',
-  z.object({ path: z.optional(absolutePath), vm: z.optional(z.string()) }),
-  z.array(workspaceView),
-);
+export const workspaceList = question('workspace.list', z.object(workspaceParams), z.array(workspaceView));
 
 /** A file that differs from what was sent, and what became of it on the host. */
 export const appliedChange = z.extend(workspaceChange, {
@@ -234,8 +232,7 @@ export type AppliedChange = z.output<typeof appliedChange>;
 export const workspaceApply = method(
   'workspace.apply',
   z.object({
-    path: z.optional(absolutePath),
-    vm: z.optional(z.string()),
+    ...workspaceParams,
     /** Works all of it out and writes nothing */
     dryRun: z._default(z.boolean(), false),
     /** Writes files with conflicts too, with git's conflict markers */

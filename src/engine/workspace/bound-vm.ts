@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, posix } from 'node:path';
 import { BangerError, errnoOf } from '../../errors.ts';
 import type { Database } from '../../state/database.ts';
 import { findVm, getVm, resolveVm, type Vm } from '../../state/vms.ts';
@@ -23,11 +23,11 @@ export interface BoundVm {
 export function findBoundVm(
   db: Database,
   hostPath: string,
-  isWanted: (vm: Vm) => boolean = () => true,
+  isWanted: (bound: BoundVm) => boolean = () => true,
 ): BoundVm | undefined {
   const bound = findWorkspacesByHostPath(db, hostPath).flatMap((workspace): BoundVm[] => {
     const vm = findVm(db, workspace.vmId);
-    return vm && isWanted(vm) ? [{ vm, workspace }] : [];
+    return vm && isWanted({ vm, workspace }) ? [{ vm, workspace }] : [];
   });
   return (
     bound.find(({ vm }) => vm.state === 'running') ??
@@ -37,34 +37,43 @@ export function findBoundVm(
 
 /** The VM that a tree is sent to again. That of a `vm run` belongs to the run, and goes with it. */
 export function findReusableVm(db: Database, hostPath: string): BoundVm | undefined {
-  return findBoundVm(db, hostPath, (vm) => !vm.ephemeral);
+  return findBoundVm(db, hostPath, ({ vm }) => !vm.ephemeral);
+}
+
+export interface WantedWorkspace {
+  /** A directory of the tree on the host */
+  readonly path?: string;
+  readonly vm?: string;
+  /** Where it is in the VM: one tree may be in several places there */
+  readonly guestPath?: string;
 }
 
 /**
  * Finds the workspace a user means: of the tree that holds `path`, of the VM given, or of both.
- * Throws `not_found` when nothing was sent, `invalid_argument` when the VM alone does not decide it.
+ * Throws `not_found` when nothing was sent, `invalid_argument` when what is given does not decide it.
  */
-export async function resolveWorkspace(
-  db: Database,
-  wanted: { readonly path?: string; readonly vm?: string },
-): Promise<BoundVm> {
+export async function resolveWorkspace(db: Database, wanted: WantedWorkspace): Promise<BoundVm> {
   const vm = wanted.vm === undefined ? undefined : resolveVm(db, wanted.vm);
   const path = wanted.path === undefined ? undefined : await resolvedPath(wanted.path);
+  const guestPath = wanted.guestPath === undefined ? undefined : normalGuestPath(wanted.guestPath);
   if (path === undefined) {
-    if (vm) return onlyWorkspace(db, vm);
+    if (vm) return onlyWorkspace(vm, listWorkspaces(db, vm.id), { guestPath });
     throw new BangerError('invalid_argument', 'Neither a path nor a VM was given');
   }
+  const isThere = ({ workspace }: BoundVm): boolean =>
+    guestPath === undefined || workspace.guestPath === guestPath;
   for (const directory of withParents(path)) {
-    const workspace = vm && listWorkspaces(db, vm.id).find((each) => each.hostPath === directory);
-    const bound = vm ? workspace && { vm, workspace } : findBoundVm(db, directory);
-    if (!bound) continue;
+    const found = vm ? { vm } : (findBoundVm(db, directory, isThere) ?? findBoundVm(db, directory));
+    const there = found ? listWorkspaces(db, found.vm.id) : [];
+    const same = there.filter((each) => each.hostPath === directory);
+    if (!found || same.length === 0) continue;
     // A mistyped path is none of the tree around it.
     if (directory !== path && existsSync(directory) && !existsSync(path)) {
       throw new BangerError('not_found', `There is no "${path}" in the tree "${directory}"`, {
         hint: `Name the tree or a directory in it: ${directory}`,
       });
     }
-    return bound;
+    return onlyWorkspace(found.vm, same, { guestPath, path });
   }
   throw new BangerError('not_found', `"${path}" has not been sent to ${vm ? `VM "${vm.name}"` : 'any VM'}`, {
     hint: notSentHint(db, path, vm),
@@ -92,18 +101,37 @@ export async function awaitRunningVm(
   return vm;
 }
 
-function onlyWorkspace(db: Database, vm: Vm): BoundVm {
-  const [workspace, ...others] = listWorkspaces(db, vm.id);
+/** The one of a VM's workspaces that is meant. `path`: what was given to choose them by. */
+function onlyWorkspace(
+  vm: Vm,
+  workspaces: readonly Workspace[],
+  { guestPath, path }: Pick<WantedWorkspace, 'guestPath' | 'path'>,
+): BoundVm {
+  const fitting = workspaces.filter((each) => guestPath === undefined || each.guestPath === guestPath);
+  const [workspace, ...others] = fitting;
   if (workspace && others.length === 0) return { vm, workspace };
-  if (!workspace) {
+  const [first] = workspaces;
+  if (!first) {
     throw new BangerError('not_found', `VM "${vm.name}" has no workspace`, {
       hint: `Send a git working tree with: banger workspace prepare . --vm ${vm.name}`,
     });
   }
-  const paths = [workspace, ...others].map((each) => `"${each.hostPath}"`).join(', ');
-  throw new BangerError('invalid_argument', `VM "${vm.name}" has several workspaces: ${paths}`, {
-    hint: `Name one: banger workspace export ${workspace.hostPath} --vm ${vm.name}`,
+  const places = workspaces.map((each) => `"${each.hostPath}" in "${each.guestPath}"`).join(', ');
+  const words = path === undefined ? '' : ` ${path}`;
+  const hint = `Name one: banger workspace export${words} --vm ${vm.name} --guest-path ${first.guestPath}`;
+  if (workspace) {
+    const what = path === undefined ? 'has several workspaces' : 'has that tree in several places';
+    throw new BangerError('invalid_argument', `VM "${vm.name}" ${what}: ${places}`, { hint });
+  }
+  const what = path === undefined ? 'no workspace' : `no workspace of "${path}"`;
+  throw new BangerError('not_found', `VM "${vm.name}" has ${what} in "${guestPath}", but ${places}`, {
+    hint,
   });
+}
+
+/** As it was normalised when the tree was sent. */
+function normalGuestPath(path: string): string {
+  return posix.normalize(path).replace(/(?<=.)\/+$/, '');
 }
 
 /** Symlinks resolved, as the record has it; a tree that is gone from the host can still be exported. */

@@ -8,10 +8,10 @@ import { resolveWorkspace } from './bound-vm.ts';
 /** Workspaces of a VM, of a working tree's VM, or all. Throws `not_found` for a tree that was not sent anywhere. */
 export async function viewWorkspaces(
   db: Database,
-  { path, vm: reference }: ParsedParams<typeof workspaceList>,
+  { path, vm: reference, guestPath }: ParsedParams<typeof workspaceList>,
 ): Promise<WorkspaceView[]> {
-  if (path !== undefined) {
-    const { vm, workspace } = await resolveWorkspace(db, { path, vm: reference });
+  if (path !== undefined || guestPath !== undefined) {
+    const { vm, workspace } = await resolveWorkspace(db, { path, vm: reference, guestPath });
     return [view(vm.name, workspace)];
   }
   if (reference !== undefined) {

@@ -93,6 +93,31 @@ test('a tree that nobody has touched is known at one look, without git; what is 
   }
 }, 120_000);
 
+test('each tree of a VM is looked at: one that was sent later does not hide what changed in another', async () => {
+  const fixture = createFixture();
+  const { repo, copy, directory } = fixture;
+  try {
+    repo.write('file', 'as sent\n');
+    repo.commit('one');
+    await fixture.prepare();
+    copy.write('file', 'changed by the run\n');
+    const second = join(directory, 'guest/second');
+    await fixture.prepare({ guestPath: second });
+    const patch = await saveOf(fixture);
+    expect(readFileSync(patch!.path, 'utf8')).toContain('+changed by the run');
+
+    writeFileSync(join(second, 'file'), 'changed there, too\n');
+    const failed: unknown = await saveOf(fixture).catch((error: unknown) => error);
+    const [, paths] = /^several of its trees have changes; the patches of them are (.*)$/.exec(
+      (failed as Error).message,
+    )!;
+    const saved = paths!.split(', ').map((path) => readFileSync(path, 'utf8'));
+    expect(saved.join('')).toMatch(/\+changed there, too[^]*\+changed by the run/);
+  } finally {
+    fixture.remove();
+  }
+}, 120_000);
+
 test('work that a patch of the tree leaves out is refused: other branches, stashes, repositories inside', async () => {
   const fixture = createFixture();
   const { repo, copy, directory } = fixture;

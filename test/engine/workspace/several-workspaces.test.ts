@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { readFileSync, rmSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Guest } from '../../../src/engine/guest.ts';
+import { viewWorkspaces } from '../../../src/engine/workspace/list-workspaces.ts';
 import { prepareWorkspace } from '../../../src/engine/workspace/prepare-workspace.ts';
 import { listWorkspaces } from '../../../src/state/workspaces.ts';
 import { createRepo, openRepo, type GitRepo } from '../../support/git-repo.ts';
@@ -125,4 +126,38 @@ test('a tree is not sent into another one, nor around one, unless that is gone',
   rmSync(fixture.guestPath, { recursive: true });
   await sendInto(inner);
   expect(openRepo(inner).git('status', '--porcelain')).toBe('');
+});
+
+test('one tree in two places of a VM is answered for the place that is named, and not without a name', async () => {
+  const { context, repo, copy } = fixture;
+  await fixture.prepare();
+  copy.write('file', 'changed in the first\n');
+  const second = join(fixture.directory, 'guest', 'second');
+  await fixture.prepare({ guestPath: second });
+  const places = `"${repo.path}" in "${second}", "${repo.path}" in "${fixture.guestPath}"`;
+  const asked = { path: join(repo.path) };
+  for (const ask of [
+    () => fixture.export(asked),
+    () => fixture.apply(asked),
+    () => viewWorkspaces(context.db, asked),
+  ])
+    await expect(ask()).rejects.toMatchObject({
+      code: 'invalid_argument',
+      message: `VM "web" has that tree in several places: ${places}`,
+      hint: `Name one: banger workspace export ${repo.path} --vm web --guest-path ${second}`,
+    });
+  await expect(fixture.export({ vm: 'web' })).rejects.toThrow(`has several workspaces: ${places}`);
+
+  expect((await fixture.export({ ...asked, guestPath: second })).files).toEqual([]);
+  expect((await fixture.export({ vm: 'web', guestPath: `${fixture.guestPath}/` })).files).toHaveLength(1);
+  expect(await viewWorkspaces(context.db, { ...asked, guestPath: second })).toMatchObject([
+    { guestPath: second },
+  ]);
+  expect(await viewWorkspaces(context.db, { vm: 'web' })).toHaveLength(2);
+  await expect(fixture.apply({ ...asked, guestPath: '/srv/none' })).rejects.toMatchObject({
+    code: 'not_found',
+    message: `VM "web" has no workspace of "${repo.path}" in "/srv/none", but ${places}`,
+  });
+  await fixture.apply({ guestPath: fixture.guestPath });
+  expect(readFileSync(join(repo.path, 'file'), 'utf8')).toBe('changed in the first\n');
 });

@@ -6,6 +6,7 @@ import { createLocks } from '../../../src/engine/locks.ts';
 import type { ExportHead } from '../../../src/engine/rpc/workspace-methods.ts';
 import type { Operation } from '../../../src/engine/operations.ts';
 import { applyWorkspace } from '../../../src/engine/workspace/apply-workspace.ts';
+import type { WantedWorkspace } from '../../../src/engine/workspace/bound-vm.ts';
 import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.ts';
 import { planWorkspace } from '../../../src/engine/workspace/plan-workspace.ts';
 import { prepareWorkspace, type EnsureVm } from '../../../src/engine/workspace/prepare-workspace.ts';
@@ -53,7 +54,7 @@ export interface Fixture {
   /** What `prepare` would send */
   plan(params?: Partial<Parameters<typeof planWorkspace>[1]>): ReturnType<typeof planWorkspace>;
   /** Of the repository's tree, or another that was sent */
-  export(params?: { readonly path: string }): Promise<Exported>;
+  export(params?: WantedWorkspace): Promise<Exported>;
   /** Merges what changed in the guest into the host's tree; `context` and `operation` are the fixture's unless given */
   apply(params?: ApplyParams): ReturnType<typeof applyWorkspace>;
   /** Exports, checks that the patch applies to the host's tree as it was sent, and applies it */
