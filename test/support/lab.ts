@@ -22,7 +22,16 @@ export interface Lab extends AsyncDisposable {
   reboot(): Promise<void>;
 }
 
-export const isLabWanted = process.env['BANGER_TEST_LAB'] === '1';
+const wish = process.env['BANGER_TEST_LAB'];
+export const isLabWanted = wish === '1';
+/** What scripts/test.sh does without being asked, where there is time: about a minute on a host of today. */
+export const isQuickLabWanted = isLabWanted || wish === 'quick';
+
+/** Why what takes so long is not done. */
+export function labSkipReason(duration: string): string {
+  if (wish === '0') return process.env['BANGER_TEST_LAB_REASON'] || 'BANGER_TEST_LAB=0 says so';
+  return `it takes ${duration}: ask for it with BANGER_TEST_LAB=1`;
+}
 /** May become root by sudo, and use KVM. */
 export const labUser = 'dev';
 

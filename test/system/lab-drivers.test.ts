@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openKvmLab, type KvmLab, type LabTest } from '../support/kvm-lab.ts';
-import { isLabWanted } from '../support/lab.ts';
+import { isLabWanted, isQuickLabWanted, labSkipReason } from '../support/lab.ts';
 
 /** Tests of drivers, run once more where what they are about is there: KVM, and control groups of version 2. */
-if (isLabWanted) describe('in a VM whose KVM works', labTests);
+if (isQuickLabWanted) describe('in a VM whose KVM works', labTests);
 else
   test('QEMU on KVM, and limits by control groups of version 2, in a VM whose KVM works', ({ skip }) =>
-    skip('it takes minutes: ask for it with BANGER_TEST_LAB=1'));
+    skip(labSkipReason('minutes')));
 
 function labTests(): void {
   let lab: KvmLab;
@@ -39,7 +39,8 @@ function labTests(): void {
     expect(firecracker.filter(({ status }) => status === 'passed').length).toBeGreaterThan(20);
   });
 
-  test('a jailed VMM is held to what its guest has, and its group goes with it', async () => {
+  test('a jailed VMM is held to what its guest has, and its group goes with it', async ({ skip }) => {
+    if (!isLabWanted) skip(labSkipReason('a minute more'));
     const title = 'may use as much as its guest has';
     const tests = await lab.tests('test/host/drivers/firecracker-jailed.test.ts', title);
     expect(tests.flatMap(({ complaint }) => complaint ?? [])).toEqual([]);

@@ -1,11 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { isLabWanted, labUser, openLab, type Lab } from '../support/lab.ts';
+import { isLabWanted, labSkipReason, labUser, openLab, type Lab } from '../support/lab.ts';
 
 /** A host that systemd runs, whose names systemd-resolved answers, and a user of it who is not root. */
 if (isLabWanted) describe('a host with systemd', labTests);
 else
-  test('`host setup` on a host with systemd, in a lab VM', ({ skip }) =>
-    skip('it takes many minutes: ask for it with BANGER_TEST_LAB=1'));
+  test('`host setup` on a host with systemd, in a lab VM', ({ skip }) => skip(labSkipReason('many minutes')));
 
 function labTests(): void {
   let lab: Lab;

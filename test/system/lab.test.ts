@@ -1,12 +1,12 @@
 import { beforeAll, afterAll, describe, expect, test } from 'vitest';
 import type { BootRow } from '../../src/host/doctor/boot-table.ts';
-import { isLabWanted, openLab, type Lab } from '../support/lab.ts';
+import { isLabWanted, labSkipReason, openLab, type Lab } from '../support/lab.ts';
 
 /** banger on a host with a KVM that works and with device-mapper. */
 if (isLabWanted) describe('in a lab VM', labTests);
 else
   test('QEMU on KVM and disks by device-mapper, in a lab VM', ({ skip }) =>
-    skip('it takes many minutes: ask for it with BANGER_TEST_LAB=1'));
+    skip(labSkipReason('many minutes')));
 
 function labTests(): void {
   let lab: Lab;

@@ -7,6 +7,7 @@ import { qemuDriver } from '../../../src/host/drivers/qemu.ts';
 import { exec } from '../../../src/host/exec.ts';
 import { probedFirecracker, probedQemu, probeKvm } from '../../../src/host/kvm-probe.ts';
 import { makeFakeFirecracker, requestsIn } from '../firecracker-program.ts';
+import { qemuDevices } from './devices.ts';
 import { makeGuest } from './guest.ts';
 
 /** A driver with a VMM, which is held to the list (list.ts); what it has of what not all have. */
@@ -31,6 +32,8 @@ export interface Column {
   askedRate?(program: string): unknown;
   /** `left to the guest`: ours has no driver for it; `may reset`: where the kernel has one for the keyboard */
   readonly powerButton: 'left to the guest' | 'resets' | 'may reset';
+  /** Kinds of devices that its machine may have; absent where the VMM does not tell */
+  readonly devices?: readonly string[];
   readonly tooManyCpus: { readonly cpus: number; readonly code: string; readonly words: RegExp };
 }
 
@@ -46,6 +49,7 @@ export function qemuColumn(acceleration: Acceleration, missing?: string): Column
     discards: true,
     readsQcow2: true,
     powerButton: 'left to the guest',
+    devices: qemuDevices(acceleration),
     tooManyCpus: { cpus: 4096, code: 'command_failed', words: /^QEMU ended at once: .*\bCPUs?\b.*4096/i },
   };
 }

@@ -12,6 +12,7 @@ import { findFreePort } from '../../../src/host/ports.ts';
 import { killProcess, waitForExit } from '../../../src/host/process.ts';
 import { until } from '../banger.ts';
 import type { Column } from './columns.ts';
+import { foundDevices } from './devices.ts';
 import { describeStop } from './stop.ts';
 import { diskBytes, discardedBytes } from './guest.ts';
 import { consoleOf, goesOn, lastTick, Place, type ListedVm } from './place.ts';
@@ -83,6 +84,16 @@ function describeRunning(column: Column, place: Place): void {
       vm = { ...vm, control };
       expect(await control.activity()).toBe('running');
     });
+
+    if (column.devices)
+      test('has no device but those of its machine and what its guest uses', async () => {
+        vm.control.close();
+        const found = await foundDevices(vm.vmm.controlSocket);
+        vm = { ...vm, control: await place.control(vm.vmm) };
+        expect(found.filter((kind) => !column.devices!.includes(kind))).toEqual([]);
+        const ofGuest = found.filter((kind) => kind.startsWith('virtio-') && kind.endsWith('-device'));
+        expect(ofGuest.toSorted()).toEqual(['virtio-blk-device', 'virtio-net-device', 'virtio-rng-device']);
+      });
 
     test("has files for the guest's console and its own words that are nobody else's to read", () => {
       for (const path of [vm.vmm.consoleLog, vm.vmm.vmmLog]) {
