@@ -21,6 +21,12 @@ const boots: Readonly<Record<KernelDetails['format'], string>> = {
   bzimage: 'compressed only, which takes longer: it has no entry point for virtual machines (CONFIG_PVH)',
 };
 
+/** On which releases its guests find their disks. */
+function releases({ readsDeviceWords }: KernelDetails): string {
+  if (readsDeviceWords === undefined) return '1.8 and later; import it again to find out about 1.7';
+  return readsDeviceWords ? '1.7 and later' : '1.8 and later (no CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES)';
+}
+
 function detailsText(kernel: KernelDetails): string {
   const lines: readonly (readonly [string, string | undefined])[] = [
     ['Kernel', kernelName(kernel)],
@@ -30,6 +36,7 @@ function detailsText(kernel: KernelDetails): string {
     ['Source', kernel.source],
     ['Origin', kernel.origin],
     ['Boots', boots[kernel.format]],
+    ['Firecracker', releases(kernel)],
     ['Size', `${formatBytes(kernel.imageBytes)}, modules ${formatBytes(kernel.modulesBytes)}`],
     ['Modules', kernel.modules.join(', ') || undefined],
     ...kernel.warnings.map((warning) => ['Warning', warning] as const),

@@ -4,7 +4,13 @@ import type { Acceleration, DriverName } from './drivers/driver.ts';
 import { decideJail, type JailerWish } from './drivers/firecracker/jail.ts';
 import { maxFirecrackerCpus } from './drivers/firecracker/machine.ts';
 import { jailedNamespaceWords, namespaceWords, rootlessRefusal } from './drivers/firecracker/namespace.ts';
-import { parseFirecrackerVersion, versionRefusal } from './drivers/firecracker/version.ts';
+import {
+  embeddedKernel,
+  kernelRefusal,
+  parseFirecrackerVersion,
+  versionRefusal,
+  type GuestKernel,
+} from './drivers/firecracker/version.ts';
 import { readOwnRights, type OwnRights } from './drivers/qemu-confinement.ts';
 import type { Exec } from './exec.ts';
 import type { KvmVerdict, ProbedVmm } from './kvm-probe.ts';
@@ -29,6 +35,8 @@ export interface VmmNeeds {
   readonly network: string;
   readonly disk: DiskFormat;
   readonly cpus: number;
+  /** Absent: the one inside banger */
+  readonly kernel?: GuestKernel;
 }
 
 export interface FirecrackerVerdict extends KvmVerdict {
@@ -112,7 +120,7 @@ export interface FirecrackerInput {
 
 /** Whether Firecracker can run VMs here. What costs nothing to find out comes first. */
 export async function firecrackerVerdict(input: FirecrackerInput): Promise<FirecrackerVerdict> {
-  const release = await readRelease(input.exec, input.vmm.program);
+  const release = await readRelease(input);
   const { refusal: jailRefusal, isJailed = false, confinement } = judgeJail(input);
   const refusal = release.refusal ?? jailRefusal ?? (await needsRefusal(input, isJailed));
   if (refusal !== undefined) return { works: false, reason: refusal, isInstalled: release.isInstalled };
@@ -120,15 +128,18 @@ export async function firecrackerVerdict(input: FirecrackerInput): Promise<Firec
   return { ...(await input.probe(vmm)), isInstalled: true, confinement };
 }
 
-/** Why a program cannot be used, whatever the host. */
-async function readRelease(
-  exec: Exec,
-  program: string,
-): Promise<{ readonly isInstalled: boolean; readonly refusal?: string }> {
+/** Why a program cannot be used for a guest with a kernel, whatever the host. */
+async function readRelease({
+  exec,
+  vmm: { program },
+  needs: { kernel = embeddedKernel },
+}: FirecrackerInput): Promise<{ readonly isInstalled: boolean; readonly refusal?: string }> {
   try {
     const { stdout } = await exec([program, '--version']);
     const version = parseFirecrackerVersion(stdout.toString('utf8'));
-    const refusal = version ? versionRefusal(version) : `"${program}" is not Firecracker`;
+    const refusal = version
+      ? (versionRefusal(version) ?? kernelRefusal(version, kernel))
+      : `"${program}" is not Firecracker`;
     return { isInstalled: true, refusal };
   } catch (error) {
     if (error instanceof BangerError) return { isInstalled: false, refusal: errorText(error) };

@@ -17,12 +17,15 @@ export interface Kernel {
   readonly modules: readonly string[];
   /** What its guests cannot do */
   readonly warnings: readonly string[];
+  /** It finds devices by words on its command line, too; absent: it was imported before that was looked for */
+  readonly readsDeviceWords?: boolean;
   readonly createdAt: string;
   /** Names that lead to it, sorted */
   readonly names: readonly string[];
 }
 
-interface KernelRow extends Omit<Kernel, 'modules' | 'warnings' | 'names'> {
+interface KernelRow extends Omit<Kernel, 'modules' | 'warnings' | 'names' | 'readsDeviceWords'> {
+  readonly readsDeviceWords: number | null;
   readonly modules: string;
   readonly warnings: string;
   readonly names: string;
@@ -30,7 +33,7 @@ interface KernelRow extends Omit<Kernel, 'modules' | 'warnings' | 'names'> {
 
 const select = `
   SELECT id, version, source, origin, format, image_bytes AS imageBytes, modules_bytes AS modulesBytes, modules,
-         warnings, created_at AS createdAt,
+         warnings, reads_device_words AS readsDeviceWords, created_at AS createdAt,
          (SELECT json_group_array(name) FROM (SELECT name FROM kernel_names WHERE kernel_id = kernels.id ORDER BY name)) AS names
   FROM kernels`;
 
@@ -51,10 +54,17 @@ export function insertKernel(db: Database, kernel: Omit<Kernel, 'names'>, name: 
       );
     }
     db.prepare(
-      `INSERT INTO kernels (id, version, source, origin, format, image_bytes, modules_bytes, modules, warnings, created_at)
-       VALUES (@id, @version, @source, @origin, @format, @imageBytes, @modulesBytes, @modules, @warnings, @createdAt)
-       ON CONFLICT (id) DO NOTHING`,
-    ).run({ ...kernel, modules: JSON.stringify(kernel.modules), warnings: JSON.stringify(kernel.warnings) });
+      `INSERT INTO kernels (id, version, source, origin, format, image_bytes, modules_bytes, modules, warnings,
+                            reads_device_words, created_at)
+       VALUES (@id, @version, @source, @origin, @format, @imageBytes, @modulesBytes, @modules, @warnings,
+               @readsDeviceWords, @createdAt)
+       ON CONFLICT (id) DO UPDATE SET reads_device_words = excluded.reads_device_words`,
+    ).run({
+      ...kernel,
+      modules: JSON.stringify(kernel.modules),
+      warnings: JSON.stringify(kernel.warnings),
+      readsDeviceWords: kernel.readsDeviceWords === undefined ? null : Number(kernel.readsDeviceWords),
+    });
     db.prepare('INSERT INTO kernel_names (name, kernel_id) VALUES (?, ?) ON CONFLICT (name) DO NOTHING').run(
       name,
       kernel.id,
@@ -134,6 +144,7 @@ export function setDefaultKernel(db: Database, kernelId: string | undefined): vo
 function toKernel(row: KernelRow): Kernel {
   return {
     ...row,
+    readsDeviceWords: row.readsDeviceWords === null ? undefined : row.readsDeviceWords === 1,
     modules: JSON.parse(row.modules) as string[],
     warnings: JSON.parse(row.warnings) as string[],
     names: JSON.parse(row.names) as string[],

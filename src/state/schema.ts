@@ -155,4 +155,6 @@ export const migrations: readonly string[] = [
   // What each name was pulled with: tags of one image may have different manifests, and move.
   `ALTER TABLE image_names ADD COLUMN digest TEXT;
    UPDATE image_names SET digest = (SELECT digest FROM images WHERE images.id = image_names.image_id);`,
+  // By what a kernel finds its devices: Firecracker 1.7 has no ACPI.
+  `ALTER TABLE kernels ADD COLUMN reads_device_words INTEGER;  -- 1: also by its command line; NULL: nobody has looked`,
 ];

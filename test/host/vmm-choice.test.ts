@@ -307,14 +307,40 @@ describe('Firecracker', () => {
     expect((await verdict({ tunDevice: root })).reason).toBe(
       `its network needs a tap, and ${root} may not be opened by you (EISDIR)`,
     );
-    fake.behave({ version: '1.7.0' });
+    fake.behave({ version: '1.6.0' });
     expect(await verdict()).toMatchObject({
       works: false,
-      reason: expect.stringContaining('Firecracker 1.7.0 is older than 1.8') as string,
+      reason: expect.stringContaining('Firecracker 1.6.0 is older than 1.7') as string,
     });
     expect(await verdict({ vmm: probedFirecracker('/nonexistent/fc', 'never') })).toMatchObject({
       isInstalled: false,
     });
     expect(fake.changes).toEqual([]);
+  });
+
+  test('of a release without ACPI runs VMs whose kernel finds devices by other means, and no others', async () => {
+    fake.behave({ version: '1.7.2', console: boots });
+    const withKernel = (readsDeviceWords?: boolean) => ({
+      needs: { network: 'user', disk: 'raw' as const, cpus: 1, kernel: { name: 'mine', readsDeviceWords } },
+    });
+    expect(await verdict()).toMatchObject({
+      works: false,
+      reason:
+        'Firecracker 1.7.2 tells guests of their disks by words on the command line only, which kernel "embedded" does not read (CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES)',
+    });
+    expect(await verdict(withKernel(false))).toMatchObject({
+      works: false,
+      reason: expect.stringContaining('kernel "mine" does not read') as string,
+    });
+    expect(await verdict(withKernel())).toMatchObject({
+      works: false,
+      reason: expect.stringContaining(
+        '"mine" is not known to read, having been imported by an older',
+      ) as string,
+    });
+    expect(fake.changes).toEqual([]);
+    expect(await verdict(withKernel(true))).toMatchObject({ works: true });
+    fake.behave({ version: '1.8.0', console: boots });
+    expect(await verdict(withKernel(false))).toMatchObject({ works: true });
   });
 });

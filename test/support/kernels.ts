@@ -86,7 +86,7 @@ export function tinyKernel(
 }
 
 /** What a kernel has in it that has all drivers built in. */
-const everything = ['virtio-pci', 'virtio-mmio', 'virtio_blk', 'virtio_net', 'ext4'];
+export const everything = ['virtio-pci', 'virtio-mmio', 'virtio_blk', 'virtio_net', 'ext4'];
 
 /** The files of a newc cpio archive, by path. */
 export function cpioFiles(archive: Buffer): Map<string, Buffer> {

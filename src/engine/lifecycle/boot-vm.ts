@@ -15,7 +15,7 @@ import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { guestSshPort } from '../guest-pool.ts';
-import { kernelFiles } from '../images/kernels/find-kernel.ts';
+import { guestKernel, kernelFiles } from '../images/kernels/find-kernel.ts';
 import type { Operation } from '../operations.ts';
 import { findVmm, vmmSockets } from '../vmm-drivers.ts';
 import type { GuestSetup } from './capabilities.ts';
@@ -44,7 +44,13 @@ export async function bootVm(
   const vm = setControlSocket(context.db, id, paths.controlSocket);
   const choice = await run({
     stage: 'Choosing acceleration',
-    apply: () => context.chooseVmm({ network: vm.network, disk: diskFormat(context, vm), cpus: vm.cpus }),
+    apply: () =>
+      context.chooseVmm({
+        network: vm.network,
+        disk: diskFormat(context, vm),
+        cpus: vm.cpus,
+        kernel: guestKernel(context.db, vm.kernelId),
+      }),
   });
 
   const process = await run({

@@ -4,6 +4,7 @@ import type { DiskMethodName } from '../../state/disk-methods.ts';
 import { getImage } from '../../state/images.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
+import { guestKernel } from '../images/kernels/find-kernel.ts';
 import { rootfsFile } from '../images/rootfs-file.ts';
 
 /**
@@ -12,7 +13,7 @@ import { rootfsFile } from '../images/rootfs-file.ts';
  */
 export async function chooseDiskMethod(
   context: EngineContext,
-  vm: Pick<Vm, 'imageId' | 'network' | 'cpus'>,
+  vm: Pick<Vm, 'imageId' | 'network' | 'cpus' | 'kernelId'>,
 ): Promise<DiskMethodName> {
   const { diskMethod, vmmDriver } = context.config();
   if (diskMethod === 'qcow2' && vmmDriver === 'firecracker') {
@@ -25,7 +26,8 @@ export async function chooseDiskMethod(
     );
   }
   if (diskMethod !== 'auto') return diskMethod;
-  if (!(await context.wantsRawDisk({ network: vm.network, cpus: vm.cpus }))) return 'qcow2';
+  const kernel = guestKernel(context.db, vm.kernelId);
+  if (!(await context.wantsRawDisk({ network: vm.network, cpus: vm.cpus, kernel }))) return 'qcow2';
   const { stateDirectory } = context.layout;
   const [ours, image] = await Promise.all([
     stat(stateDirectory),

@@ -108,7 +108,7 @@ export async function createVm(
     imageName,
     kernelId,
     ...size,
-    diskMethod: await chooseDiskMethod(context, { imageId: image.id, network, cpus: size.cpus }),
+    diskMethod: await chooseDiskMethod(context, { imageId: image.id, network, cpus: size.cpus, kernelId }),
     hostPublicKey: key.publicLine,
     ephemeral: params.ephemeral,
     labels: params.labels,

@@ -27,6 +27,8 @@ export type KernelView = z.output<typeof kernelView>;
 export const kernelDetails = z.extend(kernelView, {
   /** Names of the modules that guests load, in that order */
   modules: z.array(z.string()),
+  /** It finds devices by words on its command line, too, as Firecracker 1.7 has it; absent: nobody has looked */
+  readsDeviceWords: z.optional(z.boolean()),
 });
 export type KernelDetails = z.output<typeof kernelDetails>;
 

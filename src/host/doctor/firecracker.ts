@@ -3,7 +3,9 @@ import { decideJail, type JailerWish } from '../drivers/firecracker/jail.ts';
 import { findControlGroups } from '../drivers/firecracker/control-groups.ts';
 import { readOwnRights, type OwnRights } from '../drivers/qemu-confinement.ts';
 import {
+  embeddedKernel,
   isUntried,
+  kernelRefusal,
   type FirecrackerVersion,
   parseFirecrackerVersion,
   versionRefusal,
@@ -52,6 +54,8 @@ export async function checkFirecracker({
   }
   const refusal = versionRefusal(version);
   if (refusal !== undefined) return unfit(warn(firecracker, refusal, 'Install a newer release'));
+  const blindness = kernelRefusal(version, embeddedKernel);
+  if (blindness !== undefined) return unfit(warn(firecracker, blindness, hints.kernel));
   const evidence = `${versionText(version)} (${program})${remarkOn(version)}`;
   const question = { wish: jailer, program, id: '', rights };
   const { jailing, reason } = decideJail(question);
@@ -84,6 +88,7 @@ function limitsText(): string {
 }
 
 const hints = {
+  kernel: 'Install a newer release, or import a kernel that reads them: banger kernel import FILE',
   auto: 'QEMU runs VMs, as users of their own. To have Firecracker do so, put the jailer of its release beside it',
   insisted: 'Put the jailer of its release beside it: it runs VMs as root else, if without rights',
   always:

@@ -159,10 +159,10 @@ describe('a start is refused, and nothing is left,', () => {
   });
 
   test('by a release that is too old', async () => {
-    fake.behave({ version: '1.7.9' });
+    fake.behave({ version: '1.6.9' });
     expect(await refused()).toMatchObject({
       code: 'host_unsupported',
-      message: 'Firecracker 1.7.9 is older than 1.8: guests find no disk on it; it cannot be used',
+      message: 'Firecracker 1.6.9 is older than 1.7, the oldest that banger knows; it cannot be used',
     });
   });
 

@@ -1,4 +1,5 @@
 import { BangerError } from '../../../errors.ts';
+import { embeddedKernel, type GuestKernel } from '../../../host/drivers/firecracker/version.ts';
 import type { Database } from '../../../state/database.ts';
 import {
   findDefaultKernel,
@@ -49,6 +50,13 @@ export function chooseKernel(db: Database, reference: string | undefined): Kerne
 /** How people are told which kernel it is. */
 export function shownKernel(kernel: Kernel | undefined): string {
   return kernel ? (kernel.names[0] ?? kernel.id.slice(0, 12)) : embeddedName;
+}
+
+/** What choosing a VMM has to know of the kernel of a VM. */
+export function guestKernel(db: Database, kernelId: string | undefined): GuestKernel {
+  if (kernelId === undefined) return embeddedKernel;
+  const kernel = getKernel(db, kernelId);
+  return { name: shownKernel(kernel), readsDeviceWords: kernel.readsDeviceWords };
 }
 
 /** The files that a VM boots with; throws when somebody removed them or cut them off behind our back. */

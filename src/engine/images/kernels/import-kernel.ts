@@ -15,7 +15,7 @@ import { readKernelElf, type KernelFacts } from './kernel-elf.ts';
 import { parseKernelName } from './kernel-name.ts';
 import { openStretch, type Stretch } from './kernel-package.ts';
 import { KernelRefusal } from './kernel-refusal.ts';
-import { isSet } from './kernel-scan.ts';
+import { deviceWordsTrace, isSet } from './kernel-scan.ts';
 import { about, openKernelSource, type SourcePaths } from './kernel-source.ts';
 import { makeModuleArchive, type ModuleArchive } from './module-archive.ts';
 import type { ModuleTree } from './module-tree.ts';
@@ -71,6 +71,7 @@ export async function importKernel(
       modulesBytes: chosen.archive.length,
       modules: chosen.modules,
       warnings: chosen.warnings,
+      readsDeviceWords: readsDeviceWords(image, config),
     };
     return publishKernel(
       context,
@@ -171,6 +172,14 @@ async function chooseModules(
       config === undefined ? trace === undefined || image.traces.has(trace) : isSet(config, option),
     keepSignatures: isSet(config, 'CONFIG_MODULE_SIG_FORCE'),
   });
+}
+
+/** A module that could would not be told of them: kernels tell what is built in. */
+function readsDeviceWords({ traces }: WrittenImage, config: string | undefined): boolean {
+  if (config === undefined) return traces.has(deviceWordsTrace);
+  return ['CONFIG_VIRTIO_MMIO', 'CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES'].every((option) =>
+    isSet(config, option),
+  );
 }
 
 function hintFor(tree: ModuleTree | undefined, path: string): string {

@@ -11,7 +11,7 @@ export interface KernelFacts {
   readonly hasPvh: boolean;
   /** The configuration it was built with, when it carries it */
   readonly config: string | undefined;
-  /** Texts of `wantedModules` that are in it: what is not there is not built in */
+  /** Texts of `wantedModules`, and `deviceWordsTrace`, that are in it: what is not there is not built in */
   readonly traces: ReadonlySet<string>;
 }
 

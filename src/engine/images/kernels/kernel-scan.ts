@@ -12,6 +12,8 @@ export interface KernelTexts {
 }
 
 const pieceBytes = 1024 * 1024;
+/** What a kernel has in it that finds virtio devices by words on its command line, without ACPI. */
+export const deviceWordsTrace = 'virtio-mmio-cmdline';
 /** Longer than any text that is looked for. */
 const overlapBytes = 256;
 /** What the kernel prints first. Where it is a format string, no digits follow. */
@@ -25,7 +27,7 @@ const maxConfigBytes = 8 * 1024 * 1024;
 
 /** Reads a kernel from its beginning to its end, once. */
 export async function scanKernel(file: FileHandle, signal: AbortSignal): Promise<KernelTexts> {
-  const wanted = new Set(wantedModules.flatMap(({ trace }) => trace ?? []));
+  const wanted = new Set([deviceWordsTrace, ...wantedModules.flatMap(({ trace }) => trace ?? [])]);
   const traces = new Set<string>();
   let version: string | undefined;
   let config: string | undefined;

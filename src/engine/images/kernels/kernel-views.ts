@@ -3,6 +3,7 @@ import { findDefaultKernel, vmsOfKernel, type Kernel } from '../../../state/kern
 import type { ImageContext } from '../../context.ts';
 import type { KernelDetails, KernelView } from '../../rpc/kernel-methods.ts';
 import { guestPlatform } from '../registry/manifest.ts';
+import { embeddedKernel } from '../../../host/drivers/firecracker/version.ts';
 import { embeddedName } from './kernel-name.ts';
 
 /** The part of the manifest of a build that tells of its kernel. */
@@ -38,7 +39,11 @@ export async function toKernelDetails(
   context: ImageContext,
   kernel: Kernel | undefined,
 ): Promise<KernelDetails> {
-  return { ...(await toKernelView(context, kernel)), modules: [...(kernel?.modules ?? [])] };
+  return {
+    ...(await toKernelView(context, kernel)),
+    modules: [...(kernel?.modules ?? [])],
+    readsDeviceWords: (kernel ?? embeddedKernel).readsDeviceWords,
+  };
 }
 
 async function embeddedView({ assets, db }: ImageContext): Promise<KernelView> {

@@ -5,13 +5,21 @@ export interface FirecrackerVersion {
   readonly patch: number;
 }
 
-/**
- * The first that tells a guest of its disk and card by ACPI, and the newest whose interface we know. Those before
- * tell it by words on the kernel's command line, which Debian's kernels are not built to read
- * (CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES): a guest would boot there, and find no disk.
- */
-const oldest = { major: 1, minor: 8 };
+/** The oldest and the newest whose interface we know. */
+const oldest = { major: 1, minor: 7 };
 const newestKnown = { major: 1, minor: 17 };
+/** The first that tells a guest of its disk and card by ACPI: those before put words on the kernel's command line. */
+const firstWithAcpi = { major: 1, minor: 8 };
+
+/** The kernel of a guest, as far as it depends on it whether a release is fit. */
+export interface GuestKernel {
+  readonly name: string;
+  /** It is built to find devices by words on its command line; absent: nobody has looked */
+  readonly readsDeviceWords?: boolean;
+}
+
+/** Debian's are not built for that. */
+export const embeddedKernel: GuestKernel = { name: 'embedded', readsDeviceWords: false };
 
 /** Parses `1.14.1`, and what `firecracker --version` prints; undefined for anything else. */
 export function parseFirecrackerVersion(text: string): FirecrackerVersion | undefined {
@@ -27,11 +35,28 @@ export function versionText({ major, minor, patch }: FirecrackerVersion): string
 
 /** Why no VM can be run by a release, in one phrase; undefined for one that is fit. */
 export function versionRefusal(version: FirecrackerVersion): string | undefined {
-  const { major, minor } = version;
-  const isTooOld = major < oldest.major || (major === oldest.major && minor < oldest.minor);
-  return isTooOld
-    ? `Firecracker ${versionText(version)} is older than ${oldest.major}.${oldest.minor}: guests find no disk on it`
-    : undefined;
+  if (!isBefore(version, oldest)) return undefined;
+  return `Firecracker ${versionText(version)} is older than ${oldest.major}.${oldest.minor}, the oldest that banger knows`;
+}
+
+/** Why guests with a kernel would find no disk on a release, in one phrase; undefined where they do. */
+export function kernelRefusal(
+  version: FirecrackerVersion,
+  { name, readsDeviceWords }: GuestKernel,
+): string | undefined {
+  if (!isBefore(version, firstWithAcpi) || readsDeviceWords === true) return undefined;
+  const reads =
+    readsDeviceWords === undefined
+      ? 'is not known to read, having been imported by an older banger'
+      : 'does not read';
+  return (
+    `Firecracker ${versionText(version)} tells guests of their disks by words on the command line only, ` +
+    `which kernel "${name}" ${reads} (CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES)`
+  );
+}
+
+function isBefore(version: FirecrackerVersion, { major, minor }: Omit<FirecrackerVersion, 'patch'>): boolean {
+  return version.major < major || (version.major === major && version.minor < minor);
 }
 
 /**

@@ -5,8 +5,9 @@ import { gzipSync } from 'node:zlib';
 import { expect, onTestFinished, test } from 'vitest';
 import type { ImageContext } from '../../../../src/engine/context.ts';
 import { chooseDefaultKernel, deleteKernel } from '../../../../src/engine/images/kernels/delete-kernel.ts';
-import { chooseKernel, kernelFiles } from '../../../../src/engine/images/kernels/find-kernel.ts';
+import { chooseKernel, guestKernel, kernelFiles } from '../../../../src/engine/images/kernels/find-kernel.ts';
 import { importKernel } from '../../../../src/engine/images/kernels/import-kernel.ts';
+import { embeddedKernel } from '../../../../src/host/drivers/firecracker/version.ts';
 import { kernelPaths } from '../../../../src/state/layout.ts';
 import { removeUnownedKernels } from '../../../../src/engine/images/kernels/publish-kernel.ts';
 import type { Operation } from '../../../../src/engine/operations.ts';
@@ -14,7 +15,14 @@ import { listKernels, type Kernel } from '../../../../src/state/kernels.ts';
 import { imageContext, recordedOperation } from '../../../support/image-context.ts';
 import { file, tarOf } from '../../../support/tar-builder.ts';
 import { pointsOf, runWith } from '../../../support/vm-world.ts';
-import { bzImage, compressors, cpioFiles, kernelPackage, tinyKernel } from '../../../support/kernels.ts';
+import {
+  bzImage,
+  compressors,
+  cpioFiles,
+  everything,
+  kernelPackage,
+  tinyKernel,
+} from '../../../support/kernels.ts';
 
 const never = new AbortController().signal;
 
@@ -69,6 +77,8 @@ test(
     const context = world();
     const kernel = await load(context, 'path' in debian ? debian.path : '');
     expect(kernel).toMatchObject({ format: 'elf', warnings: [], names: [kernel.version] });
+    // The embedded one is the same.
+    expect(kernel.readsDeviceWords).toBe(embeddedKernel.readsDeviceWords);
     const files = await kernelFiles(context, kernel.id);
     const embedded = cpioFiles(readFileSync(resolve('dist/assets/modules.cpio')));
     const imported = cpioFiles(readFileSync(files.modules));
@@ -123,6 +133,48 @@ test.each(Object.keys(compressors) as (keyof typeof compressors)[])(
     expect(readFileSync((await kernelFiles(context, kernel.id)).kernel).equals(elf)).toBe(true);
   },
 );
+
+/** A configuration as kernels carry it, with these options and what a guest needs. */
+function configOf(...options: readonly string[]): string {
+  const needed = ['VIRTIO', 'VIRTIO_PCI', 'VIRTIO_BLK', 'VIRTIO_NET', 'EXT4_FS'];
+  const lines = [...needed, ...options].map(
+    (option) => `CONFIG_${option}=y
+`,
+  );
+  return `IKCFG_ST${gzipSync(lines.join('')).toString('latin1')}IKCFG_ED`;
+}
+
+test.each([
+  ['nothing of it', [], false],
+  ['the code for it', ['virtio-mmio-cmdline'], true],
+  ['only a longer text', ['virtio-mmio-cmdlines'], false],
+  ['a configuration with it', [configOf('VIRTIO_MMIO', 'VIRTIO_MMIO_CMDLINE_DEVICES')], true],
+  ['a configuration without', ['virtio-mmio-cmdline', configOf('VIRTIO_MMIO')], false],
+  ['a configuration in which it is a module', [configOf('VIRTIO_MMIO_CMDLINE_DEVICES')], false],
+] as const)(
+  'a kernel that has %s is known by that to read names of devices, or not',
+  async (_, more, reads) => {
+    const context = world();
+    const texts = [...everything, ...more];
+    const kernel = await load(context, context.file('vmlinux', tinyKernel({ texts })), { name: 'mine' });
+    expect(kernel.readsDeviceWords).toBe(reads);
+    expect(guestKernel(context.db, kernel.id)).toEqual({ name: 'mine', readsDeviceWords: reads });
+    expect(JSON.parse(readFileSync(kernelPaths(context.layout, kernel.id).manifest, 'utf8'))).toMatchObject({
+      readsDeviceWords: reads,
+    });
+  },
+);
+
+test('of a kernel that was imported before that was looked at it is not known, until it is imported again', async () => {
+  const context = world();
+  const path = context.file('vmlinux', tinyKernel());
+  const { id } = await load(context, path, { name: 'mine' });
+  context.db.prepare('UPDATE kernels SET reads_device_words = NULL').run();
+  expect(guestKernel(context.db, id)).toEqual({ name: 'mine', readsDeviceWords: undefined });
+  await load(context, path, { name: 'mine' });
+  expect(guestKernel(context.db, id)).toEqual({ name: 'mine', readsDeviceWords: false });
+  expect(guestKernel(context.db, undefined)).toBe(embeddedKernel);
+});
 
 test('a kernel without the entry point for VMs boots as the bzImage it came in', async () => {
   const context = world();
