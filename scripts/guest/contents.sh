@@ -28,6 +28,7 @@ build_toolbox() {
     install -m 755 "$recipe/$name" "$root/run/banger/lib/$name"
   done
   install -m 644 "$recipe/protocol" "$root/run/banger/protocol"
+  install -D -m 644 "$recipe/gitconfig" "$root/run/banger/lib/git/config"
   pack_cpio "$root" >"$work/toolbox.cpio"
   zstd -q -19 -T0 -f "$work/toolbox.cpio" -o "$out/toolbox.cpio.zst"
 }

@@ -15,7 +15,7 @@ export interface FakeGuestOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Comes before the toolbox's programs, as in `['busybox']`; without it the host's programs are used */
   readonly toolbox?: readonly string[];
-  /** A directory with our own programs, in the place of the guest's /run/banger/bin */
+  /** A directory with our own programs, in the place of the guest's /run/banger/bin; what it has in `lib` is in that of /run/banger */
   readonly programs?: string;
   /** Called before each program; may change files, or throw */
   readonly onRun?: (argv: readonly string[]) => void;
@@ -27,16 +27,18 @@ export function createFakeGuest(options: FakeGuestOptions = {}): FakeGuest {
   const start = (argv: readonly string[], run: GuestExecOptions): GuestProcess => {
     options.onRun?.(argv);
     commands.push(argv);
-    const env = { PATH: process.env['PATH'], HOME: '/nonexistent', ...options.env, ...run.env };
+    const given = { PATH: process.env['PATH'], HOME: '/nonexistent', ...options.env, ...run.env };
+    const env = Object.fromEntries(
+      Object.entries(given).map(([name, value]) => [name, value && ours(value)]),
+    );
     return startProcess(argv, { ...run, env: env as Record<string, string> });
   };
   const { programs, toolbox: prefix = [] } = options;
-  const toolbox = (argv: readonly string[]) => [
-    ...prefix,
-    ...(programs === undefined
-      ? argv
-      : argv.map((word) => word.replaceAll('/run/banger/bin/', `${programs}/`))),
-  ];
+  const ours = (word: string): string =>
+    programs === undefined
+      ? word
+      : word.replaceAll('/run/banger/bin/', `${programs}/`).replaceAll('/run/banger/lib', `${programs}/lib`);
+  const toolbox = (argv: readonly string[]) => [...prefix, ...argv.map(ours)];
   const guest: Guest = {
     spawn: async (argv, run = {}) => start(argv, run),
     spawnToolbox: async (argv, run = {}) => start(toolbox(argv), run),

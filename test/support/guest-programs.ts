@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 let directory: string | undefined;
@@ -11,6 +11,7 @@ export function guestPrograms(): string {
     process.once('exit', () => rmSync(made, { recursive: true, force: true }));
     const options = ['-Wall', '-Werror', '-nostdlib', '-static'];
     execFileSync('tcc', [...options, '-o', join(made, 'look'), 'guest/look.c'], { stdio: 'inherit' });
+    cpSync('guest/gitconfig', join(made, 'lib/git/config'));
     directory = made;
   }
   return directory;

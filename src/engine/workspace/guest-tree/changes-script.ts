@@ -38,9 +38,17 @@ export const guestGitSettings = [
   'safe.directory=*',
 ].flatMap((setting) => ['-c', setting]);
 
+/**
+ * In guests: see `guest/gitconfig`. It says once more what the settings say of directories of other owners, for git before
+ * 2.38. Guests that were started by an older build have none, which is as if it were empty.
+ */
+const guestConfigDirectory = '/run/banger/lib';
+
 export const guestGitEnvironment = {
   GIT_CONFIG_NOSYSTEM: '1',
-  GIT_CONFIG_GLOBAL: '/dev/null',
+  GIT_CONFIG_GLOBAL: `${guestConfigDirectory}/git/config`,
+  // Git before 2.32 does not know the former.
+  XDG_CONFIG_HOME: guestConfigDirectory,
   GIT_LITERAL_PATHSPECS: '1',
   GIT_OPTIONAL_LOCKS: '0',
   GIT_TERMINAL_PROMPT: '0',
@@ -211,6 +219,17 @@ done
 echo .
 `;
 
+/**
+ * What root has made in the repository of somebody that the tree was given to, objects above all, is theirs: their git
+ * could not write beside it. `$directory` is the repository.
+ */
+export const giveBackScript = `
+if [ ! -O "$directory" ]; then
+  # Another git at work there takes files away.
+  find "$directory" -user 0 -exec chown -h "$(stat -c %u:%g "$directory")" {} + 2>/dev/null || :
+fi
+`;
+
 /** Keeps what is known of the files for the next time. */
 const keepScript = `
 # Whether an index has differences of these kinds from the base.
@@ -231,7 +250,7 @@ else
     echo "$base" >"$index.covers" && mv -f "$index.covers" "$covers"
   fi
 fi
-`;
+${giveBackScript}`;
 
 /** What a comparison is shown as; the last of the script's output. */
 const diffScript = `

@@ -8,7 +8,7 @@ import { formatBytes } from '../../../state/units.ts';
 import type { Operation } from '../../operations.ts';
 import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
 import { unreadable, type GuestWorkspace } from './guest-changes.ts';
-import { lastLine } from './guest-git.ts';
+import { complaint } from './guest-git.ts';
 import type { Repository } from '../host-tree/repository.ts';
 import type { GitVariables } from '../host-tree/scratch-objects.ts';
 
@@ -136,7 +136,7 @@ async function receivePack(
   const stderr = Buffer.concat(errors).toString('utf8');
   throw new BangerError(
     'command_failed',
-    `git in VM "${vmName}" cannot read what changed in "${guestPath}"${lastLine({ exit, stdout: Buffer.alloc(0), stderr })}`,
+    `git in VM "${vmName}" cannot read what changed in "${guestPath}"${complaint({ stderr })}`,
     { hint: `Look at it with: banger vm exec ${vmName} -- git -C ${guestPath} fsck` },
   );
 }

@@ -5,7 +5,7 @@ import type { Guest, GuestProcess } from '../../guest.ts';
 import type { ParsedChanges } from './changes-format.ts';
 import { ChangesReader } from './changes-reader.ts';
 import { anyGit, changesScript, guestGitSettings, noGitExitCode } from './changes-script.ts';
-import { lastLine } from './guest-git.ts';
+import { complaint } from './guest-git.ts';
 
 /** A workspace in a running guest. */
 export interface GuestWorkspace {
@@ -110,9 +110,13 @@ export function collectErrors(process: Pick<GuestProcess, 'stderr'>): () => stri
 
 /** Git in the guest did not do what it should. */
 export function unreadable({ vmName, guestPath }: GuestWorkspace, stderr: string): BangerError {
-  const words = lastLine({ exit: {}, stdout: Buffer.alloc(0), stderr });
+  const words = complaint({ stderr });
+  // In a guest that was started by an older build: see `guestGitEnvironment`.
+  const isOwnerRefused = /dubious ownership|unsafe repository/.test(words);
   return new BangerError('command_failed', `git cannot read "${guestPath}" in VM "${vmName}"${words}`, {
-    hint: `Look at it with: banger vm exec ${vmName} -- ${shellQuote(['git', '-C', guestPath, 'status'])}`,
+    hint: isOwnerRefused
+      ? `Start the VM anew, which lets git look at trees of other owners: banger vm restart ${vmName}`
+      : `Look at it with: banger vm exec ${vmName} -- ${shellQuote(['git', '-C', guestPath, 'status'])}`,
   });
 }
 

@@ -22,7 +22,7 @@ export async function ensureGuestGit({ assets, guest, vmName, signal }: EnsureGi
     signal,
   });
   if (sent.exit.code === 0 && (await answers(guest, toolboxGit, signal))) return toolboxGit;
-  const words = lastLine(sent);
+  const words = complaint(sent);
   throw new BangerError('command_failed', `VM "${vmName}" has no git, and ours does not run in it${words}`, {
     hint: `Install git in the VM, or look at: banger vm exec ${vmName} -- ${toolboxGit} --version`,
   });
@@ -33,9 +33,12 @@ async function answers(guest: Guest, program: string, signal: AbortSignal): Prom
   return exit.code === 0 && stdout.toString('latin1').startsWith('git version ');
 }
 
-/** `: what a program complained about`, or nothing. A disk that is full has many words follow. */
-export function lastLine(output: GuestOutput): string {
-  const lines = output.stderr.trim().split('\n');
-  const line = (lines.find((each) => /No space left/.test(each)) ?? lines.at(-1))?.slice(0, 300);
+/** `: what a program complained about`, without git's advice, or nothing. A disk that is full has many words follow. */
+export function complaint({ stderr }: Pick<GuestOutput, 'stderr'>): string {
+  const lines = stderr.trim().split('\n');
+  const telling = [/No space left/, /^(?:fatal|error): /].map((words) =>
+    lines.find((each) => words.test(each)),
+  );
+  const line = (telling.find((each) => each !== undefined) ?? lines.at(-1))?.slice(0, 300);
   return line ? `: ${line}` : '';
 }

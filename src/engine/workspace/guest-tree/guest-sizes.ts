@@ -1,4 +1,5 @@
 import type { WorkspaceChange } from '../../rpc/workspace-methods.ts';
+import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
 import type { GuestChanges, GuestWorkspace } from './guest-changes.ts';
 
 /** Adds the sizes of binary files to what changed, as the guest's git has them; one that it cannot tell stays unknown. */
@@ -11,8 +12,8 @@ export async function readSizes(
   const sides = [...binary].flatMap((index) => [paths[index]?.before?.oid, paths[index]?.after?.oid]);
   const oids = sides.filter((oid) => oid !== undefined);
   const input = Buffer.from(oids.map((oid) => `${oid}\n`).join(''));
-  const asked = [await ensureGit(), '-C', guestPath, '-c', 'safe.directory=*', 'cat-file', '--batch-check'];
-  const { stdout } = await guest.run(asked, { input, signal });
+  const asked = [await ensureGit(), '-C', guestPath, ...guestGitSettings, 'cat-file', '--batch-check'];
+  const { stdout } = await guest.run(asked, { input, env: guestGitEnvironment, signal });
   const sizes = new Map(
     [...stdout.toString('latin1').matchAll(/^([0-9a-f]{40,64}) blob (\d{1,15})$/gm)].map(
       ([, oid, size]) => [oid, Number(size)] as const,

@@ -3,7 +3,7 @@ import { abortError, BangerError } from '../../../errors.ts';
 import type { Guest, GuestOutput } from '../../guest.ts';
 import { failpoint } from '../../failpoints.ts';
 import type { Operation } from '../../operations.ts';
-import { lastLine } from '../guest-tree/guest-git.ts';
+import { complaint } from '../guest-tree/guest-git.ts';
 import { insideScript } from '../guest-tree/inner-repositories.ts';
 import { changedScript, exitIfChanged, throwIfChanged } from './changed-since.ts';
 import { packedPieces, unpackInto } from '../../packed-pieces.ts';
@@ -87,6 +87,8 @@ in_use_there() (
   ${insideScript}
   inside '' "$@"
 )
+# Whoever the tree was given to works on in the new one.
+if [ -d "$path" ] && [ ! -O "$path" ]; then chown -hR "$(stat -c %u:%g "$path")" "$path.banger-new" || exit; fi
 rm -rf "$path.banger-old" || exit
 if [ -e "$path" ] || [ -L "$path" ]; then mv "$path" "$path.banger-old" || exit; fi
 if [ $# != 0 ]; then
@@ -259,7 +261,7 @@ export async function runScript(
   }
   throw new BangerError(
     'command_failed',
-    `VM "${vmName}" cannot hold "${guestPath}"${lastLine(output)}; what was there is as it was`,
+    `VM "${vmName}" cannot hold "${guestPath}"${complaint(output)}; what was there is as it was`,
     { hint: `See how much room there is with: banger vm exec ${vmName} -- df -h` },
   );
 }

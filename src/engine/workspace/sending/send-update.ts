@@ -1,12 +1,11 @@
 import { BangerError } from '../../../errors.ts';
-import type { GuestOutput } from '../../guest.ts';
 import { failpoint } from '../../failpoints.ts';
 import { unpackInto } from '../../packed-pieces.ts';
 import { uncancellable, type Operation } from '../../operations.ts';
 import type { Update } from './build-update.ts';
 import { changedScript, exitIfChanged, throwIfChanged } from './changed-since.ts';
 import { guestGitSettings } from '../guest-tree/changes-script.ts';
-import { lastLine } from '../guest-tree/guest-git.ts';
+import { complaint } from '../guest-tree/guest-git.ts';
 import { stream, type GuestPlace } from './send-tree.ts';
 import { GuestReferencesError, guardScript } from './reference-guard.ts';
 import { updateNames } from './update-script.ts';
@@ -139,10 +138,4 @@ async function run(
       hint: `See how much room there is: banger vm exec ${vmName} -- df -h; the next prepare or export goes on`,
     },
   );
-}
-
-/** What git complained about, without its advice; else the last that was said. */
-function complaint(output: GuestOutput): string {
-  const line = output.stderr.split('\n').find((each) => /^(?:fatal|error): /.test(each));
-  return line === undefined ? lastLine(output) : `: ${line.slice(0, 300)}`;
 }

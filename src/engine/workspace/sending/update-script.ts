@@ -1,5 +1,10 @@
 import { shellQuote } from '../../../host/shell-quote.ts';
-import { guestGitEnvironment, knownPathsName, ownIndexName } from '../guest-tree/changes-script.ts';
+import {
+  giveBackScript,
+  guestGitEnvironment,
+  knownPathsName,
+  ownIndexName,
+} from '../guest-tree/changes-script.ts';
 import { valueFunction } from './reference-guard.ts';
 import { parentsOf, type FilePlan } from './plan-update.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
@@ -98,9 +103,16 @@ export function updateScript(input: ScriptInput): Buffer {
     ...(input.index === 'sent' ? [`mv -f ${updateNames.index} .git/index || exit`] : []),
     ...(input.index === 'none' ? ['gone .git/index'] : []),
     ...pathsLines(input),
+    // What was written is root's, and stays so unless somebody has given the tree to another user.
+    'if [ ! -O . ]; then',
+    'owner=$(stat -c %u:%g .) || exit',
+    ...calls('own', [...plan.write]),
+    ...calls('own_made', [...needed]),
+    'fi',
     `sync -f . 2>/dev/null || sync`,
     `echo ${token} >${updateNames.sent}.new && mv -f ${updateNames.sent}.new ${updateNames.sent} || exit`,
     `rm -f ${updateNames.archive} ${updateNames.script} ${updateNames.looked}`,
+    `directory=.git${giveBackScript}`,
     '',
   ];
   return Buffer.from(lines.join('\n'), 'latin1');
@@ -153,6 +165,20 @@ permit() {
     if [ -f "$path" ] && [ ! -L "$path" ]; then set -- "$@" "$path"; fi
   done
   [ $# = 0 ] || chmod "$mode" -- "$@" || exit
+}
+own() {
+  for path; do
+    shift
+    if [ -e "$path" ] || [ -L "$path" ]; then set -- "$@" "$path"; fi
+  done
+  [ $# = 0 ] || chown -h "$owner" -- "$@" || exit
+}
+own_made() {
+  for path; do
+    shift
+    if [ -O "$path" ]; then set -- "$@" "$path"; fi
+  done
+  own "$@"
 }
 base() {
   [ -d .git/refs/banger ] || mkdir -p .git/refs/banger || exit
