@@ -2,12 +2,13 @@ import { statSync } from 'node:fs';
 import { mkdir, statfs } from 'node:fs/promises';
 import { abortError, BangerError, errorText } from '../../errors.ts';
 import type { Image } from '../../state/images.ts';
+import { formatBytes } from '../../state/units.ts';
 import type { Operation } from '../operations.ts';
 import { buildImage } from './build-image.ts';
 import { expandShortName } from './catalog.ts';
 import type { Repository } from './downloads/downloads.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
-import { noSpace, withStaging } from './image-staging.ts';
+import { withStaging } from './image-staging.ts';
 import { partialBlobPath, trimPartials } from './registry/blob-files.ts';
 import { LayerDownloads } from './registry/layer-downloads.ts';
 import { LayerProgress } from './registry/layer-progress.ts';
@@ -216,5 +217,11 @@ async function checkSpace(directory: string, layers: readonly Descriptor[]): Pro
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const { bavail, bsize } = await statfs(directory);
   const wanted = layers.reduce((sum, layer) => sum + layer.size, 0);
-  if (wanted > bavail * bsize) throw noSpace(directory, undefined);
+  const free = bavail * bsize;
+  if (wanted <= free) return;
+  throw new BangerError(
+    'host_unsupported',
+    `The layers of the image take ${formatBytes(wanted)}, and ${formatBytes(free)} are free at "${directory}"`,
+    { hint: 'Free space there, for example with: banger image prune --all' },
+  );
 }

@@ -15,6 +15,8 @@ export interface HostileLayer {
   readonly below?: readonly EntrySpec[];
   /** Takes seconds to refuse, since it unpacks to gigabytes */
   readonly isSlow?: boolean;
+  /** What it may take on disk at most before it is refused */
+  readonly diskBytes?: number;
   /** Instead of those that are the default, where these only take longer to reach */
   readonly limits?: Partial<ConversionLimits>;
 }

@@ -1,7 +1,7 @@
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { gzipBomb, manyFiles, sameFile, zstdBomb, zstdRun } from '../bombs.ts';
-import { encodeEntry, file, tarOf } from '../tar-builder.ts';
-import { type HostileLayer } from './hostile-layer.ts';
+import { encodeEntry, file, tarOf, type EntrySpec } from '../tar-builder.ts';
+import { numbered, type HostileLayer } from './hostile-layer.ts';
 
 const gib = 2 ** 30;
 
@@ -101,6 +101,15 @@ export const bombs: readonly HostileLayer[] = [
     isSlow: true,
   },
   {
+    title: 'a file of single bytes between holes, again and again',
+    bytes: () => zstdCompressSync(tarOf(numbered(40).map(() => pieces('same', 4000)))),
+    error: /makes the image take more than 4 times the bytes of its layers/,
+    limits: { spreadFreeBytes: 64 * 2 ** 20 },
+    entry: 'same',
+    isSlow: true,
+    diskBytes: 128 * 2 ** 20,
+  },
+  {
     title: 'one file ten million times',
     bytes: () => sameFile(10_000_000),
     error: /takes the image over 300000 entries/,
@@ -109,6 +118,21 @@ export const bombs: readonly HostileLayer[] = [
     isSlow: true,
   },
 ];
+
+/** A file of so many pieces of one byte, each with a hole behind it that leaves it a block of its own. */
+function pieces(path: string, count: number): EntrySpec {
+  const map = [count, ...numbered(count).flatMap((n) => [n * 8192, 1])].join('\n');
+  const data = `${map}\n`.padEnd(Math.ceil((map.length + 1) / 512) * 512, '\0') + 'x'.repeat(count);
+  const realSize = String(count * 8192);
+  return file('sparse', data, {
+    pax: {
+      'GNU.sparse.major': '1',
+      'GNU.sparse.minor': '0',
+      'GNU.sparse.name': path,
+      'GNU.sparse.realsize': realSize,
+    },
+  });
+}
 
 /** A frame whose header asks the decoder for a window of 2 GiB. */
 function zstdWideWindow(): Buffer {

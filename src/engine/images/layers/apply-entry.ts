@@ -2,9 +2,10 @@ import { parseEntryPath, whiteoutPrefix } from './entry-path.ts';
 import type { BlockAllocator } from '../ext4/block-allocator.ts';
 import type { BlockFile } from '../ext4/block-file.ts';
 import { allocateStretches, ContentsWriter } from '../ext4/file-contents.ts';
-import { maxSymlinkLength } from '../ext4/format.ts';
+import { blockSize, maxSymlinkLength } from '../ext4/format.ts';
 import type { Attributes, FileNode, Node } from '../ext4/nodes.ts';
 import { encodeXattrs, isStorableXattr, XattrsRefused } from '../ext4/xattrs.ts';
+import type { HostRoom } from './host-room.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 import { newDirectory, type RootfsTree } from './rootfs-tree.ts';
 import type { TarEntry } from './tar-entry.ts';
@@ -15,6 +16,7 @@ export interface ImageUnderConstruction {
   readonly file: BlockFile;
   readonly allocator: BlockAllocator;
   readonly tree: RootfsTree;
+  readonly room: HostRoom;
 }
 
 const opaqueMarker = '.wh..wh..opq';
@@ -75,6 +77,8 @@ async function writeFile(
 ): Promise<FileNode> {
   const { mode, uid, gid, mtime, xattrs } = attributesOf(entry);
   const extents = allocateStretches(image.allocator, entry.stretches);
+  const asking = image.room.reach(image.allocator.end * blockSize);
+  if (asking) await asking;
   const contents = new ContentsWriter(image.file, extents);
   if (entry.size > 0) {
     await reader.body((offset, data) => {

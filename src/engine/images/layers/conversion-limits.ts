@@ -8,10 +8,14 @@ export interface ConversionLimits {
   readonly streamBytes: number;
   /** Logical size of one file, holes included; ext4 ends at 16 TiB */
   readonly fileBytes: number;
-  /** Uncompressed bytes per compressed one, in a layer of more than `expansionFreeBytes`: real contents stay below 10 */
+  /** Uncompressed bytes per compressed one: real contents stay below 10 */
   readonly expansion: number;
-  /** A layer may unpack to this much whatever its size: a file of zeros is no attack yet */
+  /** The layers of an image may unpack to so much more than that in all: a file of zeros is no attack yet */
   readonly expansionFreeBytes: number;
+  /** Bytes on disk per uncompressed one: a file of one byte takes 1024 of them and a block of 4096 */
+  readonly spread: number;
+  /** An image may take so much more than that, for files with holes and names that are given again and again */
+  readonly spreadFreeBytes: number;
   /** Memory for what is kept of all files until they are written: names, attributes, where the contents are */
   readonly metadataBytes: number;
   /** Names looked up on the way to those of entries, symlinks followed, and names that opaque marks go through */
@@ -24,6 +28,8 @@ export const defaultLimits: ConversionLimits = {
   fileBytes: 2 ** 44 - 4096,
   expansion: 200,
   expansionFreeBytes: 8 * 2 ** 30,
+  spread: 4,
+  spreadFreeBytes: 2 ** 30,
   // Some 450,000 files in directories of a few, 650,000 in large ones: what fits the heap of the thread that converts.
   metadataBytes: 192 * 2 ** 20,
   // As many entries as there may be, each 25 names deep. Half a minute, where a chain of symlinks could ask for hours.
@@ -35,6 +41,7 @@ export class ConversionBudget {
   readonly limits: ConversionLimits;
   entries = 0;
   streamBytes = 0;
+  #excessBytes = 0;
 
   constructor(limits: ConversionLimits) {
     this.limits = limits;
@@ -51,8 +58,21 @@ export class ConversionBudget {
   /** Checks a layer that unpacked to `bytes` from `compressedBytes` so far. */
   checkExpansion(bytes: number, compressedBytes: number): void {
     const { expansion, expansionFreeBytes } = this.limits;
-    if (bytes > expansionFreeBytes && bytes > expansion * compressedBytes) {
+    if (this.#excessBytes + bytes - expansion * compressedBytes > expansionFreeBytes) {
       throw new LayerRefusal(`unpacks to more than ${expansion} times its compressed size`);
+    }
+  }
+
+  /** Ends a layer that unpacked to `bytes`: what was too much of it is not there for the next ones. */
+  endLayer(bytes: number, compressedBytes: number): void {
+    this.#excessBytes += Math.max(0, bytes - this.limits.expansion * compressedBytes);
+  }
+
+  /** Checks an image that takes so many bytes on disk so far. */
+  checkSpread(diskBytes: number): void {
+    const { spread, spreadFreeBytes } = this.limits;
+    if (diskBytes > spread * this.streamBytes + spreadFreeBytes) {
+      throw new LayerRefusal(`makes the image take more than ${spread} times the bytes of its layers`);
     }
   }
 

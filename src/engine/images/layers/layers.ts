@@ -6,7 +6,9 @@ import { ConversionBudget, type ConversionLimits, defaultLimits } from './conver
 import { BlockAllocator } from '../ext4/block-allocator.ts';
 import { BlockFile } from '../ext4/block-file.ts';
 import { writeFilesystem } from '../ext4/filesystem.ts';
+import { blockSize } from '../ext4/format.ts';
 import { Turns } from '../ext4/turns.ts';
+import { HostRoom } from './host-room.ts';
 import { LayerRefusal, shownName } from './layer-refusal.ts';
 import { uncompressedInPlace } from './layer-stream.ts';
 import { partialPath } from './partial-path.ts';
@@ -93,7 +95,7 @@ async function writeImage(options: ConvertOptions, partial: string): Promise<Con
   const file = await BlockFile.create(partial, { isBlocking: true });
   try {
     const budget = new ConversionBudget({ ...defaultLimits, ...options.limits });
-    const image = newImage(file, budget);
+    const image = newImage(file, budget, new HostRoom(options.workDirectory));
     const diffIds: string[] = [];
     for (const [index, layer] of options.layers.entries()) {
       diffIds.push(await applyLayer(image, layer, { index, budget, options }));
@@ -113,13 +115,13 @@ async function writeImage(options: ConvertOptions, partial: string): Promise<Con
   }
 }
 
-function newImage(file: BlockFile, budget: ConversionBudget): ImageUnderConstruction {
+function newImage(file: BlockFile, budget: ConversionBudget, room: HostRoom): ImageUnderConstruction {
   const allocator = new BlockAllocator();
   const tree = new RootfsTree({
     limits: budget.limits,
     onUnlinked: (node) => allocator.release(node.extents.map(({ run }) => run)),
   });
-  return { file, allocator, tree };
+  return { file, allocator, tree, room };
 }
 
 interface LayerContext {
@@ -144,6 +146,7 @@ async function applyLayer(
       if (!entry) break;
       budget.addEntry(entry.size);
       await applyEntry(image, entry, reader);
+      budget.checkSpread(image.allocator.end * blockSize);
       if (turns.isDue) await turns.share();
     }
     image.tree.endLayer();
@@ -187,6 +190,7 @@ async function* metered(
     yield chunk;
     await turns.share();
   }
+  budget.endLayer(bytes, compressed);
 }
 
 async function* counting(

@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setInterval } from 'node:timers';
 import { expect, test } from 'vitest';
@@ -10,6 +10,9 @@ import { layerOf, tempDirectory } from '../layers/image-inspector.ts';
 /** What the thread may have, and what the layer passes through on its way. */
 const allowedBytes = 400 * 2 ** 20;
 
+/** What unpacks whatever its size; zeros are not written. */
+const allowedDiskBytes = 8 * 2 ** 30;
+
 const bombs = hostileLayers.filter(({ isSlow }) => isSlow);
 
 test('there are bombs', () => expect(bombs.length).toBeGreaterThan(4));
@@ -19,12 +22,17 @@ test.each(bombs)('in memory that is bounded, and before it has filled a disk: $t
   const layer = layerOf(bomb.bytes());
   const before = process.memoryUsage.rss();
   let peak = before;
-  const sampler = setInterval(() => (peak = Math.max(peak, process.memoryUsage.rss())), 10);
+  let diskPeak = 0;
+  const work = path.join(temp.path, 'work');
+  const sampler = setInterval(() => {
+    peak = Math.max(peak, process.memoryUsage.rss());
+    diskPeak = Math.max(diskPeak, bytesIn(work));
+  }, 10);
   const conversion = convertInThread(
     {
       layers: [layer],
       destination: path.join(temp.path, 'rootfs.ext4'),
-      workDirectory: path.join(temp.path, 'work'),
+      workDirectory: work,
       sizeBytes: 256 * 2 ** 20,
       seed: 'sha256:test',
       signal: new AbortController().signal,
@@ -45,6 +53,17 @@ test.each(bombs)('in memory that is bounded, and before it has filled a disk: $t
   } else {
     expect(error).toBeUndefined();
   }
-  expect(readdirSync(path.join(temp.path, 'work'))).toEqual([]);
+  expect(readdirSync(work)).toEqual([]);
+  if (bomb.diskBytes !== undefined) expect(diskPeak).toBeGreaterThan(0);
+  expect(diskPeak).toBeLessThan(bomb.diskBytes ?? allowedDiskBytes);
   expect(peak - before).toBeLessThan(allowedBytes);
 });
+
+/** On disk, of files that may go meanwhile. */
+function bytesIn(directory: string): number {
+  if (!existsSync(directory)) return 0;
+  const sizes = readdirSync(directory).map(
+    (name) => statSync(path.join(directory, name), { throwIfNoEntry: false })?.blocks ?? 0,
+  );
+  return sizes.reduce((sum, blocks) => sum + blocks * 512, 0);
+}

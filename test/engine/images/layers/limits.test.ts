@@ -51,6 +51,14 @@ test('a layer that unpacks to far more than it is gets refused, one of a few zer
   expectClean((await convert(temp.path, [zeros], { limits })).image);
 });
 
+test('what may unpack to more than it should is for all layers of an image together', async () => {
+  const limits = { expansion: 200, expansionFreeBytes: 2 ** 20 };
+  const zeros = gzipSync(tarOf([file('zeros', Buffer.alloc(700_000))]));
+  using temp = tempDirectory();
+  expectClean((await convert(temp.path, [zeros], { limits })).image);
+  expect(await failure([zeros, zeros], { limits })).toContain('unpacks to more than 200 times');
+});
+
 test('long zeros take no room on the disk, and read as zeros', async () => {
   using temp = tempDirectory();
   const data = Buffer.alloc(8 * 2 ** 20);

@@ -1,0 +1,43 @@
+import { statfs } from 'node:fs/promises';
+import { BangerError } from '../../../errors.ts';
+
+const mib = 2 ** 20;
+/** Left free for whoever else writes there, VMs above all; of little, an eighth */
+const reserveBytes = 256 * mib;
+/** How much further an image may grow at most before the host is asked again: others write there, too */
+const stepBytes = 256 * mib;
+
+/** Room on the host for a file that grows, asked for before it is needed. */
+export class HostRoom {
+  readonly #directory: string;
+  /** How long the file was when the host was last asked */
+  #lastBytes = 0;
+  /** Up to where there was room then */
+  #sureBytes = 0;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /** Throws when the file cannot become so long. Undefined where that is known to be possible, which it mostly is. */
+  reach(bytes: number): Promise<void> | undefined {
+    return bytes <= this.#sureBytes ? undefined : this.#ask(bytes);
+  }
+
+  async #ask(bytes: number): Promise<void> {
+    const { bavail, bsize } = await statfs(this.#directory);
+    const freeBytes = bavail * bsize;
+    const roomBytes = freeBytes - Math.min(reserveBytes, freeBytes / 8);
+    const wantedBytes = bytes - this.#lastBytes;
+    if (wantedBytes > roomBytes) {
+      const [wanted, free] = [wantedBytes, freeBytes].map((each) => Math.ceil(each / mib));
+      throw new BangerError(
+        'host_unsupported',
+        `The image takes ${wanted} MiB or more, and ${free} MiB are free at "${this.#directory}"`,
+        { hint: 'Free space there, for example with: banger image prune --all' },
+      );
+    }
+    this.#lastBytes = bytes;
+    this.#sureBytes = bytes + Math.min(stepBytes, (roomBytes - wantedBytes) / 2);
+  }
+}
