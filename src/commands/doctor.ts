@@ -154,9 +154,10 @@ async function tryBoot(
 }
 
 function conclude(
-  { checks, acceleration }: CheckFindings,
+  { checks, driver, acceleration: ofQemu }: CheckFindings,
   booted: Pick<Diagnosis, 'boot' | 'ways'> = {},
 ): Diagnosis {
+  const acceleration = driver === 'firecracker' ? 'kvm' : ofQemu;
   const problems = checks.filter((check) => check.status === 'fail').length;
   const summary =
     problems > 0

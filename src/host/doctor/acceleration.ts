@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { BangerError, errorText } from '../../errors.ts';
-import type { Acceleration } from '../drivers/driver.ts';
+import type { DiskMethodName } from '../disks/disk-method.ts';
+import type { Acceleration, DriverName } from '../drivers/driver.ts';
 import type { JailerWish } from '../drivers/firecracker/jail.ts';
 import type { Exec } from '../exec.ts';
 import {
@@ -18,6 +19,7 @@ import {
   firecrackerVerdict,
   type FirecrackerVerdict,
   type VmmChoice,
+  type VmmNeeds,
   type VmmWish,
 } from '../vmm-choice.ts';
 import { fail, pass, skip, warn, type CheckResult, type Subject } from './check.ts';
@@ -27,8 +29,12 @@ import type { Scratch } from './scratch.ts';
 export interface AccelerationInput {
   readonly exec: Exec;
   readonly qemuProgram: string;
-  /** False when QEMU is missing or unfit: then nothing is tried */
+  /** False when QEMU is missing or unfit: then it is not tried */
   readonly hasQemu: boolean;
+  /** What VMs are made with unless told otherwise */
+  readonly network: string;
+  readonly diskMethod: 'auto' | DiskMethodName;
+  readonly cpus?: number;
   /** What the configuration asks for */
   readonly wanted: 'auto' | Acceleration;
   readonly driver: VmmWish['driver'];
@@ -57,6 +63,9 @@ export interface AccelerationInput {
 
 export interface AccelerationFindings {
   readonly checks: readonly CheckResult[];
+  /** By which VMM VMs will be run */
+  readonly driver: DriverName;
+  /** Of VMs that QEMU runs */
   readonly acceleration: Acceleration;
 }
 
@@ -69,17 +78,23 @@ const consequence = 'emulation is used, CPU work is 10 to 20 times slower';
 
 /** Whether KVM works for each VMM, found out by booting on it, and what follows for VMs. */
 export async function checkAcceleration(input: AccelerationInput): Promise<AccelerationFindings> {
-  if (!input.hasQemu) {
-    const reason = 'not tried: QEMU comes first';
-    const checks = [kvm, firecrackerOnKvm, decision].map((subject) => skip(subject, reason));
-    return { checks, acceleration: 'tcg' };
+  if (!input.hasQemu && !input.hasFirecracker) {
+    const checks = [kvm, firecrackerOnKvm, decision].map((one) => skip(one, 'not tried: there is no VMM'));
+    return { checks, driver: 'qemu', acceleration: 'tcg' };
   }
-  const verdict = await freshVerdict(input, probedQemu(input.qemuProgram));
+  const qemu = input.hasQemu ? await freshVerdict(input, probedQemu(input.qemuProgram)) : noQemu;
+  const kvmCheck = input.hasQemu ? await kvmResult(input, qemu) : skip(kvm, `not tried: ${noQemu.reason}`);
   const firecracker = await tryFirecracker(input);
-  const { check, choice } = await decide(input, { qemu: verdict, firecracker: firecracker.verdict });
-  const kvmCheck = await kvmResult(input, verdict);
-  return { checks: [kvmCheck, firecracker.check, check], acceleration: choice?.acceleration ?? 'tcg' };
+  const { check, choice } = await decide(input, { qemu, firecracker: firecracker.verdict });
+  const { wanted } = input;
+  return {
+    checks: [kvmCheck, firecracker.check, check],
+    driver: choice?.driver ?? 'qemu',
+    acceleration: wanted === 'auto' ? (qemu.works ? 'kvm' : 'tcg') : wanted,
+  };
 }
+
+const noQemu: KvmVerdict = { works: false, reason: 'there is no QEMU that is fit' };
 
 /** VMs run without it: what is wrong is told, and is no problem. */
 async function tryFirecracker(
@@ -150,7 +165,8 @@ function probeAgain(file: string): string {
 /** Of the confinement that VMs would have. */
 async function engineVerdictOfFirecracker(input: AccelerationInput): Promise<KvmVerdict | undefined> {
   let earlier: KvmVerdict | undefined;
-  await judgeFirecracker(input, async (vmm) => {
+  const any = { network: 'user', disk: 'raw', cpus: 1 } as const;
+  await judgeFirecracker(input, any, async (vmm) => {
     earlier = await engineVerdict(input, vmm, input.firecrackerVerdictFile);
     return earlier ?? { works: false, reason: 'not probed' };
   });
@@ -160,13 +176,14 @@ async function engineVerdictOfFirecracker(input: AccelerationInput): Promise<Kvm
 /** As the engine does, but for the boot. */
 function judgeFirecracker(
   input: AccelerationInput,
+  needs: VmmNeeds,
   probe: (vmm: ProbedVmm) => Promise<KvmVerdict>,
 ): Promise<FirecrackerVerdict> {
   return firecrackerVerdict({
     exec: input.exec,
     vmm: probedFirecracker(input.firecrackerProgram, input.firecrackerJailer),
     probe,
-    needs: { network: 'user', disk: 'raw', cpus: 1 },
+    needs,
     isInsistedOn: input.driver === 'firecracker',
     jailer: input.firecrackerJailer,
   });
@@ -193,8 +210,12 @@ async function decide(
 ): Promise<{ readonly check: CheckResult; readonly choice?: VmmChoice }> {
   const wish = { driver: input.driver, accel: input.wanted };
   try {
-    const firecracker = () => judgeFirecracker(input, () => Promise.resolve(verdicts.firecracker));
+    const { network, diskMethod, cpus = 1 } = input;
+    const needs = { network, disk: diskMethod === 'qcow2' ? 'qcow2' : 'raw', cpus } as const;
+    const firecracker = () => judgeFirecracker(input, needs, () => Promise.resolve(verdicts.firecracker));
     const choice = await chooseVmm(wish, { firecracker, qemu: () => Promise.resolve(verdicts.qemu) });
+    if (choice.driver === 'qemu' && !input.hasQemu)
+      return { choice, check: skip(decision, `not decided: ${noQemu.reason}`) };
     if (choice.driver === 'qemu' && choice.acceleration === 'kvm' && !verdicts.qemu.works) {
       const fix = `Set accel = "auto" under [vmm] in ${input.configFile}`;
       return { choice, check: fail(decision, `${choiceText(choice)}, which does not work here`, fix) };

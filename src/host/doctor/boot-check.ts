@@ -1,11 +1,11 @@
-import { mkdir, readdir, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError, errorText } from '../../errors.ts';
-import { tryWays, type BootRow } from './boot-table.ts';
+import { bootUsually, tryWays, type BootRow } from './boot-table.ts';
 import { fail, pass, skip, type CheckResult } from './check.ts';
 import type { CheckFindings } from './run-checks.ts';
 import type { Scratch } from './scratch.ts';
-import { bootTrialVm, type TrialBoot, type TrialBootInput } from './trial-boot.ts';
+import type { TrialBoot, TrialBootInput } from './trial-boot.ts';
 
 export interface BootCheckInput extends Pick<
   TrialBootInput,
@@ -33,11 +33,8 @@ export async function runTrialBoot(
     return { check: skip(subject, 'not tried: a check failed') };
   }
   try {
-    const directory = join(input.scratch.directory, 'vm');
-    await mkdir(directory, { mode: 0o700 });
     const root = await chooseRoot(input);
-    const { id } = input.scratch;
-    const boot = await bootTrialVm({ ...input, ...findings, rootfs: root?.rootfs, directory, id });
+    const boot = await bootUsually({ ...input, rootfs: root?.rootfs });
     const check = pass(subject, evidenceOf(boot, root?.name));
     // Without an image there is nothing to put on disks and to reach by a network.
     return root

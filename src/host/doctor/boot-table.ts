@@ -29,14 +29,20 @@ export interface BootTableInput extends BootCheckInput {
   readonly rootfs: NonNullable<TrialBootInput['rootfs']>;
 }
 
-/** Boots a VM in every way that this host may have, one after the other; `first` is the one that was tried already. */
+/** As VMs will be run, with a disk that can be made everywhere. */
+function usualWay({ driver, acceleration }: BootCheckInput['findings']): Way {
+  return driver === 'firecracker'
+    ? { driver, acceleration: 'kvm', disk: 'copy', network: 'user' }
+    : { driver, acceleration, disk: 'qcow2', network: 'user' };
+}
+
+/** Boots a VM in every way that this host may have, one after the other; `first` is the usual one, tried already. */
 export async function tryWays(input: BootTableInput, first: TrialBoot): Promise<readonly BootRow[]> {
-  const { acceleration } = input.findings;
-  const usual: Way = { driver: 'qemu', acceleration, disk: 'qcow2', network: 'user' };
+  const usual = usualWay(input.findings);
   const rows: BootRow[] = [
     { ...usual, result: 'works', reason: '', totalSeconds: first.totalSeconds, phases: first.phases },
   ];
-  for (const way of waysBeside(usual)) {
+  for (const way of waysBeside(usual, input.findings.acceleration)) {
     const refusal = await whyNot(input, way);
     rows.push(
       refusal === undefined ? await tryWay(input, way) : { ...way, result: 'not tried', reason: refusal },
@@ -51,17 +57,23 @@ const networks = ['user', 'none'] as const;
  * Every disk with every network, for each VMM that may be chosen here; what is the same whatever the disk is, a bridge
  * and the other acceleration, once. Firecracker reads plain disks only.
  */
-function waysBeside(usual: Way): readonly Way[] {
+function waysBeside(usual: Way, acceleration: Acceleration): readonly Way[] {
   const product = (way: Way, disks: readonly Way['disk'][]): Way[] =>
     disks.flatMap((disk) => networks.map((network) => ({ ...way, disk, network })));
+  const qemu: Way = { driver: 'qemu', acceleration, disk: 'qcow2', network: 'user' };
   const firecracker: Way = { driver: 'firecracker', acceleration: 'kvm', disk: 'copy', network: 'user' };
-  return [
-    ...product(usual, ['qcow2', 'reflink', 'copy', 'dm-snapshot']).slice(1),
-    { ...usual, network: 'bridge' },
-    { ...usual, acceleration: usual.acceleration === 'kvm' ? 'tcg' : 'kvm' },
+  const ways: readonly Way[] = [
+    ...product(qemu, ['qcow2', 'reflink', 'copy', 'dm-snapshot']),
+    { ...qemu, network: 'bridge' },
+    { ...qemu, acceleration: acceleration === 'kvm' ? 'tcg' : 'kvm' },
     ...product(firecracker, ['reflink', 'copy', 'dm-snapshot']),
     { ...firecracker, network: 'bridge' },
   ];
+  return ways.filter((way) => nameOf(way) !== nameOf(usual));
+}
+
+function nameOf({ driver, acceleration, disk, network }: Way): string {
+  return [driver, acceleration, disk, network].join('-');
 }
 
 /** What the checks have found out is not found out again. */
@@ -72,6 +84,8 @@ async function whyNot(input: BootTableInput, way: Way): Promise<string | undefin
     return check?.status === 'pass' ? undefined : (check?.evidence ?? 'not checked');
   };
   const isFirecracker = way.driver === 'firecracker';
+  const qemu = findings.checks.find(({ id }) => id === 'qemu');
+  if (!isFirecracker && qemu && qemu.status !== 'pass') return qemu.evidence;
   // Booted on as VMs would be; what else there is to say of it comes first when it was not.
   const notBooted = isFirecracker ? notPassed('firecracker-kvm') : undefined;
   if (notBooted !== undefined) return notPassed('firecracker') ?? notBooted;
@@ -90,7 +104,7 @@ async function whyNot(input: BootTableInput, way: Way): Promise<string | undefin
 }
 
 /** Beside VMs what depends on where they are: blocks are shared, and jails made, there. */
-function placeOf({ scratch, jailScratch }: BootTableInput, { driver, disk }: Way): Scratch {
+function placeOf({ scratch, jailScratch }: BootCheckInput, { driver, disk }: Way): Scratch {
   return driver === 'firecracker' || disk === 'reflink' ? jailScratch : scratch;
 }
 
@@ -108,25 +122,39 @@ async function tryWay(input: BootTableInput, way: Way): Promise<BootRow> {
 }
 
 async function bootIn(input: BootTableInput, way: Way, directory: string): Promise<BootRow> {
-  const isFirecracker = way.driver === 'firecracker';
-  const reach: UserNetwork['reach'] = way.network === 'none' ? 'none' : 'all';
   try {
-    await mkdir(directory, { mode: 0o700 });
-    const { totalSeconds, phases } = await bootTrialVm({
-      ...input,
-      ...input.findings,
-      acceleration: way.acceleration,
-      diskMethod: way.disk,
-      reach,
-      directory,
-      id: placeOf(input, way).id,
-      socketDirectory: input.scratch.directory,
-      vmm: isFirecracker ? await firecracker(input.findings) : undefined,
-    });
+    const { totalSeconds, phases } = await bootWay(input, way, directory);
     return { ...way, result: 'works', reason: '', totalSeconds, phases };
   } catch (error) {
     return { ...way, result: 'fails', reason: errorText(error) };
   }
+}
+
+/** Boots a VM in one way, with its files in a directory of its own, which is made. */
+async function bootWay(
+  input: BootCheckInput & Pick<TrialBootInput, 'rootfs'>,
+  way: Way,
+  directory: string,
+): Promise<TrialBoot> {
+  const reach: UserNetwork['reach'] = way.network === 'none' ? 'none' : 'all';
+  await mkdir(directory, { mode: 0o700 });
+  return bootTrialVm({
+    ...input,
+    ...input.findings,
+    acceleration: way.acceleration,
+    diskMethod: way.disk,
+    reach,
+    directory,
+    id: placeOf(input, way).id,
+    socketDirectory: input.scratch.directory,
+    vmm: way.driver === 'firecracker' ? await firecracker(input.findings) : undefined,
+  });
+}
+
+/** Boots a VM as VMs will be run; what it leaves goes with the scratch directories. */
+export function bootUsually(input: BootCheckInput & Pick<TrialBootInput, 'rootfs'>): Promise<TrialBoot> {
+  const way = usualWay(input.findings);
+  return bootWay(input, way, join(placeOf(input, way).directory, 'vm'));
 }
 
 async function firecracker(findings: BootTableInput['findings']): Promise<TrialBootInput['vmm']> {

@@ -98,11 +98,15 @@ async function bootKernel(input: TrialBootInput, measure: Measure): Promise<void
     ...(await machine(input, await input.toolbox())),
     kernelWords: ['banger.probe=1'],
   }));
-  const vmm = await measure('vmm', `Starting ${vmmOf(input).title}`, () => startVmm(input, spec));
+  const { title, driver } = vmmOf(input);
+  const vmm = await measure('vmm', `Starting ${title}`, () => startVmm(input, spec));
+  // QEMU ends with its guest; elsewhere one that has halted is noticed by whoever listens.
+  const control = input.vmm && (await driver.control({ ...spec, process: vmm, disk: '' }));
   try {
     await measure('kernel', 'Booting the kernel', () => waitForProbeLine(spec.consoleLog, vmm));
     await measure('power-off', 'Powering off', () => waitForEnd(vmm));
   } finally {
+    control?.close();
     await killProcess(vmm);
     await removeControlGroups(spec.id).catch(() => undefined);
   }

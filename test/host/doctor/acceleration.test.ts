@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { exec } from '../../../src/host/exec.ts';
 import {
   checkAcceleration,
@@ -50,6 +50,8 @@ async function check(
       exec,
       qemuProgram: writeFakeQemu(root, behaviour),
       hasQemu: true,
+      network: 'user',
+      diskMethod: 'auto',
       wanted: 'auto',
       driver: 'auto',
       firecrackerProgram: '/nonexistent/firecracker',
@@ -169,10 +171,52 @@ test('what VMs will run by goes by the boots that were just tried, and no other 
   expect(readdirSync('.')).toEqual(here);
 });
 
-test('nothing is tried without QEMU', async () => {
+test('nothing is tried without any VMM', async () => {
   let probes = 0;
   const { kvm, decision } = await check('works', { hasQemu: false, onProbe: () => probes++ });
   expect([kvm.status, decision.status, probes]).toEqual(['skip', 'skip', 0]);
+});
+
+describe('a Firecracker that boots', () => {
+  let firecracker: Partial<AccelerationInput>;
+  beforeEach(async ({ skip }) => {
+    const refusal = await rootlessRefusal(exec);
+    if (refusal !== undefined) skip(refusal);
+    const fake = await makeFakeFirecracker(root);
+    fake.behave({ console: 'banger-probe-ok\n' });
+    for (const name of ['kernel', 'initrd']) writeFileSync(join(root, name), '');
+    firecracker = {
+      driver: 'firecracker',
+      firecrackerProgram: fake.program,
+      firecrackerJailer: 'never',
+      hasFirecracker: true,
+      kernel: async () => join(root, 'kernel'),
+      initrd: async () => join(root, 'initrd'),
+    };
+  });
+
+  test('runs VMs without QEMU, and with one that cannot use KVM, whose VMs would be emulated', async () => {
+    for (const hasQemu of [false, true]) {
+      const found = await check('fails', { ...firecracker, hasQemu });
+      expect(found.decision.status).toBe('pass');
+      expect(found).toMatchObject({ driver: 'firecracker', acceleration: 'tcg' });
+      expect(found.kvm.status).toBe(hasQemu ? 'warn' : 'skip');
+    }
+  });
+
+  test('is judged by the disks and the network that the configuration gives VMs', async () => {
+    const qcow2 = await check('works', { ...firecracker, diskMethod: 'qcow2' });
+    expect(qcow2.decision).toMatchObject({
+      status: 'fail',
+      evidence: expect.stringContaining("it cannot read this VM's disk") as string,
+    });
+    expect(qcow2.driver).toBe('qemu');
+    const many = await check('works', { ...firecracker, cpus: 33 });
+    expect(many.decision.evidence).toContain('it gives a VM 32 CPUs at most');
+    const bridged = await check('works', { ...firecracker, network: 'lan' });
+    // Taps of root's are for jailed ones alone.
+    expect(bridged.decision.status).toBe(process.getuid!() === 0 ? 'fail' : 'pass');
+  });
 });
 
 test('assets that cannot be unpacked are no verdict on KVM', async () => {

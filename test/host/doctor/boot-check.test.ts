@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -6,6 +6,9 @@ import { runTrialBoot, type BootCheckInput } from '../../../src/host/doctor/boot
 import { fail, pass } from '../../../src/host/doctor/check.ts';
 import { Scratch } from '../../../src/host/doctor/scratch.ts';
 import { guestPhases } from '../../../src/host/doctor/trial-boot.ts';
+import { rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
+import { exec } from '../../../src/host/exec.ts';
+import { makeFakeFirecracker } from '../../support/firecracker-program.ts';
 import { writeFakeQemu, writeFakeVmm } from './fake-qemu.ts';
 
 let root: string;
@@ -28,6 +31,7 @@ function input(given: Partial<BootCheckInput> & { readonly qemuProgram: string }
   return {
     findings: {
       checks,
+      driver: 'qemu',
       acceleration: 'tcg',
       diskMethods: [],
       firecrackerProgram: '/nonexistent',
@@ -57,6 +61,29 @@ test('without an image, the boot ends with the first words of our init', async (
   expect(stages).toEqual(boot!.phases.map((phase) => phase.title));
 });
 
+test('what is booted first is what VMs will be run by', async ({ skip }) => {
+  const refusal = await rootlessRefusal(exec);
+  if (refusal !== undefined) skip(refusal);
+  const fake = await makeFakeFirecracker(root);
+  fake.behave({ console: 'banger-probe-ok\n[    1.000000] reboot: System halted\n' });
+  for (const name of ['kernel', 'toolbox']) writeFileSync(join(root, name), '');
+  const { findings, ...rest } = input({ qemuProgram: writeFakeQemu(root, 'hangs') });
+  const { check, boot } = await runTrialBoot({
+    ...rest,
+    kernel: async () => join(root, 'kernel'),
+    toolbox: async () => join(root, 'toolbox'),
+    findings: {
+      ...findings,
+      driver: 'firecracker',
+      firecrackerProgram: fake.program,
+      firecrackerJailer: 'never',
+    },
+  });
+  expect(check).toMatchObject({ status: 'pass' });
+  expect(boot).toMatchObject({ kind: 'kernel', acceleration: 'kvm' });
+  expect(existsSync(`${findings.qemuProgram}.starts`)).toBe(false);
+});
+
 test('a guest that ends without a word is a failure', async () => {
   const { check, boot } = await runTrialBoot(input({ qemuProgram: writeFakeVmm(root, 'Kernel panic\r\n') }));
   expect(check).toMatchObject({ status: 'fail', evidence: 'The guest ended before its init ran' });
@@ -75,6 +102,7 @@ test('nothing is booted on a host that failed a check', async () => {
   const checks = [fail({ id: 'qemu', title: 'QEMU' }, 'missing')];
   const findings = {
     checks,
+    driver: 'qemu',
     acceleration: 'tcg',
     diskMethods: [],
     firecrackerProgram: '/nonexistent',

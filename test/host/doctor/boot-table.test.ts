@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { tryWays, type BootTableInput } from '../../../src/host/doctor/boot-table.ts';
-import { pass, skip, warn } from '../../../src/host/doctor/check.ts';
+import { pass, skip, warn, type CheckResult } from '../../../src/host/doctor/check.ts';
 import { Scratch } from '../../../src/host/doctor/scratch.ts';
 import type { TrialBoot } from '../../../src/host/doctor/trial-boot.ts';
 import { writeFakeQemu } from './fake-qemu.ts';
@@ -41,6 +41,7 @@ function input(findings: Partial<BootTableInput['findings']> = {}): BootTableInp
   return {
     findings: {
       checks,
+      driver: 'qemu',
       acceleration: 'tcg',
       diskMethods: methods,
       qemuProgram: writeFakeQemu(root, 'fails'),
@@ -100,6 +101,23 @@ test('what Firecracker reads is tried with it, as far as there is such a disk', 
     'dm-snapshot none not tried needs root',
     'copy bridge not tried not checked',
   ]);
+});
+
+test('where VMs are run by Firecracker, that comes first, and QEMU as it would run them, if there is one', async () => {
+  const booted = ['firecracker', 'firecracker-kvm'].map((id) => pass({ id, title: id }, 'fine'));
+  const ways = async (checks: CheckResult[]) =>
+    (await tryWays(input({ driver: 'firecracker', checks: [...booted, ...checks] }), first)).map(
+      ({ driver, acceleration, disk, network, result, reason }) =>
+        `${driver} ${acceleration} ${disk} ${network} ${result} ${reason}`,
+    );
+  const [one, two, ...rest] = await ways([pass({ id: 'qemu', title: 'QEMU' }, '8.1')]);
+  expect([one, two]).toEqual([
+    'firecracker kvm copy user works ',
+    'qemu tcg qcow2 user fails QEMU ended at once: qemu: could not enable KVM',
+  ]);
+  expect(rest.filter((way) => way.startsWith('firecracker kvm copy user'))).toEqual([]);
+  const without = await ways([warn({ id: 'qemu', title: 'QEMU' }, 'not installed')]);
+  expect(without[1]).toBe('qemu tcg qcow2 user not tried not installed');
 });
 
 test('where KVM works, emulation is tried beside it', async () => {
