@@ -20,6 +20,7 @@ export function vmSshCommand(cli: Cli, env: Readonly<Record<string, string | und
     .argument('[command...]', 'as for ssh, words that a shell reads; put -- before them')
     .passThroughOptions()
     .option('-u, --user <user>', 'user in the guest (default: root)')
+    .option('-t, --tty', 'as for ssh; a command has a terminal whenever you have')
     .addHelpText('after', help);
   return addLabelFilter(addLendOptions(command)).action(
     async (

@@ -194,6 +194,20 @@ test('--ssh-agent lends the agent to one program; without it there is none', asy
   const list = '/client/ld-linux-x86-64.so.2 --library-path /client /client/ssh-add -l';
   const lent = await banger.run(['vm', 'exec', '--ssh-agent', 'web', '--', 'sh', '-c', list], { env });
   expect(lent).toMatchObject({ code: 0, stdout: expect.stringMatching(/ lent \(ED25519\)\n$/) as string });
+  const shell = [
+    'vm',
+    'ssh',
+    '--secret',
+    'TOKEN',
+    '--ssh-agent',
+    'web',
+    '--',
+    `${list}; cat /run/secrets/TOKEN`,
+  ];
+  expect(await banger.run(shell, { env: { ...env, TOKEN: secret } })).toMatchObject({
+    code: 0,
+    stdout: `${lent.stdout}${secret}`,
+  });
   const app = await banger.run(['vm', 'exec', '--ssh-agent', '-u', 'app', 'web', '--', 'sh', '-c', list], {
     env,
   });

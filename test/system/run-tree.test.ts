@@ -94,14 +94,15 @@ test('mise installs in the VM what a tree names, and programs, shells and tasks 
   );
   repo.commit('begin');
 
-  const words = ['vm', 'run', '--name', 'mise', '--image', 'mise', '--memory', '512M', '--trust', '.'];
+  const script = 'hello "a b"; echo "$MODE $TOKEN"; mise run greet; exit 7';
   const run = await banger.run(
-    [...words, '--', 'sh', '-c', 'hello "a b"; echo "$MODE"; mise run greet; exit 7'],
-    {
-      cwd: tree,
-    },
+    [
+      ...['vm', 'run', '--name', 'mise', '--image', 'mise', '--memory', '512M', '--secret', 'TOKEN'],
+      ...['--trust', '.', '--', 'sh', '-c', script],
+    ],
+    { cwd: tree, env: { TOKEN: 'lent' } },
   );
-  expect(run, run.stderr).toMatchObject({ code: 7, stdout: "hello a b\nit's mise's\nhello task\n" });
+  expect(run, run.stderr).toMatchObject({ code: 7, stdout: "hello a b\nit's mise's lent\nhello task\n" });
   expect(await banger.ok(['vm', 'exec', 'mise', '--', 'hello', 'a  b', '$x'])).toBe('hello a  b $x');
   expect((await banger.run(['vm', 'exec', 'mise', '--', 'no-such-tool'])).code).toBe(127);
   expect((await banger.run(['vm', 'ssh', 'mise'], { input: 'hello shell; exit 4\n' })).stdout).toContain(

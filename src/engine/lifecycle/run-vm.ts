@@ -6,6 +6,7 @@ import { beginFurnishing } from '../../state/furnishing.ts';
 import { findVm, getVm, setEphemeral, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { GuestExit } from '../guest.ts';
+import { holdImage } from '../images/hold-image.ts';
 import { uncancellable, type TimedOperation } from '../operations.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
 import { leftBehindText } from '../rpc/left-behind-text.ts';
@@ -22,6 +23,7 @@ import { UnsavedWorkError } from '../workspace/refuse-unsaved.ts';
 import { createVm, type CreateVmParams } from './create-vm.ts';
 import { deleteVm } from './delete-vm.ts';
 import { execVm, type ExecParams } from './exec-vm.ts';
+import { planProgram } from './image-program.ts';
 import { savePatch } from './save-patch.ts';
 
 export interface RunParams
@@ -66,6 +68,7 @@ export async function runVm(
     network: params.network ?? context.config().network,
     note: (sentence) => operation.note?.(sentence),
   });
+  if (params.entrypoint) await checkEntrypoint(context, wanted, operation);
   const vm = await createVm(context, { ...wanted, start: true, ephemeral: true }, operation);
   if (tree) await furnish(context, { vm, params, tree }, operation);
   try {
@@ -78,9 +81,24 @@ export async function runVm(
     return { ...exit, vm: name, removed: params.remove, stages: [...operation.timings()], patch };
   } catch (error) {
     const isLeft = findVm(context.db, vm.id)?.ephemeral ?? false;
-    const patch = isLeft ? await takeDown(context, vm, operation) : undefined;
-    throw patch ? withPatch(error, patch.path) : error;
+    if (!isLeft) throw error;
+    const { name } = latest(context, vm);
+    const patch = await takeDown(context, vm, operation);
+    const told = withoutVm(error, { name }, params.path ?? '-- COMMAND');
+    throw patch ? withPatch(told, patch.path) : told;
   }
+}
+
+/** An image that has nothing to run by itself is told before a VM is made of it. */
+async function checkEntrypoint(
+  context: EngineContext,
+  params: RunParams,
+  operation: TimedOperation,
+): Promise<void> {
+  operation.enter('Finding image');
+  const name = params.image ?? context.config().image;
+  using held = await holdImage(context, name, operation);
+  planProgram({ ...params, workingDirectory: undefined }, { name, config: held.image.config }, undefined);
 }
 
 /** A run's VM as it is now: anybody may rename it, and give its old name to another. */

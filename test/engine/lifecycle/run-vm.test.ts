@@ -1,7 +1,9 @@
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { EngineContext } from '../../../src/engine/context.ts';
-import { runVm } from '../../../src/engine/lifecycle/run-vm.ts';
+import { runVm, type RunParams } from '../../../src/engine/lifecycle/run-vm.ts';
+import { BangerError } from '../../../src/errors.ts';
+import { listVms } from '../../../src/state/vms.ts';
 import { readTemplate } from '../../../src/engine/setup/read-template.ts';
 import { fakeEngine, type FakeEngine } from '../../support/fake-engine.ts';
 import { createFakeGuest } from '../../support/fake-guest.ts';
@@ -19,6 +21,50 @@ beforeEach(() => {
 afterEach(async () => {
   await engine.close();
   directory.remove();
+});
+
+const plain: RunParams = {
+  name: 'web',
+  includeUntracked: false,
+  include: [],
+  bootstrap: false,
+  keepFailed: false,
+  detach: false,
+  remove: false,
+  env: {},
+  secrets: {},
+};
+const stream = { send: async () => undefined, onFrame: () => undefined };
+
+test('a way out does not lead through a VM that went with its run', async () => {
+  const lost = new BangerError('guest_unreachable', 'The connection to the guest was lost', {
+    hint: 'What the guest says: banger vm logs web',
+  });
+  const context: EngineContext = {
+    ...engine.context,
+    guest: async (vm, signal) => ({
+      ...(await engine.context.guest(vm, signal)),
+      spawn: () => Promise.reject(lost),
+    }),
+  };
+  const params = { ...plain, argv: ['poweroff'] };
+  const { operation } = fakeOperation();
+  await expect(runVm(context, { ...params, remove: true }, { operation, stream })).rejects.toMatchObject({
+    code: 'guest_unreachable',
+    message: lost.message,
+    hint: 'That VM was deleted again. To keep one, and look around in it: banger vm run --keep -- COMMAND',
+  });
+  expect(listVms(context.db)).toEqual([]);
+  await expect(runVm(context, params, { operation, stream })).rejects.toBe(lost);
+  expect(listVms(context.db)).toHaveLength(1);
+});
+
+test('an image that has nothing to run by itself is told before a VM is made of it', async () => {
+  const { operation, stages } = fakeOperation();
+  await expect(runVm(engine.context, { ...plain, entrypoint: true }, { operation, stream })).rejects.toThrow(
+    'has neither an entrypoint nor a command',
+  );
+  expect(stages).not.toContain('Reserving name');
 });
 
 test('a run says what of the tree stayed behind, as prepare does', async () => {
@@ -47,23 +93,8 @@ test('a run says what of the tree stayed behind, as prepare does', async () => {
   const { sha256 } = (await readTemplate(repo.path, { hasImage: false }))!.template;
   const notes: string[] = [];
   const operation = { ...fakeOperation().operation, note: (sentence: string) => void notes.push(sentence) };
-  await runVm(
-    context,
-    {
-      name: 'web',
-      path: repo.path,
-      template: { sha256, trust: false },
-      includeUntracked: false,
-      include: [],
-      bootstrap: false,
-      keepFailed: false,
-      detach: true,
-      remove: false,
-      env: {},
-      secrets: {},
-    },
-    { operation, stream: { send: async () => undefined, onFrame: () => undefined } },
-  );
+  const tree = { path: repo.path, template: { sha256, trust: false } };
+  await runVm(context, { ...plain, ...tree, detach: true }, { operation, stream });
   expect(notes.filter((note) => note.includes('behind'))).toEqual([
     '1 untracked file stays behind; to send untracked files: --include-untracked',
     '2 ignored paths stay behind; to send one, such as .env: --include .env',
