@@ -160,3 +160,35 @@ test('of a tree that had no commit yet, all commits come', async () => {
     if (fixture !== unborn) unborn.remove();
   }
 });
+
+test('what a sparse checkout leaves out is not told as deleted, here or in the guest', async () => {
+  const { copy, repo } = fixture;
+  for (const name of ['in/a', 'out/b', 'out/größe', 'odd\n/c']) repo.write(name, 'one\n');
+  repo.commit('more');
+  repo.git('sparse-checkout', 'set', 'in');
+  await fixture.prepare({ overwrite: true });
+  copy.write('in/a', 'two\n');
+  copy.git('commit', '-qam', 'in the cone');
+  copy.write('out/b', 'made there\n');
+  copy.write('odd\n', 'a file in its place\n');
+  const { files } = await exportCommits();
+  expect(files.map(({ status, path }) => `${status} ${path}`)).toEqual([
+    'added odd\n',
+    'deleted odd\n/c',
+    'modified out/b',
+  ]);
+});
+
+test('a checkout that is made sparse in the guest has deleted nothing', async () => {
+  const { copy, repo } = fixture;
+  for (const name of ['in/a', 'out/b', 'out/c']) repo.write(name, 'one\n');
+  repo.commit('more');
+  await fixture.prepare();
+  copy.git('sparse-checkout', 'set', 'in');
+  copy.write('in/a', 'two\n');
+  expect((await fixture.export()).files.map(({ path }) => path)).toEqual(['in/a']);
+  // As before, now that git has been asked once.
+  expect((await fixture.export()).files.map(({ path }) => path)).toEqual(['in/a']);
+  await fixture.apply();
+  expect(repo.git('status', '--porcelain')).toBe(' M in/a\n');
+});

@@ -224,3 +224,20 @@ test('a URL means one workspace, or is answered with those there are', () => {
   expect(() => chooseWorkspace('web', all, '/app')).toThrow('has not one workspace at "/app"');
   expect(() => chooseWorkspace('web', [], undefined)).toThrow('has no workspace');
 });
+
+test('the working tree of a sparse checkout is a commit of what changed, and deletes nothing', async () => {
+  const { repo, copy } = fixture;
+  for (const name of ['in/a', 'out/b', 'out/c']) repo.write(name, 'one\n');
+  repo.commit('more');
+  repo.git('sparse-checkout', 'set', 'in');
+  await fixture.prepare({ overwrite: true });
+  const fetched = async (): Promise<string> => {
+    await git(repo, ['fetch', '-q', 'fd::3', 'refs/banger/worktree']);
+    return repo.git('diff', '--name-status', 'HEAD', 'FETCH_HEAD');
+  };
+  expect(await fetched()).toBe('');
+  expect(repo.git('rev-parse', 'FETCH_HEAD')).toBe(repo.git('rev-parse', 'HEAD'));
+  copy.write('in/a', 'two\n');
+  copy.write('out/c', 'made there\n');
+  expect(await fetched()).toBe('M\tin/a\nM\tout/c\n');
+});

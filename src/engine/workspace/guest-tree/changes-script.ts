@@ -1,4 +1,5 @@
 import { underWayMarks } from './changes-format.ts';
+import { keepSkippedScript, skippedScript } from './skipped-script.ts';
 
 /**
  * In the guest's repository: an index of the files as they were sent or last looked at, so that only those which
@@ -260,7 +261,7 @@ mine "$@" diff-index --cached --no-abbrev --full-index --no-renames --no-ext-dif
 `;
 
 /** Prints what differs between a tree, the base, and a workspace. `format`: more arguments for git diff-index. */
-export const changesScript = `${enterScript}${indexScript}${unfinishedScript}${diffScript}${keepScript}`;
+export const changesScript = `${enterScript}${indexScript}${skippedScript}${keepSkippedScript}${unfinishedScript}${diffScript}${keepScript}`;
 
 /** Where the state of a workspace that is not committed can be fetched. */
 export const worktreeReference = 'refs/banger/worktree';
@@ -269,7 +270,8 @@ export const worktreeReference = 'refs/banger/worktree';
  * Makes a commit of a workspace as it is, on top of HEAD, and a reference to it; the same one while nothing changes,
  * and HEAD itself when all is committed. Prints it, and the branch of HEAD, or what HEAD is without one.
  */
-export const worktreeScript = `${enterScript}${indexScript}
+export const worktreeScript = `${enterScript}${indexScript}${skippedScript}
+keep_skipped all "$@"
 tree=$(mine "$@" write-tree) || exit
 reference=${worktreeReference}
 head=$("$@" rev-parse -q --verify 'HEAD^{commit}') || head=
