@@ -54,7 +54,7 @@ export function doctorCommand(cli: Cli, input: DoctorInput): Command {
       const { removeLeftScratches, Scratch } = await import('../host/doctor/scratch.ts');
       const { nearestWritable } = await import('../host/doctor/storage.ts');
       const scratch = new Scratch(input.temporaryDirectory);
-      const beside = await nearestWritable(input.layout.stateDirectory);
+      const beside = await nearestWritable(input.layout.vmsDirectory);
       await removeLeftScratches([input.temporaryDirectory, ...(beside === undefined ? [] : [beside])]);
       const jailScratch = beside === undefined ? scratch : new Scratch(beside);
       try {
@@ -146,7 +146,7 @@ async function tryBoot(
     modules: async () => (await assets()).file('modules.cpio'),
     makeRootDisk: input.makeRootDisk,
     imagesDirectory: input.layout.imagesDirectory,
-    stateDirectory: input.layout.stateDirectory,
+    vmsDirectory: input.layout.vmsDirectory,
     ...scratches,
     onStage: (stage) => cli.showProgress({ stage }),
   });

@@ -118,7 +118,7 @@ async function matchBridges(context: EngineContext): Promise<void> {
 
 /** What probes of an engine before, or of a doctor, left when they were killed: VMMs that run for ever among it. */
 async function removeTrials({ exec, layout, log }: EngineContext): Promise<void> {
-  const parents = [tmpdir(), layout.scratchDirectory, layout.stateDirectory];
+  const parents = [tmpdir(), layout.vmsDirectory, layout.stateDirectory];
   await removeLeftTrials(exec, parents, (directory, error) =>
     log('warn', `what a probe left could not be removed: ${errorText(error)}`, { directory }),
   );

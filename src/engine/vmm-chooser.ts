@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { exec } from '../host/exec.ts';
 import {
@@ -8,7 +9,6 @@ import {
   probedQemu,
   type KvmVerdict,
 } from '../host/kvm-probe.ts';
-import { ensurePrivateDirectory } from '../host/files.ts';
 import { chooseVmm, firecrackerVerdict, type FirecrackerVerdict, type VmmNeeds } from '../host/vmm-choice.ts';
 import type { Config } from '../state/config.ts';
 import type { EngineContext } from './context.ts';
@@ -54,9 +54,9 @@ export function vmmChooser(
   };
   const firecracker = (needs: VmmNeeds): Promise<FirecrackerVerdict> => {
     const { firecrackerProgram, firecrackerJailer } = config();
-    ensurePrivateDirectory(layout.scratchDirectory);
-    // Where VMs' own jails are: a filesystem for temporary files may have no devices, or run nothing.
-    const place = { temporaryDirectory: layout.scratchDirectory, socketDirectory: tmpdir() };
+    // Where VMs' own jails are: another filesystem may have no devices, or run nothing.
+    mkdirSync(layout.vmsDirectory, { recursive: true, mode: 0o700 });
+    const place = { temporaryDirectory: layout.vmsDirectory, socketDirectory: tmpdir() };
     return firecrackerVerdict({
       exec,
       vmm: probedFirecracker(firecrackerProgram, firecrackerJailer),

@@ -51,7 +51,7 @@ export function damagedDatabase(path: string, why: string, cause?: unknown): Ban
  */
 export function refuseLostChanges(path: string, vmsDirectory: string): void {
   const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-  if (size === 0 && !existsSync(walPath(path)) && hasEntries(vmsDirectory)) {
+  if (size === 0 && !existsSync(walPath(path)) && hasVms(vmsDirectory)) {
     throw new BangerError('invalid_state', `Database "${path}" is gone, and there are VMs that it knew`, {
       hint: `Nothing was changed. ${putBack} Or begin anew, keeping everything: ${setAside(path)}`,
     });
@@ -92,8 +92,9 @@ export function unmarkOpen(path: string): boolean {
   }
 }
 
-function hasEntries(directory: string): boolean {
-  return existsSync(directory) && readdirSync(directory).length > 0;
+/** A filesystem that is mounted there has entries of its own, and a probe may have left some. */
+function hasVms(directory: string): boolean {
+  return existsSync(directory) && readdirSync(directory).some((name) => /^[0-9a-f]{32}$/.test(name));
 }
 
 function walPath(path: string): string {

@@ -6,6 +6,7 @@ import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { guestKernel } from '../images/kernels/find-kernel.ts';
 import { rootfsFile } from '../images/rootfs-file.ts';
+import { vmsPlace } from './root-disk.ts';
 
 /**
  * How the root disk of a new VM is made: as the configuration says, else by the best means that the VMM which will run
@@ -28,12 +29,12 @@ export async function chooseDiskMethod(
   if (diskMethod !== 'auto') return diskMethod;
   const kernel = guestKernel(context.db, vm.kernelId);
   if (!(await context.wantsRawDisk({ network: vm.network, cpus: vm.cpus, kernel }))) return 'qcow2';
-  const { stateDirectory } = context.layout;
+  const vms = await vmsPlace(context);
   const [ours, image] = await Promise.all([
-    stat(stateDirectory),
+    stat(vms),
     stat(await rootfsFile(context, getImage(context.db, vm.imageId))),
   ]);
   // An image of the user's may be on another filesystem.
-  const canShare = ours.dev === image.dev && (await context.diskProbes.reflink(stateDirectory)).works;
+  const canShare = ours.dev === image.dev && (await context.diskProbes.reflink(vms)).works;
   return canShare ? 'reflink' : 'copy';
 }

@@ -1,5 +1,4 @@
-import { chmod, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { chmod, mkdir, rm } from 'node:fs/promises';
 import { BangerError } from '../../errors.ts';
 import {
   standsOnImage,
@@ -24,7 +23,7 @@ export const rootDisk: Capability = {
   name: 'disk',
   async preflight(context, vm) {
     const image = getImage(context.db, vm.imageId);
-    await checkSpace(context.layout.stateDirectory);
+    await checkSpace(await vmsPlace(context));
     if (vm.diskBytes < image.sizeBytes) {
       throw new BangerError(
         'invalid_argument',
@@ -66,6 +65,12 @@ export const rootDisk: Capability = {
     await rm(path, { force: true });
   },
 };
+
+/** Where disks are made, which is there afterwards: it may be a filesystem of its own, or a link to one. */
+export async function vmsPlace({ layout }: Pick<EngineContext, 'layout'>): Promise<string> {
+  await mkdir(layout.vmsDirectory, { recursive: true, mode: 0o700 });
+  return layout.vmsDirectory;
+}
 
 /** What of a VM's root disk is its own. */
 export function diskFile(context: Pick<EngineContext, 'layout'>, vm: Pick<Vm, 'id' | 'diskMethod'>): string {
@@ -115,7 +120,7 @@ async function requireMethod(
   context: EngineContext,
   { diskMethod: name }: Pick<Vm, 'diskMethod'>,
 ): Promise<void> {
-  const directory = dirname(context.layout.vmsDirectory);
+  const directory = await vmsPlace(context);
   const verdict =
     name === 'reflink'
       ? await context.diskProbes.reflink(directory)

@@ -20,7 +20,7 @@ export interface BootCheckInput extends Pick<
   /** On the filesystem where VMs are: one for temporary files may have no devices, or run nothing */
   readonly jailScratch: Scratch;
   /** Where disks of VMs will be */
-  readonly stateDirectory: string;
+  readonly vmsDirectory: string;
 }
 
 /** Boots a VM that is thrown away, as far as this host has what it takes. Never throws. */

@@ -78,7 +78,7 @@ function nameOf({ driver, acceleration, disk, network }: Way): string {
 
 /** What the checks have found out is not found out again. */
 async function whyNot(input: BootTableInput, way: Way): Promise<string | undefined> {
-  const { findings, stateDirectory } = input;
+  const { findings, vmsDirectory } = input;
   const notPassed = (id: string): string | undefined => {
     const check = findings.checks.find((one) => one.id === id);
     return check?.status === 'pass' ? undefined : (check?.evidence ?? 'not checked');
@@ -98,7 +98,7 @@ async function whyNot(input: BootTableInput, way: Way): Promise<string | undefin
   if (way.disk !== 'reflink') return undefined;
   const [here, there] = await Promise.all([
     stat(placeOf(input, way).directory),
-    stat(await nearestExisting(stateDirectory)),
+    stat(await nearestExisting(vmsDirectory)),
   ]);
   return here.dev === there.dev ? undefined : 'temporary files are on another filesystem than VMs';
 }

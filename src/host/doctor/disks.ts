@@ -6,7 +6,7 @@ import { nearestExisting } from './storage.ts';
 
 export interface DisksInput {
   readonly exec: Exec;
-  readonly stateDirectory: string;
+  readonly vmsDirectory: string;
   /** What the configuration asks for */
   readonly wanted: 'auto' | 'qcow2' | 'reflink' | 'dm-snapshot' | 'copy';
 }
@@ -47,8 +47,8 @@ export async function checkDisks(
   return { check: pass(subject, `${asked}${evidence}`), methods };
 }
 
-async function tryMethods({ exec, stateDirectory }: DisksInput): Promise<readonly DiskMethodReport[]> {
-  const directory = await nearestExisting(stateDirectory);
+async function tryMethods({ exec, vmsDirectory }: DisksInput): Promise<readonly DiskMethodReport[]> {
+  const directory = await nearestExisting(vmsDirectory);
   const [reflink, snapshot] = await Promise.all([probeReflink(directory), probeDmSnapshot(exec, directory)]);
   const report = (
     method: DiskMethodReport['method'],

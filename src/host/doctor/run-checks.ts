@@ -44,6 +44,8 @@ export interface CheckInput {
   readonly paths: {
     readonly configFile: string;
     readonly stateDirectory: string;
+    /** May be a filesystem of its own */
+    readonly vmsDirectory: string;
     readonly cacheDirectory: string;
     /** Inside the cache; what is loaded from it gets executed */
     readonly assetsDirectory: string;
@@ -114,7 +116,7 @@ export async function runChecks(input: CheckInput): Promise<CheckFindings> {
   ]);
   const { check: disks, methods } = await checkDisks({
     exec,
-    stateDirectory: input.paths.stateDirectory,
+    vmsDirectory: input.paths.vmsDirectory,
     wanted: config.diskMethod,
   });
   // Afterwards, for it has a time limit: the others must not take its CPU away.

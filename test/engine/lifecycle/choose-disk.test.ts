@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import type { EngineContext } from '../../../src/engine/context.ts';
@@ -7,6 +7,8 @@ import { chooseDiskMethod } from '../../../src/engine/lifecycle/choose-disk.ts';
 import { parseConfig } from '../../../src/state/config.ts';
 import { insertImage } from '../../../src/state/images.ts';
 import { fakeEngine, testImageId, type FakeEngine } from '../../support/fake-engine.ts';
+import { withSmallDisk } from '../../support/small-disk.ts';
+import { createTestVm } from '../../support/vm-world.ts';
 
 let engine: FakeEngine;
 /** Where it was tried whether files share their blocks */
@@ -38,7 +40,7 @@ const choose = (
 
 test('a VMM that reads plain disks gets one that shares its blocks with the image, where there are reflinks', async () => {
   expect(await choose({ wantsRaw: true, hasReflinks: true })).toBe('reflink');
-  expect(asked).toEqual([engine.context.layout.stateDirectory]);
+  expect(asked).toEqual([engine.context.layout.vmsDirectory]);
 });
 
 test('without reflinks it gets a copy', async () => {
@@ -91,5 +93,23 @@ test('an overlay for Firecracker is refused, with what to do: it cannot read one
     code: 'invalid_argument',
     message: 'Firecracker, on which the configuration insists, cannot read qcow2 disks',
     hint: expect.stringContaining('method = "auto"') as string,
+  });
+});
+
+test('where VMs are on another filesystem than the state, that one decides, and its room', async (context) => {
+  await withSmallDisk(context, '70m', async (small) => {
+    const { vmsDirectory, stateDirectory } = engine.context.layout;
+    mkdirSync(stateDirectory, { recursive: true });
+    symlinkSync(small.path, vmsDirectory);
+    // The image is beside the state, which has no part in it.
+    expect(await choose({ wantsRaw: true, hasReflinks: true })).toBe('copy');
+    small.fill();
+    await expect(createTestVm(engine, { start: false })).rejects.toMatchObject({
+      code: 'host_unsupported',
+      message: expect.stringContaining(`at "${vmsDirectory}"`) as string,
+    });
+    small.makeRoom();
+    const { id } = await createTestVm(engine, { start: false });
+    expect(readdirSync(small.path)).toEqual([id]);
   });
 });

@@ -42,7 +42,7 @@ function input(given: Partial<BootCheckInput> & { readonly qemuProgram: string }
     toolbox: async () => '/toolbox',
     modules: async () => '/modules',
     imagesDirectory: join(root, 'images'),
-    stateDirectory: root,
+    vmsDirectory: root,
     scratch,
     jailScratch: scratch,
     onStage: (stage) => stages.push(stage),

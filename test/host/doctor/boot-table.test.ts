@@ -54,7 +54,7 @@ function input(findings: Partial<BootTableInput['findings']> = {}): BootTableInp
     modules: file('modules'),
     rootfs: file('rootfs'),
     imagesDirectory: join(root, 'images'),
-    stateDirectory: root,
+    vmsDirectory: root,
     scratch,
     jailScratch: scratch,
     onStage: () => undefined,

@@ -31,7 +31,7 @@ test('every way is told with its cost or with why there is none, and nothing is 
   await withLoopFilesystem(context, 'xfs', async (directory) => {
     const { check, methods } = await checkDisks({
       exec,
-      stateDirectory: join(directory, 'state'),
+      vmsDirectory: join(directory, 'state'),
       wanted: 'auto',
     });
     expect(check).toMatchObject({ id: 'disks', status: 'pass' });
@@ -55,7 +55,7 @@ test.runIf(process.getuid!() === 0)(
     const devices = fakeDevices();
     const working: Exec = (argv, options) =>
       (argv[0] === 'fallocate' ? realExec : devices.exec)(argv, options);
-    const { check } = await checkDisks({ exec: working, stateDirectory: root, wanted: 'dm-snapshot' });
+    const { check } = await checkDisks({ exec: working, vmsDirectory: root, wanted: 'dm-snapshot' });
     expect(check.status).toBe('pass');
     expect(check.evidence).toContain('by dm-snapshot, as the configuration says; there are: ');
     expect(check.evidence).toContain("dm-snapshot (nothing is copied, all of a disk's room is taken)");
@@ -65,7 +65,7 @@ test.runIf(process.getuid!() === 0)(
 
 test('a way that the configuration insists on and that does not work is a problem', async (context) => {
   await withLoopFilesystem(context, 'ext4', async (directory) => {
-    const { check } = await checkDisks({ exec, stateDirectory: directory, wanted: 'reflink' });
+    const { check } = await checkDisks({ exec, vmsDirectory: directory, wanted: 'reflink' });
     expect(check).toMatchObject({
       status: 'fail',
       evidence: 'disks cannot be made by reflink: this filesystem has no reflinks',
@@ -75,6 +75,6 @@ test('a way that the configuration insists on and that does not work is a proble
 });
 
 test('where nothing can be written the question is left open: the directory has a check of its own', async () => {
-  const { check, methods } = await checkDisks({ exec, stateDirectory: '/proc/self', wanted: 'auto' });
+  const { check, methods } = await checkDisks({ exec, vmsDirectory: '/proc/self', wanted: 'auto' });
   expect([check.status, methods]).toEqual(['skip', []]);
 });

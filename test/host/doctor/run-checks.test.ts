@@ -37,6 +37,7 @@ function input(given: Partial<CheckInput> = {}): CheckInput {
     paths: {
       configFile: join(home, 'config.toml'),
       stateDirectory: join(home, 'state'),
+      vmsDirectory: join(home, 'state/vms'),
       cacheDirectory: join(home, 'cache'),
       assetsDirectory: join(home, 'cache/assets'),
       runtimeDirectory: join(home, 'run'),
