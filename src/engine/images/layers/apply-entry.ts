@@ -20,6 +20,8 @@ export interface ImageUnderConstruction {
 }
 
 const opaqueMarker = '.wh..wh..opq';
+/** Room on the host is asked for so far ahead of what is written. */
+const aheadBytes = 2 ** 30;
 /** Other names AUFS kept for itself, such as its store of hard links; docker leaves them out too. */
 const whiteoutMetaPrefix = '.wh..wh.';
 
@@ -76,13 +78,20 @@ async function writeFile(
   reader: TarReader,
 ): Promise<FileNode> {
   const { mode, uid, gid, mtime, xattrs } = attributesOf(entry);
-  const extents = allocateStretches(image.allocator, entry.stretches);
-  const asking = image.room.reach(image.allocator.end * blockSize);
+  const { allocator, room } = image;
+  const before = allocator.end;
+  const extents = allocateStretches(allocator, entry.stretches);
+  // Of what an entry claims to have, only so much is wished for as may come next: most of it may never come.
+  let soon = before * blockSize + aheadBytes;
+  const asking = room.reach(Math.min(allocator.end * blockSize, soon));
   if (asking) await asking;
   const contents = new ContentsWriter(image.file, extents);
   if (entry.size > 0) {
     await reader.body((offset, data) => {
       contents.write(offset, data);
+      soon += data.length;
+      const wait = room.reach(Math.min(allocator.end * blockSize, soon));
+      if (wait) return wait.then(() => image.file.ready());
       return image.file.isReady ? undefined : image.file.ready();
     });
   }
