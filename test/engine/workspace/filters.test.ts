@@ -134,6 +134,39 @@ test('what goes through a filter and was written in the second of the index, as 
   expect((await fixture.export()).files).toEqual([]);
 });
 
+test('on a branch that begins elsewhere, what goes through a filter is as git has stored it where it differs, and named', async () => {
+  const { repo, copy } = fixture;
+  const { ran, pointerOf } = installLfs();
+  repo.write('same.bin', 'same\n');
+  repo.write('other.bin', 'one\n');
+  repo.commit('first');
+  repo.git('tag', 'v1');
+  repo.write('other.bin', 'two\n');
+  repo.commit('second');
+  // Written in the second of the index: nothing is changed.
+  const now = new Date();
+  const paths = ['same.bin', 'other.bin'];
+  for (const path of paths) utimesSync(join(repo.path, path), now, now);
+  repo.git('rm', '-q', '--cached', ...paths);
+  repo.git('add', ...paths);
+  utimesSync(join(repo.path, '.git/index'), now, now);
+  const before = linesOf(ran);
+  const { warnings } = await fixture.prepare({ guestBranch: { name: 'fix', from: 'v1' } });
+  expect(linesOf(ran)).toBe(before);
+  expect(readFileSync(join(copy.path, 'same.bin'), 'utf8')).toBe('same\n');
+  expect(readFileSync(join(copy.path, 'other.bin'), 'utf8')).toBe(pointerOf('one\n'));
+  expect(warnings).toEqual([
+    expect.stringMatching(/^"same.bin" goes through .*: sent as in the working tree/) as string,
+    expect.stringMatching(/^"other.bin" goes through .*: sent as git has stored it, .* a pointer/) as string,
+  ]);
+  expect(copy.git('status', '--porcelain')).toBe('');
+  // What is changed is that still.
+  repo.write('other.bin', 'three\n');
+  await expect(fixture.prepare({ guestBranch: { name: 'fix2', from: 'v1' } })).rejects.toMatchObject({
+    message: expect.stringContaining('what you changed is different there: "other.bin"') as string,
+  });
+});
+
 test('a pointer that lies in the tree in the place of its content travels as it is', async () => {
   const { repo, copy } = fixture;
   const { pointerOf } = installLfs();

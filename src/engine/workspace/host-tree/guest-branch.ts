@@ -1,8 +1,10 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError } from '../../../errors.ts';
-import { copyIndexFile, parseEntries, submoduleMode } from './index-entries.ts';
+import { filteredPaths } from './filtered-paths.ts';
+import { copyIndexFile, parseChanged, parseEntries, submoduleMode } from './index-entries.ts';
 import type { WorkingTree } from './inspect-tree.ts';
+import { laterThanFiltered } from '../sending/guest-index.ts';
 import { parentsOf } from '../sending/plan-update.ts';
 import { displayPath, hostBytes, splitRaw, type RawPath } from './raw-path.ts';
 import type { Repository } from './repository.ts';
@@ -91,6 +93,9 @@ export async function switchTree(
 
   const index = join(scratch, 'switched-index');
   await copyIndexFile(indexCopy, index);
+  // Git would note of what it cannot compare now that it is to be read later.
+  const later = laterThanFiltered(tree);
+  if (tree.filtered.size > 0) await utimes(index, later, later);
   const env = { GIT_INDEX_FILE: index };
   // Removals first: a directory may be in the way of a file.
   const lines = [
@@ -119,6 +124,9 @@ export async function switchTree(
     ],
     unsure: new Set([...tree.unsure].filter(keep)),
     touched: new Set([...tree.touched].filter(keep)),
+    filtered: new Set([...tree.filtered].filter(keep)),
+    // Filters do not run over what is not the user's to run them over: LFS would ask its server.
+    asStored: await filteredPaths(repository, present, env, 'index'),
   };
 }
 
@@ -145,14 +153,18 @@ function parseRaw(output: Buffer): ChangedEntry[] {
 async function dirtyPaths(tree: WorkingTree, head: string): Promise<RawPath[]> {
   const env = { GIT_INDEX_FILE: tree.indexCopy! };
   const { git } = tree.repository;
-  const list = async (...args: string[]) => splitRaw((await git(args, { env })).stdout);
+  const list = async (...args: string[]) => (await git(args, { env })).stdout;
   const [staged, changed] = await Promise.all([
     list('diff-index', '--cached', '--name-only', '--no-renames', '--ignore-submodules=all', '-z', head),
-    list('diff-files', '--name-only', '--ignore-submodules=all', '-z'),
+    list('diff-files', '--name-status', '--ignore-submodules=all', '-z'),
   ]);
+  // Without its filter, git takes what it has to read for changed.
+  const isDirty = (path: RawPath, status: string): boolean =>
+    status !== 'M' || !tree.filtered.has(path) || tree.touched.has(path);
+  const dirty = [...parseChanged(changed)].flatMap(([path, status]) => (isDirty(path, status) ? [path] : []));
   const tracked = new Set(tree.entries.map(({ path }) => path));
   const untracked = tree.files.map(({ path }) => path).filter((path) => !tracked.has(path));
-  return [...new Set([...staged, ...changed, ...untracked])];
+  return [...new Set([...splitRaw(staged), ...dirty, ...untracked])];
 }
 
 function refuseDirt(

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { BangerError } from '../../../errors.ts';
 import type { Exec, ExecOutput } from '../../../host/exec.ts';
 import { onGuestBranch, switchTree, type GuestBranch } from './guest-branch.ts';
-import { filteredPaths } from './filtered-paths.ts';
+import { filteredPaths, filterWarnings } from './filtered-paths.ts';
 import { untouchedPaths } from './index-records.ts';
 import { copyIndex, parseChanged, parseEntries, type IndexEntry } from './index-entries.ts';
 import { countOthers, type LeftBehind } from './left-behind.ts';
@@ -34,6 +34,8 @@ export interface WorkingTree {
   readonly touched: ReadonlySet<RawPath>;
   /** Paths that go through a filter of this host, such as LFS */
   readonly filtered: ReadonlySet<RawPath>;
+  /** Of the commit that a guest's branch begins at: paths of which the guest gets what git has stored, not what a filter makes of it */
+  readonly asStored?: readonly RawPath[];
   /** Untracked files that stay behind, ignored ones not counted; those of submodules are counted */
   readonly untracked: number;
   /** Ignored files, and directories ignored as a whole, that stay behind */
@@ -164,11 +166,11 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
       ...others.warnings,
       ...special.map((path) => `"${displayPath(path)}" is neither file nor symlink now and stays behind`),
       ...[...names].filter((path) => !isTreePath(path)).map(forbiddenWarning),
-      ...(filtered.length > 0 ? [filterWarning(filtered)] : []),
       ...submodules.warnings,
     ],
   };
-  return switchTree(tree, { from: found.head, scratch, signal });
+  const switched = await switchTree(tree, { from: found.head, scratch, signal });
+  return { ...switched, warnings: [...switched.warnings, ...filterWarnings(switched)] };
 }
 
 interface Look extends TreeFiles {
@@ -217,13 +219,6 @@ export async function checkTree(
   const repository = await findRepository(exec, path, signal);
   await resolveIncludes(repository.topLevel, include);
   return repository;
-}
-
-function filterWarning(filtered: readonly RawPath[]): string {
-  const names = filtered.slice(0, 3).map((path) => `"${displayPath(path)}"`);
-  const more = filtered.length > names.length ? ` and ${filtered.length - names.length} more` : '';
-  const verb = filtered.length === 1 ? 'goes' : 'go';
-  return `${names.join(', ')}${more} ${verb} through a git filter of this host, such as LFS: sent as in the working tree, and committed in the guest without it`;
 }
 
 function forbiddenWarning(path: RawPath): string {

@@ -26,7 +26,8 @@ export async function writeGuestIndex(tree: WorkingTree, scratch: string): Promi
   return copy;
 }
 
-function laterThanFiltered({ files, filtered }: WorkingTree): number {
+/** In seconds: when an index can be from so that git does not look into files which it cannot compare without their filter. */
+export function laterThanFiltered({ files, filtered }: WorkingTree): number {
   return files.reduce(
     (latest, { path, mtimeSeconds }) => (filtered.has(path) ? Math.max(latest, mtimeSeconds + 1) : latest),
     Math.floor(Date.now() / 1000),
