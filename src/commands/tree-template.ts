@@ -60,6 +60,8 @@ export async function chooseTemplate(
   const isForTools = options.bootstrap && tools !== undefined;
   if (isForTools && !isAsked) await askForTools(cli, hostPath, tools);
   const trustTools = isForTools ? tools.sha256 : undefined;
+  if (!template && file !== undefined)
+    cli.say(`"${printable(file)}" is not used: the tree has a VM already, which stays as it is`);
   if (!template || !usesTemplate) return { trustTools };
   for (const warning of template.warnings) cli.say(`Warning: ${printable(warning)}`);
   if (!template.isAgreed && !isAsked) await askToAgree(cli, hostPath, template);

@@ -114,6 +114,11 @@ function refuseContradictions({ path, argv }: RunWords, options: RunOptions): vo
       `Give its path: banger vm run . --branch ${options.branch ?? 'NAME'}`,
     );
   guestBranchParam(options);
+  if (path === undefined && options.template)
+    throw new UsageError(
+      '--template is for a working tree, and none is sent',
+      `Give its path: banger vm run . --template ${options.template}`,
+    );
   if (rm && keep) throw new UsageError('--rm and --keep contradict each other', 'Give one of them');
   if (options.workdir !== undefined && !options.workdir.startsWith('/') && path === undefined) {
     throw new UsageError(

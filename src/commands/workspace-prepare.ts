@@ -9,6 +9,7 @@ import { addBranchOptions, guestBranchParam, type BranchOptions } from './branch
 import type { Cli } from './cli.ts';
 import { includedPaths, includeOption } from './include-option.ts';
 import { printable } from '../printable.ts';
+import { UsageError } from './usage-error.ts';
 import { receivePlan } from './receive-plan.ts';
 
 const help = `
@@ -52,6 +53,11 @@ export function workspacePrepareCommand(cli: Cli): Command {
       if (options.dryRun) return printPlan(cli, await receivePlan(cli, tree));
       // What the tree says is for VMs that are made for it; its tools are for others, too.
       const isNew = options.vm === undefined;
+      if (!isNew && options.template)
+        throw new UsageError(
+          `--template is for a VM that is made, and --vm names one that is there`,
+          `Make another one: banger vm run -d ${path ?? '.'} --template ${options.template}`,
+        );
       const isAsked = isNew || options.trust === true || options.yes === true || cli.canAsk;
       const choice = isAsked
         ? await chooseTemplate(cli, tree.path, {

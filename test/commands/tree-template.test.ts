@@ -133,6 +133,16 @@ test('--template chooses a file of the tree; with --no-template none is read, ri
   const { calls, used } = await run(['vm', 'run', '--trust', '--template', `./${file}`, '.'], template);
   expect(calls[0]?.params).toMatchObject({ file, toolsOnly: false });
   expect(used).toMatchObject({ template: { sha256, file, trust: true } });
+  // Whoever has a VM of the tree already, or means no tree, is told.
+  const bound = await run(['workspace', 'prepare', '--template', file], undefined);
+  expect(bound.talk[0]).toBe(`"${file}" is not used: the tree has a VM already, which stays as it is`);
+  for (const words of [
+    ['vm', 'run', '--template', file],
+    ['workspace', 'prepare', '--vm', 'web', '--template', file],
+  ])
+    expect((await run(words, template)).error).toMatchObject({
+      hint: expect.stringContaining(file) as string,
+    });
   const without = await run(['workspace', 'prepare', '--no-template'], undefined);
   expect(without.calls[0]?.params).toMatchObject({ toolsOnly: true });
 });
