@@ -1,4 +1,5 @@
 import { stat, statfs } from 'node:fs/promises';
+import { writesInPlace } from '../../copy-on-write.ts';
 
 /** As fast as guests write, or faster: decides how long nobody has to look. */
 const writtenPerSecond = 1024 ** 3;
@@ -24,7 +25,8 @@ export interface RoomOptions {
 
 /**
  * Has a guest stand still before the host has no room for what it writes: Firecracker would tell it that its disk is
- * broken, and its filesystem would not be written to any more. A disk without holes has its room already.
+ * broken, and its filesystem would not be written to any more. A disk without holes has its room already, where it is
+ * written in place.
  */
 export function watchRoom(disk: string, { pause, freeBytes = freeBytesOf }: RoomOptions): RoomWatch {
   let timer: NodeJS.Timeout | undefined;
@@ -36,7 +38,7 @@ export function watchRoom(disk: string, { pause, freeBytes = freeBytesOf }: Room
     const free = await freeBytes(disk);
     if (free >= reserveBytes) leastBytes = reserveBytes;
     if (isOver || isOut) return;
-    if (free < leastBytes && (await mayGrow(disk))) {
+    if (free < leastBytes && (await needsRoom(disk))) {
       isOut = true;
       return pause();
     }
@@ -79,9 +81,10 @@ export function watchRoom(disk: string, { pause, freeBytes = freeBytesOf }: Room
 
 const blockBytes = 512;
 
-async function mayGrow(disk: string): Promise<boolean> {
+/** Whether a write may need room: to a hole, or where blocks are shared, or copied at each write. */
+async function needsRoom(disk: string): Promise<boolean> {
   const { size, blocks } = await stat(disk);
-  return blocks * blockBytes < size;
+  return blocks * blockBytes < size || !(await writesInPlace(disk));
 }
 
 async function freeBytesOf(disk: string): Promise<number> {
