@@ -3,7 +3,7 @@ import type { DiskFormat } from './disks/disk-method.ts';
 import type { Acceleration, DriverName } from './drivers/driver.ts';
 import { decideJail, type JailerWish } from './drivers/firecracker/jail.ts';
 import { maxFirecrackerCpus } from './drivers/firecracker/machine.ts';
-import { jailedNamespaceWords, namespaceWords, rootlessRefusal } from './drivers/firecracker/namespace.ts';
+import { rootlessRefusal } from './drivers/firecracker/namespace.ts';
 import {
   embeddedKernel,
   kernelRefusal,
@@ -180,8 +180,7 @@ async function needsRefusal(
   // Taps of root's are for each VM's own user.
   if (isBridged && rights.uid === 0 && !isJailed)
     return `not jailed, as root, it may not open the taps of network "${needs.network}"`;
-  const words = isJailed ? jailedNamespaceWords : namespaceWords;
-  return rootlessRefusal(exec, { words, device: tunDevice });
+  return rootlessRefusal(exec, { isJailed, device: tunDevice });
 }
 
 /** Networks that a VMM has in a namespace of its own. */

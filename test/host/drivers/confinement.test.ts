@@ -7,7 +7,11 @@ import {
   describeConfinement,
   type ProcessFacts,
 } from '../../../src/host/drivers/confinement.ts';
-import { namespaceWords, rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
+import {
+  maxOpenFiles,
+  namespaceWords,
+  rootlessRefusal,
+} from '../../../src/host/drivers/firecracker/namespace.ts';
 import { exec } from '../../../src/host/exec.ts';
 import { until } from '../../support/banger.ts';
 
@@ -58,7 +62,7 @@ test('what is started without root has its namespaces, no rights and its limits,
 }) => {
   const refusal = await rootlessRefusal(exec);
   if (refusal !== undefined) skip(refusal);
-  const [program, ...words] = namespaceWords;
+  const [program, ...words] = namespaceWords();
   const child = spawn(program, [...words, 'cat'], { stdio: ['pipe', 'ignore', 'ignore'] });
   onTestFinished(() => void child.kill('SIGKILL'));
   await once(child, 'spawn');
@@ -77,6 +81,20 @@ test('what is started without root has its namespaces, no rights and its limits,
     lacks: ['a user of its own', 'a jail', 'seccomp', 'a control group with limits'],
   });
   expect(readFileSync(`/proc/${child.pid!}/limits`, 'utf8')).toMatch(/^Max open files +2048 +2048 /m);
+});
+
+test('who may have fewer descriptors than that starts a VMM with those', async ({ skip }) => {
+  const refusal = await rootlessRefusal(exec);
+  if (refusal !== undefined) skip(refusal);
+  const limits = (hard: string): string =>
+    `Max open files            1024                 ${hard}    files\n`;
+  expect(['1024', '4096', 'unlimited'].map((hard) => maxOpenFiles(limits(hard)))).toEqual([1024, 2048, 2048]);
+  // Root may raise its limits, unless it has lost the right to.
+  const few = ['prlimit', '--nofile=1024:1024', '--'] as const;
+  const weak = process.getuid!() === 0 ? ['setpriv', '--bounding-set=-sys_resource', '--'] : [];
+  const start = (openFiles: number) => exec([...few, ...weak, ...namespaceWords(openFiles), 'true']);
+  await expect(start(2048)).rejects.toThrow('prlimit');
+  await start(maxOpenFiles(limits('1024')));
 });
 
 test('nothing is said of a process that has gone', () => {

@@ -15,7 +15,13 @@ import {
   type JailPaths,
 } from './jail.ts';
 import type { FirecrackerSpec } from './machine.ts';
-import { hostNetworkWords, jailedNamespaceWords, namespaceWords, withoutRightsWords } from './namespace.ts';
+import {
+  hostNetworkWords,
+  jailedNamespaceWords,
+  maxOpenFiles,
+  namespaceWords,
+  withoutRightsWords,
+} from './namespace.ts';
 
 /** Firecracker's command line for a VM. Everything about its guest is asked for on its socket. */
 export function firecrackerArguments(
@@ -40,6 +46,7 @@ export async function limitsOf(spec: FirecrackerSpec): Promise<JailerOptions> {
   const { hierarchies } = findControlGroups();
   return {
     cgroup: hierarchies && groupLimits(hierarchies, spec),
+    maxOpenFiles: maxOpenFiles(),
     maxFileBytes: spec.disk && (await fileLimit(spec.disk.path)),
   };
 }
@@ -77,16 +84,16 @@ export function commandOf(
 ): readonly [string, ...string[]] {
   if (!jail) {
     const argv = [program, ...firecrackerArguments(spec)] as const;
-    if (!spec.network.tap) return [...namespaceWords, ...argv];
-    return [...hostNetworkWords, ...(process.getuid!() === 0 ? withoutRightsWords : []), ...argv];
+    if (!spec.network.tap) return [...namespaceWords(), ...argv];
+    return [...hostNetworkWords(), ...(process.getuid!() === 0 ? withoutRightsWords : []), ...argv];
   }
   const inside = ownArguments(insidePaths.socket, insidePaths.vmmLog);
-  const { cgroup, maxFileBytes } = jail;
+  const { cgroup, maxFileBytes, maxOpenFiles: openFiles } = jail;
   const { directory } = jail.paths;
-  const limits = { cgroup, maxFileBytes };
+  const limits = { cgroup, maxFileBytes, maxOpenFiles: openFiles };
   return [
     // A tap of the host's is to be found where the host is.
-    ...(spec.network.tap ? hostNetworkWords : jailedNamespaceWords),
+    ...(spec.network.tap ? hostNetworkWords() : jailedNamespaceWords()),
     jail.jailer,
     ...jailerArguments(jail, { ...limits, id: spec.id, directory }, inside),
   ];

@@ -1,4 +1,4 @@
-import { closeSync, openSync, realpathSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, realpathSync } from 'node:fs';
 import { BangerError, errnoOf, errorText } from '../../../errors.ts';
 import type { Exec } from '../../exec.ts';
 
@@ -8,31 +8,44 @@ export const networkProgram = 'slirp4netns';
 /** How an error begins about a network that could not be made for a VM. */
 export const networkFailedWords = "Firecracker's network cannot be made here: ";
 
-/** As many as a jailer allows by itself; and no file with the guest's memory in it when it crashes. */
-const limitWords = ['prlimit', '--core=0', '--nofile=2048', '--'] as const;
+/** As many descriptors as a jailer allows by itself. */
+const mostOpenFiles = 2048;
+
+/** How many descriptors a VMM may have: who has fewer cannot give more, and a VMM needs few. */
+export function maxOpenFiles(limits = readFileSync('/proc/self/limits', 'utf8')): number {
+  // "unlimited" is no number.
+  const hard = Number(/^Max open files +\S+ +(\S+)/m.exec(limits)?.[1]);
+  return Number.isInteger(hard) ? Math.min(hard, mostOpenFiles) : mostOpenFiles;
+}
+
+type Words = readonly [string, ...string[]];
+
+/** And no file with the guest's memory in it when it crashes. */
+function limitWords(openFiles: number): Words {
+  return ['prlimit', '--core=0', `--nofile=${openFiles}`, '--'];
+}
 
 /** Words to start a program with, so that it has namespaces of its own, and no rights in them. */
-export const namespaceWords = [
-  ...limitWords,
-  ...['unshare', '--user', '--map-root-user', '--net', '--'],
-  ...['setpriv', '--no-new-privs', '--bounding-set=-all', '--inh-caps=-all', '--'],
-] as const;
+export function namespaceWords(openFiles = maxOpenFiles()): Words {
+  return [
+    ...limitWords(openFiles),
+    ...['unshare', '--user', '--map-root-user', '--net', '--'],
+    ...['setpriv', '--no-new-privs', '--bounding-set=-all', '--inh-caps=-all', '--'],
+  ];
+}
 
 /** The same for a VMM that has to be where the host's taps are. */
-export const hostNetworkWords = [...limitWords, 'setpriv', '--no-new-privs', '--'] as const;
+export function hostNetworkWords(): Words {
+  return [...limitWords(maxOpenFiles()), 'setpriv', '--no-new-privs', '--'];
+}
+
 /** What root has to give up besides. */
 export const withoutRightsWords = ['setpriv', '--bounding-set=-all', '--inh-caps=-all', '--'] as const;
 
 /** The same before a jailer, which gives up root by itself. */
-export const jailedNamespaceWords = [
-  ...limitWords,
-  'unshare',
-  '--net',
-  '--',
-  'setpriv',
-  '--no-new-privs',
-  '--',
-] as const;
+export function jailedNamespaceWords(): Words {
+  return [...limitWords(maxOpenFiles()), 'unshare', '--net', '--', 'setpriv', '--no-new-privs', '--'];
+}
 
 /**
  * What slirp4netns, which reads all that a guest sends, is confined by: its own root directory with `/etc` and `/run`
@@ -61,15 +74,14 @@ export function networkSocket(controlSocket: string): string {
 const tunDevice = '/dev/net/tun';
 
 export interface RootlessQuestion {
-  /** What the VMM is started with; those of one that is not jailed unless given */
-  readonly words?: typeof namespaceWords | typeof jailedNamespaceWords;
+  readonly isJailed?: boolean;
   readonly device?: string;
 }
 
 /** Why a VM cannot have this network here, in one phrase; undefined when it can. */
 export async function rootlessRefusal(
   exec: Exec,
-  { words = namespaceWords, device = tunDevice }: RootlessQuestion = {},
+  { isJailed = false, device = tunDevice }: RootlessQuestion = {},
 ): Promise<string | undefined> {
   try {
     await exec([networkProgram, '--version']);
@@ -80,14 +92,14 @@ export async function rootlessRefusal(
     return `its network needs the programs slirp4netns, ip and nft: ${errorText(error)}`;
   }
   try {
-    await exec([...words, 'true']);
+    await exec([...(isJailed ? jailedNamespaceWords() : namespaceWords()), 'true']);
   } catch (error) {
     if (!(error instanceof BangerError)) throw error;
     return `its network needs a namespace, and this host lets us have none: ${errorText(error)}`;
   }
   try {
     // As slirp4netns does for its own root directory.
-    const user = words === namespaceWords ? (['--user', '--map-root-user'] as const) : [];
+    const user = isJailed ? [] : (['--user', '--map-root-user'] as const);
     await exec(['unshare', ...user, '--mount', '--', 'mount', '-t', 'tmpfs', 'none', '/run']);
   } catch (error) {
     if (!(error instanceof BangerError)) throw error;

@@ -27,7 +27,7 @@ export async function openWayIn(
   network: { readonly tap: TapNetwork; readonly user: UserNetwork },
   signal: AbortSignal,
 ): Promise<void> {
-  const words = vmm.isRoots ? jailedNamespaceWords : namespaceWords;
+  const words = vmm.isRoots ? jailedNamespaceWords() : namespaceWords();
   const child = await spawnDetached([...words, keeper], {
     logFile: vmm.logFile,
     env: vmmEnvironment(),
