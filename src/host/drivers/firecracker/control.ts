@@ -2,15 +2,13 @@ import { existsSync } from 'node:fs';
 import { stat, truncate } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { BangerError } from '../../../errors.ts';
-import { BoundedLog } from '../../bounded-log.ts';
 import { exec } from '../../exec.ts';
-import { killProcess } from '../../process.ts';
-import { watchOnce } from '../../watch-file.ts';
 import type { GuestActivity, GuestEnd, RunningVmm, VmmControl } from '../driver.ts';
 import { noNetworkError, openVmmLog } from '../vmm-process.ts';
 import { FirecrackerApi, type InstanceInfo } from './api.ts';
 import { isJailed } from './chroot.ts';
 import { raiseFileLimit } from './file-limit.ts';
+import { endHaltedGuest, hasHalted } from './halted-guest.ts';
 import { insidePaths } from './jail.ts';
 import { networkSocket } from './namespace.ts';
 import {
@@ -145,40 +143,7 @@ async function holdConnection(path: string): Promise<Pulse> {
   return { closed, close: () => void socket.destroy() };
 }
 
-const consoleTailBytes = 4096;
 const vmmTailBytes = 16 * 1024;
-
-/** The kernel's last line, when it cannot power off the machine: Firecracker has nothing that it could do so with. */
-const haltedLine = /^\[ *\d+\.\d+\] reboot: (?:Power off not available: )?System halted(?: instead)?\s*$/;
-
-/**
- * Ends a VMM whose guest has halted, as any machine does whose guest powers off: it has shut down, and would stand
- * there for ever. Looks whenever the console grows; returns how to stop.
- */
-function endHaltedGuest(vmm: RunningVmm): () => void {
-  let isOver = false;
-  let stopWaiting: () => void = () => undefined;
-  const look = (): void => {
-    if (isOver) return;
-    // Waits for the next change before it looks, so that none is missed in between.
-    stopWaiting = watchOnce(vmm.consoleLog, look) ?? (() => undefined);
-    if (!hasHalted(vmm)) return;
-    stopWaiting();
-    isOver = true;
-    // One that cannot be ended now is ended by whoever waits for it.
-    killProcess(vmm.process).catch(() => undefined);
-  };
-  look();
-  return () => {
-    isOver = true;
-    stopWaiting();
-  };
-}
-
-function hasHalted({ consoleLog }: RunningVmm): boolean {
-  const lines = new BoundedLog(consoleLog).tail(consoleTailBytes).toString('latin1').trimEnd().split('\n');
-  return haltedLine.test(lines.at(-1) ?? '');
-}
 
 /** A guest that resets ends Firecracker in good order; one that powers off halts. Anything else is no guest's doing. */
 function guestEnd(vmm: RunningVmm): GuestEnd | undefined {
