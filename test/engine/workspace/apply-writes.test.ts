@@ -16,7 +16,7 @@ import type { BangerError } from '../../../src/errors.ts';
 import type { Failpoints, Failure } from '../../../src/engine/failpoints.ts';
 import type { Operation } from '../../../src/engine/operations.ts';
 import { pointsOf, runWith } from '../../support/vm-world.ts';
-import { wholeTree } from '../../support/git-repo.ts';
+import { createRepo, openRepo, wholeTree } from '../../support/git-repo.ts';
 import { changeAll, fill } from './changed-tree.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
@@ -182,7 +182,7 @@ test('killed while it writes, each file is the old or the new one; what it left 
        }));
        const signal = new AbortController().signal;
        const kill = (point) => (point === 'test/replaced edited' ? 'kill' : undefined);
-       const places = { topLevel: '${repo.path}', backups: '${staging}/backups', kept: '${staging}-kept', umask: 18, signal };
+       const places = { topLevel: '${repo.path}', backups: '${staging}/backups', keep: () => undefined, umask: 18, signal };
        await withFailpoints(kill, { kind: 'test', signal }, () => replaceFiles(replacements, places));`,
     ],
     { encoding: 'utf8' },
@@ -198,27 +198,43 @@ test('killed while it writes, each file is the old or the new one; what it left 
   expect(readdirSync(join(repo.path, '.git')).filter((name) => name.startsWith('banger'))).toEqual([]);
 });
 
-test('what cannot be put back is named, and kept', async () => {
-  const { repo, copy } = fixture;
+test.each([
+  {
+    where: 'in a repository whose path is like that of what is removed',
+    name: 'banger-apply-demo',
+    isFull: false,
+  },
+  { where: 'where it cannot get a name of its own, too', name: 'project', isFull: true },
+])('what cannot be put back is named, and kept, $where', async ({ name, isFull }) => {
+  const repo = createRepo(join(fixture.directory, name));
+  const copy = openRepo(join(fixture.directory, 'guest/copy'));
   fill(repo);
-  await fixture.prepare();
+  await fixture.prepare({ path: repo.path, guestPath: copy.path });
   copy.write('edited', 'guest\n');
   copy.write('new', 'guest\n');
+  const kept = (): string[] =>
+    readdirSync(join(repo.path, '.git')).filter((each) => each.startsWith('banger-'));
   const failing: Failpoints = (point) => {
     if (point !== `${kind}/replaced edited`) return undefined;
-    // Somebody makes a directory of the file just then.
+    // Somebody makes a directory of the file just then, and one of the name that the backups would get.
     rmSync(join(repo.path, 'edited'));
     mkdirSync(join(repo.path, 'edited'));
     repo.write('edited/inner', 'inner\n');
+    if (isFull) repo.write(join('.git', kept()[0]!.replace('apply', 'kept'), 'other'), 'in the way\n');
     return 'enospc';
   };
-  const failed = await runWith(kind, failing, apply).then(
-    () => undefined,
-    (error: unknown) => error as BangerError,
-  );
-  expect(failed?.message).toMatch(/"edited" could not be put back as before$/);
-  const kept = failed!.hint!.replace(/^.*ls /, '');
-  expect(readdirSync(kept).map((name) => readFileSync(join(kept, name), 'utf8'))).toEqual(['edited\n']);
+  const run = (operation: Operation) => fixture.apply({ path: repo.path, operation });
+  const failed = await runWith(kind, failing, run).catch((error: unknown) => error as BangerError);
+  expect((failed as BangerError).message).toMatch(/"edited" could not be put back as before$/);
+  const place = (failed as BangerError).hint!.replace(/^.*ls /, '');
+  const contents = (): string[] => readdirSync(place).map((each) => readFileSync(join(place, each), 'utf8'));
+  expect(contents()).toEqual(['edited\n']);
+
+  // It is no leftover later on.
+  for (const each of kept()) utimesSync(join(repo.path, '.git', each), 1, 1);
+  rmSync(join(repo.path, 'edited'), { recursive: true });
+  await fixture.apply({ path: repo.path, markers: true });
+  expect(contents()).toEqual(['edited\n']);
 });
 
 test('files that are one by hard links are each replaced', async () => {

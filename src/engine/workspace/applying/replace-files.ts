@@ -1,5 +1,5 @@
 import type { BigIntStats } from 'node:fs';
-import { chmod, lchown, lstat, mkdir, rename, rmdir, unlink } from 'node:fs/promises';
+import { chmod, lchown, lstat, mkdir, rmdir, unlink } from 'node:fs/promises';
 import { abortError, BangerError, errnoOf, errorText, explainHostError } from '../../../errors.ts';
 import { failpoint } from '../../failpoints.ts';
 import { keepUnder, lstatIfThere, moveOver, moveToFree } from './move-files.ts';
@@ -20,8 +20,8 @@ export interface ReplaceInput {
   readonly topLevel: string;
   /** Empty private directory, for the files that were there until all are replaced */
   readonly backups: string;
-  /** What that is called afterwards if they cannot be put back */
-  readonly kept: string;
+  /** Keeps them if they cannot be put back, and tells where they are then */
+  readonly keep: () => Promise<string>;
   /** Of whoever the files are for: the engine's own is stricter */
   readonly umask: number;
   readonly signal: AbortSignal;
@@ -36,7 +36,7 @@ export interface ReplaceInput {
  */
 export async function replaceFiles(
   replacements: readonly Replacement[],
-  { topLevel, backups, kept, umask, signal }: ReplaceInput,
+  { topLevel, backups, keep, umask, signal }: ReplaceInput,
 ): Promise<void> {
   const work = new Replacing(topLevel, backups, umask);
   // Those that go come first: a file may become a directory. Symlinks come last, when nothing is written any more.
@@ -55,7 +55,7 @@ export async function replaceFiles(
       await failpoint(`replaced ${displayPath(each.path)}`);
     }
   } catch (error) {
-    await work.undo(error, kept);
+    await work.undo(error, keep);
     throw nothingWritten(error, topLevel);
   }
 }
@@ -125,13 +125,13 @@ class Replacing {
   }
 
   /** Takes everything back, the last first. Throws, naming what is left, when that does not work. */
-  async undo(cause: unknown, kept: string): Promise<void> {
+  async undo(cause: unknown, keep: ReplaceInput['keep']): Promise<void> {
     const left: RawPath[] = [];
     for (const { path, run } of this.#undo.toReversed()) {
       await run().catch(() => left.push(path));
     }
     if (left.length === 0) return;
-    await rename(this.#backups, kept);
+    const kept = await keep();
     const names = left.slice(0, 3).map((path) => `"${displayPath(path)}"`);
     const more = left.length > names.length ? ` and ${left.length - names.length} more` : '';
     throw new BangerError(

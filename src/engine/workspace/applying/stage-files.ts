@@ -1,5 +1,5 @@
-import { lstat, mkdir, mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, lstat, mkdir, mkdtemp, readdir, rename, rm, statfs } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { BangerError } from '../../../errors.ts';
 import { lstatIfThere } from './move-files.ts';
 import { hostBytes, type RawPath } from '../host-tree/raw-path.ts';
@@ -10,6 +10,9 @@ const prefix = 'banger-apply-';
 /** What is older than this was left by an engine that was killed. */
 const leftoverMs = 60 * 60_000;
 
+/** Of a directory that is kept for the user; it takes neither room nor a new name. */
+const closedMode = 0o500;
+
 /** A disk with less than this is full: a file is not written in pieces that are smaller. */
 const fullBytes = 64 * 1024;
 
@@ -19,8 +22,8 @@ export interface Staging {
   readonly files: string;
   /** For files that are replaced */
   readonly backups: string;
-  /** What that is to be called to stay */
-  readonly kept: string;
+  /** Has those stay for the user when they cannot be put back, and returns where they are then */
+  readonly keep: () => Promise<string>;
 }
 
 /**
@@ -34,13 +37,26 @@ export async function withStaging<T>(
   const parent = (await isOnOneFilesystem(paths.git, topLevel)) ? paths.git : topLevel;
   await removeLeftovers(parent);
   const directory = await mkdtemp(join(parent, parent === topLevel ? `.${prefix}` : prefix));
+  let isKept = false;
+  const keep = async (backups: string): Promise<string> => {
+    const kept = join(parent, basename(directory).replace(prefix, 'banger-kept-'));
+    try {
+      await rename(backups, kept);
+      return kept;
+    } catch {
+      // The only copies: they stay as they are, and closed directories are no leftovers.
+      isKept = true;
+      await chmod(directory, closedMode).catch(() => undefined);
+      return backups;
+    }
+  };
   try {
     const files = join(directory, 'files');
     const backups = join(directory, 'backups');
     for (const each of [files, backups]) await mkdir(each, { mode: 0o700 });
-    return await task({ files, backups, kept: directory.replace(prefix, 'banger-kept-') });
+    return await task({ files, backups, keep: () => keep(backups) });
   } finally {
-    await rm(directory, { recursive: true, force: true });
+    if (!isKept) await rm(directory, { recursive: true, force: true });
   }
 }
 
@@ -96,7 +112,7 @@ async function removeLeftovers(parent: string): Promise<void> {
     if (!name.startsWith(prefix) && !name.startsWith(`.${prefix}`)) continue;
     const path = join(parent, name);
     const stats = await lstatIfThere(Buffer.from(path));
-    if (stats && Date.now() - Number(stats.mtimeMs) > leftoverMs)
-      await rm(path, { recursive: true, force: true });
+    if (!stats || (Number(stats.mode) & 0o777) === closedMode) continue;
+    if (Date.now() - Number(stats.mtimeMs) > leftoverMs) await rm(path, { recursive: true, force: true });
   }
 }
