@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Failpoints } from '../../../src/engine/failpoints.ts';
@@ -118,6 +118,21 @@ test('a file that both changed since it was applied stops prepare; the guest kee
   copy.write('a', 'guest\n');
   await fixture.prepare();
   expect(there('a')).toBe('host\n');
+});
+
+test('what the guest did in the very second in which it was applied here is seen after a prepare, too', async () => {
+  const { copy, repo } = fixture;
+  copy.write('a', 'guest 1\n');
+  await fixture.apply();
+  copy.write('a', 'guest 2\n');
+  // Not just now: git reads what is as new as its index.
+  const second = Math.floor(Date.now() / 1000) - 5;
+  for (const { path } of [repo, copy]) utimesSync(join(path, 'a'), second, second);
+  repo.git('add', 'a');
+  expect(await fixture.prepare()).toMatchObject({ update: { kept: ['a'] } });
+  copy.git('add', 'b');
+  expect(copy.git('status', '--porcelain')).toBe('MM a\n');
+  expect(await apply()).toEqual(['applied a']);
 });
 
 test('a new file that stays untracked here is merged after a prepare, too', async () => {

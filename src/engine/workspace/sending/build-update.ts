@@ -210,7 +210,9 @@ interface Parts extends Draft, UpdateInput {
 async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promise<Update> {
   const { repository } = tree;
   const { manifest, plan, files, baseTree, history, index, isIndexSame, pack } = parts;
-  const indexFile = isIndexSame ? undefined : await writeGuestIndex(tree, scratch);
+  const indexFile = isIndexSame
+    ? undefined
+    : await writeGuestIndex(tree, scratch, [...plan.kept, ...plan.conflicts]);
   const texts = textsOf(await repositoryEntries(tree, { baseTree, shallowEnds: history.ends, pack: [] }));
   const difference = compareTexts(parts.isHeadLost ? undefined : manifest.texts, texts);
   const guard = planGuard(difference, { ...parts, texts, head: repository.head });

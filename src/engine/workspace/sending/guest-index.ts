@@ -6,9 +6,14 @@ import type { RawPath } from '../host-tree/raw-path.ts';
 
 /**
  * The index as the guest gets it: in one file and without caches of this host, all else as the user left it. Git on
- * either side reads only files that do not have the time and size which the index has of them.
+ * either side reads only files that do not have the time and size which the index has of them. `kept`: files that stay as
+ * the guest has them, which may bear the time of ours by chance.
  */
-export async function writeGuestIndex(tree: WorkingTree, scratch: string): Promise<string | undefined> {
+export async function writeGuestIndex(
+  tree: WorkingTree,
+  scratch: string,
+  kept: readonly RawPath[] = [],
+): Promise<string | undefined> {
   if (tree.indexCopy === undefined) return undefined;
   const copy = join(scratch, 'guest-index');
   await copyFile(tree.indexCopy, copy);
@@ -17,11 +22,15 @@ export async function writeGuestIndex(tree: WorkingTree, scratch: string): Promi
   const later = laterThanFiltered(tree);
   await utimes(copy, later, later);
   const env = { GIT_INDEX_FILE: copy };
-  const input = touchedEntries(tree, await resizedPaths(tree, tree.touched));
-  await tree.repository.git(['update-index', '-z', '--index-info'], { env, input });
+  const resized = await resizedPaths(tree, tree.touched);
+  const touched = [...tree.touched].filter((path) => !resized.has(path));
+  const forget = (paths: readonly RawPath[]) =>
+    tree.repository.git(['update-index', '-z', '--index-info'], { env, input: bareEntries(tree, paths) });
+  await forget(touched);
   await tree.repository.git(['update-index', '-q', '--unmerged', '--refresh', '--force-write-index'], {
     env,
   });
+  if (kept.length > 0) await forget(kept);
   await utimes(copy, later, later);
   return copy;
 }
@@ -35,13 +44,14 @@ export function laterThanFiltered({ files, filtered }: WorkingTree): number {
 }
 
 /**
- * Entries whose files changed, without the sizes and times of old: a change can leave these as they were, which git
- * tells by the inode only. Where the size is another one git looks no further, neither here nor there.
+ * Entries of these files without sizes and times: a change can leave those as they were, which git tells by the inode
+ * only. Where the size is another one git looks no further, neither here nor there.
  */
-function touchedEntries({ entries, touched }: WorkingTree, resized: ReadonlySet<RawPath>): Buffer {
+function bareEntries({ entries }: WorkingTree, paths: readonly RawPath[]): Buffer {
+  const wanted = new Set(paths);
   const lines = entries
     .filter((entry) => entry.stage === 0 && !entry.isSkipped && !entry.isAssumedUnchanged)
-    .filter((entry) => touched.has(entry.path) && !resized.has(entry.path))
+    .filter((entry) => wanted.has(entry.path))
     .map(({ mode, oid, path }) => `${mode} ${oid} 0\t${path}\0`);
   return Buffer.from(lines.join(''), 'latin1');
 }
