@@ -205,6 +205,6 @@ function markerWarnings(marked: ReadonlySet<RawPath>): string[] {
 function refuseOtherTree({ repository }: WorkingTree, hostPath: string): void {
   if (repository.topLevel === hostPath) return;
   throw new BangerError('invalid_state', `"${hostPath}" is not the top of a git working tree any more`, {
-    hint: 'Get the changes as a patch with: banger workspace export',
+    hint: `Get the changes as a patch with: banger workspace export ${hostPath}`,
   });
 }

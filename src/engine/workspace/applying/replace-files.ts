@@ -88,7 +88,9 @@ class Replacing {
       stamp === undefined
         ? `"${displayPath(path)}" is in the way: git does not track it here`
         : `"${displayPath(path)}" has changed meanwhile`;
-    throw new BangerError('busy', what, { hint: 'Move it away, or try again: banger workspace apply' });
+    throw new BangerError('busy', what, {
+      hint: `Move it away, or try again: banger workspace apply ${this.#topLevel}`,
+    });
   }
 
   #isAsBefore(stats: BigIntStats, stamp: string): boolean {
@@ -174,7 +176,7 @@ class Replacing {
       if (stats?.isDirectory()) {
         if (!(await lstatIfThere(Buffer.concat([directory, Buffer.from('/.git')])))) continue;
         throw new BangerError('invalid_state', `"${displayPath(parent)}" is a repository of its own here`, {
-          hint: `Take "${displayPath(path)}" from the patch: banger workspace export`,
+          hint: `Take "${displayPath(path)}" from the patch: banger workspace export ${this.#topLevel}`,
         });
       }
       if (stats?.isSymbolicLink()) {
