@@ -13,6 +13,7 @@ import { runnableWarnings } from './applying/host-programs.ts';
 import { mergeChanges, type MergedPath } from './applying/merge-changes.ts';
 import { refuseChanges } from './applying/refuse-changes.ts';
 import { appliedNow, byPath, stillMarked, withApplied, type Applied } from './applying/since-applied.ts';
+import { fillMoved, fillNeeded } from './applying/untracked-here.ts';
 import { withFiles } from './applying/with-files.ts';
 import { writeFiles, writeResult } from './applying/write-result.ts';
 import { resolveWorkspace } from './bound-vm.ts';
@@ -21,7 +22,8 @@ import { readChanges, type GuestChanges, type GuestWorkspace } from './guest-tre
 import { withGuestWorkspace } from './guest-workspace.ts';
 import { inspectTree, type WorkingTree } from './host-tree/inspect-tree.ts';
 import { displayPath, pathText, type RawPath } from './host-tree/raw-path.ts';
-import { fillIndex, scratchObjects, writeTree } from './host-tree/scratch-objects.ts';
+import type { Repository } from './host-tree/repository.ts';
+import { scratchObjects, writeTree, type GitVariables } from './host-tree/scratch-objects.ts';
 import { listIndex } from './host-tree/sent-files.ts';
 import { remarksOn } from './remarks.ts';
 import { withScratch } from './scratch.ts';
@@ -136,9 +138,9 @@ async function merge(
   const { repository } = tree;
   const objects = await scratchObjects(repository, scratch);
   const env = { ...objects, GIT_INDEX_FILE: join(scratch, 'result-index') };
-  await fillIndex(tree, env);
-  const [nowTree, listed] = await Promise.all([writeTree(repository, env), listIndex(repository, env)]);
-  const now = new Map(listed.map(({ path, mode, oid }) => [path, { mode, oid }]));
+  const looked = new Set([...changes.paths.map(({ path }) => path), ...applied.paths.keys()]);
+  const rest = await fillNeeded(tree, looked, env);
+  let now = await entriesOf(repository, env);
 
   operation.enter('Fetching changes');
   const target = { repository, env, scratch };
@@ -147,14 +149,18 @@ async function merge(
   operation.enter('Merging changes');
   const { vmName } = workspace;
   const place = manifestPlace(context.layout, sent);
+  const isMoved = later.some(({ path }) => !now.has(path));
+  const manifest = isMoved ? await readManifest(place, sent) : undefined;
+  const sentPaths = manifest && withApplied(manifest.files, held);
+  if (await fillMoved(tree, { rest, changes: later, sent: sentPaths, now }, env))
+    now = await entriesOf(repository, env);
+  const nowTree = await writeTree(repository, env);
   const merged = await mergeChanges(later, {
     ...target,
     now,
+    others: rest.map(({ path }) => path),
     vmName,
-    sentPaths: async () => {
-      const manifest = await readManifest(place, sent);
-      return manifest && withApplied(manifest.files, held);
-    },
+    sentPaths,
     unresolved: new Set(changes.unresolved),
   });
   const gone = new Set(
@@ -188,6 +194,12 @@ async function merge(
   const isRecorded = await recordApplied(place, sent, { ...workspace, applied: { head, branch, paths } });
   if (!isRecorded) context.log('warn', `what was applied of ${hostPath} from VM ${vmName} is not remembered`);
   return told;
+}
+
+/** What is in an index, by path. */
+async function entriesOf(repository: Repository, env: GitVariables): Promise<ReadonlyMap<RawPath, GitEntry>> {
+  const listed = await listIndex(repository, env);
+  return new Map(listed.map(({ path, mode, oid }) => [path, { mode, oid }]));
 }
 
 /** What went in before is no news, whatever became of it here. */

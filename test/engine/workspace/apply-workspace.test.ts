@@ -5,6 +5,7 @@ import {
   mkdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -12,6 +13,7 @@ import {
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { Exec } from '../../../src/host/exec.ts';
 import { createFakeGuest } from '../../support/fake-guest.ts';
 import { lines } from './changed-tree.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
@@ -243,4 +245,32 @@ test('a tree that is no repository of its own any more is refused', async () => 
   rmSync(join(repo.path, '.git'), { recursive: true });
   writeFileSync(join(repo.path, 'marker'), '');
   await expect(fixture.apply()).rejects.toThrow('is not in a git repository');
+});
+
+test('of what git does not track here, only what may be a moved file is read', async () => {
+  const { repo, copy, context } = fixture;
+  copy.write('edited', lines([3, 'guest']));
+  copy.write('data/taken/file', 'guest\n');
+  copy.write('dir/new', 'guest\n');
+  repo.write('data/large', Buffer.alloc(1024 * 1024));
+  repo.write('data/taken', 'a file\n');
+  repo.write('data/alike', lines([1, 'not moved']));
+  renameSync(join(repo.path, 'edited'), join(repo.path, 'moved'));
+  let read = '';
+  const exec: Exec = (argv, options) => {
+    if (argv.includes('update-index')) read += String(options?.input);
+    return context.exec(argv, options);
+  };
+  const { files } = await fixture.apply({ context: { ...context, exec } });
+  expect(files.map(({ outcome, path, movedTo }) => [outcome, path, movedTo])).toEqual([
+    ['conflict', 'data/taken/file', undefined],
+    ['applied', 'dir/new', undefined],
+    ['merged', 'edited', 'moved'],
+  ]);
+  expect(read).toContain('moved\0');
+  expect(read).not.toMatch(/data\/(?:large|taken)\0/);
+
+  rmSync(join(copy.path, 'data'), { recursive: true });
+  await fixture.apply();
+  expect(here('moved')).toBe(lines([3, 'guest']));
 });

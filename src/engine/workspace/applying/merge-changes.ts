@@ -46,8 +46,10 @@ export interface MergeInput {
   readonly scratch: string;
   /** For conflict markers */
   readonly vmName: string;
-  /** Paths that the guest was sent; undefined when nobody knows any more */
-  readonly sentPaths: () => Promise<ReadonlyMap<RawPath, GitEntry> | undefined>;
+  /** Files that are there as well, and have nothing to do with what is merged but that their places are taken */
+  readonly others: readonly RawPath[];
+  /** Paths that the guest was sent; undefined when nobody knows any more, or when none of the changed ones is missing here */
+  readonly sentPaths?: ReadonlyMap<RawPath, GitEntry>;
   /** Those with conflicts that somebody has not resolved in the guest */
   readonly unresolved: ReadonlySet<RawPath>;
 }
@@ -97,7 +99,7 @@ async function readSides(changes: readonly ChangedPath[], input: MergeInput): Pr
   const made = changes.flatMap(({ path, before, after }) =>
     after && !before && !now.has(path) ? [path] : [],
   );
-  const sent = gone.size === 0 && made.length === 0 ? undefined : await input.sentPaths();
+  const sent = gone.size === 0 && made.length === 0 ? undefined : input.sentPaths;
   const isNew = (path: RawPath): boolean =>
     sent ? !sent.has(path) : byPath.has(path) && !byPath.get(path)!.before;
   const added = new Map(
@@ -151,7 +153,7 @@ async function mergePath(
   const better = misplaced.get(path);
   if (better !== undefined) {
     const reason = `${name} added in ${vm} inside a directory that was renamed here, suggesting it should perhaps be moved to ${displayPath(better)}`;
-    const isFree = !tree.has(better) && !changes.has(better);
+    const isFree = !tree.has(better) && !changes.has(better) && !input.others.includes(better);
     return {
       ...conflict(isFree ? better : path, 'file location', reason),
       result: after,

@@ -7,9 +7,9 @@ import type { MergedPath, MergeInput } from './merge-changes.ts';
 export function withoutCollisions(
   merged: readonly MergedPath[],
   now: ReadonlyMap<RawPath, GitEntry>,
-  { vmName }: Pick<MergeInput, 'vmName'>,
+  { vmName, others }: Pick<MergeInput, 'vmName' | 'others'>,
 ): MergedPath[] {
-  const after = new Set(now.keys());
+  const after = new Set([...now.keys(), ...others]);
   for (const { path, result, outcome } of merged) {
     if (result) after.add(path);
     else if (outcome === 'applied') after.delete(path);
