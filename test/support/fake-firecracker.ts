@@ -115,7 +115,7 @@ function check(method: string, path: string, text: string): string | undefined {
       return `An error occurred when deserializing the json body of a request: ${String(error)}.`;
     }
   }
-  return validate(method, path, body);
+  return validate({ method, path, body }, script().version);
 }
 
 const notBefore = 'The requested operation is not supported before starting the microVM.';
@@ -174,6 +174,12 @@ function configure(resource: string, name: string, body: Body): string | undefin
     case 'metrics':
       if (hasMetrics)
         return 'Metrics error: Cannot initialize the metrics system due to bad user input: Reinitialization of metrics not allowed.';
+      {
+        // The newest releases make the file by themselves; ours may be older.
+        const trouble = openTrouble(String(body['metrics_path']), 'r+');
+        if (trouble !== undefined)
+          return `Metrics error: Cannot initialize the metrics system due to bad user input: ${trouble}`;
+      }
       hasMetrics = true;
       return undefined;
     default:

@@ -81,6 +81,7 @@ async function startFirecracker(
   await keepPreviousLogs(spec);
   await rm(spec.controlSocket, { force: true });
   if (spec.vsock) await rm(spec.vsock.socket, { force: true });
+  if (spec.metricsFile !== undefined) await rm(spec.metricsFile, { force: true });
   if (signal.aborted) throw abortError(signal);
 
   // Else what is looked for by the words before it is told of as their failure.
@@ -88,8 +89,8 @@ async function startFirecracker(
     requireProgram(program);
     const user = vmUser(spec.id, readOwnRights());
     if (spec.disk && user !== undefined) await takeDiskBack(spec.disk.path, user);
-    // It makes none by itself.
-    await (await open(spec.vmmLog, 'ax', 0o600)).close();
+    // It makes none of them by itself, or not in every release.
+    for (const path of [spec.vmmLog, spec.metricsFile]) if (path !== undefined) await makeFile(path);
   }
   const { user } = spec.network;
   const jail = jailing && {
@@ -118,6 +119,11 @@ async function startFirecracker(
     if (jail) await removeJailOf(spec).catch(() => undefined);
     throw error;
   }
+}
+
+/** Nobody else's: one that is there already is an error. */
+async function makeFile(path: string): Promise<void> {
+  await (await open(path, 'ax', 0o600)).close();
 }
 
 /** Makes a Firecracker that was just started run its guest; ends it when it does not. */

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { until } from '../../support/banger.ts';
-import { makeFakeFirecracker } from '../../support/firecracker-program.ts';
+import { makeFakeFirecracker, noSpecification } from '../../support/firecracker-program.ts';
 
 /** The stand-in refuses what Firecracker does, as Firecracker does: our driver is only as good as what it is held to. */
 type Asked = readonly [method: 'PUT' | 'PATCH', path: string, body: Readonly<Record<string, unknown>>];
@@ -79,10 +79,27 @@ test.each<{ what: string; before: readonly Asked[]; asked: Asked; words: string 
   expect(JSON.parse(text)).toEqual({ fault_message: words });
 });
 
-async function runFake(): Promise<(asked: Asked) => Promise<{ status?: number; text: string }>> {
+test('the fake takes what a release has, and not what came later', async ({ skip }) => {
+  if (noSpecification !== undefined) skip(noSpecification);
+  const balloon = { amount_mib: 0, deflate_on_oom: true };
+  const hinting: Asked = ['PUT', '/balloon', { ...balloon, free_page_hinting: true }];
+  const serial: Asked = ['PUT', '/serial', { serial_out_path: 'kernel' }];
+  const old = await runFake('1.8.0');
+  expect(await old(['PUT', '/balloon', balloon])).toMatchObject({ status: 204 });
+  for (const asked of [hinting, serial]) expect(await old(asked)).toMatchObject({ status: 400 });
+  const later = await runFake('1.14.0');
+  for (const asked of [hinting, serial]) expect(await later(asked)).toEqual({ status: 204, text: '' });
+  expect(await later(['PUT', '/metrics', { metrics_path: 'missing' }])).toMatchObject({ status: 400 });
+  expect(await later(['PUT', '/metrics', { metrics_path: 'disk' }])).toMatchObject({ status: 204 });
+});
+
+async function runFake(
+  version?: string,
+): Promise<(asked: Asked) => Promise<{ status?: number; text: string }>> {
   const root = mkdtempSync(join(tmpdir(), 'banger-fc-'));
   onTestFinished(() => rmSync(root, { recursive: true, force: true }));
-  const { program } = await makeFakeFirecracker(root);
+  const { program, behave } = await makeFakeFirecracker(root);
+  if (version !== undefined) behave({ version });
   for (const name of ['kernel', 'disk']) writeFileSync(join(root, name), 'x');
   const socketPath = join(root, 'api.socket');
   const child = spawn(program, ['--id', 'order', '--api-sock', socketPath], { cwd: root, stdio: 'ignore' });

@@ -129,11 +129,18 @@ describe('a start', () => {
     });
     expect(bodyOf('/balloon')).toEqual({ amount_mib: 0, deflate_on_oom: true });
     expect(bodyOf('/metrics')).toEqual({ metrics_path: join(root, 'metrics') });
+    expect(statSync(join(root, 'metrics')).mode & 0o777).toBe(0o600);
   });
 
-  test.each(['1.8.0', '1.12.0', '1.15.0', '1.16.2', '1.17.0'])('is made by release %s', async (version) => {
+  test.each(['1.8.0', '1.10.1', '1.14.1', '1.16.2', '1.17.0'])('is made by release %s', async (version) => {
     fake.behave({ version });
-    await start({ vsock: { cid: 3, socket: join(root, 'vsock') } });
+    await start({
+      network: { tap: { tap: 'bgr0', mac: '06:00:00:00:00:01', address: '10.213.0.2' } },
+      vsock: { cid: 3, socket: join(root, 'vsock') },
+      disk: { ...spec.disk!, bytesPerSecond: 500_000 },
+      hasBalloon: true,
+      metricsFile: join(root, 'metrics'),
+    });
     expect(fake.changes.at(-1)).toMatchObject({ path: '/actions', body: { action_type: 'InstanceStart' } });
   });
 
