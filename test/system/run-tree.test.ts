@@ -1,13 +1,15 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { connect, createServer as createTcpServer, type AddressInfo } from 'node:net';
+import { connect, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, expect, test, type TestContext } from 'vitest';
 import { openBanger, until } from '../support/banger.ts';
 import { createRepo } from '../support/git-repo.ts';
-import { miseTar } from '../support/images.ts';
+import { busyboxTar, miseTar } from '../support/images.ts';
+import { putImage, startRegistry } from '../support/registry.ts';
+import { freePort } from '../support/registry-server.ts';
 import { openTerminal } from '../support/terminal.ts';
 
 const banger = openBanger();
@@ -18,6 +20,12 @@ afterAll(async () => {
 });
 
 test('a devcontainer.json shapes a VM once it was agreed to on a terminal, and nothing of it runs here', async () => {
+  await using registry = await startRegistry();
+  putImage(registry, 'team/app', {
+    tag: 'dev',
+    layers: [readFileSync(await busyboxTar())],
+    env: ['FROM_IMAGE=1', 'PATH=/bin'],
+  });
   const port = await freePort();
   const tree = join(banger.home, 'app');
   const file = '.devcontainer/devcontainer.json';
@@ -26,7 +34,7 @@ test('a devcontainer.json shapes a VM once it was agreed to on a terminal, and n
     file,
     `{
   // As other tools read it: comments, and commas where nothing follows.
-  "image": "base",
+  "image": "${registry.host}/team/app:dev",
   "forwardPorts": [${port}],
   "containerEnv": { "MODE": "dev", "LIB": "\${containerWorkspaceFolder}/lib" },
   "workspaceFolder": "/workspaces/\${localWorkspaceFolderBasename}",
@@ -48,9 +56,9 @@ test('a devcontainer.json shapes a VM once it was agreed to on a terminal, and n
     '  $ pwd >>/root/made; echo $MODE >>/root/made\n  $ sh -c "echo two >>/root/made"\n',
   );
   terminal.type('y');
-  await terminal.onScreen(/dev.*#$/m);
-  terminal.type('clear; cat /root/made; echo "$MODE: $LIB"; stty size');
-  await terminal.onScreen(/^\/workspaces\/app\ndev\ntwo\ndev: \/workspaces\/app\/lib\n30 100$/m);
+  await terminal.onScreen(/\/app #$/m);
+  terminal.type('clear; cat /root/made; echo "$MODE: $LIB $FROM_IMAGE"; stty size');
+  await terminal.onScreen(/^\/workspaces\/app\ndev\ntwo\ndev: \/workspaces\/app\/lib 1\n30 100$/m);
   terminal.resize(90, 25);
   terminal.type('clear; sleep 1; stty size; exit 4');
   await terminal.onScreen(/^25 90\n[^]*^exit code 4$/m);
@@ -119,12 +127,6 @@ test('mise installs in the VM what a tree names, and programs, shells and tasks 
 
 async function miseOrSkip({ skip }: TestContext): Promise<string> {
   return miseTar().catch((error: unknown) => skip(`npm cannot get mise: ${String(error).slice(0, 300)}`));
-}
-
-async function freePort(): Promise<number> {
-  await using server = createTcpServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  return (server.address() as AddressInfo).port;
 }
 
 /** What somebody at a port of the host sends; nothing when nobody does. */
