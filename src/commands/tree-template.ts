@@ -71,12 +71,13 @@ export async function chooseTemplate(
 }
 
 async function askToAgree(cli: Cli, hostPath: string, { file, asksFor }: Template): Promise<void> {
-  const { commands, ports } = asksFor;
-  for (const line of demandLines({ file: `"${file}" of "${hostPath}"`, commands, ports })) cli.say(line);
+  const { commands, variables, ports } = asksFor;
+  for (const line of demandLines({ file: `"${file}" of "${hostPath}"`, ...asksFor })) cli.say(line);
   const answer = await cli.ask('Agree to that, as long as the file stays as it is?');
   if (answer) return;
   const what = [
     ...(commands.length > 0 ? [count(commands.length, 'setup command')] : []),
+    ...(variables.length > 0 ? [`${count(variables.length, 'variable')} by which programs run code`] : []),
     ...(ports.length > 0 ? [`${count(ports.length, 'port')} open to others`] : []),
   ].join(' and ');
   const isRefused = answer === false;
@@ -122,6 +123,10 @@ function demandLines(demand: { file: string } & Template['asksFor']): string[] {
       lines.push(`  $ ${first}`, ...rest.map((line) => `    ${line}`));
     }
   }
+  if (demand.variables.length > 0) {
+    lines.push(`${demand.file} wants variables in the VM by which programs run code:`);
+    lines.push(...demand.variables.map((variable) => `  ${variable}`));
+  }
   if (demand.ports.length > 0) {
     lines.push(`${demand.file} wants ports of this host that others can reach:`);
     lines.push(...demand.ports.map((port) => `  ${port}`));
@@ -132,7 +137,7 @@ function demandLines(demand: { file: string } & Template['asksFor']): string[] {
 /** `image node:22, 2 CPUs, 2 GiB of memory, port 3000, 2 setup commands` */
 function templateText(template: Template): string {
   const { image, cpus, memoryMib, diskBytes, guestPath, ports, env, setup } = template;
-  const variables = Object.keys(env).length;
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   return [
     image === undefined ? '' : `image ${image}`,
     cpus === undefined ? '' : count(cpus, 'CPU'),
@@ -140,7 +145,9 @@ function templateText(template: Template): string {
     diskBytes === undefined ? '' : `a disk of ${formatBytes(diskBytes)}`,
     guestPath === undefined ? '' : `in ${guestPath}`,
     ports.length === 0 ? '' : `${ports.length === 1 ? 'port' : 'ports'} ${ports.join(', ')}`,
-    variables === 0 ? '' : count(variables, 'variable'),
+    variables.length === 0
+      ? ''
+      : `${variables.length === 1 ? 'variable' : 'variables'} ${variables.join(', ')}`,
     setup.length === 0 ? '' : count(setup.length, 'setup command'),
   ]
     .filter((part) => part !== '')

@@ -25,6 +25,8 @@ export interface Workspace {
 export interface WorkspaceTools {
   /** The program in the guest, absolute */
   readonly mise: string;
+  /** In the guest, where mise is to look for files: the tree, or files of ours that name tools only; absent in old records */
+  readonly directory?: string;
   /** Of the files that name the tools, hex */
   readonly sha256: string;
 }

@@ -10,9 +10,13 @@ const template = {
   cpus: 2,
   memoryMib: 2048,
   ports: ['3000'],
-  env: { MODE: 'dev' },
+  env: { MODE: 'dev', LD_PRELOAD: 'x.so\u001b' },
   setup: ['npm ci', 'one\n\u001b[2Jtwo'],
-  asksFor: { commands: ['npm ci', 'one\n\u001b[2Jtwo'], ports: ['0.0.0.0:80:80'] },
+  asksFor: {
+    commands: ['npm ci', 'one\n\u001b[2Jtwo'],
+    variables: ['LD_PRELOAD=x.so\u001b'],
+    ports: ['0.0.0.0:80:80'],
+  },
   isAgreed: false,
   warnings: ['"mounts" is not honoured'],
 };
@@ -65,15 +69,17 @@ async function run(words: readonly string[], says: object | undefined, answer?: 
 
 test('what takes consent is shown in full and made harmless, asked about, and agreed to', async () => {
   const { talk, questions, used } = await run(['vm', 'run', '.', '--', 'make'], template, true);
-  expect(talk.slice(0, 8)).toEqual([
+  expect(talk.slice(0, 10)).toEqual([
     'Warning: "mounts" is not honoured',
     '"banger.toml" of "/home/me/tree" wants to run in the VM, as root:',
     '  $ npm ci',
     '  $ one',
     '    \\x1b[2Jtwo',
+    '"banger.toml" of "/home/me/tree" wants variables in the VM by which programs run code:',
+    '  LD_PRELOAD=x.so\\x1b',
     '"banger.toml" of "/home/me/tree" wants ports of this host that others can reach:',
     '  0.0.0.0:80:80',
-    'Using banger.toml: image node:22, 2 CPUs, 2 GiB of memory, port 3000, 1 variable, 2 setup commands',
+    'Using banger.toml: image node:22, 2 CPUs, 2 GiB of memory, port 3000, variables MODE=dev, LD_PRELOAD=x.so\\x1b, 2 setup commands',
   ]);
   expect(questions).toHaveLength(1);
   expect(used).toMatchObject({ template: { sha256, trust: true }, path: '/home/me/tree' });
@@ -92,7 +98,9 @@ test('without a terminal it is an error that says what to type', async () => {
   const { error, used } = await run(['workspace', 'prepare'], template);
   expect(error).toMatchObject({
     code: 'invalid_argument',
-    message: expect.stringContaining('2 setup commands and 1 port open to others') as string,
+    message: expect.stringContaining(
+      '2 setup commands and 1 variable by which programs run code and 1 port open to others',
+    ) as string,
     hint: 'Read it: cat /home/me/tree/banger.toml; then agree with --trust, or go without it: --no-template',
   });
   expect(used).toBeUndefined();

@@ -17,6 +17,8 @@ export interface FakeGuestOptions {
   readonly toolbox?: readonly string[];
   /** A directory with our own programs, in the place of the guest's /run/banger/bin; what it has in `lib` is in that of /run/banger */
   readonly programs?: string;
+  /** In the place of the guest's /var/lib/banger */
+  readonly state?: string;
   /** Called before each program; may change files, or throw */
   readonly onRun?: (argv: readonly string[]) => void;
 }
@@ -31,9 +33,16 @@ export function createFakeGuest(options: FakeGuestOptions = {}): FakeGuest {
     const env = Object.fromEntries(
       Object.entries(given).map(([name, value]) => [name, value && ours(value)]),
     );
-    return startProcess(argv, { ...run, env: env as Record<string, string> });
+    const { workingDirectory } = run;
+    return startProcess(argv.map(inPlace), {
+      ...run,
+      workingDirectory: workingDirectory && inPlace(workingDirectory),
+      env: env as Record<string, string>,
+    });
   };
-  const { programs, toolbox: prefix = [] } = options;
+  const { programs, state, toolbox: prefix = [] } = options;
+  const inPlace = (word: string): string =>
+    state === undefined ? word : word.replaceAll('/var/lib/banger', state);
   const ours = (word: string): string =>
     programs === undefined
       ? word

@@ -85,8 +85,9 @@ function throughTools(program: PlannedProgram, workspaces: readonly Workspace[])
   const { user, workingDirectory } = program;
   if (user !== undefined || workingDirectory === undefined) return program;
   const isIn = ({ guestPath }: Workspace): boolean => `${workingDirectory}/`.startsWith(`${guestPath}/`);
-  const tools = workspaces.find(isIn)?.tools;
-  return tools ? { ...program, argv: withMise(tools.mise, program.argv) } : program;
+  const found = workspaces.find(isIn);
+  if (!found?.tools) return program;
+  return { ...program, argv: withMise({ directory: found.guestPath, ...found.tools }, program.argv) };
 }
 
 /** Throws unless the VM's guest can be talked to. */

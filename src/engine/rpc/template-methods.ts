@@ -56,7 +56,11 @@ export const templateRead = question(
         env: z.record(z.string(), z.string()),
         setup: z.array(z.string()),
         /** What the user has to agree to */
-        asksFor: z.object({ commands: z.array(z.string()), ports: z.array(z.string()) }),
+        asksFor: z.object({
+          commands: z.array(z.string()),
+          variables: z.array(z.string()),
+          ports: z.array(z.string()),
+        }),
         /** False when the user has yet to agree */
         isAgreed: z.boolean(),
         /** What it asks for and does not get */

@@ -9,6 +9,7 @@ import { rootfsFile } from '../images/rootfs-file.ts';
 import type { Operation } from '../operations.ts';
 import { fetchArgv, fetchError, findMise, miseDirectories } from './guest-mise.ts';
 import { whyCutOff, whyNoMise, type Reach } from './mise-source.ts';
+import { writePlainFiles } from './plain-tools.ts';
 import { runToEnd } from './set-up.ts';
 import { findToolFiles, type ToolFiles } from './tool-files.ts';
 
@@ -73,11 +74,8 @@ export async function bootstrapTools(
   const cutOff = whyCutOff(vm);
   // Of what it can have without a network mise takes all; it would try for long to have the rest.
   const own = { MISE_YES: '1', ...(cutOff !== undefined && { MISE_OFFLINE: '1' }) };
-  const run = async (argv: readonly string[]) =>
-    runToEnd(
-      await guest.spawn(argv, { workingDirectory: guestPath, env: { ...own, ...env }, signal }),
-      operation,
-    );
+  const run = async (argv: readonly string[], workingDirectory = guestPath) =>
+    runToEnd(await guest.spawn(argv, { workingDirectory, env: { ...own, ...env }, signal }), operation);
 
   let mise = await findMise(guest, guestPath, signal);
   // Such as an untracked file that stayed behind.
@@ -93,10 +91,12 @@ export async function bootstrapTools(
     if (mise.program === undefined) throw fetchError(code, miseInstaller, files.first);
   }
   operation.enter('Installing tools');
-  // What only names tools needs no trust. All of the rest was agreed to; older versions of mise do not know `--all`.
-  if (files.demanding.length > 0)
+  // All of what does more than name tools was agreed to; older versions of mise do not know `--all`.
+  const isAgreed = files.demanding.length > 0;
+  const directory = isAgreed ? guestPath : await writePlainFiles(guest, { guestPath, files, signal });
+  if (isAgreed)
     await guest.run([mise.program, 'trust', '--all'], { workingDirectory: guestPath, env, signal });
-  const { code } = await run([mise.program, 'install']);
+  const { code } = await run([mise.program, 'install'], directory);
   if (code !== 0) {
     if (cutOff !== undefined)
       return tellGoingWithout(operation, files.first, `mise could not install them, and ${cutOff}`);
@@ -106,5 +106,9 @@ export async function bootstrapTools(
       { hint: 'What it said is above. To go without the tools: --no-bootstrap' },
     );
   }
-  setWorkspaceTools(context.db, { vmId: vm.id, guestPath }, { mise: mise.program, sha256: files.sha256 });
+  setWorkspaceTools(
+    context.db,
+    { vmId: vm.id, guestPath },
+    { mise: mise.program, sha256: files.sha256, directory },
+  );
 }

@@ -8,7 +8,7 @@ import { bootstrapTools, planTools } from './bootstrap-tools.ts';
 import { plannedReach } from './mise-source.ts';
 import { setUp } from './set-up.ts';
 import { admitTemplate, type TemplateChoice } from './template-consent.ts';
-import { admitTools } from './tool-consent.ts';
+import { admitTools, toolsNeedConsent } from './tool-consent.ts';
 import { findToolFiles, type ToolFiles } from './tool-files.ts';
 
 /** What a new VM gets besides the tree, because the tree says so. */
@@ -78,6 +78,27 @@ interface SentPlace {
 export async function admitNewTools({ db }: EngineContext, place: SentPlace): Promise<void> {
   const { files } = (await findNewTools(db, place)) ?? {};
   if (files) admitTools(db, { hostPath: place.hostPath, files, agreed: place.trustTools });
+}
+
+/**
+ * Where a tree is sent again without its tools being looked at, and names some that nobody has agreed to: programs go
+ * without those from before, since mise would look at the new files to give them.
+ */
+export async function dropNewTools(
+  { db }: EngineContext,
+  place: SentPlace,
+  { note }: Operation,
+): Promise<void> {
+  const { vm, hostPath, guestPath } = place;
+  const known = listWorkspaces(db, vm.id).find((one) => one.guestPath === guestPath)?.tools;
+  // Those that are in files of ours stay what they are.
+  if (!known || (known.directory ?? guestPath) !== guestPath) return;
+  const { files } = (await findNewTools(db, place)) ?? {};
+  if (!files || !toolsNeedConsent(db, hostPath, files)) return;
+  setWorkspaceTools(db, { vmId: vm.id, guestPath }, undefined);
+  note?.(
+    `Warning: "${files.first}" and what belongs to it say more than was agreed to: programs in VM "${vm.name}" go without the tools. To look at it, and agree: banger workspace prepare ${hostPath}`,
+  );
 }
 
 /** Installs the tools of a tree that was sent again, if it names others than before and may have them. */

@@ -73,18 +73,19 @@ function noMise(file: string, why: string): BangerError {
 }
 
 /**
- * Gives the shell that reads it what mise has for this directory. A mise file that is wrong, or not trusted, must lock
+ * Gives the shell that reads it what mise has for a directory. Not for the one that it is in: nobody has agreed to what
+ * is further down in a tree. A mise file that is wrong, or not trusted, must lock
  * nobody out: mise says why, and it goes on without.
  */
 const takeTools = `
-if _banger_tools=$("$1" env -s bash </dev/null); then eval "$_banger_tools"
+if _banger_tools=$(cd "$2" && "$1" env -s bash </dev/null); then eval "$_banger_tools"
 else echo 'banger: no tools and variables of mise here, for the reason above' >&2
 fi
 unset _banger_tools
 `;
 
 const programScript = `${takeTools}
-shift
+shift 2
 exec "$@"
 `;
 
@@ -100,8 +101,11 @@ exec "$shell"
  * A program, or a shell when there is none, with the tools that mise gives it. Not by `mise exec`: that would answer for
  * a program that is not there, with a code of its own, and install what is missing before each program.
  */
-export function withMise(mise: string, argv: readonly string[] | undefined): readonly string[] {
+export function withMise(
+  { mise, directory }: { readonly mise: string; readonly directory: string },
+  argv: readonly string[] | undefined,
+): readonly string[] {
   return argv
-    ? ['sh', '-c', programScript, 'banger', mise, ...argv]
-    : ['sh', '-lc', shellScript, 'banger', mise];
+    ? ['sh', '-c', programScript, 'banger', mise, directory, ...argv]
+    : ['sh', '-lc', shellScript, 'banger', mise, directory];
 }

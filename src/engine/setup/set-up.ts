@@ -33,7 +33,7 @@ export async function setUp(
   const tools = listWorkspaces(context.db, vm.id).find((one) => one.guestPath === guestPath)?.tools;
   for (const { argv, text } of setup) {
     operation.progress({ detail: text.split('\n')[0] });
-    const process = await guest.spawn(tools ? withMise(tools.mise, argv) : argv, {
+    const process = await guest.spawn(tools ? withMise({ directory: guestPath, ...tools }, argv) : argv, {
       workingDirectory: guestPath,
       env,
       signal: operation.signal,

@@ -20,23 +20,35 @@ export interface TemplateChoice {
   readonly trust: boolean;
 }
 
-/** What nobody gets without asking: commands, and ports that others than this host can reach. */
+/**
+ * Variables by which programs run code, or read it from elsewhere: of loaders, shells, languages, git, mise and what it
+ * fetches with.
+ */
+const codeVariable =
+  /^(?:_*MISE_.*|_*RTX_.*|LD_.*|GIT_.*|BASH_.*|ENV|SHELLOPTS|BASHOPTS|PS[0-4]|PROMPT_COMMAND|ZDOTDIR|IFS|PATH|SHELL|HOME|XDG_.*_HOME|XDG_.*_DIRS|NODE_OPTIONS|NODE_PATH|NPM_CONFIG_.*|PYTHON.*|PIP_.*|UV_.*|PERL5?(?:LIB|OPT|DB)|RUBY(?:LIB|OPT)|GEM_.*|BUNDLE_.*|_?JAVA_.*|JDK_JAVA_OPTIONS|MAVEN_OPTS|GRADLE_OPTS|CLASSPATH|GO(?:FLAGS|PROXY|ENV)|CARGO_.*|RUST(?:C|UP)_.*|GCONV_PATH|CURL_HOME|WGETRC|SSL_CERT_.*|EDITOR|VISUAL|PAGER|LESS(?:OPEN|CLOSE)|ASDF_.*|.*_PROXY)$/i;
+
+/** What nobody gets without asking: commands, variables that load some, and ports that others than this host can reach. */
 export interface AsksFor {
   readonly commands: readonly string[];
+  /** `NAME=value` */
+  readonly variables: readonly string[];
   readonly ports: readonly string[];
 }
 
-export function asksFor({ setup, ports }: Template): AsksFor {
+export function asksFor({ setup, ports, env }: Template): AsksFor {
   return {
     commands: setup.map(({ text }) => text),
+    variables: Object.entries(env).flatMap(([name, value]) =>
+      codeVariable.test(name) ? [`${name}=${value}`] : [],
+    ),
     ports: ports.filter(({ bind }) => bind !== loopback).map(portText),
   };
 }
 
 /** True when the user has to agree first. */
 export function needsConsent(db: Database, hostPath: string, template: Template): boolean {
-  const { commands, ports } = asksFor(template);
-  return commands.length + ports.length > 0 && !isTrusted(db, hostPath, template);
+  const { commands, variables, ports } = asksFor(template);
+  return commands.length + variables.length + ports.length > 0 && !isTrusted(db, hostPath, template);
 }
 
 /**

@@ -21,6 +21,13 @@ export function admitTools(
   }: { readonly hostPath: string; readonly files: ToolFiles; readonly agreed?: string },
 ): void {
   if (!toolsNeedConsent(db, hostPath, files)) return;
+  const unseen = files.demanding.find(({ isUnseen }) => isUnseen);
+  if (unseen)
+    throw new BangerError(
+      'invalid_argument',
+      `"${unseen.name}" of "${hostPath}", which mise would read, cannot be shown, and so not be agreed to ${unseen.text}`,
+      { hint: 'Put a plain file in its place, or go without the tools: --no-bootstrap' },
+    );
   if (agreed === files.sha256) return trust(db, hostPath, { file, sha256: files.sha256 });
   const names = files.demanding.map(({ name }) => `"${name}"`).join(', ');
   throw new BangerError(

@@ -1,9 +1,7 @@
 import { createHash } from 'node:crypto';
-import { lstat, readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { parse, TomlError } from 'smol-toml';
+import { parse, stringify, TomlError } from 'smol-toml';
 import * as z from 'zod/mini';
-import { errnoOf } from '../../errors.ts';
+import { findMiseFiles } from './mise-places.ts';
 
 /** Files by which a tree names the tools that it wants from mise. */
 export const toolFileNames = [
@@ -15,82 +13,77 @@ export const toolFileNames = [
   '.config/mise/config.toml',
 ] as const;
 
-const maxBytes = 1024 * 1024;
-
-/** Other files that mise reads where it finds those. They are for variables, hooks and tasks as often as for tools. */
-const otherFileNames = [
-  ...['mise.local.toml', '.mise.local.toml', 'mise/config.local.toml', '.config/mise.local.toml'],
-  ...['.config/mise/config.local.toml', '.mise/config.toml', '.mise/config.local.toml'],
-  ...['.miserc.toml', '.config/miserc.toml', '.config/mise/miserc.toml'],
-];
-const fileDirectories = ['.config/mise/conf.d', 'mise/conf.d', '.mise/conf.d'];
-
-/** A file by which mise would do more than install tools: set variables, run commands. */
-export interface DemandingFile {
+/** A file of a tree, or what is in the place of one. */
+export interface ToolFile {
   readonly name: string;
-  /** All of it */
+  /** All of it; in brackets what it is, when it cannot be shown */
   readonly text: string;
+  readonly isUnseen?: boolean;
 }
 
 /** The tools that a tree names: which file does, and what all such files say, as a hash. */
 export interface ToolFiles {
   readonly first: string;
   readonly sha256: string;
-  /** What takes consent */
-  readonly demanding: readonly DemandingFile[];
+  /** What takes consent: by these, mise would do more than install tools, set variables or run commands */
+  readonly demanding: readonly ToolFile[];
+  /** Of the others, the tools that they name and nothing else, as files for mise */
+  readonly plain: readonly ToolFile[];
 }
 
 /** Looks for such files at the top of a tree; undefined when there are none. */
 export async function findToolFiles(hostPath: string): Promise<ToolFiles | undefined> {
   const hash = createHash('sha256');
-  const demanding: DemandingFile[] = [];
-  let first: string | undefined;
-  for (const name of [...toolFileNames, ...otherFileNames, ...(await filesIn(hostPath))]) {
-    const bytes = await readOwnFile(join(hostPath, name));
-    if (!bytes) continue;
-    first ??= name;
-    hash.update(`${name}\0${bytes.length}\0`).update(bytes);
-    const text = bytes.toString('utf8');
-    if (!namesToolsOnly(name, text)) demanding.push({ name, text });
+  const demanding: ToolFile[] = [];
+  const plain: ToolFile[] = [];
+  const names = new Set<string>();
+  for (const { name, bytes, what = '' } of await findMiseFiles(hostPath)) {
+    names.add(name);
+    const content = bytes ?? Buffer.from(what);
+    hash.update(`${name}\0${content.length}\0`).update(content);
+    // It says where tools come from: without consent mise does not get to see it.
+    if (bytes && name.endsWith('.lock')) continue;
+    const text = bytes?.toString('utf8');
+    const tools = text === undefined ? undefined : toolsOnly(name, text);
+    if (text === undefined) demanding.push({ name, text: `(${what})`, isUnseen: true });
+    else if (tools === undefined) demanding.push({ name, text });
+    else plain.push({ name, text: tools });
   }
-  if (first === undefined || !toolFileNames.some((name) => name === first)) return undefined;
-  return { first, sha256: hash.digest('hex'), demanding };
+  const first = toolFileNames.find((name) => names.has(name));
+  return first === undefined ? undefined : { first, sha256: hash.digest('hex'), demanding, plain };
 }
 
-async function filesIn(hostPath: string): Promise<string[]> {
-  const listed = fileDirectories.map(async (directory) => {
-    const names = await readdir(join(hostPath, directory)).catch(() => []);
-    return names.filter((name) => name.endsWith('.toml')).map((name) => `${directory}/${name}`);
-  });
-  return (await Promise.all(listed)).flat().sort();
-}
+/** As in mise's own register: others say where to get something from, and that is run to install it. */
+const toolName = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
+const toolVersion = /^(?:(?:prefix:|sub-[\d.]+:)?[A-Za-z0-9<>=~^*][A-Za-z0-9 ._+*<>=~^-]*|lts\/[a-z]+)$/;
 
-const version = z.union([z.string(), z.strictObject({ version: z.string() })]);
-const toolsOnly = z.strictObject({
-  min_version: z.optional(z.unknown()),
-  tools: z.optional(z.record(z.string(), z.union([version, z.array(version)]))),
-});
+const plainVersion = z.string().check(z.regex(toolVersion));
+const version = z.union([plainVersion, z.strictObject({ version: plainVersion })]);
+const tools = z.record(z.string().check(z.regex(toolName)), z.union([version, z.array(version)]));
+const toolFile = z.strictObject({ min_version: z.optional(z.unknown()), tools: z.optional(tools) });
 
-/** Whether mise installs tools by this file and does nothing else. Text in `{{…}}` is worked out, by commands too. */
-function namesToolsOnly(name: string, text: string): boolean {
-  if (/\{[{%#]/.test(text)) return false;
-  if (name === '.tool-versions') return true;
+/**
+ * The tools that a file names, written anew; undefined when it says anything else. Text in `{{…}}` is worked out, by
+ * commands too.
+ */
+function toolsOnly(name: string, text: string): string | undefined {
+  if (/\{[{%#]/.test(text)) return undefined;
+  if (name === '.tool-versions') return versionsOnly(text);
+  if (!toolFileNames.some((each) => each === name) && !/(?:^|\/)[^/]*\.toml$/.test(name)) return undefined;
   try {
-    return z.safeParse(toolsOnly, parse(text)).success;
+    const parsed = z.safeParse(toolFile, parse(text));
+    return parsed.success ? stringify({ tools: parsed.data.tools ?? {} }) : undefined;
   } catch (error) {
-    if (error instanceof TomlError) return false;
+    if (error instanceof TomlError) return undefined;
     throw error;
   }
 }
 
-/** What is no plain file of a sensible size is taken for none: here it only decides whether mise is asked. */
-async function readOwnFile(path: string): Promise<Buffer | undefined> {
-  try {
-    const stats = await lstat(path);
-    return stats.isFile() && stats.size <= maxBytes ? await readFile(path) : undefined;
-  } catch (error) {
-    const errno = errnoOf(error);
-    if (errno === 'ENOENT' || errno === 'ENOTDIR' || errno === 'EACCES') return undefined;
-    throw error;
-  }
+function versionsOnly(text: string): string | undefined {
+  const lines = text.split('\n').map((line) => line.replace(/#.*/, '').trim().split(/\s+/));
+  const named = lines.filter(([name]) => name !== '');
+  const isPlain = named.every(
+    ([name, ...versions]) => toolName.test(name!) && versions.every((each) => toolVersion.test(each)),
+  );
+  return isPlain ? named.map((words) => `${words.join(' ')}\n`).join('') : undefined;
 }

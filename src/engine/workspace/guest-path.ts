@@ -23,7 +23,9 @@ export function parseGuestPath(text: string): string {
   // eslint-disable-next-line no-control-regex -- a line break or zero byte in the name would end it early
   const isPlain = path.startsWith('/') && !/[\u0000-\u001f]/.test(path);
   const isSystem =
-    path === '' || systemDirectories.has(path) || /^\/(?:proc|sys|dev|run\/banger)\//.test(path);
+    path === '' ||
+    systemDirectories.has(path) ||
+    /^\/(?:(?:proc|sys|dev|run\/banger)\/|var\/lib(?:\/banger(?:\/|$)|$))/.test(path);
   if (isPlain && !isSystem) return path;
   throw new BangerError('invalid_argument', `"${text}" cannot hold a workspace`, {
     hint: 'Give a directory of its own, such as /root/project or /srv/project',

@@ -4,7 +4,14 @@ import { createVm } from '../lifecycle/create-vm.ts';
 import { deleteVm } from '../lifecycle/delete-vm.ts';
 import { startVm } from '../lifecycle/start-vm.ts';
 import { withTemplate } from '../setup/apply-template.ts';
-import { admitNewTools, furnishVm, planFurniture, renewTools, type Furniture } from '../setup/furnish-vm.ts';
+import {
+  admitNewTools,
+  dropNewTools,
+  furnishVm,
+  planFurniture,
+  renewTools,
+  type Furniture,
+} from '../setup/furnish-vm.ts';
 import { tellIdentity } from '../sync/git-identity.ts';
 import { withoutVm } from '../setup/without-vm.ts';
 import { templateNews } from '../setup/template-news.ts';
@@ -31,7 +38,7 @@ export async function prepareWorkspaceRoute(
   operation: Operation,
 ): Promise<ResultOf<typeof workspacePrepare>> {
   let created: { readonly vm: Vm; readonly furniture: Furniture } | undefined;
-  await admitToVm(context, params, operation.signal);
+  await admitToVm(context, params, operation);
   try {
     const sent = await prepareWorkspace(context, params, operation, async (hostPath) => {
       const chosen = await ensureVm(context, { hostPath, params }, operation);
@@ -58,15 +65,23 @@ export async function prepareWorkspaceRoute(
 }
 
 /** What a VM that is there already may not have of a tree is told before it has the rest. */
-async function admitToVm(context: EngineContext, params: PrepareParams, signal: AbortSignal): Promise<void> {
+async function admitToVm(
+  context: EngineContext,
+  params: Pick<PrepareParams, 'path' | 'vm' | 'guestPath' | 'trustTools' | 'bootstrap'>,
+  operation: Operation,
+): Promise<void> {
   const { path, trustTools } = params;
   const vm =
     params.vm === undefined ? findReusableVm(context.db, path)?.vm : resolveVm(context.db, params.vm);
-  if (!params.bootstrap || !vm) return;
+  if (!vm) return;
   const isKnown = listWorkspaces(context.db, vm.id).some((each) => each.hostPath === path);
-  const hostPath = isKnown ? path : (await checkTree(context.exec, { path, signal })).topLevel;
+  const hostPath = isKnown
+    ? path
+    : (await checkTree(context.exec, { path, signal: operation.signal })).topLevel;
   const guestPath = guestPathOf(context, { vm, hostPath, chosen: params.guestPath });
-  await admitNewTools(context, { vm, hostPath, guestPath, trustTools });
+  const place = { vm, hostPath, guestPath };
+  if (params.bootstrap) await admitNewTools(context, { ...place, trustTools });
+  else await dropNewTools(context, place, operation);
 }
 
 export async function applyWorkspaceRoute(
@@ -92,7 +107,9 @@ export function watchWorkspaceRoute(
       hint: `Send it with: banger workspace prepare ${hostPath}`,
     });
   };
-  return watchWorkspace(context, params, { operation, stream, ensureVm: findVm });
+  const beforeSend = (): Promise<void> =>
+    admitToVm(context, { ...params, trustTools: undefined, bootstrap: false }, operation);
+  return watchWorkspace(context, params, { operation, stream, ensureVm: findVm, beforeSend });
 }
 
 /**

@@ -39,9 +39,11 @@ export async function watchWorkspace(
     readonly operation: Operation;
     readonly stream: Pick<EngineStream, 'send'>;
     readonly ensureVm: EnsureVm;
+    /** Called before each sending */
+    readonly beforeSend?: () => Promise<void>;
   },
 ): Promise<void> {
-  const { operation, stream, ensureVm } = watch;
+  const { operation, stream, ensureVm, beforeSend } = watch;
   let params = await withFixedPlaces(context, wanted, operation.signal);
   const changes = new SettledChanges(operation.signal);
   let watched: WatchedTree | undefined;
@@ -63,6 +65,7 @@ export async function watchWorkspace(
           onWatched: (tree) => (watched = tree),
         });
         if (now !== seen) {
+          await beforeSend?.();
           const result = await send(context, { ...params, vm: vm?.id ?? params.vm }, operation, ensureVm);
           if (!vm) {
             vm = resolveVm(context.db, result.vm);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { EngineContext } from '../../../src/engine/context.ts';
 import { bootstrapTools } from '../../../src/engine/setup/bootstrap-tools.ts';
-import { renewTools } from '../../../src/engine/setup/furnish-vm.ts';
+import { dropNewTools, renewTools } from '../../../src/engine/setup/furnish-vm.ts';
 import { withMise } from '../../../src/engine/setup/guest-mise.ts';
 import { plannedReach, whyCutOff } from '../../../src/engine/setup/mise-source.ts';
 import { setUp } from '../../../src/engine/setup/set-up.ts';
@@ -78,6 +78,51 @@ test('tools are installed by the mise that is there, what it prints is told, and
   // Sent again, the record stays.
   await fixture.prepare({ overwrite: true });
   expect(tools()).toMatchObject({ mise: join(bin, 'mise') });
+});
+
+test('without consent, mise is run where the tree has no file that it could read', async () => {
+  program(
+    'mise',
+    'pwd >>"$LOG"; find . -type f | sort >>"$LOG"; [ "$1" != env ] || echo "export TOOL=of-mise"',
+  );
+  await sendTree();
+  await bootstrap();
+  const { directory } = tools()!;
+  const seen = [
+    directory!.replace('/var/lib/banger', join(fixture.directory, 'guest-state')),
+    './.tool-versions',
+  ];
+  expect(ran()).toEqual(seen);
+  // Nor later, when somebody has put one there, or works further down.
+  fixture.copy.write('mise.toml', '[env]\nX = "{{ exec(command=\'evil\') }}"\n');
+  const guest = await fixture.context.guest(getVm(fixture.context.db, vmId), fixture.operation.signal);
+  const argv = withMise({ directory: fixture.guestPath, ...tools()! }, ['sh', '-c', 'echo $TOOL; pwd']);
+  const { stdout } = await guest.run(argv, { workingDirectory: fixture.guestPath });
+  expect(stdout.toString()).toBe(`of-mise\n${fixture.guestPath}\n`);
+  expect(ran()).toEqual([...seen, ...seen]);
+});
+
+test('where a tree is sent again without a look at its tools, those that were agreed to are gone without first', async () => {
+  program('mise', fakeMise);
+  await sendTree();
+  const place = {
+    vm: getVm(fixture.context.db, vmId),
+    hostPath: fixture.repo.path,
+    guestPath: fixture.guestPath,
+  };
+  fixture.repo.write('mise.toml', '[hooks]\nenter = "agreed"\n');
+  const { sha256 } = (await findToolFiles(fixture.repo.path))!;
+  await renewTools(context(), { ...place, trustTools: sha256 }, operation());
+  expect(tools()).toMatchObject({ directory: fixture.guestPath });
+  await dropNewTools(context(), place, operation());
+  expect(tools()).toBeDefined();
+  fixture.repo.write('mise.toml', '[hooks]\nenter = "evil"\n');
+  notes.length = 0;
+  await dropNewTools(context(), place, operation());
+  expect(tools()).toBeUndefined();
+  expect(notes).toEqual([
+    expect.stringMatching(/"mise.toml" .* more than was agreed to: .* VM "web" go without/),
+  ]);
 });
 
 test('a file that only names tools asks for nothing', async () => {
@@ -308,7 +353,7 @@ test.each([
       'mise',
       `printf '%s\\n' "export WHO='it'\\''s" '"me" $HOME'"'" "export PATH='${bin}:/usr/bin:/bin'"`,
     );
-    const ran = spawn(withMise(join(bin, 'mise'), ['tool', word]));
+    const ran = spawn(withMise({ mise: join(bin, 'mise'), directory: bin }, ['tool', word]));
     expect(ran).toMatchObject({ status: code, stdout, stderr: '' });
   },
 );
@@ -318,7 +363,7 @@ test.each([
   [['/etc/passwd'], 126],
 ])('what cannot be run is told as by a shell: %j', (argv, code) => {
   program('mise', 'true');
-  const ran = spawn(withMise(join(bin, 'mise'), argv));
+  const ran = spawn(withMise({ mise: join(bin, 'mise'), directory: bin }, argv));
   expect(ran.status).toBe(code);
   expect(ran.stderr).toMatch(/^banger: .*(?:not found|denied)/);
 });
@@ -326,9 +371,12 @@ test.each([
 test('a mise that refuses to say anything locks nobody out: neither a program nor a shell', () => {
   program('mise', 'echo "not trusted" >&2; exit 1');
   const words = 'not trusted\nbanger: no tools and variables of mise here, for the reason above\n';
-  const ran = spawn(withMise(join(bin, 'mise'), ['cat']), 'in\n');
+  const ran = spawn(withMise({ mise: join(bin, 'mise'), directory: bin }, ['cat']), 'in\n');
   expect(ran).toMatchObject({ status: 0, stdout: 'in\n', stderr: words });
-  const shell = spawn(withMise(join(bin, 'mise'), undefined), 'echo in a shell; exit 4\n');
+  const shell = spawn(
+    withMise({ mise: join(bin, 'mise'), directory: bin }, undefined),
+    'echo in a shell; exit 4\n',
+  );
   expect(shell).toMatchObject({ status: 4, stdout: 'in a shell\n' });
   expect(shell.stderr).toContain(words);
 });

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { readTemplate } from '../../../src/engine/setup/read-template.ts';
-import { admitTemplate, needsConsent } from '../../../src/engine/setup/template-consent.ts';
+import { admitTemplate, asksFor, needsConsent } from '../../../src/engine/setup/template-consent.ts';
 import { openDatabase, type Database } from '../../../src/state/database.ts';
 import { makeTempDirectory } from '../../support/git-repo.ts';
 
@@ -26,6 +26,25 @@ const admit = async (trust: boolean, sha256?: string) =>
 test('what only shapes the VM takes no consent: image, size, variables, ports on the loopback', async () => {
   write('image = "node"\ncpus = 2\nports = [3000, "8080:80"]\n[env]\nA = "1"\n');
   expect((await admit(false)).template.image).toBe('node');
+});
+
+test.each([
+  'MISE_ENV',
+  'LD_PRELOAD',
+  'BASH_ENV',
+  'ENV',
+  'PATH',
+  'NODE_OPTIONS',
+  'PYTHONSTARTUP',
+  'GIT_SSH_COMMAND',
+  'npm_config_registry',
+  'https_proxy',
+])('the variable %s, by which programs run code, takes consent', async (name) => {
+  write(`[env]\nMODE = "dev"\n${name} = "x"\n`);
+  await expect(admit(false)).rejects.toThrow('Nobody has agreed');
+  expect(asksFor(await current()).variables).toEqual([`${name}=x`]);
+  await admit(true);
+  await admit(false);
 });
 
 test.each(['setup = ["make"]', 'ports = ["0.0.0.0:80:80"]', 'ports = ["127.0.0.2::80"]'])(

@@ -70,7 +70,11 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
   const { path: directory, remove } = makeTempDirectory();
   const repo = createRepo(join(directory, 'project'));
   const guestPath = join(directory, 'guest', 'project');
-  const { guest, commands } = createFakeGuest({ programs: guestPrograms(), ...guestOptions });
+  const { guest, commands } = createFakeGuest({
+    programs: guestPrograms(),
+    state: join(directory, 'guest-state'),
+    ...guestOptions,
+  });
   const db = openDatabase(':memory:');
   addImage(db);
   addRunningVm(db, { id: vmId, name: 'web' });
