@@ -68,6 +68,7 @@ function startProcess(argv: readonly string[], options: GuestExecOptions): Guest
   const exit = new Promise<GuestExit>((resolve, reject) => {
     child.once('error', () => resolve({ code: 127 }));
     child.once('close', (code, signal) => {
+      options.signal?.removeEventListener('abort', close);
       if (options.signal?.aborted) return reject(abortError(options.signal));
       resolve(code === null ? { signal: signal!.replace('SIG', '') } : { code });
     });

@@ -199,7 +199,9 @@ async function merge(
 /** What is in an index, by path. */
 async function entriesOf(repository: Repository, env: GitVariables): Promise<ReadonlyMap<RawPath, GitEntry>> {
   const listed = await listIndex(repository, env);
-  return new Map(listed.map(({ path, mode, oid }) => [path, { mode, oid }]));
+  const entries = new Map<RawPath, GitEntry>();
+  for (const file of listed) entries.set(file.path, file);
+  return entries;
 }
 
 /** What went in before is no news, whatever became of it here. */

@@ -1,10 +1,14 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { inSmallYoungSpace } from '../young-space.ts';
 import type { Layout } from '../../state/layout.ts';
 
 type ScratchPlace = Pick<Layout, 'scratchDirectory'>;
 
-/** Runs a task with a private directory that is removed afterwards, however the task ends. */
+/**
+ * Runs a task with a private directory that is removed afterwards, however the task ends. Who needs one works through
+ * a tree, which may have a great many files.
+ */
 export async function withScratch<T>(
   { scratchDirectory }: ScratchPlace,
   task: (directory: string) => Promise<T>,
@@ -13,7 +17,7 @@ export async function withScratch<T>(
   await mkdir(scratchDirectory, { recursive: true, mode: 0o700 });
   const directory = await mkdtemp(join(scratchDirectory, 'workspace-'));
   try {
-    return await task(directory);
+    return await inSmallYoungSpace(() => task(directory));
   } finally {
     await rm(directory, { recursive: true, force: true, maxRetries: 3 });
   }

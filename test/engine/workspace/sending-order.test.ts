@@ -35,7 +35,7 @@ test('the tree comes first, its history after', async () => {
     signal,
   });
   const { entries } = await buildShipment(tree, scratch, { fullHistory: false, token: 'token' });
-  const paths = entries.map(({ path }) => path);
+  const paths = [...entries].map(({ path }) => path);
   const names = ['.a', '.gitmodules', 'a', 'dir/b', 'z'];
   const packs = paths.flatMap((path, at) => (path.startsWith('.git/objects/pack/pack-') ? [at] : []));
   expect(packs).toHaveLength(2);

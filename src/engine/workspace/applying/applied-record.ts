@@ -5,8 +5,8 @@ import { isTreePath, type RawPath } from '../host-tree/raw-path.ts';
 import {
   readRecordFile,
   recordHead,
-  recordLines,
-  recordText,
+  recordPieces,
+  recordSpans,
   removeRecord,
   writeRecordFile,
   type ManifestPlace,
@@ -44,8 +44,8 @@ export async function readApplied(
   { guest, guestPath, signal }: Pick<GuestWorkspace, 'guest' | 'guestPath' | 'signal'>,
 ): Promise<AppliedRecord | undefined> {
   if (token === undefined) return undefined;
-  const text = await readRecordFile(place, token, 'applied');
-  const record = text === undefined ? undefined : parse(text);
+  const bytes = await readRecordFile(place, token, 'applied');
+  const record = bytes && parse(bytes);
   if (record?.baseTree !== baseTree) return undefined;
   const found = await guest.runToolbox(['cat', `${guestPath}/${markName}`], { signal });
   return found.exit.code === 0 && found.stdout.toString('latin1').trim() === record.mark ? record : undefined;
@@ -75,8 +75,8 @@ export async function recordApplied(
     .runToolbox(['sh', '-c', markScript, 'banger', guestPath, mark], { signal })
     .catch(() => undefined);
   if (marked?.exit.code !== 0) return false;
-  const text = textOf({ ...applied, baseTree, mark });
-  return writeRecordFile(place, token, { kind: 'applied', text });
+  const pieces = piecesOf({ ...applied, baseTree, mark });
+  return writeRecordFile(place, token, { kind: 'applied', pieces });
 }
 
 /** Records of the next sending what stays true of it. It counts when that is in place. */
@@ -86,30 +86,31 @@ export async function keepApplied(
   record: AppliedRecord | undefined,
 ): Promise<void> {
   if (record && record.paths.size > 0)
-    await writeRecordFile(place, token, { kind: 'applied', text: textOf(record) });
+    await writeRecordFile(place, token, { kind: 'applied', pieces: piecesOf(record) });
 }
 
 const version = 'banger applied 1';
 
 type Head = Omit<AppliedRecord, 'paths'> & { readonly version: string };
 
-function textOf({ paths, ...head }: AppliedRecord): string {
+function piecesOf({ paths, ...head }: AppliedRecord): AsyncGenerator<Buffer> {
   const lines = [...paths].map(
     ([path, { sent, guest, isMarked }]) =>
       `${entryText(sent)} ${entryText(guest)} ${isMarked ? 'marked' : 'whole'}\t${path}`,
   );
-  return recordText({ version, ...head }, lines);
+  return recordPieces({ version, ...head }, lines);
 }
 
 function entryText(entry: GitEntry | undefined): string {
   return entry ? `${entry.mode}:${entry.oid}` : '-';
 }
 
-function parse(text: string): AppliedRecord | undefined {
-  const head = recordHead<Head>(text, version);
+function parse(bytes: Buffer): AppliedRecord | undefined {
+  const head = recordHead<Head>(bytes, version);
   if (!head) return undefined;
   const paths = new Map<RawPath, AppliedPath>();
-  for (const line of recordLines(text)) {
+  for (const [from, to] of recordSpans(bytes)) {
+    const line = bytes.toString('latin1', from, to);
     const [, sent, guest, word, path] = /^(\S+) (\S+) (marked|whole)\t([^]+)$/.exec(line) ?? [];
     if (path === undefined || !isTreePath(path)) return undefined;
     paths.set(path, { sent: entryOf(sent!), guest: entryOf(guest!), isMarked: word === 'marked' });

@@ -43,21 +43,31 @@ export async function copyIndexFile(from: string, to: string): Promise<void> {
   await utimes(to, seconds, seconds);
 }
 
-/** Parses `git ls-files -s -v -z`: tag, mode, object and stage, then the path. Lower-case tags are assumed unchanged. */
+/**
+ * Parses `git ls-files -s -v -z`: tag, mode, object and stage, then the path. Lower-case tags are assumed unchanged.
+ *
+ * Names and paths are read from the bytes one by one: parts of one long text would keep all of it in memory.
+ */
 export function parseEntries(output: Buffer): IndexEntry[] {
-  return splitRaw(output).map((line) => {
-    const match = /^([A-Za-z?]) (\d{6}) ([0-9a-f]{40,64}) ([0-3])\t([^]+)$/.exec(line);
-    if (!match) throw new Error(`git ls-files printed ${JSON.stringify(line)}`);
-    const [, tag, mode, oid, stage, path] = match;
-    return {
-      path: path!,
-      mode: mode!,
-      oid: oid!,
+  const modes = new Map<string, string>();
+  const entries: IndexEntry[] = [];
+  for (let at = 0, end = output.indexOf(0); end !== -1; at = end + 1, end = output.indexOf(0, at)) {
+    const tab = output.indexOf(0x09, at);
+    const facts = output.toString('latin1', at, tab);
+    const [, tag, mode, stage] = /^([A-Za-z?]) (\d{6}) [0-9a-f]{40,64} ([0-3])$/.exec(facts) ?? [];
+    if (tag === undefined || tab > end)
+      throw new Error(`git ls-files printed ${JSON.stringify(output.toString('latin1', at, end))}`);
+    if (!modes.has(mode!)) modes.set(mode!, mode!);
+    entries.push({
+      path: output.toString('latin1', tab + 1, end),
+      mode: modes.get(mode!)!,
+      oid: output.toString('latin1', at + 'H 100644 '.length, tab - ' 0'.length),
       stage: Number(stage),
-      isSkipped: tag!.toUpperCase() === 'S',
-      isAssumedUnchanged: tag! !== tag!.toUpperCase(),
-    };
-  });
+      isSkipped: tag.toUpperCase() === 'S',
+      isAssumedUnchanged: tag !== tag.toUpperCase(),
+    });
+  }
+  return entries;
 }
 
 /** Parses `git diff-files --name-status -z`. What is only intended to be added has status A, a conflict U and more. */

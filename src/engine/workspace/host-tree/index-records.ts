@@ -75,7 +75,8 @@ export async function changedBySizeOnly(
   listed: readonly ListedFile[],
 ): Promise<RawPath[]> {
   if (tree.touched.size === 0) return [];
-  const there = new Map(listed.map((file) => [file.path, file]));
+  const touched = listed.filter(({ path }) => tree.touched.has(path));
+  const there = new Map(touched.map((file) => [file.path, file]));
   const isSame = ({ path, mode, oid, stage }: IndexEntry): boolean =>
     stage === 0 && tree.touched.has(path) && there.get(path)?.oid === oid && there.get(path)?.mode === mode;
   const same = tree.entries.filter(isSame).map(({ path }) => path);

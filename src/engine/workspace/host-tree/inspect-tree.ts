@@ -114,8 +114,9 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
   const untracked = early ?? begun(findUntracked(repository, { ...input, include: outer }, env));
   const added = input.includeUntracked || include.length > 0 ? (await untracked).added : [];
 
-  const names = new Set([...entries.map((entry) => entry.path), ...added]);
-  const paths = [...names].filter(isTreePath);
+  const paths: RawPath[] = [];
+  const forbidden: RawPath[] = [];
+  for (const path of pathsOf(entries, added)) (isTreePath(path) ? paths : forbidden).push(path);
   const [{ files, special, changed, after }, filtered] = await Promise.all([
     lookAtFiles(repository, paths, { env, found, signal, beside: [untracked, beside] }),
     filteredPaths(
@@ -165,7 +166,7 @@ async function inspectOnce(exec: Exec, input: InspectInput): Promise<WorkingTree
       ...views.flat(),
       ...others.warnings,
       ...special.map((path) => `"${displayPath(path)}" is neither file nor symlink now and stays behind`),
-      ...[...names].filter((path) => !isTreePath(path)).map(forbiddenWarning),
+      ...forbidden.map(forbiddenWarning),
       ...submodules.warnings,
     ],
   };
@@ -203,6 +204,14 @@ async function lookAtFiles(
     Promise.all(beside).then(() => repositoryStamp(found)),
   ]);
   return { ...files, changed, after };
+}
+
+/** Each once. */
+function pathsOf(entries: readonly IndexEntry[], added: readonly RawPath[]): Set<RawPath> {
+  const paths = new Set<RawPath>();
+  for (const { path } of entries) paths.add(path);
+  for (const path of added) paths.add(path);
+  return paths;
 }
 
 /** Somebody else's error may come first; this one is no less awaited. */

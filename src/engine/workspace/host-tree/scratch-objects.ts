@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { copyIndexFile, submoduleMode } from './index-entries.ts';
 import type { WorkingTree } from './inspect-tree.ts';
+import type { RawPath } from './raw-path.ts';
 import type { Repository } from './repository.ts';
 
 /** Git's variables for a directory of objects, and an index where one is needed. */
@@ -20,13 +21,21 @@ export async function scratchObjects({ paths }: Repository, scratch: string): Pr
   };
 }
 
+/** How an index was filled. */
+export interface FilledIndex {
+  /** It has the very paths of the user's, and is different in the read ones alone */
+  readonly isPlain: boolean;
+  readonly read: readonly RawPath[];
+}
+
 /**
  * Fills the index that `env` names with a working tree's files as they are. Files that git knows to be unchanged are
  * taken from its index, others are read.
  */
-export async function fillIndex(tree: WorkingTree, env: GitVariables & IndexVariable): Promise<void> {
+export async function fillIndex(tree: WorkingTree, env: GitVariables & IndexVariable): Promise<FilledIndex> {
   const { git } = tree.repository;
-  if (!(await copyPlainIndex(tree, env.GIT_INDEX_FILE))) {
+  const isCopied = await copyPlainIndex(tree, env.GIT_INDEX_FILE);
+  if (!isCopied) {
     const sent = new Set(tree.files.map((file) => file.path));
     const known = tree.entries
       .filter((entry) => entry.stage === 0 && sent.has(entry.path))
@@ -34,13 +43,16 @@ export async function fillIndex(tree: WorkingTree, env: GitVariables & IndexVari
     known.push(...submoduleLines(tree));
     await git(['update-index', '-z', '--index-info'], { env, input: Buffer.from(known.join(''), 'latin1') });
   }
-  const unsure = tree.files.filter((file) => tree.unsure.has(file.path)).map((file) => `${file.path}\0`);
-  if (unsure.length === 0) return;
-  // `--remove`: a file that goes away just now is missed when it is sent, not here.
-  await git(['update-index', '--add', '--remove', '-z', '--stdin'], {
-    env,
-    input: Buffer.from(unsure.join(''), 'latin1'),
-  });
+  const read =
+    tree.unsure.size === 0 ? [] : tree.files.flatMap(({ path }) => (tree.unsure.has(path) ? [path] : []));
+  if (read.length > 0) {
+    // `--remove`: a file that goes away just now is missed when it is sent, not here.
+    await git(['update-index', '--add', '--remove', '-z', '--stdin'], {
+      env,
+      input: Buffer.from(read.map((path) => `${path}\0`).join(''), 'latin1'),
+    });
+  }
+  return { isPlain: isCopied && tree.entries.length === tree.files.length, read };
 }
 
 /**
@@ -55,8 +67,9 @@ async function copyPlainIndex(tree: WorkingTree, target: string): Promise<boolea
     ({ path, mode, stage, isSkipped, isAssumedUnchanged }) =>
       stage === 0 && mode !== submoduleMode && !isSkipped && !isAssumedUnchanged && sent.has(path),
   );
-  const tracked = new Set(entries.map(({ path }) => path));
-  if (!isPlain || [...unsure].some((path) => tracked.has(path) && !touched.has(path))) return false;
+  if (!isPlain) return false;
+  const others = new Set([...unsure].filter((path) => !touched.has(path)));
+  if (others.size > 0 && entries.some(({ path }) => others.has(path))) return false;
   await copyIndexFile(indexCopy, target);
   return true;
 }

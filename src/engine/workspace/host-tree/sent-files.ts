@@ -1,37 +1,85 @@
+import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import type { IndexEntry } from './index-entries.ts';
+import { parseEntries, type IndexEntry } from './index-entries.ts';
 import { changedBySizeOnly } from './index-records.ts';
 import type { WorkingTree } from './inspect-tree.ts';
-import type { SentFile } from '../sending/manifest.ts';
+import type { Manifest, SentFile } from '../sending/manifest.ts';
 import { splitRaw, type RawPath } from './raw-path.ts';
 import type { Repository } from './repository.ts';
-import type { GitVariables } from './scratch-objects.ts';
+import type { FilledIndex, GitVariables } from './scratch-objects.ts';
 import type { TreeFile } from './tree-files.ts';
 
 /** A file as an index has it. */
 export type ListedFile = Pick<SentFile, 'mode' | 'oid'> & { readonly path: RawPath };
 
-/** What is in the index that `env` names, which has no conflicts. */
-export async function listIndex({ git }: Repository, env: GitVariables): Promise<ListedFile[]> {
-  const listed = await git(['ls-files', '-s', '-z'], { env });
-  return splitRaw(listed.stdout).map((line) => {
-    const [, mode, oid, path] = /^(\d{6}) ([0-9a-f]{40,64}) 0\t([^]+)$/.exec(line) ?? [];
-    return { path: path!, mode: mode!, oid: oid! };
-  });
+/** What is in the index that `env` names, which has no conflicts: all of it, or some paths. */
+export async function listIndex(
+  { git }: Pick<Repository, 'git'>,
+  env: GitVariables,
+  paths: readonly RawPath[] = [],
+): Promise<ListedFile[]> {
+  // Programs get their arguments as UTF-8.
+  const names = paths.map((path) => `:(top,literal)${Buffer.from(path, 'latin1').toString()}`);
+  return parseEntries((await git(['ls-files', '-s', '-v', '-z', '--', ...names], { env })).stdout);
 }
 
-/** The files of a working tree of which git's tree is known. */
-export function sentFiles(tree: WorkingTree, listed: readonly ListedFile[]): Map<RawPath, SentFile> {
-  const found = new Map(tree.files.map((file) => [file.path, file]));
-  return new Map(
-    listed.map(({ path, mode, oid }) => [path, sentFile({ mode, oid }, found.get(path))] as const),
+/** More paths than these are not asked for by name: git compares each with all that is in the index. */
+const mostNamed = 100;
+const mostNamedBytes = 64 * 1024;
+
+/**
+ * The same of an index that was filled with a tree. Of one that is plain only what was read is asked for: the rest is as
+ * in the user's.
+ */
+export async function listFilled(
+  { repository, entries }: WorkingTree,
+  { isPlain, read }: FilledIndex,
+  env: GitVariables,
+): Promise<readonly ListedFile[]> {
+  if (isPlain && read.length === 0) return entries;
+  const isFew = read.length <= mostNamed && read.join('').length <= mostNamedBytes;
+  const canBeNamed = isFew && read.every((path) => isUtf8(Buffer.from(path, 'latin1')));
+  if (!isPlain || !canBeNamed) return listIndex(repository, env);
+  const now = new Map((await listIndex(repository, env, read)).map((file) => [file.path, file]));
+  const isRead = new Set(read);
+  return entries.flatMap((entry) => (isRead.has(entry.path) ? (now.get(entry.path) ?? []) : entry));
+}
+
+/** The files of a working tree of which git's tree is known. Those that are as they were before are the same objects. */
+export function sentFiles(
+  tree: WorkingTree,
+  listed: readonly ListedFile[],
+  before: Manifest['files'] = new Map(),
+): Map<RawPath, SentFile> {
+  const found = new Map<RawPath, TreeFile>();
+  for (const file of tree.files) found.set(file.path, file);
+  const files = new Map<RawPath, SentFile>();
+  for (const { path, mode, oid } of listed) {
+    const file = found.get(path);
+    const known = before.get(path);
+    files.set(path, known && isAsBefore(known, { mode, oid }, file) ? known : sentFile({ mode, oid }, file));
+  }
+  return files;
+}
+
+function sentFile({ mode, oid }: Pick<SentFile, 'mode' | 'oid'>, file: TreeFile | undefined): SentFile {
+  if (!file) return { mode, oid };
+  return { mode, oid, permissions: file.mode, sizeBytes: file.sizeBytes, stamp: file.stamp };
+}
+
+function isAsBefore(
+  known: SentFile,
+  { mode, oid }: Pick<SentFile, 'mode' | 'oid'>,
+  file: TreeFile | undefined,
+): boolean {
+  return (
+    known.oid === oid &&
+    known.mode === mode &&
+    known.stamp === file?.stamp &&
+    known.permissions === file?.mode &&
+    known.sizeBytes === file?.sizeBytes
   );
-}
-
-function sentFile(entry: Pick<SentFile, 'mode' | 'oid'>, file: TreeFile | undefined): SentFile {
-  if (!file) return entry;
-  return { ...entry, permissions: file.mode, sizeBytes: file.sizeBytes, stamp: file.stamp };
 }
 
 export interface Substitution {
@@ -73,6 +121,9 @@ export async function convertsContent({ repository, entries }: WorkingTree): Pro
   );
 }
 
+/** Handing over a line takes longer than hashing it. */
+const linesAtOnce = 500;
+
 /**
  * Tells one index from the next by what the user sees of it, not by what git has noted about files. `listed`: the files
  * as they are now.
@@ -83,10 +134,15 @@ export async function describeIndex(
 ): Promise<string | undefined> {
   if (tree.indexCopy === undefined) return undefined;
   const hash = createHash('sha256');
+  let lines: string[] = [];
   for (const { path, mode, oid, stage, isSkipped, isAssumedUnchanged } of tree.entries) {
     const marks = `${isSkipped ? 'S' : ''}${isAssumedUnchanged ? 'h' : ''}`;
-    hash.update(`${mode} ${oid} ${stage} ${marks}\t${path}\0`, 'latin1');
+    lines.push(`${mode} ${oid} ${stage} ${marks}\t${path}\0`);
+    if (lines.length < linesAtOnce) continue;
+    hash.update(lines.join(''), 'latin1');
+    lines = [];
   }
+  hash.update(lines.join(''), 'latin1');
   const [intended, bySize] = await Promise.all([intendedPaths(tree), changedBySizeOnly(tree, listed)]);
   hash.update(intended.join('\0'), 'latin1');
   if (bySize.length > 0) hash.update(`\0\0${bySize.join('\0')}`, 'latin1');
@@ -98,18 +154,22 @@ export function describeStaged(
   entries: readonly Pick<IndexEntry, 'path' | 'mode' | 'oid' | 'stage'>[],
   files: ReadonlyMap<RawPath, Pick<SentFile, 'mode' | 'oid'>>,
 ): Record<RawPath, string> {
-  const found = new Map<RawPath, string>();
+  const odd = new Map<RawPath, string>();
+  let same = 0;
   for (const { path, mode, oid, stage } of entries) {
-    const entry = `${mode} ${oid} ${stage}`;
-    const before = found.get(path);
-    found.set(path, before === undefined ? entry : `${before},${entry}`);
-  }
-  const odd: [RawPath, string][] = [];
-  for (const [path, entry] of found) {
     const file = files.get(path);
-    if (!file || entry !== `${file.mode} ${file.oid} 0`) odd.push([path, entry]);
+    if (stage === 0 && file?.mode === mode && file.oid === oid) {
+      same++;
+      continue;
+    }
+    const before = odd.get(path);
+    const entry = `${mode} ${oid} ${stage}`;
+    odd.set(path, before === undefined ? entry : `${before},${entry}`);
   }
-  for (const path of files.keys()) if (!found.has(path)) odd.push([path, '']);
+  if (same === files.size) return Object.fromEntries(odd);
+  const listed = new Set<RawPath>();
+  for (const { path } of entries) listed.add(path);
+  for (const path of files.keys()) if (!listed.has(path)) odd.set(path, '');
   return Object.fromEntries(odd);
 }
 

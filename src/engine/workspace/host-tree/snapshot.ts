@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { WorkingTree } from './inspect-tree.ts';
 import { fillIndex, scratchObjects, writeTree, type GitVariables } from './scratch-objects.ts';
-import { listIndex, type ListedFile } from './sent-files.ts';
+import { listFilled, type ListedFile } from './sent-files.ts';
 
 /** The files of a working tree as git has them, dirty content included. */
 export interface Snapshot {
@@ -18,10 +18,10 @@ export interface Snapshot {
 export async function takeSnapshot(tree: WorkingTree, scratch: string): Promise<Snapshot> {
   const env = await scratchObjects(tree.repository, scratch);
   const baseEnv = { ...env, GIT_INDEX_FILE: join(scratch, 'base-index') };
-  await fillIndex(tree, baseEnv);
+  const filled = await fillIndex(tree, baseEnv);
   const [baseTree, listed] = await Promise.all([
     writeTree(tree.repository, baseEnv),
-    listIndex(tree.repository, baseEnv),
+    listFilled(tree, filled, baseEnv),
   ]);
   return { baseTree, listed, env, baseEnv };
 }

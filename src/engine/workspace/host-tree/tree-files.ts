@@ -1,7 +1,7 @@
 import { lstatSync, readlinkSync, type BigIntStats } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { abortError, BangerError, errnoOf } from '../../../errors.ts';
-import { displayPath, hostBytes, type RawPath } from './raw-path.ts';
+import { displayPath, hostPath, type RawPath } from './raw-path.ts';
 
 /** A file of the host's working tree, as it was when it was looked at. */
 export interface TreeFile {
@@ -58,7 +58,9 @@ export async function statTreeFiles(
 
 /** What tells one state of a file from the next. */
 export function stampOf(stats: BigIntStats): string {
-  return `${stats.dev}:${stats.ino}:${stats.mode}:${stats.size}:${stats.mtimeNs}:${stats.ctimeNs}`;
+  const { dev, ino, mode, size, mtimeNs, ctimeNs } = stats;
+  // Joined it is one piece; put together by a template it would be eleven in memory.
+  return [dev, ino, mode, size, mtimeNs, ctimeNs].join(':');
 }
 
 function statTreeFile(
@@ -68,8 +70,8 @@ function statTreeFile(
 ): TreeFile | 'special' | undefined {
   const slash = path.lastIndexOf('/');
   if (slash !== -1 && !isDirectory(path.slice(0, slash))) return undefined;
-  const bytes = hostBytes(topLevel, path);
-  const stats = statIfThere(bytes, path);
+  const place = hostPath(topLevel, path);
+  const stats = statIfThere(place, path);
   if (stats === undefined || stats.isDirectory()) return undefined;
   if (!stats.isFile() && !stats.isSymbolicLink()) return 'special';
   return {
@@ -77,7 +79,7 @@ function statTreeFile(
     mode: Number(stats.mode & 0o777n),
     mtimeSeconds: Math.max(0, Math.floor(Number(stats.mtimeMs) / 1000)),
     sizeBytes: stats.isFile() ? Number(stats.size) : 0,
-    target: stats.isFile() ? undefined : readlinkSync(bytes, { encoding: 'buffer' }),
+    target: stats.isFile() ? undefined : readlinkSync(place, { encoding: 'buffer' }),
     stamp: stampOf(stats),
   };
 }
@@ -88,7 +90,7 @@ function directoryCheck(topLevel: string): (path: RawPath) => boolean {
   const check = (path: RawPath): boolean => {
     const slash = path.lastIndexOf('/');
     if (slash !== -1 && !isDirectory(path.slice(0, slash))) return false;
-    return statIfThere(hostBytes(topLevel, path), path)?.isDirectory() ?? false;
+    return statIfThere(hostPath(topLevel, path), path)?.isDirectory() ?? false;
   };
   const isDirectory = (path: RawPath): boolean => {
     const answer = known.get(path) ?? check(path);
@@ -98,9 +100,9 @@ function directoryCheck(topLevel: string): (path: RawPath) => boolean {
   return isDirectory;
 }
 
-function statIfThere(bytes: Buffer, path: RawPath): BigIntStats | undefined {
+function statIfThere(place: string | Buffer, path: RawPath): BigIntStats | undefined {
   try {
-    return lstatSync(bytes, { bigint: true, throwIfNoEntry: false });
+    return lstatSync(place, { bigint: true, throwIfNoEntry: false });
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === 'ENOENT' || errno === 'ENOTDIR') return undefined;

@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errnoOf } from '../../../errors.ts';
 import type { WorkingTree } from './inspect-tree.ts';
-import { parentsOf } from '../sending/plan-update.ts';
+import { directoriesOf, parentsOf } from '../sending/plan-update.ts';
 import { hostBytes, splitRaw, type RawPath } from './raw-path.ts';
 import type { GitVariables } from './scratch-objects.ts';
 import { describeIndex } from './sent-files.ts';
@@ -34,7 +34,7 @@ export async function watchedTree(tree: WorkingTree, wanted: WatchWanted): Promi
   const top = latin1(tree.repository.topLevel);
   const absolute = (path: RawPath): string => (path === '' ? top : `${top}/${path}`);
   const known = [...tree.files.map((file) => file.path), ...tree.entries.map((entry) => entry.path)];
-  const parents = new Set(known.flatMap(parentsOf));
+  const parents = directoriesOf(known);
   const names = new Set([...known, ...parents].map(absolute));
   const isTrackedOnly = !wanted.includeUntracked && wanted.include.length === 0;
   const others = isTrackedOnly ? [] : await untrackedDirectories(tree, wanted);

@@ -11,7 +11,7 @@ import { hasSamePaths } from './known-paths.ts';
 import type { Manifest, SentFile } from './manifest.ts';
 import { planHistory, type History, type HistoryInput } from './plan-history.ts';
 import { describeHistory } from '../host-tree/history.ts';
-import { keeping, overwriting, parentsOf, planFiles, type FilePlan } from './plan-update.ts';
+import { directoriesOf, keeping, overwriting, parentsOf, planFiles, type FilePlan } from './plan-update.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
 import {
   convertsContent,
@@ -32,7 +32,7 @@ import {
   type Shipment,
 } from './shipment.ts';
 import type { Snapshot } from '../host-tree/snapshot.ts';
-import type { TarEntry } from './tar-stream.ts';
+import { madeLater, type TarEntry } from './tar-stream.ts';
 import type { TreeFile } from '../host-tree/tree-files.ts';
 import { updateNames, updateScript } from './update-script.ts';
 
@@ -99,7 +99,7 @@ export interface Draft extends DraftInput {
 export async function draftUpdate(tree: WorkingTree, scratch: string, input: DraftInput): Promise<Draft> {
   const { manifest, snapshot } = input;
   const index = await describeIndex(tree, snapshot.listed);
-  const files = sentFiles(tree, snapshot.listed);
+  const files = sentFiles(tree, snapshot.listed, manifest.files);
   const isIndexSame = index !== undefined && index === manifest.index && !isResized(manifest.files, files);
   const history = await planHistory(tree, { ...input, isHeadLost: false });
   const packed = { manifest, history, withIndex: !isIndexSame, ...snapshot };
@@ -109,10 +109,11 @@ export async function draftUpdate(tree: WorkingTree, scratch: string, input: Dra
 
 /** Whether a file has another size, and to git the same content: what the guest's index has noted of it is not true. */
 function isResized(before: Manifest['files'], after: Manifest['files']): boolean {
-  return [...after].some(([path, { oid, sizeBytes }]) => {
+  for (const [path, { oid, sizeBytes }] of after) {
     const was = before.get(path);
-    return was?.oid === oid && was.sizeBytes !== sizeBytes && was.sizeBytes !== undefined;
-  });
+    if (was?.oid === oid && was.sizeBytes !== sizeBytes && was.sizeBytes !== undefined) return true;
+  }
+  return false;
 }
 
 /**
@@ -189,13 +190,14 @@ export function newPaths(
   after: Manifest['files'],
   listed: ReadonlySet<RawPath>,
 ): AskedPaths {
-  const added = [...after.keys()].filter((path) => !before.has(path));
+  const added: RawPath[] = [];
+  for (const path of after.keys()) if (!before.has(path)) added.push(path);
   if (added.length === 0) return { files: [], directories: [] };
-  const known = new Set([...before.keys()].flatMap(parentsOf));
+  const known = directoriesOf(before.keys());
   // Below what was sent as a file or symlink there is nothing, unless the guest has said so.
   const isUnknown = (path: RawPath): boolean =>
     !listed.has(path) && !before.has(path) && !parentsOf(path).some((parent) => before.has(parent));
-  const directories = new Set(added.flatMap(parentsOf));
+  const directories = directoriesOf(added);
   return {
     files: added.filter(isUnknown),
     directories: [...directories].filter((path) => !known.has(path) && isUnknown(path)),
@@ -225,7 +227,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     plan,
     permissionsOf: (path) => files.get(path)!.permissions!,
     times: new Map(wanted.filter(bearsTime).map(({ path, mtimeSeconds }) => [path, mtimeSeconds])),
-    directories: new Set([...files.keys()].flatMap(parentsOf)),
+    directories: plan.remove.size === 0 ? new Set() : directoriesOf(files.keys()),
     baseTree,
     knownPaths: keepsPaths(tree, parts) ? manifest.baseTree : undefined,
     ...difference,
@@ -237,13 +239,16 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     token: parts.token,
   });
   const movesHead = difference.references.length > 0 || head !== undefined || !isIndexSame;
-  const entries: TarEntry[] = [
-    textEntry(updateNames.script, script),
-    ...wanted.map((file) => workingEntry(repository.topLevel, file)),
+  const last: TarEntry[] = [
     ...(await Promise.all(pack.map((file) => packEntry(file)))),
     ...difference.changedTexts.map(({ path, next }) => textEntry(next, latin1(texts[path]!))),
     ...(indexFile ? [await fileEntry(updateNames.index, indexFile, 0o644)] : []),
   ];
+  const entries = madeLater(function* () {
+    yield textEntry(updateNames.script, script);
+    for (const file of wanted) yield workingEntry(repository.topLevel, file);
+    yield* last;
+  });
   return {
     entries,
     fileCount: wanted.length,
@@ -275,9 +280,9 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
 
 /** Whether tree and index have the paths that they had, and the same ones. */
 function keepsPaths(tree: WorkingTree, { manifest, files }: Pick<Parts, 'manifest' | 'files'>): boolean {
-  const isSame =
-    files.size === manifest.files.size && [...files.keys()].every((path) => manifest.files.has(path));
-  return isSame && hasSamePaths({ entries: tree.entries, files });
+  if (files.size !== manifest.files.size) return false;
+  for (const path of files.keys()) if (!manifest.files.has(path)) return false;
+  return hasSamePaths({ entries: tree.entries, files });
 }
 
 function latin1(text: string): Buffer {

@@ -36,34 +36,37 @@ export async function checkRoom(
   { entries }: Pick<Shipment, 'entries'>,
   { copies, signal }: { readonly copies: number; readonly signal: AbortSignal },
 ): Promise<void> {
-  const bytes = copies * roomOf(entries);
-  if (bytes < leastBytes && entries.length < leastFiles) return;
+  const { count, bytes: eachBytes } = roomOf(entries);
+  const bytes = copies * eachBytes;
+  if (bytes < leastBytes && count < leastFiles) return;
   const { stdout } = await guest.runToolbox(['sh', '-c', roomScript, 'banger', guestPath], { signal });
   const numbers = /^(\d+) (\d+) (\d+) (\d+) (\d+)\n$/.exec(stdout.toString('latin1'))?.slice(1).map(Number);
   if (!numbers) return;
   const [blocks, size, freeInodes, inodes, allBlocks] = numbers as [number, number, number, number, number];
   const free = blocks * size;
-  if (bytes <= free && (inodes === 0 || entries.length <= freeInodes)) return;
+  if (bytes <= free && (inodes === 0 || count <= freeInodes)) return;
   const isFull = bytes > free;
   // Inodes come with the size: twice the disk has twice as many.
-  const wanted = isFull
-    ? allBlocks * size + bytes - free
-    : (allBlocks * size * (inodes + entries.length)) / inodes;
+  const wanted = isFull ? allBlocks * size + bytes - free : (allBlocks * size * (inodes + count)) / inodes;
   const diskSize = `${Math.ceil((wanted * 1.1) / gib)}G`;
   const what = isFull
     ? `needs ${formatBytes(bytes)} in VM "${vmName}", where ${formatBytes(free)} are free`
-    : `needs ${entries.length} files in VM "${vmName}", where there is room for ${freeInodes} more`;
+    : `needs ${count} files in VM "${vmName}", where there is room for ${freeInodes} more`;
   throw new NoRoomError(`"${guestPath}" ${what}; nothing was sent`, {
     hint: `Make room there (see: banger vm exec ${vmName} -- df -h), or give it a larger disk: banger vm set ${vmName} --disk ${diskSize}`,
     diskSize,
   });
 }
 
-/** What content takes of a disk. */
-function roomOf(entries: Shipment['entries']): number {
-  return entries.reduce((total, { content }) => {
+/** How many there are, and what their content takes of a disk. */
+function roomOf(entries: Shipment['entries']): { readonly count: number; readonly bytes: number } {
+  let count = 0;
+  let blocks = 0;
+  for (const { content } of entries) {
     const bytes =
       content.kind === 'bytes' ? content.bytes.length : content.kind === 'file' ? content.sizeBytes : 0;
-    return total + Math.ceil(bytes / blockBytes) * blockBytes;
-  }, 0);
+    count++;
+    blocks += Math.ceil(bytes / blockBytes);
+  }
+  return { count, bytes: blocks * blockBytes };
 }

@@ -1,8 +1,8 @@
 import {
   readRecordFile,
   recordHead,
-  recordLines,
-  recordText,
+  recordSpans,
+  recordPieces,
   writeRecordFile,
   type ManifestPlace,
 } from './record-files.ts';
@@ -46,38 +46,45 @@ export async function readManifest(
   place: ManifestPlace,
   { token, baseTree }: { readonly token?: string; readonly baseTree: string },
 ): Promise<Manifest | undefined> {
-  const text = token === undefined ? undefined : await readRecordFile(place, token, 'manifest');
-  const manifest = text === undefined ? undefined : parseManifest(text);
+  const bytes = token === undefined ? undefined : await readRecordFile(place, token, 'manifest');
+  const manifest = bytes && parseManifest(bytes);
   return manifest?.baseTree === baseTree ? manifest : undefined;
 }
 
 /** See `writeRecordFile`. */
 export async function writeManifest(place: ManifestPlace, token: string, manifest: Manifest): Promise<void> {
-  await writeRecordFile(place, token, { kind: 'manifest', text: manifestText(manifest) });
+  await writeRecordFile(place, token, { kind: 'manifest', pieces: manifestPieces(manifest) });
 }
 
 const version = 'banger manifest 1';
 
-function manifestText({ files, ...head }: Manifest): string {
-  const lines = [...files].map(([path, { mode, oid, permissions, sizeBytes, stamp }]) => {
-    return `${mode} ${oid} ${permissions ?? '-'} ${sizeBytes ?? '-'} ${stamp ?? '-'}\t${path}`;
-  });
-  return recordText({ version, ...head }, lines);
+function manifestPieces({ files, ...head }: Manifest): AsyncGenerator<Buffer> {
+  const lines = function* (): Generator<string> {
+    for (const [path, { mode, oid, permissions, sizeBytes, stamp }] of files)
+      yield `${mode} ${oid} ${permissions ?? '-'} ${sizeBytes ?? '-'} ${stamp ?? '-'}\t${path}`;
+  };
+  return recordPieces({ version, ...head }, lines());
 }
 
-function parseManifest(text: string): Manifest | undefined {
-  const head = recordHead<Head>(text, version);
+/** Values are read from the bytes one by one: parts of one long text would keep all of it in memory. */
+function parseManifest(bytes: Buffer): Manifest | undefined {
+  const head = recordHead<Head>(bytes, version);
   if (!head) return undefined;
   const files = new Map<RawPath, SentFile>();
-  for (const record of recordLines(text)) {
-    const tab = record.indexOf('\t');
-    const [mode, oid, permissions, sizeBytes, stamp] = record.slice(0, tab).split(' ');
-    files.set(record.slice(tab + 1), {
-      mode: mode!,
-      oid: oid!,
+  const modes = new Map<string, string>();
+  const textAt = (from: number, to: number): string => bytes.toString('latin1', from, to);
+  for (const [at, end] of recordSpans(bytes)) {
+    const tab = bytes.indexOf(0x09, at);
+    const [mode, oid, permissions, sizeBytes, stamp] = textAt(at, tab).split(' ');
+    if (stamp === undefined || tab > end) return undefined;
+    const oidAt = at + mode!.length + 1;
+    if (!modes.has(mode!)) modes.set(mode!, mode!);
+    files.set(textAt(tab + 1, end), {
+      mode: modes.get(mode!)!,
+      oid: textAt(oidAt, oidAt + oid!.length),
       permissions: permissions === '-' ? undefined : Number(permissions),
       sizeBytes: sizeBytes === '-' ? undefined : Number(sizeBytes),
-      stamp: stamp === '-' ? undefined : stamp,
+      stamp: stamp === '-' ? undefined : textAt(tab - stamp.length, tab),
     });
   }
   const { baseTree, commits, history, index, staged, texts } = head;

@@ -1,6 +1,6 @@
 import type { ChangedPath } from '../guest-tree/changes-format.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
-import { parentsOf } from './plan-update.ts';
+import { directoriesOf, parentsOf } from './plan-update.ts';
 
 export interface MovedDirectory {
   readonly from: RawPath;
@@ -20,8 +20,9 @@ export function findMisplaced(
   const made = other.flatMap(({ path, before, after }) => (after && !before ? [{ path, ...after }] : []));
   if (added.length === 0 || gone.length === 0 || made.length === 0) return new Map();
   const isGone = new Set(gone.map(({ path }) => path));
-  const stays = [...before.keys()].filter((path) => !isGone.has(path));
-  const left = new Set([...stays, ...made.map(({ path }) => path)].flatMap(parentsOf));
+  const stays = made.map(({ path }) => path);
+  for (const path of before.keys()) if (!isGone.has(path)) stays.push(path);
+  const left = directoriesOf(stays);
   const byContent = Map.groupBy(gone, contentKey);
   const moved = new Map<RawPath, RawPath>();
   for (const file of made) {

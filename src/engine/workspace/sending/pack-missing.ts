@@ -35,7 +35,8 @@ export async function packMissing(
       input: Buffer.from(wanted.map((line) => `${line}\n`).join('')),
     },
   );
-  const there = new Set([...manifest.files.values()].map(({ oid }) => oid));
+  const there = new Set<string>();
+  for (const { oid } of manifest.files.values()) there.add(oid);
   const lines = listed.stdout
     .toString('latin1')
     .split('\n')

@@ -36,11 +36,12 @@ export function planFiles({ before, after, guest, converts }: PlanInput): FilePl
     if (!was || isOther(was, now, converts)) write.add(path);
     else if (arePermissionsOther(was, now)) permissions.add(path);
   }
-  const remove = new Set([...before.keys()].filter((path) => !after.has(path)));
+  const remove = new Set<RawPath>();
+  for (const path of before.keys()) if (!after.has(path)) remove.add(path);
 
   const conflicts: RawPath[] = [];
   const kept: RawPath[] = [];
-  const touched = withParents([...write, ...remove]);
+  const touched = directoriesOf([...write, ...remove]);
   for (const change of guest) {
     const { path } = change;
     if (isAlready(change, after.get(path))) {
@@ -61,11 +62,10 @@ export function planFiles({ before, after, guest, converts }: PlanInput): FilePl
     }
   }
   // Where the host has moved the directory, too, its new files are where it wants them.
-  const added = [...after.keys()].filter((path) => write.has(path) && !before.has(path));
-  const stays = [...before.keys()].filter((path) => after.has(path));
-  const found = [...findMisplaced(added, before, guest)].filter(([, { from }]) =>
-    stays.some((path) => path.startsWith(`${from}/`)),
-  );
+  const added = [...write].filter((path) => !before.has(path));
+  const moved = findMisplaced(added, before, guest);
+  const stays = moved.size === 0 ? [] : [...before.keys()].filter((path) => after.has(path));
+  const found = [...moved].filter(([, { from }]) => stays.some((path) => path.startsWith(`${from}/`)));
   const misplaced = new Map(found);
   return { write, remove, permissions, conflicts: [...conflicts, ...misplaced.keys()], misplaced, kept };
 }
@@ -116,8 +116,18 @@ function isAlready({ after: inGuest }: ChangedPath, wanted: SentFile | undefined
   return inGuest.oid === wanted.oid && inGuest.mode === wanted.mode;
 }
 
-function withParents(paths: readonly RawPath[]): ReadonlySet<RawPath> {
-  return new Set(paths.flatMap(parentsOf));
+/** The directories that paths are in. */
+export function directoriesOf(paths: Iterable<RawPath>): Set<RawPath> {
+  const found = new Set<RawPath>();
+  for (const path of paths) {
+    // From the file up, as far as nobody has been.
+    for (let at = path.lastIndexOf('/'); at !== -1; at = path.lastIndexOf('/', at - 1)) {
+      const directory = path.slice(0, at);
+      if (found.has(directory)) break;
+      found.add(directory);
+    }
+  }
+  return found;
 }
 
 /** The directories that a path is in, from the top. */

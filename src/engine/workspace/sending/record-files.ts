@@ -18,9 +18,9 @@ export async function readRecordFile(
   place: ManifestPlace,
   token: string,
   kind: RecordKind,
-): Promise<string | undefined> {
+): Promise<Buffer | undefined> {
   try {
-    return await readFile(fileOf(place, token, kind), 'latin1');
+    return await readFile(fileOf(place, token, kind));
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;
     return undefined;
@@ -35,13 +35,13 @@ export async function readRecordFile(
 export async function writeRecordFile(
   place: ManifestPlace,
   token: string,
-  { kind, text }: { readonly kind: RecordKind; readonly text: string },
+  { kind, pieces }: { readonly kind: RecordKind; readonly pieces: AsyncIterable<Uint8Array> },
 ): Promise<boolean> {
   try {
     await mkdir(place.directory, { mode: 0o700 }).catch((error: unknown) => {
       if (errnoOf(error) !== 'EEXIST') throw error;
     });
-    await writeFileAtomic(fileOf(place, token, kind), Buffer.from(text, 'latin1'), 0o600);
+    await writeFileAtomic(fileOf(place, token, kind), pieces, 0o600);
     return true;
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;
@@ -72,30 +72,44 @@ function hash(text: string): string {
 
 /** The first line of a record, as JSON. Undefined when it is none: something else has written there, or the disk has. */
 export function recordHead<Head extends { readonly version: string }>(
-  text: string,
+  bytes: Buffer,
   version: string,
 ): Head | undefined {
   try {
-    const head = JSON.parse(
-      Buffer.from(text.slice(0, text.indexOf('\n')), 'latin1').toString('utf8'),
-    ) as Head;
-    return head.version === version && /[\0\n]end$/.test(text) ? head : undefined;
+    const head = JSON.parse(bytes.toString('utf8', 0, Math.max(bytes.indexOf(0x0a), 0))) as Head;
+    const isWhole = /[\0\n]end$/.test(bytes.toString('latin1', bytes.length - 'end'.length - 1));
+    return head.version === version && isWhole ? head : undefined;
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
     throw error;
   }
 }
 
+/** Of a piece that is written. */
+const linesAtOnce = 2_000;
+
 /** A record: a line of JSON, then lines of its own ended by a zero byte each, since names are bytes. */
-export function recordText(head: { readonly version: string }, lines: readonly string[]): string {
-  const line = Buffer.from(JSON.stringify(head)).toString('latin1');
-  return `${line}\n${lines.map((each) => `${each}\0`).join('')}end`;
+export async function* recordPieces(
+  head: { readonly version: string },
+  lines: Iterable<string>,
+): AsyncGenerator<Buffer> {
+  yield Buffer.from(`${JSON.stringify(head)}\n`);
+  let some: string[] = [];
+  for (const line of lines) {
+    some.push(`${line}\0`);
+    if (some.length < linesAtOnce) continue;
+    yield Buffer.from(some.join(''), 'latin1');
+    some = [];
+  }
+  yield Buffer.from(`${some.join('')}end`, 'latin1');
 }
 
-/** The lines after the first. */
-export function recordLines(text: string): string[] {
-  return text
-    .slice(text.indexOf('\n') + 1, -'end'.length)
-    .split('\0')
-    .slice(0, -1);
+/** Where the lines after the first begin and end. */
+export function* recordSpans(bytes: Buffer): Generator<readonly [from: number, to: number]> {
+  for (let at = bytes.indexOf(0x0a) + 1; ;) {
+    const end = bytes.indexOf(0, at);
+    if (end === -1) return;
+    yield [at, end];
+    at = end + 1;
+  }
 }

@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import { pathText, type RawPath } from '../host-tree/raw-path.ts';
 import type { Shipment } from './shipment.ts';
-import type { TarEntry } from './tar-stream.ts';
+import { madeLater, type TarEntry } from './tar-stream.ts';
 
 /** In the guest: keeps the tree that was sent from being collected as garbage. */
 export const baseReference = 'refs/banger/base';
@@ -43,19 +43,22 @@ export async function shipSubmodules(
   ship: (tree: WorkingTree, place: RepositoryPlace) => Promise<Shipment>,
 ): Promise<Pick<Shipment, 'entries' | 'fileCount'>> {
   const mtimeSeconds = Math.floor(Date.now() / 1000);
-  const entries: TarEntry[] = [];
+  const parts: Iterable<TarEntry>[] = [];
   let fileCount = 0;
   for (const { path, name, tree } of submodules) {
     const inner = `${outer.tree}${path}/`;
-    entries.push({ path: inner, mode: 0o755, mtimeSeconds, content: { kind: 'directory' } });
+    parts.push([{ path: inner, mode: 0o755, mtimeSeconds, content: { kind: 'directory' } }]);
     if (tree === undefined) continue;
     const git = name === undefined ? `${inner}.git/` : `${outer.git}modules/${name}/`;
     const shipment = await ship(tree, { tree: inner, git });
-    entries.push(...shipment.entries);
+    parts.push(shipment.entries);
     fileCount += shipment.fileCount;
     if (name === undefined) continue;
     const bytes = Buffer.from(`gitdir: ${posix.relative(inner, git)}\n`, 'latin1');
-    entries.push({ path: `${inner}.git`, mode: 0o644, mtimeSeconds, content: { kind: 'bytes', bytes } });
+    parts.push([{ path: `${inner}.git`, mode: 0o644, mtimeSeconds, content: { kind: 'bytes', bytes } }]);
   }
+  const entries = madeLater(function* () {
+    for (const part of parts) yield* part;
+  });
   return { entries, fileCount };
 }

@@ -8,7 +8,7 @@ import { writePack } from './guest-pack.ts';
 import { namingDamage } from '../host-tree/damage.ts';
 import { describeHistory, findShallowEnds, tipsOf } from '../host-tree/history.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
-import { hostBytes } from '../host-tree/raw-path.ts';
+import { hostPath } from '../host-tree/raw-path.ts';
 import type { Repository } from '../host-tree/repository.ts';
 import { fullHistoryEnds, listCommits } from '../host-tree/known-commits.ts';
 import { hasSameContent, hasSamePaths } from './known-paths.ts';
@@ -23,7 +23,7 @@ import {
 } from './ship-submodules.ts';
 import { describeIndex, describeStaged, sentFiles } from '../host-tree/sent-files.ts';
 import { takeSnapshot, type Snapshot } from '../host-tree/snapshot.ts';
-import type { TarEntry } from './tar-stream.ts';
+import { madeLater, type TarEntry } from './tar-stream.ts';
 import { stampOf, type TreeFile } from '../host-tree/tree-files.ts';
 import { readUserFile } from '../host-tree/user-files.ts';
 import { updateNames } from './update-script.ts';
@@ -31,7 +31,7 @@ import { updateNames } from './update-script.ts';
 /** Everything that goes into a guest for one working tree. */
 export interface Shipment {
   /** Files of the tree first, its repository after */
-  readonly entries: readonly TarEntry[];
+  readonly entries: Iterable<TarEntry>;
   readonly fileCount: number;
   readonly totalBytes: number;
   /** Git tree of the files, dirty content included; its objects travel too */
@@ -70,15 +70,18 @@ export async function buildShipment(
     return buildShipment(inner, own, { ...options, snapshot: undefined }, innerPlace);
   });
   const ofRepository = await repositoryEntries(tree, parts);
-  const entries = [
-    ...tree.files.map((file) => placed(workingEntry(repository.topLevel, file), place)),
-    ...submodules.entries,
+  const last = [
     ...ofRepository.map((entry) => placed(entry, place)),
     ...(place === topPlace ? [textEntry(updateNames.sent, Buffer.from(`${token}\n`))] : []),
     ...(indexFile && hasSamePaths({ entries: tree.entries, files }) && hasSameContent(tree, files)
       ? knownPathsEntries(baseTree).map((entry) => placed(entry, place))
       : []),
   ];
+  const entries = madeLater(function* () {
+    for (const file of tree.files) yield placed(workingEntry(repository.topLevel, file), place);
+    yield* submodules.entries;
+    yield* last;
+  });
   const commits = fullHistory
     ? undefined
     : [...(await listCommits(repository, tipsOf(tree), shallowEnds)).keys()];
@@ -105,11 +108,13 @@ export interface ShipmentOptions {
 }
 
 /** Bytes of content. */
-export function sizeOf(entries: readonly TarEntry[]): number {
-  return entries.reduce((total, { content }) => {
-    if (content.kind === 'bytes') return total + content.bytes.length;
-    return total + (content.kind === 'file' ? content.sizeBytes : 0);
-  }, 0);
+export function sizeOf(entries: Iterable<TarEntry>): number {
+  let total = 0;
+  for (const { content } of entries) {
+    if (content.kind === 'bytes') total += content.bytes.length;
+    else if (content.kind === 'file') total += content.sizeBytes;
+  }
+  return total;
 }
 
 /** The small files among a repository's entries, by their path in it. */
@@ -132,7 +137,7 @@ export function packEntry(file: string): Promise<TarEntry> {
 
 export function workingEntry(topLevel: string, file: TreeFile): TarEntry {
   const { path, mode, mtimeSeconds, sizeBytes, target, stamp } = file;
-  const source = file.source ?? hostBytes(topLevel, path);
+  const source = file.source ?? hostPath(topLevel, path);
   const content = target
     ? ({ kind: 'symlink', target, source, stamp } as const)
     : ({ kind: 'file', sizeBytes, source, stamp } as const);

@@ -14,8 +14,21 @@ export interface TarEntry {
     | { readonly kind: 'bytes'; readonly bytes: Buffer }
     /** Another name of a member that came before */
     | { readonly kind: 'link'; readonly target: RawPath }
-    | { readonly kind: 'symlink'; readonly target: Buffer; readonly source: Buffer; readonly stamp: string }
-    | { readonly kind: 'file'; readonly sizeBytes: number; readonly source: Buffer; readonly stamp: string };
+    | { readonly kind: 'symlink'; readonly target: Buffer; readonly source: HostFile; readonly stamp: string }
+    | {
+        readonly kind: 'file';
+        readonly sizeBytes: number;
+        readonly source: HostFile;
+        readonly stamp: string;
+      };
+}
+
+/** Path of a file of this host, as bytes where it is not text. */
+export type HostFile = string | Buffer;
+
+/** Members that are made when somebody asks for them, each time: those of a large tree take much memory at once. */
+export function madeLater(make: () => Iterable<TarEntry>): Iterable<TarEntry> {
+  return { [Symbol.iterator]: () => make()[Symbol.iterator]() };
 }
 
 /** A file was not the same when it was sent as when it was looked at. */
@@ -79,7 +92,7 @@ async function* entryPieces(entry: TarEntry): AsyncGenerator<Buffer> {
 
 async function* filePieces(
   path: RawPath,
-  { source, sizeBytes, stamp }: { source: Buffer; sizeBytes: number; stamp: string },
+  { source, sizeBytes, stamp }: { source: HostFile; sizeBytes: number; stamp: string },
 ): AsyncGenerator<Buffer> {
   const fd = openForReading(path, source);
   try {
@@ -104,7 +117,7 @@ async function* filePieces(
   if (rest > 0) yield Buffer.alloc(blockSize - rest);
 }
 
-function openForReading(path: RawPath, source: Buffer): number {
+function openForReading(path: RawPath, source: HostFile): number {
   try {
     // Not blocking: what was a file may be a pipe by now, and opening one waits for a writer.
     return openSync(source, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
@@ -117,7 +130,7 @@ function openForReading(path: RawPath, source: Buffer): number {
   }
 }
 
-function stampAt(source: Buffer): string | undefined {
+function stampAt(source: HostFile): string | undefined {
   const stats = lstatSync(source, { bigint: true, throwIfNoEntry: false });
   return stats && stampOf(stats);
 }

@@ -6,7 +6,7 @@ import {
   ownIndexName,
 } from '../guest-tree/changes-script.ts';
 import { valueFunction } from './reference-guard.ts';
-import { parentsOf, type FilePlan } from './plan-update.ts';
+import { directoriesOf, type FilePlan } from './plan-update.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
 
 /** Paths in the guest's repository that belong to an update under way. */
@@ -50,7 +50,7 @@ export interface ScriptInput {
   readonly permissionsOf: (path: RawPath) => number;
   /** Files that bear a time of the host's, in seconds; others that of their arrival, so that they are built again */
   readonly times: ReadonlyMap<RawPath, number>;
-  /** Directories that the new tree has */
+  /** Directories that the new tree has; none when nothing is removed */
   readonly directories: ReadonlySet<RawPath>;
   readonly baseTree: string;
   /** The base before, if paths stay the same in tree and index, as `knownPathsName` says */
@@ -78,8 +78,8 @@ export interface ScriptInput {
 export function updateScript(input: ScriptInput): Buffer {
   const { plan, directories, head, token } = input;
   const removed = [...plan.remove];
-  const emptied = new Set(removed.flatMap(parentsOf).filter((path) => !directories.has(path)));
-  const needed = new Set([...plan.write].flatMap(parentsOf));
+  const emptied = new Set([...directoriesOf(removed)].filter((path) => !directories.has(path)));
+  const needed = directoriesOf(plan.write);
   const lines = [
     functions,
     ...calls('gone', removed),
