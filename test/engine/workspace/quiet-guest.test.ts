@@ -81,6 +81,24 @@ test('where nobody has changed anything git is not asked, however often somethin
   expect((await fixture.export()).files).toEqual([]);
 });
 
+test('a tree that is sent again takes a dozen programs on the host, of which none reads all of it twice', async () => {
+  const { context, repo } = fixture;
+  await fixture.prepare();
+  repo.write('one', 'changed\n');
+  const asked: string[] = [];
+  const { exec } = context;
+  Object.assign(context, {
+    exec: ((argv, options) => {
+      asked.push(argv.join(' '));
+      return exec(argv, options);
+    }) satisfies typeof exec,
+  });
+  await fixture.prepare();
+  expect(asked.length).toBeLessThanOrEqual(12);
+  expect(asked.filter((line) => / ls-files -s .*-z(?: --)?$/.test(line))).toHaveLength(1);
+  expect(fixture.copy.git('status', '--porcelain')).toBe(repo.git('status', '--porcelain'));
+});
+
 test.each<[string, () => void]>([
   ['an edited file', () => appendFileSync(at('one'), 'more\n')],
   [

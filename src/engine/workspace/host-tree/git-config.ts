@@ -6,8 +6,31 @@ export type GitConfig = ReadonlyMap<string, readonly string[]>;
 
 /** Parses `git config --list -z`. */
 export function parseGitConfig(output: Buffer): GitConfig {
+  return configOf(output.toString('utf8').split('\0'));
+}
+
+export interface ScopedConfig {
+  readonly config: GitConfig;
+  /** Who the user is in all repositories; absent when what is said of that depends on the repository */
+  readonly general?: ReadonlyMap<string, string>;
+}
+
+/** Parses `git config --list --show-scope -z`. */
+export function parseScopedConfig(output: Buffer): ScopedConfig {
+  const all: string[] = [];
+  const shared: string[] = [];
+  const fields = output.toString('utf8').split('\0');
+  for (let at = 0; at + 1 < fields.length; at += 2) {
+    all.push(fields[at + 1]!);
+    if (fields[at] === 'system' || fields[at] === 'global') shared.push(fields[at + 1]!);
+  }
+  const isConditional = shared.some((entry) => entry.startsWith('includeif.'));
+  return { config: configOf(all), general: isConditional ? undefined : identityOf(configOf(shared)) };
+}
+
+function configOf(entries: readonly string[]): GitConfig {
   const config = new Map<string, string[]>();
-  for (const entry of output.toString('utf8').split('\0')) {
+  for (const entry of entries) {
     if (entry === '') continue;
     const newline = entry.indexOf('\n');
     // A name without a value, as in a bare `autocrlf`, means true.
@@ -49,7 +72,10 @@ export async function generalIdentity(git: HostGit): Promise<Map<string, string>
       return new Map();
     throw error;
   }
-  const config = parseGitConfig(output);
+  return identityOf(parseGitConfig(output));
+}
+
+function identityOf(config: GitConfig): Map<string, string> {
   return new Map(
     identityNames.flatMap((name) => {
       const value = config.get(name)?.at(-1);

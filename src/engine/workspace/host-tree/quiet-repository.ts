@@ -1,4 +1,5 @@
-import { lstat } from 'node:fs/promises';
+import { lstat, readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BangerError, errnoOf } from '../../../errors.ts';
 import { readHead, type Head, type Repository } from './repository.ts';
@@ -35,13 +36,40 @@ export async function waitForQuiet(
 }
 
 /** What tells whether a repository is still as it was: its index and HEAD. `known`: a HEAD that was read just now. */
-export async function repositoryStamp({ git, paths }: Repository, known?: Head): Promise<string> {
+export async function repositoryStamp(repository: Repository, known?: Head): Promise<string> {
+  const { git, paths } = repository;
   const [index, lock, { head, branch }] = await Promise.all([
     stampAt(paths.index),
     stampAt(`${paths.index}.lock`),
-    known ?? readHead(git),
+    known ?? readPlainHead(repository).then((plain) => plain ?? readHead(git)),
   ]);
   return JSON.stringify([index, lock, head, branch]);
+}
+
+/**
+ * HEAD as its file and that of its branch say it, which is how git leaves them; undefined when they are otherwise: packed,
+ * in a format of another kind, or not there. Git would take longer to start.
+ */
+async function readPlainHead({ paths }: Repository): Promise<Head | undefined> {
+  const oidIn = (text: string | undefined): string | undefined =>
+    /^([0-9a-f]{64}|[0-9a-f]{40})\n$/.exec(text ?? '')?.[1];
+  const text = await textOf(join(paths.git, 'HEAD'));
+  const detached = oidIn(text);
+  if (detached !== undefined) return { head: detached };
+  const [, branch] = /^ref: refs\/heads\/(.+)\n$/.exec(text ?? '') ?? [];
+  if (branch === undefined) return undefined;
+  // Worktrees have a HEAD of their own, and share objects and branches.
+  const head = oidIn(await textOf(join(dirname(paths.objects), 'refs/heads', branch)));
+  return head === undefined ? undefined : { head, branch };
+}
+
+async function textOf(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error;
+    return undefined;
+  }
 }
 
 async function stampAt(path: string): Promise<string | undefined> {

@@ -154,8 +154,8 @@ async function withParents({ git }: Repository, oids: readonly string[]): Promis
  * The branch's upstream, with all commits between the two and those they meet in, so that the guest counts how far
  * they are apart as the host does.
  */
-async function readUpstream({ git, head, branch }: Repository): Promise<Partial<RepositoryState>> {
-  if (branch === undefined || branch.startsWith('refs/')) return {};
+async function readUpstream({ git, head, branch, config }: Repository): Promise<Partial<RepositoryState>> {
+  if (branch === undefined || branch.startsWith('refs/') || !config.has(`branch.${branch}.merge`)) return {};
   const format = '--format=%(upstream)';
   const name = lines((await git(['for-each-ref', format, `refs/heads/${branch}`])).stdout)[0];
   if (name === undefined) return {};

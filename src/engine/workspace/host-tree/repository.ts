@@ -4,7 +4,7 @@ import { BangerError, errnoOf } from '../../../errors.ts';
 import type { Exec } from '../../../host/exec.ts';
 import {
   generalIdentity,
-  parseGitConfig,
+  parseScopedConfig,
   withoutFilters,
   withoutGeneralIdentity,
   type GitConfig,
@@ -56,15 +56,15 @@ export async function findRepository(exec: Exec, path: string, signal: AbortSign
   // What git says is relative to where it really is.
   const directory = await realpath(path);
   const gitThere = hostGit({ exec, directory, signal });
-  const [{ topLevel, facts }, settings, identity, { head, branch }] = await Promise.all([
+  const [{ topLevel, facts, head, branch }, settings] = await Promise.all([
     findTopLevel(gitThere, path),
-    // What is no repository, or is not trusted, is refused beside these.
-    gitThere(['config', '--list', '-z'], { okExitCodes: [128] }),
-    generalIdentity(hostGit({ exec, directory: '/', signal })),
-    readHead(gitThere),
+    // What is no repository, or is not trusted, is refused beside this.
+    gitThere(['config', '--list', '--show-scope', '-z'], { okExitCodes: [128] }),
   ]);
+  const scoped = parseScopedConfig(settings.stdout);
+  const identity = scoped.general ?? (await generalIdentity(hostGit({ exec, directory: '/', signal })));
   // Guests know it as their own user's, for all of their repositories.
-  const config = withoutGeneralIdentity(parseGitConfig(settings.stdout), identity);
+  const config = withoutGeneralIdentity(scoped.config, identity);
   const git = hostGit({ exec, directory: topLevel, signal, settings: withoutFilters(config) });
 
   const [objectFormat, ...paths] = facts;
@@ -93,15 +93,17 @@ export async function findRepository(exec: Exec, path: string, signal: AbortSign
 /** Where a repository is: a branch unless HEAD is detached, a commit unless that branch is unborn. */
 export type Head = Pick<Repository, 'head' | 'branch'>;
 
+/** What to ask `rev-parse` for it; it fails as long as there is no commit. */
+const headWords = ['HEAD^{commit}', '--symbolic-full-name', 'HEAD'];
+
 /** Says nothing where there is no repository. */
 export async function readHead(git: HostGit): Promise<Head> {
-  // One program says both, unless there is no commit yet.
-  const { exitCode, stdout } = await git(['rev-parse', 'HEAD^{commit}', '--symbolic-full-name', 'HEAD'], {
-    okExitCodes: [128],
-  });
-  const [, oid, name] = /^([0-9a-f]{40,64})\n(HEAD|refs\/.+)\n$/.exec(stdout.toString('utf8')) ?? [];
-  if (exitCode === 0 && oid !== undefined)
-    return { head: oid, branch: name === 'HEAD' ? undefined : branchOf(name) };
+  const { stdout } = await git(['rev-parse', ...headWords], { okExitCodes: [128] });
+  const said = splitHead(`\n${stdout.toString('latin1')}`);
+  return said?.head ?? readUnbornHead(git);
+}
+
+async function readUnbornHead(git: HostGit): Promise<Head> {
   const [symbolic, commit] = await Promise.all([
     git(['symbolic-ref', '-q', 'HEAD'], { okExitCodes: [1, 128] }),
     git(['rev-parse', '-q', '--verify', 'HEAD^{commit}'], { okExitCodes: [1, 128] }),
@@ -129,19 +131,31 @@ async function checkDirectory(path: string): Promise<void> {
   });
 }
 
+/** Takes the last two lines of what git was asked for; undefined when they are something else. */
+function splitHead(text: string): { readonly head: Head; readonly rest: string } | undefined {
+  const [, rest, oid, name] = /^([^]*\n)([0-9a-f]{40,64})\n(HEAD|refs\/.+)\n$/.exec(text) ?? [];
+  if (rest === undefined) return undefined;
+  const reference = Buffer.from(name!, 'latin1').toString('utf8');
+  return { head: { head: oid!, branch: name === 'HEAD' ? undefined : branchOf(reference) }, rest };
+}
+
 /** Where the top of the working tree is, and what else git says of the repository, in one go. */
 async function findTopLevel(
   git: HostGit,
   path: string,
-): Promise<{ readonly topLevel: string; readonly facts: readonly string[] }> {
+): Promise<Head & { readonly topLevel: string; readonly facts: readonly string[] }> {
   const asked = ['--is-bare-repository', '--is-inside-work-tree', '--show-object-format'];
   const files = repositoryFiles.flatMap((name) => ['--git-path', name]);
   const { exitCode, stdout, stderr } = await git(
-    ['rev-parse', ...asked, '--absolute-git-dir', ...files, '--show-toplevel'],
+    ['rev-parse', ...asked, '--absolute-git-dir', ...files, '--show-toplevel', ...headWords],
     { okExitCodes: [128] },
   );
   // A byte is a character here: the last of the lines may be no UTF-8.
-  const lines = stdout.toString('latin1').split('\n');
+  const text = stdout.toString('latin1');
+  const split = splitHead(text);
+  // Git repeats what it does not find, and goes on to the next word where a file is called so.
+  const unborn = /^([^]*\n)HEAD\^\{commit\}\n(?:--symbolic-full-name\n)?$/.exec(text)?.[1];
+  const lines = (split?.rest ?? unborn ?? text).split('\n');
   const [isBare, isInside, ...facts] = lines.splice(0, asked.length + 1 + repositoryFiles.length);
   if (isInside === undefined || isInside === '') throw refusal(stderr, path);
   if (isInside !== 'true') {
@@ -153,11 +167,12 @@ async function findTopLevel(
           : 'Give the directory that holds .git',
     });
   }
-  if (exitCode !== 0) throw refusal(stderr, path);
+  if (exitCode !== 0 && unborn === undefined) throw refusal(stderr, path);
   const output = Buffer.from(lines.join('\n'), 'latin1');
   const topLevel = output.subarray(0, -1).toString('utf8');
   if (!topLevel.includes('\n') && Buffer.from(`${topLevel}\n`).equals(output)) {
-    return { topLevel, facts: facts.map((each) => Buffer.from(each, 'latin1').toString('utf8')) };
+    const head = split?.head ?? (await readUnbornHead(git));
+    return { topLevel, ...head, facts: facts.map((each) => Buffer.from(each, 'latin1').toString('utf8')) };
   }
   throw new BangerError('invalid_argument', `The path of "${path}" has a line break or is not UTF-8`, {
     hint: 'Move the working tree to a path without them',
