@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { knownIndexName, knownPathsName } from '../../../src/engine/workspace/guest-tree/changes-script.ts';
+import { knownIndexName, knownPathsName } from '../../../src/engine/workspace/guest-tree/known-index.ts';
 import { createFixture, type Exported, type Fixture } from './workspace-fixture.ts';
 
 // Many runs of git each.

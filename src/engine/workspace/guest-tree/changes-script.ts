@@ -1,23 +1,6 @@
 import { underWayMarks } from './changes-format.ts';
+import { keepScript, knownIndexName, knownPathsName, ownIndexName } from './known-index.ts';
 import { keepSkippedScript, skippedScript } from './skipped-script.ts';
-
-/**
- * In the guest's repository: an index of the files as they were sent or last looked at, so that only those which
- * look changed are read. It has none of the marks by which git is told not to look at a file.
- */
-export const knownIndexName = 'banger-known-index';
-
-/**
- * In the guest's repository, while that index has the very paths of the base, all those of the workspace's own index
- * among them: the base.
- */
-export const knownPathsName = 'banger-known-paths';
-
-/**
- * The workspace's own index as it was then, by a second name: git replaces its index and never writes into it, so that
- * the two are one file for as long as nobody has staged anything.
- */
-export const ownIndexName = 'banger-own-index';
 
 /** Settings under which git looks at a workspace: the guest's own are part of what may have changed. */
 export const guestGitSettings = [
@@ -36,6 +19,8 @@ export const guestGitSettings = [
   'core.trustctime=false',
   'i18n.logOutputEncoding=UTF-8',
   'index.sparse=false',
+  // Of indexes that git writes for us; one of a large tree takes longer to hash than to write.
+  'index.skipHash=true',
   'safe.directory=*',
 ].flatMap((setting) => ['-c', setting]);
 
@@ -231,28 +216,6 @@ if [ ! -O "$directory" ]; then
 fi
 `;
 
-/** Keeps what is known of the files for the next time. */
-const keepScript = `
-# Whether an index has differences of these kinds from the base.
-differs() {
-  kinds=$1 compared=$2
-  shift 2
-  [ -n "$(GIT_INDEX_FILE=$compared "$@" diff-index --cached --no-renames --name-only "--diff-filter=$kinds" "$base" | head -c 1)" ]
-}
-if [ -n "$quick" ]; then
-  # Reading the same files each time would not be worth it; an index with other paths is not what it has to be.
-  if [ "$quick" -ge 2 ] && ! differs AD "$index" "$@"; then mv -f "$index" "$kept"; fi
-else
-  rm -f "$covers"
-  mv -f "$index" "$kept"
-  linked=$directory/${ownIndexName}
-  if [ -e "$own" ] && ln -f "$own" "$linked" && ! grep -q '^. 160000 ' "$index.odd" && ! differs ADU "$kept" "$@" &&
-    ! differs AU "$linked" "$@"; then
-    echo "$base" >"$index.covers" && mv -f "$index.covers" "$covers"
-  fi
-fi
-${giveBackScript}`;
-
 /** What a comparison is shown as; the last of the script's output. */
 const diffScript = `
 # shellcheck disable=SC2086
@@ -261,7 +224,7 @@ mine "$@" diff-index --cached --no-abbrev --full-index --no-renames --no-ext-dif
 `;
 
 /** Prints what differs between a tree, the base, and a workspace. `format`: more arguments for git diff-index. */
-export const changesScript = `${enterScript}${indexScript}${skippedScript}${keepSkippedScript}${unfinishedScript}${diffScript}${keepScript}`;
+export const changesScript = `${enterScript}${indexScript}${skippedScript}${keepSkippedScript}${unfinishedScript}${diffScript}${keepScript}${giveBackScript}`;
 
 /** Where the state of a workspace that is not committed can be fetched. */
 export const worktreeReference = 'refs/banger/worktree';
@@ -287,6 +250,6 @@ fi
 "$@" update-ref "$reference" "$commit" || exit
 branch=$("$@" symbolic-ref -q HEAD) || branch=detached
 [ -n "$head" ] || branch=unborn
-${keepScript}
+${keepScript}${giveBackScript}
 echo "worktree $commit $branch"
 `;

@@ -1,7 +1,7 @@
 import { lstat, mkdtemp, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { errnoOf } from '../../../errors.ts';
-import { knownIndexName, knownPathsName, ownIndexName } from '../guest-tree/changes-script.ts';
+import { knownIndexName, knownPathsName, ownIndexName } from '../guest-tree/known-index.ts';
 import { guestConfigText } from '../host-tree/git-config.ts';
 import { writeGuestIndex, writeKnownIndex } from './guest-index.ts';
 import { writePack } from './guest-pack.ts';

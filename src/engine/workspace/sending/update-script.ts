@@ -1,10 +1,6 @@
 import { shellQuote } from '../../../host/shell-quote.ts';
-import {
-  giveBackScript,
-  guestGitEnvironment,
-  knownPathsName,
-  ownIndexName,
-} from '../guest-tree/changes-script.ts';
+import { giveBackScript, guestGitEnvironment } from '../guest-tree/changes-script.ts';
+import { knownPathsName, ownIndexName } from '../guest-tree/known-index.ts';
 import { valueFunction } from './reference-guard.ts';
 import { directoriesOf, type FilePlan } from './plan-update.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
