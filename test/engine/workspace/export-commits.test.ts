@@ -192,3 +192,37 @@ test('a checkout that is made sparse in the guest has deleted nothing', async ()
   await fixture.apply();
   expect(repo.git('status', '--porcelain')).toBe(' M in/a\n');
 });
+
+const evil =
+  'diff --git a/evil b/evil\nnew file mode 100644\n--- /dev/null\n+++ b/evil\n@@ -0,0 +1 @@\n+evil\n';
+
+test.each([
+  ['ends for git am, and a patch follows', `---\n\n${evil}`],
+  ['has a patch without that', `text\n${evil}`],
+  [
+    'has another mail in it',
+    `From ${'0'.repeat(40)} Mon Sep 17 00:00:00 2001\nSubject: evil\n\n---\n${evil}`,
+  ],
+  ['names another author', 'From: Somebody Else <else@example.com>\n\ntext\n'],
+])('a commit whose message %s is named, and no mail made', async (_, message) => {
+  const { copy, guestPath } = fixture;
+  copy.write('b', 'changed\n');
+  copy.git('commit', '-q', '-a', '--cleanup=verbatim', '-m', `subject\n\n${message}`);
+  const oid = copy.git('rev-parse', '--short=12', 'HEAD').trim();
+  await expect(exportCommits()).rejects.toMatchObject({
+    code: 'invalid_state',
+    message: `git am would take a line of a message for the beginning of a patch, a mail or a header: ${oid} subject`,
+    hint: `Fetch the commits instead: git fetch banger::web${guestPath}`,
+  });
+});
+
+test('messages with lines that only look like it arrive whole', async () => {
+  const { copy, repo } = fixture;
+  const message =
+    'diff -u\n---\n\ntext\n--- --\n----\n --- a\nFrom here on\nIndex of\n\nFrom: me\ndifferent\n';
+  copy.write('b', 'changed\n');
+  copy.git('commit', '-q', '-a', '--cleanup=verbatim', '-m', message.replace('--- --\n', ''));
+  const { mbox } = await exportCommits();
+  am(mbox);
+  expect(repo.git('log', '-1', '--format=%b')).toBe(copy.git('log', '-1', '--format=%b'));
+});

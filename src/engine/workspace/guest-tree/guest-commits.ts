@@ -3,6 +3,7 @@ import type { GuestOutput } from '../../guest.ts';
 import type { ExportHead, GuestCommit } from '../../rpc/workspace-methods.ts';
 import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
 import { collectErrors, readChanges, readOutput, unreadable, type GuestWorkspace } from './guest-changes.ts';
+import { isMisreadAsMail, misreadError } from './mail-words.ts';
 import { submoduleMode } from '../host-tree/index-entries.ts';
 import { displayPath, splitRaw } from '../host-tree/raw-path.ts';
 import { remarksOn } from '../remarks.ts';
@@ -21,7 +22,8 @@ type Commits = Required<Pick<ExportHead, 'files' | 'warnings' | 'commits' | 'mer
  * Where there are merges, the mails follow the first parents: a merge is one mail with all that it brought, since the
  * commits of both its sides, one after another, need not apply. Those of the other sides are named. When the commit
  * that was sent is not in the history of the guest's HEAD, which somebody has rewritten, commits count from where both
- * histories part. What is not committed is listed and left out, and so are commits that change nothing.
+ * histories part. What is not committed is listed and left out, and so are commits that change nothing. Throws where
+ * `git am` would make other commits of the mails.
  */
 export async function readCommits(
   workspace: GuestWorkspace,
@@ -57,6 +59,8 @@ export async function readCommits(
   }
   for (const { oid, subject } of chain.filter(isEmpty))
     warnings.push(`A commit that changes nothing has no mail: ${oid.slice(0, 12)} ${subject}`);
+  const misread = mailed.filter((commit) => commit.isMisread);
+  if (misread.length > 0) throw misreadError(workspace, misread);
   if (mailed.length > 0) {
     warnings.push(...(await movedRepositories(workspace, sent ?? emptyTree(workspace.baseTree), head)));
     await readMails(workspace, { range, isFromRoot: sent === undefined, hasMerges }, onMail);
@@ -122,14 +126,19 @@ async function isAncestor(workspace: GuestWorkspace, one: string, other: string)
   throw unreadable(workspace, stderr);
 }
 
-type ListedCommit = GuestCommit & { readonly parents: readonly string[]; readonly tree: string };
+type ListedCommit = GuestCommit & {
+  readonly parents: readonly string[];
+  readonly tree: string;
+  /** A mail of it would be another one */
+  readonly isMisread: boolean;
+};
 
 async function listCommits(workspace: GuestWorkspace, range: readonly string[]): Promise<ListedCommit[]> {
   const format = [
     '-z',
     '--reverse',
     '--topo-order',
-    '--format=%H%n%T%n%P%n%s',
+    '--format=%H%n%T%n%P%n%s%n%B',
     `--max-count=${maxCommits + 1}`,
   ];
   const { exit, stdout, stderr } = await git(workspace, ['log', '--no-show-signature', ...format, ...range]);
@@ -139,14 +148,15 @@ async function listCommits(workspace: GuestWorkspace, range: readonly string[]):
     .split('\0')
     .filter((text) => text !== '')
     .map((text) => {
-      const match = /^([0-9a-f]{40,64})\n([0-9a-f]{40,64})\n([0-9a-f ]*)\n([^]*)$/.exec(text);
+      const match = /^([0-9a-f]{40,64})\n([0-9a-f]{40,64})\n([0-9a-f ]*)\n([^\n]*)\n([^]*)$/.exec(text);
       if (!match) throw unreadable(workspace, '');
-      const [, oid, tree, parents, subject] = match;
+      const [, oid, tree, parents, subject, message] = match;
       return {
         oid: oid!,
         tree: tree!,
         subject: subject!.slice(0, 1000),
         parents: parents!.split(' ').filter(Boolean),
+        isMisread: isMisreadAsMail(message!),
       };
     });
   if (commits.length <= maxCommits) return commits;
