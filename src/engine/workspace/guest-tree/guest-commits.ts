@@ -2,7 +2,14 @@ import { BangerError } from '../../../errors.ts';
 import type { GuestOutput } from '../../guest.ts';
 import type { ExportHead, GuestCommit } from '../../rpc/workspace-methods.ts';
 import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
-import { collectErrors, readChanges, readOutput, unreadable, type GuestWorkspace } from './guest-changes.ts';
+import {
+  collectErrors,
+  readChanges,
+  readOutput,
+  unreadable,
+  type GuestChanges,
+  type GuestWorkspace,
+} from './guest-changes.ts';
 import { isMisreadAsMail, misreadError } from './mail-words.ts';
 import { submoduleMode } from '../host-tree/index-entries.ts';
 import { displayPath, splitRaw } from '../host-tree/raw-path.ts';
@@ -32,7 +39,7 @@ export async function readCommits(
 ): Promise<Commits> {
   const head = await resolveCommit(workspace, 'HEAD');
   if (sent !== undefined) await requireCommit(workspace, sent);
-  const changes = await readChanges(workspace, { base: head ?? emptyTree(workspace.baseTree) });
+  const changes = await readUncommitted(workspace, head);
   const remarks = remarksOn(changes, workspace, 'in the mails');
   const none = { files: [...changes.files], commits: [], merged: [], warnings: remarks };
   if (head === undefined || head === sent) return none;
@@ -70,6 +77,21 @@ export async function readCommits(
     commits: mailed.map(withoutParents),
     merged: all.filter(({ oid }) => !inChain.has(oid)).map(withoutParents),
     warnings,
+  };
+}
+
+/** What somebody changed in the guest and has not committed: the host's own changes, with which it was sent, are not that. */
+async function readUncommitted(workspace: GuestWorkspace, head: string | undefined): Promise<GuestChanges> {
+  const base = head ?? emptyTree(workspace.baseTree);
+  const changes = await readChanges(workspace, { base });
+  if (changes.paths.length === 0 && changes.nested.length === 0) return changes;
+  const sinceSent = await readChanges(workspace);
+  const isSince = new Set([...sinceSent.paths.map(({ path }) => path), ...sinceSent.nested]);
+  return {
+    ...changes,
+    files: changes.files.filter((_, index) => isSince.has(changes.paths[index]!.path)),
+    paths: changes.paths.filter(({ path }) => isSince.has(path)),
+    nested: changes.nested.filter((path) => isSince.has(path)),
   };
 }
 
