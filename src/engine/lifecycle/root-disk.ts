@@ -14,6 +14,7 @@ import { formatBytes } from '../../state/units.ts';
 import type { Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { rootfsFile, rootfsPlace } from '../images/rootfs-file.ts';
+import { giveBackRoomLater } from './give-back-room.ts';
 import type { Capability } from './capabilities.ts';
 
 type WithDisk = Pick<Vm, 'id' | 'imageId' | 'diskBytes' | 'diskMethod'>;
@@ -57,7 +58,9 @@ export const rootDisk: Capability = {
     };
   },
   async afterStop(context, vm) {
-    await methodOf(context, vm).detach({ id: vm.id, path: diskFile(context, vm) });
+    const path = diskFile(context, vm);
+    await methodOf(context, vm).detach({ id: vm.id, path });
+    giveBackRoomLater(context, vm, path);
   },
   async cleanUp(context, vm) {
     const path = diskFile(context, vm);

@@ -12,6 +12,7 @@ import { watchVmm } from './vmm-watch.ts';
  * stopped, nothing of the attempt is left, and `lastError` says why.
  */
 export async function startVm(context: EngineContext, id: string, operation: Operation): Promise<Vm> {
+  context.haste.wake(id);
   return context.locks.vm.run(id, operation.signal, async () => {
     const vm = await settleVm(context, getVm(context.db, id), operation);
     if (vm.state === 'running') return vm;

@@ -3,6 +3,7 @@ import { BlockDevice } from './block-device.ts';
 import { blockRuns } from './block-map.ts';
 import { DamagedFilesystem } from './damage.ts';
 import { parseDirectoryBlock, type DirectoryEntry } from './directory.ts';
+import { groupDescriptor } from './group-descriptor.ts';
 import { inodeFlags, parseInode, type Inode } from './inode.ts';
 import { parseSuperblock, superblockBytes, superblockOffset, type Superblock } from './superblock.ts';
 import {
@@ -193,16 +194,8 @@ export class Ext4Reader {
 
   /** First block of a group's inode table, from its descriptor (Documentation/filesystems/ext4/group_descr.rst). */
   async #inodeTable(group: number): Promise<number> {
-    const { blockSize, descriptorSize, blocksPerGroup, firstDataBlock, blocks } = this.superblock;
-    const perBlock = blockSize / descriptorSize;
-    const index = Math.floor(group / perBlock);
-    let block = firstDataBlock + 1 + index;
-    if (this.superblock.hasMetaGroups && index >= this.superblock.firstMetaGroup) {
-      const first = index * perBlock;
-      block = firstDataBlock + first * blocksPerGroup + (this.superblock.hasSuperblock(first) ? 1 : 0);
-    }
-    const offset = block * blockSize + (group % perBlock) * descriptorSize;
-    const descriptor = await this.#device.readMetadata(offset, descriptorSize);
+    const { descriptorSize, firstDataBlock, blocks } = this.superblock;
+    const descriptor = await groupDescriptor(this.#device, this.superblock, group);
     const high = descriptorSize >= 64 ? descriptor.readUInt32LE(0x28) * 2 ** 32 : 0;
     const table = descriptor.readUInt32LE(0x8) + high;
     if (table <= firstDataBlock || table >= blocks) throw new DamagedFilesystem('points beyond its end');
