@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { openBanger } from '../support/banger.ts';
@@ -18,7 +18,8 @@ beforeAll(() => {
 });
 afterEach(async () => {
   expect(await banger.json('vm', 'list')).toEqual([]);
-  expect(readdirSync(join(banger.home, 'state/vms'))).toEqual([]);
+  const directories = join(banger.home, 'state/vms');
+  expect(existsSync(directories) ? readdirSync(directories) : []).toEqual([]);
 });
 afterAll(() => banger[Symbol.asyncDispose]());
 
@@ -162,4 +163,15 @@ test('without --, a command is refused with what to type', async () => {
   expect(stderr).toBe(
     'banger: "make" is one word too many before --\n  Put -- before the command: banger vm run . -- make test\n',
   );
+});
+
+test('a file of variables that is not there is told by banger, not by Node, and is none of ours in a command', async () => {
+  const { code, stderr } = await run('--env-file', 'nosuch', '--', 'true');
+  expect(code).toBe(125);
+  expect(stderr).toContain(`There is no file "${join(tree, 'nosuch')}"`);
+  const words = ['vm', 'exec', 'nobody', 'docker', 'run', '--env-file', 'nosuch', 'image'];
+  expect(await banger.run(words)).toMatchObject({
+    code: 125,
+    stderr: expect.stringContaining('There is no VM named "nobody"') as string,
+  });
 });
