@@ -89,7 +89,7 @@ export const exec: Exec = (argv, options = {}) => {
       const exitCode = code ?? -1;
       const output = {
         exitCode,
-        stdout: Buffer.concat(stdout),
+        stdout: stdout.length === 1 ? stdout[0]! : Buffer.concat(stdout),
         stderr: Buffer.concat(stderr).toString('utf8'),
       };
       if (exitCode === 0 || options.okExitCodes?.includes(exitCode)) return resolve(output);

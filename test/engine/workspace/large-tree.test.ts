@@ -18,7 +18,7 @@ const count = Number(process.env['BANGER_TEST_FILES'] ?? 10_000);
 const nameOf = (index: number): string => `dir-${index % 317}/file-${index}`;
 
 /** Of the whole process: what is known of each file counts, and not what is in it. */
-const maxBytes = 192 * 1024 ** 2 + count * 3 * 1024;
+const maxBytes = 128 * 1024 ** 2 + count * 1024;
 
 test('a tree of many files is sent with progress and bounded memory, and again with what changed', async () => {
   const { repo, copy } = fixture;

@@ -1,6 +1,7 @@
 import type { GitEntry } from '../guest-tree/changes-format.ts';
 import { submoduleMode } from '../host-tree/index-entries.ts';
 import { displayPath, type RawPath } from '../host-tree/raw-path.ts';
+import { directoriesOf } from '../sending/plan-update.ts';
 import type { MergedPath, MergeInput } from './merge-changes.ts';
 
 /** A path cannot be a file and a directory at once: such changes are conflicts, whoever came first. */
@@ -14,7 +15,7 @@ export function withoutCollisions(
     if (result) after.add(path);
     else if (outcome === 'applied') after.delete(path);
   }
-  const directories = new Set([...after].flatMap(parents));
+  const directories = directoriesOf(after);
   return merged.map((each) => {
     if (!each.result || each.outcome === 'present') return each;
     const { path } = each;

@@ -5,6 +5,7 @@ import { linkProblems, type LinkInput } from './escaping-links.ts';
 import type { MergedPath } from './merge-changes.ts';
 import { parents } from './path-collisions.ts';
 import { displayPath, isTreePath, type RawPath } from '../host-tree/raw-path.ts';
+import { directoriesOf } from '../sending/plan-update.ts';
 
 const shownCount = 10;
 
@@ -74,12 +75,16 @@ function badModuleValue(key: string, value: string): boolean {
 
 /** New paths that a filesystem which ignores case, or how letters are composed, would take for another one. */
 export function twinProblems(written: readonly RawPath[], present: readonly RawPath[]): string[] {
-  const known = new Set(present.flatMap((path) => [path, ...parents(path)]));
-  const byFold = new Map([...known].map((path) => [folded(path), path]));
+  const known = directoriesOf(present);
+  for (const path of present) known.add(path);
+  const all = written.flatMap((each) => [...parents(each), each]);
+  const added = new Set(all.filter((path) => !known.has(path)));
+  const wanted = new Set([...added].map(folded));
+  const byFold = new Map<string, RawPath>();
+  // Only those that can be one's twin: of a large tree they would take much memory.
+  if (wanted.size > 0) for (const path of known) if (wanted.has(folded(path))) byFold.set(folded(path), path);
   const problems: string[] = [];
-  for (const path of written.flatMap((each) => [...parents(each), each])) {
-    if (known.has(path)) continue;
-    known.add(path);
+  for (const path of added) {
     const twin = byFold.get(folded(path));
     if (twin === undefined) byFold.set(folded(path), path);
     else problems.push(`"${displayPath(path)}" differs from "${displayPath(twin)}" by case alone`);
