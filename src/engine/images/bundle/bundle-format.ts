@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import * as z from 'zod/mini';
 import type { ImageConfig } from '../../../state/images.ts';
-import type { Stretch } from '../ext4/file-contents.ts';
+import type { Stretches } from '../ext4/stretches.ts';
 import { Turns } from '../ext4/turns.ts';
 import { tarBlockSize } from '../layers/tar-header.ts';
 import { LayerRefusal } from '../layers/layer-refusal.ts';
@@ -91,7 +91,7 @@ const stretchesPerPiece = 4096;
  * The map in front of a sparse member's data. It names the size, too: a hole at the end is an empty stretch there.
  * Of a million stretches it takes seconds, in which others get their turns.
  */
-export async function* sparseMap(sizeBytes: number, stretches: readonly Stretch[]): AsyncGenerator<Buffer> {
+export async function* sparseMap(sizeBytes: number, stretches: Stretches): AsyncGenerator<Buffer> {
   const turns = new Turns();
   for (const piece of sparseMapPieces(sizeBytes, stretches)) {
     yield piece;
@@ -99,21 +99,27 @@ export async function* sparseMap(sizeBytes: number, stretches: readonly Stretch[
   }
 }
 
-export function* sparseMapPieces(sizeBytes: number, stretches: readonly Stretch[]): Generator<Buffer> {
-  const last = stretches.at(-1);
-  const end = { offset: sizeBytes, length: 0 };
-  const isHoleAtEnd = (last ? last.offset + last.length : 0) < sizeBytes;
-  let text = `${stretches.length + (isHoleAtEnd ? 1 : 0)}\n`;
+export function* sparseMapPieces(sizeBytes: number, stretches: Stretches): Generator<Buffer> {
+  const holeAtEnd = endOf(stretches) < sizeBytes ? [{ offset: sizeBytes, length: 0 }] : [];
+  let text = `${stretches.length + holeAtEnd.length}\n`;
   let length = 0;
-  for (let from = 0; ; from += stretchesPerPiece) {
-    const some = stretches.slice(from, from + stretchesPerPiece);
-    const isLast = from + stretchesPerPiece >= stretches.length;
-    for (const stretch of isLast && isHoleAtEnd ? [...some, end] : some)
+  let inText = 0;
+  for (const some of [stretches, holeAtEnd]) {
+    for (const stretch of some) {
       text += `${stretch.offset}\n${stretch.length}\n`;
-    length += text.length;
-    if (isLast) text += '\0'.repeat((tarBlockSize - (length % tarBlockSize)) % tarBlockSize);
-    yield Buffer.from(text, 'latin1');
-    if (isLast) return;
-    text = '';
+      if (++inText < stretchesPerPiece) continue;
+      yield Buffer.from(text, 'latin1');
+      length += text.length;
+      text = '';
+      inText = 0;
+    }
   }
+  length += text.length;
+  yield Buffer.from(text + '\0'.repeat((tarBlockSize - (length % tarBlockSize)) % tarBlockSize), 'latin1');
+}
+
+function endOf(stretches: Stretches): number {
+  let end = 0;
+  for (const { offset, length } of stretches) end = offset + length;
+  return end;
 }

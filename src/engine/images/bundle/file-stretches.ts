@@ -1,7 +1,7 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { abortError } from '../../../errors.ts';
 import type { Operation } from '../../operations.ts';
-import type { Stretch } from '../ext4/file-contents.ts';
+import type { Stretch } from '../ext4/stretches.ts';
 
 export const blockBytes = 4096;
 const chunkBytes = 1024 * 1024;

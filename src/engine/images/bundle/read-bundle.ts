@@ -7,6 +7,7 @@ import type { Operation } from '../../operations.ts';
 import { BlockFile } from '../ext4/block-file.ts';
 import { DamagedFilesystem } from '../ext4-reader/damage.ts';
 import { readFactsOfFile } from '../ext4-reader/rootfs-facts.ts';
+import { storedBytes as sumOf } from '../ext4/stretches.ts';
 import { Turns } from '../ext4/turns.ts';
 import { noSpace } from '../image-staging.ts';
 import { ConversionBudget, defaultLimits, type ConversionLimits } from '../layers/conversion-limits.ts';
@@ -140,7 +141,7 @@ async function unpackRootfs(
   const { sizeBytes, storedBytes, sha256 } = manifest.rootfs;
   if (entry.size > limits.fileBytes)
     throw new LayerRefusal(`has ${entry.size} bytes, more than a file can have`);
-  const dataBytes = entry.stretches.reduce((sum, { length }) => sum + length, 0);
+  const dataBytes = sumOf(entry.stretches);
   const hash = createHash('sha256');
   let mapBytes = 0;
   if (entry.size === sizeBytes) {

@@ -1,5 +1,4 @@
 import { rm } from 'node:fs/promises';
-import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { abortError, BangerError, errnoOf } from '../../../errors.ts';
 import type { ThreadScript } from '../../../host/assets.ts';
@@ -14,14 +13,8 @@ import type { FromThread, ThreadOptions, ToThread } from './thread-messages.ts';
 const windowBytes = 2 * 2 ** 20;
 /** How long a cancelled thread may take to put its things away. */
 const farewellMs = 3000;
-/** Heap of the thread. What it keeps of an image fits, by the limits of a conversion. */
-const heapLimits = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 16 };
-/**
- * What a heap of a thread may hold before V8 collects all of it for the first time. What a conversion keeps it keeps to
- * its end, so that each collection while it grows finds next to nothing.
- */
-const initialHeapFlag = '--initial-old-space-size';
-const initialHeapMb = 100;
+/** Heap of the thread, for what passes through. What it keeps of an image lies outside, within the limits of a conversion. */
+const heapLimits = { maxOldGenerationSizeMb: 96, maxYoungGenerationSizeMb: 16 };
 
 /**
  * `convertLayers` in a thread of its own, so that the engine answers others meanwhile. Promises the same.
@@ -37,7 +30,6 @@ export async function convertInThread(options: ConvertOptions, script: ThreadScr
     window,
     layers: layers.map(({ label, diffId }) => ({ label, diffId })),
   };
-  setFlagsFromString(`${initialHeapFlag}=${initialHeapMb}`);
   const worker = new Worker(script.source, {
     eval: script.isText,
     workerData,
@@ -45,10 +37,6 @@ export async function convertInThread(options: ConvertOptions, script: ThreadScr
     execArgv: ['--no-warnings'],
     name: 'conversion',
   });
-  // V8 takes code caches only under the flags that they were made under; the thread has its heap by now.
-  const restoreFlag = (): void => setFlagsFromString(`${initialHeapFlag}=0`);
-  worker.once('online', restoreFlag);
-  worker.once('exit', restoreFlag);
   const feeds = new Map<number, LayerFeed>();
   const outcome = Promise.withResolvers<ConvertResult>();
   const exited = new Promise<void>((resolve) => worker.once('exit', () => resolve()));

@@ -1,14 +1,11 @@
 import { blockSize, blocksPerGroup } from './format.ts';
 import { groupLayout } from './geometry.ts';
-
-/** Consecutive blocks. */
-export interface BlockRun {
-  readonly start: number;
-  readonly length: number;
-}
+import { type BlockRun, RunList } from './run-list.ts';
 
 /** How many freed runs an allocation looks at before it takes fresh blocks instead. */
 const runsConsidered = 16;
+/** So many released runs are worth a look for neighbours among them */
+const manyReleased = 2 ** 16;
 
 /**
  * Hands out blocks in ascending order around the groups' metadata, and again
@@ -19,8 +16,9 @@ export class BlockAllocator {
   #limit = groupLayout(0).end;
   #group = 0;
   #taken = 0;
-  #free: BlockRun[] = [];
-  #released: BlockRun[] = [];
+  readonly #free = new RunList();
+  readonly #released = new RunList();
+  #tidyReleasedAt = manyReleased;
 
   /** First block past all that were handed out. */
   get end(): number {
@@ -32,22 +30,24 @@ export class BlockAllocator {
     return this.#taken * blockSize;
   }
 
-  /** Runs below `end` that nothing uses and that hold the contents of deleted files. */
-  get freeRuns(): readonly BlockRun[] {
-    return [...this.#free, ...this.#released];
+  /** Memory for the blocks that were given back, which may be as many as there were files. */
+  get heldBytes(): number {
+    return (this.#free.length + this.#released.length) * 8;
+  }
+
+  /** Runs below `end` that nothing uses and that hold the contents of deleted files, ascending; of what was reclaimed. */
+  get freeRuns(): Iterable<BlockRun> {
+    return this.#free;
   }
 
   /** Takes `count` blocks in as few runs as possible. Their old contents are undefined. */
   allocate(count: number): BlockRun[] {
-    for (
-      let index = this.#free.length - 1;
-      index >= Math.max(0, this.#free.length - runsConsidered);
-      index--
-    ) {
-      const run = this.#free[index];
-      if (!run || run.length < count) continue;
-      if (run.length === count) this.#free.splice(index, 1);
-      else this.#free[index] = { start: run.start + count, length: run.length - count };
+    const { length } = this.#free;
+    for (let index = length - 1; index >= Math.max(0, length - runsConsidered); index--) {
+      const run = this.#free.at(index);
+      if (run.length < count) continue;
+      if (run.length === count) this.#free.remove(index);
+      else this.#free.set(index, { start: run.start + count, length: run.length - count });
       this.#taken += count;
       return [{ start: run.start, length: count }];
     }
@@ -68,29 +68,22 @@ export class BlockAllocator {
     return runs;
   }
 
-  release(runs: readonly BlockRun[]): void {
-    for (const run of runs) {
-      this.#released.push(run);
-      this.#taken -= run.length;
-    }
+  /** Gives blocks back. They can be had again once they were reclaimed. */
+  release(run: BlockRun): void {
+    this.#released.add(run);
+    this.#taken -= run.length;
+    if (this.#released.length < this.#tidyReleasedAt) return;
+    this.#released.tidy();
+    this.#tidyReleasedAt = Math.max(manyReleased, this.#released.length * 2);
   }
 
   /** Makes released blocks available, neighbours joined. Sorting on each release would be quadratic. */
   reclaim(): void {
     if (this.#released.length === 0) return;
-    const sorted = this.freeRuns.toSorted((a, b) => a.start - b.start);
-    this.#released = [];
-    this.#free = [];
-    let open: BlockRun | undefined;
-    for (const run of sorted) {
-      if (open && open.start + open.length === run.start) {
-        open = { start: open.start, length: open.length + run.length };
-      } else {
-        if (open) this.#free.push(open);
-        open = run;
-      }
-    }
-    if (open) this.#free.push(open);
+    for (const run of this.#released) this.#free.add(run);
+    this.#released.clear();
+    this.#tidyReleasedAt = manyReleased;
+    this.#free.tidy();
   }
 
   #enterNextGroup(): void {

@@ -1,6 +1,6 @@
 import { crc32c } from './crc32c.ts';
 import { blockSize } from './format.ts';
-import type { Extent } from './nodes.ts';
+import type { Extent, Extents } from './extent-table.ts';
 
 const magic = 0xf30a;
 const headerSize = 12;
@@ -9,16 +9,11 @@ const recordSize = 12;
 const recordsInInode = 4;
 const recordsInBlock = Math.floor((blockSize - headerSize - 4) / recordSize);
 
-/** A block of the tree below the inode. */
-export interface TreeBlock {
-  readonly block: number;
-  readonly data: Buffer;
-}
-
 export interface ExtentTree {
   /** The 60 bytes of `i_block` */
   readonly root: Buffer;
-  readonly blocks: readonly TreeBlock[];
+  /** How many there are below it */
+  readonly blocks: number;
 }
 
 /** A block of the tree one level down, and where in the file what it tells of begins. */
@@ -28,44 +23,55 @@ interface IndexRecord {
 }
 
 /**
- * Builds the extent tree of a file (Documentation/filesystems/ext4/ifork.rst).
+ * Builds the extent tree of a file (Documentation/filesystems/ext4/ifork.rst). `writeBlock` finds a place for each
+ * block below the inode, and returns it; the block is valid until then.
  * No run is longer than the 32768 blocks an extent can name, because no run
  * leaves its block group.
  */
-export function buildExtentTree(
-  extents: readonly Extent[],
+export function writeExtentTree(
+  extents: Extents,
   inodeSeed: number,
-  allocateBlock: () => number,
+  writeBlock: (data: Buffer) => number,
 ): ExtentTree {
-  const root = Buffer.allocUnsafe(headerSize + recordsInInode * recordSize);
+  const root = Buffer.alloc(headerSize + recordsInInode * recordSize);
   if (extents.length <= recordsInInode) {
-    writeTreeNode(root.fill(0), extents, { depth: 0, capacity: recordsInInode, write: writeLeafRecord });
-    return { root, blocks: [] };
+    writeTreeNode(root, [...extents], { depth: 0, capacity: recordsInInode, write: writeLeafRecord });
+    return { root, blocks: 0 };
   }
-  const blocks: TreeBlock[] = [];
+  let blocks = 0;
   /** Puts records into blocks of one level, and returns what tells of these. */
   const level = <Item extends { readonly logical: number }>(
-    records: readonly Item[],
+    records: Iterable<Item>,
     depth: number,
     write: WriteRecord<Item>,
   ): IndexRecord[] => {
     const parents: IndexRecord[] = [];
-    for (let from = 0; from < records.length; from += recordsInBlock) {
-      const children = records.slice(from, from + recordsInBlock);
+    for (const children of inParts(records, recordsInBlock)) {
       const data = Buffer.alloc(blockSize);
       writeTreeNode(data, children, { depth, capacity: recordsInBlock, write });
       sealTreeBlock(data, inodeSeed);
-      const block = allocateBlock();
-      blocks.push({ block, data });
-      parents.push({ logical: children[0]?.logical ?? 0, block });
+      parents.push({ logical: children[0]?.logical ?? 0, block: writeBlock(data) });
+      blocks++;
     }
     return parents;
   };
   let depth = 1;
   let records = level(extents, 0, writeLeafRecord);
   for (; records.length > recordsInInode; depth++) records = level(records, depth, writeIndexRecord);
-  writeTreeNode(root.fill(0), records, { depth, capacity: recordsInInode, write: writeIndexRecord });
+  writeTreeNode(root, records, { depth, capacity: recordsInInode, write: writeIndexRecord });
   return { root, blocks };
+}
+
+/** A file of a million extents is never an array of as many objects. */
+function* inParts<Item>(items: Iterable<Item>, length: number): Generator<Item[]> {
+  let part: Item[] = [];
+  for (const item of items) {
+    part.push(item);
+    if (part.length < length) continue;
+    yield part;
+    part = [];
+  }
+  if (part.length > 0) yield part;
 }
 
 function sealTreeBlock(data: Buffer, inodeSeed: number): void {

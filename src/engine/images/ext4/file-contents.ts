@@ -1,45 +1,19 @@
-import type { BlockAllocator } from './block-allocator.ts';
 import type { BlockFile } from './block-file.ts';
+import type { Extent, Extents } from './extent-table.ts';
 import { blockSize } from './format.ts';
-import { type Extent, extentsOf } from './nodes.ts';
-
-/** Bytes of a file that are stored; a sparse file has several stretches, a plain one has one. */
-export interface Stretch {
-  readonly offset: number;
-  readonly length: number;
-}
-
-/**
- * Takes blocks for the stretches of a file (ascending, not overlapping).
- * Stretches that share a block share it here too.
- */
-export function allocateStretches(allocator: BlockAllocator, stretches: readonly Stretch[]): Extent[] {
-  const ranges: { first: number; end: number }[] = [];
-  for (const { offset, length } of stretches) {
-    if (length === 0) continue;
-    const first = Math.floor(offset / blockSize);
-    const end = Math.ceil((offset + length) / blockSize);
-    const last = ranges.at(-1);
-    if (last && first <= last.end) last.end = Math.max(last.end, end);
-    else ranges.push({ first, end });
-  }
-  const take = ({ first, end }: { first: number; end: number }): Extent[] =>
-    extentsOf(allocator.allocate(end - first), first);
-  // Nearly all files have one range, and an array that grew by `flatMap` has room for seventeen extents.
-  return ranges.length === 1 ? take(ranges[0]!) : ranges.flatMap(take);
-}
 
 /** Writes a file's contents into its extents, front to back. */
 export class ContentsWriter {
   readonly #file: BlockFile;
-  readonly #extents: readonly Extent[];
-  #current = 0;
+  readonly #extents: Iterator<Extent>;
+  #extent: Extent | undefined;
   /** Offset in the file up to which its blocks are written */
   #position = 0;
 
-  constructor(file: BlockFile, extents: readonly Extent[]) {
+  constructor(file: BlockFile, extents: Extents) {
     this.#file = file;
-    this.#extents = extents;
+    this.#extents = extents[Symbol.iterator]();
+    this.#enterNext();
   }
 
   /** Writes `data` at `offset`, which is not before the end of what was written. */
@@ -64,9 +38,7 @@ export class ContentsWriter {
 
   /** Visits the stored parts between the position and `end`, and moves the position there. */
   #forEachPart(end: number, visit: (diskPosition: number, length: number) => void): void {
-    for (;;) {
-      const extent = this.#extents[this.#current];
-      if (!extent) return;
+    for (let extent = this.#extent; extent; extent = this.#extent) {
       const start = extent.logical * blockSize;
       this.#position = Math.max(this.#position, start);
       const endOfExtent = start + extent.run.length * blockSize;
@@ -74,19 +46,24 @@ export class ContentsWriter {
       if (length <= 0) return;
       visit(extent.run.start * blockSize + this.#position - start, length);
       this.#position += length;
-      if (this.#position === endOfExtent) this.#current++;
+      if (this.#position === endOfExtent) this.#enterNext();
     }
+  }
+
+  #enterNext(): void {
+    const next = this.#extents.next();
+    this.#extent = next.done ? undefined : next.value;
   }
 }
 
 /** Reads a small file back, up to `maxBytes` of it. */
 export async function readContents(
   file: BlockFile,
-  node: { readonly size: number; readonly extents: readonly Extent[] },
+  { size, extents }: { readonly size: number; readonly extents: Extents },
   maxBytes: number,
 ): Promise<Buffer> {
-  const contents = Buffer.alloc(Math.min(node.size, maxBytes));
-  for (const { logical, run } of node.extents) {
+  const contents = Buffer.alloc(Math.min(size, maxBytes));
+  for (const { logical, run } of extents) {
     const offset = logical * blockSize;
     const length = Math.min(run.length * blockSize, contents.length - offset);
     if (length > 0) (await file.read(run.start * blockSize, length)).copy(contents, offset);

@@ -3,13 +3,14 @@ import { abortError, BangerError } from '../../../errors.ts';
 import type { BlockAllocator } from './block-allocator.ts';
 import type { BlockFile } from './block-file.ts';
 import { crc32c } from './crc32c.ts';
+import { type FileTree, implicitDirectory } from './file-tree.ts';
 import { blockSize, inodesPerGroup } from './format.ts';
 import { type Geometry, geometryOf, groupLayout, planBlocks } from './geometry.ts';
 import { writeGroups } from './groups.ts';
 import { InodeTable } from './inode-table.ts';
 import { type NodeContext, writeNode } from './node-writer.ts';
-import type { DirectoryNode } from './nodes.ts';
-import { numberNodes } from './numbering.ts';
+import type { NodeId } from './node-table.ts';
+import { inOrder, numberNodes } from './numbering.ts';
 import { writeJournal, writeResizeInode } from './system-inodes.ts';
 import { Turns } from './turns.ts';
 import { encodeSuperblock, type Identity, type SuperblockFields } from './superblock.ts';
@@ -31,13 +32,13 @@ export interface FilesystemOptions {
 export async function writeFilesystem(
   file: BlockFile,
   allocator: BlockAllocator,
-  root: DirectoryNode,
+  tree: FileTree,
   options: FilesystemOptions,
 ): Promise<number> {
   const identity = identityOf(options);
   const context: NodeContext = { file, allocator, checksumSeed: crc32c(0xffffffff, identity.uuid) };
   allocator.reclaim();
-  const { lastInode, directories } = await writeNodes(context, root, options.signal);
+  const { lastInode, directories } = await writeNodes(context, tree, options.signal);
 
   // Journal and resize inode come last: their sizes depend on that of the filesystem, which they may push up.
   const journal = writeJournal(context, plan(options, allocator, lastInode).blocks, identity.uuid);
@@ -79,21 +80,17 @@ interface WrittenNodes {
   readonly directories: ReadonlyMap<number, number>;
 }
 
-async function writeNodes(
-  context: NodeContext,
-  root: DirectoryNode,
-  signal: AbortSignal,
-): Promise<WrittenNodes> {
-  const nodes = numberNodes(root, ensureLostAndFound(root));
+async function writeNodes(context: NodeContext, tree: FileTree, signal: AbortSignal): Promise<WrittenNodes> {
+  const ordered = numberNodes(tree, ensureLostAndFound(tree));
   const table = new InodeTable(context.file);
   const directories = new Map<number, number>();
   const turns = new Turns();
   let lastInode = 0;
-  for (const { node, parent } of nodes) {
-    table.put(node.number, writeNode(context, node, parent));
-    lastInode = node.number;
-    if (node.kind === 'directory') {
-      const group = Math.floor((node.number - 1) / inodesPerGroup);
+  for (const numbered of inOrder(tree, ordered)) {
+    lastInode = tree.nodes.inode(numbered.node);
+    table.put(lastInode, writeNode(context, tree, numbered));
+    if (tree.nodes.isDirectory(numbered.node)) {
+      const group = Math.floor((lastInode - 1) / inodesPerGroup);
       directories.set(group, (directories.get(group) ?? 0) + 1);
     }
     if (turns.isDue) await turns.share();
@@ -105,25 +102,16 @@ async function writeNodes(
 }
 
 /** e2fsck puts what it finds there, and counts its absence as damage. */
-function ensureLostAndFound(root: DirectoryNode): DirectoryNode {
+function ensureLostAndFound(tree: FileTree): NodeId {
   const name = 'lost+found';
-  const existing = root.entries.get(name);
-  if (existing?.kind === 'directory') return existing;
-  if (existing)
-    throw new BangerError('invalid_argument', `The image has a "/${name}" that is not a directory`);
-  const created: DirectoryNode = {
-    kind: 'directory',
-    mode: 0o700,
-    uid: 0,
-    gid: 0,
-    mtime: { seconds: 0, nanoseconds: 0 },
-    xattrs: undefined,
-    links: 1,
-    number: 0,
-    entries: new Map(),
-  };
-  root.entries.set(name, created);
-  return created;
+  const existing = tree.child(tree.root, name);
+  if (existing === 0) {
+    const created = tree.nodes.add({ ...implicitDirectory, mode: 0o700 });
+    tree.names.add(tree.root, name, created);
+    return created;
+  }
+  if (tree.nodes.isDirectory(existing)) return existing;
+  throw new BangerError('invalid_argument', `The image has a "/${name}" that is not a directory`);
 }
 
 function plan(options: FilesystemOptions, allocator: BlockAllocator, inodes: number): Geometry {

@@ -1,8 +1,9 @@
-import type { BlockAllocator, BlockRun } from './block-allocator.ts';
+import type { BlockAllocator } from './block-allocator.ts';
 import type { BlockFile } from './block-file.ts';
 import { crc32c, crc32cOfNumber } from './crc32c.ts';
 import { blockSize, groupDescriptorSize, groupFlags, inodesPerGroup } from './format.ts';
 import { type Geometry, type GroupLayout, groupLayout } from './geometry.ts';
+import type { BlockRun } from './run-list.ts';
 
 export interface GroupUsage {
   readonly geometry: Geometry;
@@ -33,12 +34,12 @@ export interface GroupTable {
 export async function writeGroups(file: BlockFile, usage: GroupUsage): Promise<GroupTable> {
   const { geometry } = usage;
   const descriptors = Buffer.alloc(geometry.usedDescriptorBlocks * blockSize);
-  const freeRuns = usage.allocator.freeRuns.toSorted((a, b) => a.start - b.start);
+  const freeRuns = new FreeRuns(usage.allocator.freeRuns);
   let freeBlocks = 0;
   let freeInodes = 0;
   for (let group = 0; group < geometry.groups; group++) {
     const layout = groupLayout(group);
-    const blocks = blockState(layout, usage, takeRunsBefore(freeRuns, layout.end));
+    const blocks = blockState(layout, usage, freeRuns.takeBefore(layout.end));
     const inodes = inodeState(group, usage.lastInode);
     if (blocks.bitmap) file.put(layout.blockBitmap * blockSize, blocks.bitmap);
     if (inodes.bitmap) file.put(layout.inodeBitmap * blockSize, inodes.bitmap);
@@ -86,10 +87,24 @@ function inodeState(group: number, lastInode: number): BitmapState {
   return { bitmap, free: inodesPerGroup - used };
 }
 
-/** Removes the runs before `end` from the sorted list and returns them. */
-function takeRunsBefore(runs: BlockRun[], end: number): BlockRun[] {
-  const count = runs.findIndex((run) => run.start >= end);
-  return runs.splice(0, count === -1 ? runs.length : count);
+/** The runs that nothing uses, group by group. */
+class FreeRuns {
+  readonly #runs: Iterator<BlockRun>;
+  #next: IteratorResult<BlockRun>;
+
+  /** They ascend. */
+  constructor(runs: Iterable<BlockRun>) {
+    this.#runs = runs[Symbol.iterator]();
+    this.#next = this.#runs.next();
+  }
+
+  /** Those before `end` that were not taken yet. */
+  takeBefore(end: number): BlockRun[] {
+    const taken: BlockRun[] = [];
+    for (; !this.#next.done && this.#next.value.start < end; this.#next = this.#runs.next())
+      taken.push(this.#next.value);
+    return taken;
+  }
 }
 
 function setBits(bitmap: Buffer, from: number, to: number): void {

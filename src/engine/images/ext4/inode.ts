@@ -1,6 +1,7 @@
 import { crc32c, crc32cOfNumber } from './crc32c.ts';
 import { inodeSize, nodeTypes } from './format.ts';
-import type { Attributes, DeviceNode, Timestamp } from './nodes.ts';
+import type { InodeTime } from './inode-time.ts';
+import type { InodeAttributes } from './node-table.ts';
 
 /** The part of an inode that depends on its kind. */
 export interface InodeContents {
@@ -15,7 +16,7 @@ export interface InodeContents {
 
 export interface InodeRecord {
   readonly type: keyof typeof nodeTypes;
-  readonly attributes: Omit<Attributes, 'xattrs'>;
+  readonly attributes: InodeAttributes;
   readonly links: number;
   readonly contents: InodeContents;
   /** Block with xattrs that do not fit the inode, 0 if none */
@@ -65,8 +66,7 @@ function writeChecksum(slot: Buffer, seed: number): void {
 }
 
 /** All four times are the modification time: the same layers must give the same bytes. */
-function writeTimes(slot: Buffer, time: Timestamp): void {
-  const { low, extra } = encodeTime(time);
+function writeTimes(slot: Buffer, { low, extra }: InodeTime): void {
   for (const [lowOffset, extraOffset] of [
     [0x8, 0x8c],
     [0xc, 0x84],
@@ -78,20 +78,15 @@ function writeTimes(slot: Buffer, time: Timestamp): void {
   }
 }
 
-const minSeconds = -(2 ** 31);
-const maxSeconds = 2 ** 31 - 1 + 3 * 2 ** 32;
-
-/** 34 bits of seconds around 1970 (1901 to 2446) and 30 of nanoseconds; what lies outside moves to the edge. */
-function encodeTime(time: Timestamp): { low: number; extra: number } {
-  const seconds = Math.min(Math.max(time.seconds, minSeconds), maxSeconds);
-  const epoch = Math.floor((seconds - minSeconds) / 2 ** 32);
-  return { low: seconds >>> 0, extra: ((time.nanoseconds << 2) | epoch) >>> 0 };
-}
-
 /** The old 8:8 encoding where it fits, else the new 12:20 one in the second word, as the kernel does. */
-export function deviceBlockArea(node: DeviceNode): Buffer {
+export function deviceBlockArea({
+  major,
+  minor,
+}: {
+  readonly major: number;
+  readonly minor: number;
+}): Buffer {
   const area = Buffer.alloc(60);
-  const { major, minor } = node;
   if (major < 256 && minor < 256) area.writeUInt32LE((major << 8) | minor, 0);
   else area.writeUInt32LE(((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0, 4);
   return area;

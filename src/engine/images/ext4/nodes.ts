@@ -1,20 +1,21 @@
-import type { BlockRun } from './block-allocator.ts';
+import type { Place } from './extent-table.ts';
+import type { Xattrs } from './xattr-table.ts';
 
 /**
- * The tree that is written. Names and targets are “byte strings”: one character
- * per byte (latin1), since file names are bytes and need not be UTF-8.
+ * What an entry of a layer says of a node. Targets are “byte strings”: one character
+ * per byte (latin1), as names are, since file names are bytes and need not be UTF-8.
  */
 export type Node = FileNode | DirectoryNode | SymlinkNode | DeviceNode | FifoNode;
 
 /** What every inode has. */
 export interface Attributes {
   /** Permissions with setuid, setgid and sticky, without the type */
-  mode: number;
-  uid: number;
-  gid: number;
-  mtime: Timestamp;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtime: Timestamp;
   /** Full name (`user.x`) to value */
-  xattrs: ReadonlyMap<string, Buffer> | undefined;
+  readonly xattrs: Xattrs | undefined;
 }
 
 export interface Timestamp {
@@ -23,52 +24,28 @@ export interface Timestamp {
   readonly nanoseconds: number;
 }
 
-interface Inode extends Attributes {
-  /** How many names it has; for directories not kept up */
-  links: number;
-  /** Inode number; 0 until the writer gives one */
-  number: number;
-}
-
-/** A part of a file: `run.length` blocks of it from block `logical` on are on disk at `run.start`. */
-export interface Extent {
-  readonly logical: number;
-  readonly run: BlockRun;
-}
-
-export interface FileNode extends Inode {
+export interface FileNode extends Attributes {
   readonly kind: 'file';
-  size: number;
-  /** Ascending; what lies between reads as zeros */
-  extents: readonly Extent[];
+  readonly size: number;
+  /** In the extents of the node table */
+  readonly place: Place;
 }
 
-export interface DirectoryNode extends Inode {
+export interface DirectoryNode extends Attributes {
   readonly kind: 'directory';
-  readonly entries: Map<string, Node>;
 }
 
-export interface SymlinkNode extends Inode {
+export interface SymlinkNode extends Attributes {
   readonly kind: 'symlink';
   readonly target: string;
 }
 
-export interface DeviceNode extends Inode {
+export interface DeviceNode extends Attributes {
   readonly kind: 'char' | 'block';
   readonly major: number;
   readonly minor: number;
 }
 
-export interface FifoNode extends Inode {
+export interface FifoNode extends Attributes {
   readonly kind: 'fifo';
-}
-
-/** Lays runs end to end from block `logical` of a file on. */
-export function extentsOf(runs: readonly BlockRun[], logical = 0): Extent[] {
-  let position = logical;
-  return runs.map((run) => {
-    const extent = { logical: position, run };
-    position += run.length;
-    return extent;
-  });
 }

@@ -1,10 +1,10 @@
+import { extentsOf } from './extent-table.ts';
 import { blockSize, inodeNumbers, inodeSize } from './format.ts';
 import type { Geometry } from './geometry.ts';
 import { encodeInode, inodeChecksumSeed, type InodeContents } from './inode.ts';
 import { inodePosition } from './inode-table.ts';
 import { journalBlocks, journalSuperblock } from './journal.ts';
 import { extentContents, type NodeContext } from './node-writer.ts';
-import { extentsOf } from './nodes.ts';
 import { resizeInode } from './resize-inode.ts';
 
 export interface Journal {
@@ -41,7 +41,7 @@ export async function writeResizeInode(
 
 function writeSystemInode(context: NodeContext, inode: number, contents: InodeContents): void {
   const slot = Buffer.alloc(inodeSize);
-  const attributes = { mode: 0o600, uid: 0, gid: 0, mtime: { seconds: 0, nanoseconds: 0 } };
+  const attributes = { mode: 0o600, uid: 0, gid: 0, mtime: { low: 0, extra: 0 } };
   encodeInode(
     slot,
     { contents, type: 'file', attributes, links: 1, xattrBlock: 0, inlineXattrs: undefined },

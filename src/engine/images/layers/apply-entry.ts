@@ -1,13 +1,13 @@
 import { parseEntryPath, whiteoutPrefix } from './entry-path.ts';
 import type { BlockAllocator } from '../ext4/block-allocator.ts';
 import type { BlockFile } from '../ext4/block-file.ts';
-import { allocateStretches, ContentsWriter } from '../ext4/file-contents.ts';
+import { ContentsWriter } from '../ext4/file-contents.ts';
 import { blockSize, maxSymlinkLength } from '../ext4/format.ts';
 import type { Attributes, FileNode, Node } from '../ext4/nodes.ts';
 import { encodeXattrs, isStorableXattr, XattrsRefused } from '../ext4/xattrs.ts';
 import type { HostRoom } from './host-room.ts';
 import { LayerRefusal } from './layer-refusal.ts';
-import { newDirectory, type RootfsTree } from './rootfs-tree.ts';
+import type { RootfsTree } from './rootfs-tree.ts';
 import type { TarEntry } from './tar-entry.ts';
 import type { TarReader } from './tar-reader.ts';
 
@@ -54,18 +54,17 @@ function hiddenName(whiteout: string): string {
 
 function nodeOf(entry: TarEntry): Node {
   const attributes = attributesOf(entry);
-  const inode = { ...attributes, links: 1, number: 0 };
   switch (entry.type) {
     case 'directory':
-      return newDirectory(attributes);
+      return { kind: 'directory', ...attributes };
     case 'symlink':
-      return { kind: 'symlink', ...inode, target: symlinkTarget(entry.linkPath) };
+      return { kind: 'symlink', ...attributes, target: symlinkTarget(entry.linkPath) };
     case 'char':
     case 'block':
       checkDevice(entry);
-      return { kind: entry.type, ...inode, major: entry.major, minor: entry.minor };
+      return { kind: entry.type, ...attributes, major: entry.major, minor: entry.minor };
     case 'fifo':
-      return { kind: 'fifo', ...inode };
+      return { kind: 'fifo', ...attributes };
     case 'file':
     case 'hardlink':
       throw new Error(`a ${entry.type} is made in another way`);
@@ -77,15 +76,16 @@ async function writeFile(
   entry: TarEntry,
   reader: TarReader,
 ): Promise<FileNode> {
-  const { mode, uid, gid, mtime, xattrs } = attributesOf(entry);
+  const attributes = attributesOf(entry);
   const { allocator, room } = image;
   const before = allocator.end;
-  const extents = allocateStretches(allocator, entry.stretches);
+  const { extents } = image.tree.files.nodes;
+  const place = extents.allocate(allocator, entry.size, entry.stretches);
   // Of what an entry claims to have, only so much is wished for as may come next: most of it may never come.
   let soon = before * blockSize + aheadBytes;
   const asking = room.reach(Math.min(allocator.end * blockSize, soon));
   if (asking) await asking;
-  const contents = new ContentsWriter(image.file, extents);
+  const contents = new ContentsWriter(image.file, extents.at(place, entry.size));
   if (entry.size > 0) {
     await reader.body((offset, data) => {
       contents.write(offset, data);
@@ -96,8 +96,7 @@ async function writeFile(
     });
   }
   contents.finish();
-  // Property by property: V8 keeps an object that was made by a spread in half as much memory again.
-  return { kind: 'file', mode, uid, gid, mtime, xattrs, links: 1, number: 0, size: entry.size, extents };
+  return { kind: 'file', ...attributes, size: entry.size, place };
 }
 
 function attributesOf({ mode, uid, gid, mtime, xattrs }: TarEntry): Attributes {

@@ -30,8 +30,8 @@ export const defaultLimits: ConversionLimits = {
   expansionFreeBytes: 8 * 2 ** 30,
   spread: 4,
   spreadFreeBytes: 2 ** 30,
-  // Some 450,000 files in directories of a few, 650,000 in large ones: what fits the heap of the thread that converts.
-  metadataBytes: 192 * 2 ** 20,
+  // Some 1,200,000 files with names of ten bytes, 1,000,000 with names of thirty: with it the engine stays below 250 MB.
+  metadataBytes: 104 * 2 ** 20,
   // As many entries as there may be, each 25 names deep. Half a minute, where a chain of symlinks could ask for hours.
   lookups: 50_000_000,
 };

@@ -30,8 +30,10 @@ export interface LayerSource {
 /** A layer in an open file, which may still be growing. */
 export interface LayerFile {
   readonly fd: number;
+  /** Where in the file it begins, if not with it */
+  readonly start?: number;
   /**
-   * Waits until there are more than `position` bytes, and says how many by now; no more than that when these are all.
+   * Waits until the file has more of it than up to `position`, and says up to where by now; that when it is all.
    * Throws when the rest does not come, or what was there so far was not the layer.
    */
   reach(position: number): Promise<number>;
@@ -100,16 +102,17 @@ async function writeImage(options: ConvertOptions, partial: string): Promise<Con
     for (const [index, layer] of options.layers.entries()) {
       diffIds.push(await applyLayer(image, layer, { index, budget, options }));
     }
-    const facts = await readRootfsFacts(image.tree.root, file);
+    const facts = await readRootfsFacts(image.tree.files, file);
     file.writeBack();
+    const { size: entries } = image.tree;
     const contentBytes = image.allocator.usedBytes;
-    const sizeBytes = await writeFilesystem(file, image.allocator, image.tree.root, {
+    const sizeBytes = await writeFilesystem(file, image.allocator, image.tree.files, {
       sizeBytes: options.sizeBytes,
       seed: options.seed,
       label: options.label ?? '',
       signal: options.signal,
     });
-    return { sizeBytes, contentBytes, entries: image.tree.size, diffIds, ...facts };
+    return { sizeBytes, contentBytes, entries, diffIds, ...facts };
   } finally {
     await file.close();
   }
@@ -117,10 +120,7 @@ async function writeImage(options: ConvertOptions, partial: string): Promise<Con
 
 function newImage(file: BlockFile, budget: ConversionBudget, room: HostRoom): ImageUnderConstruction {
   const allocator = new BlockAllocator();
-  const tree = new RootfsTree({
-    limits: budget.limits,
-    onUnlinked: (node) => allocator.release(node.extents.map(({ run }) => run)),
-  });
+  const tree = new RootfsTree({ limits: budget.limits, allocator });
   return { file, allocator, tree, room };
 }
 

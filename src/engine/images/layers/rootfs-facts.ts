@@ -1,6 +1,7 @@
 import type { BlockFile } from '../ext4/block-file.ts';
 import { readContents } from '../ext4/file-contents.ts';
-import type { DirectoryNode } from '../ext4/nodes.ts';
+import type { FileTree } from '../ext4/file-tree.ts';
+import type { NodeId } from '../ext4/node-table.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 import { findNode } from './tree-walk.ts';
 
@@ -16,22 +17,27 @@ const maxOsReleaseBytes = 64 * 1024;
 /** Characters. Values are shown in lists, and come from whoever made the image */
 const maxValueLength = 256;
 
-export async function readRootfsFacts(root: DirectoryNode, file: BlockFile): Promise<RootfsFacts> {
-  const shell = find(root, '/bin/sh');
-  const release = [find(root, '/etc/os-release'), find(root, '/usr/lib/os-release')].find(
-    (node) => node?.kind === 'file',
-  );
+export async function readRootfsFacts(tree: FileTree, file: BlockFile): Promise<RootfsFacts> {
+  const { nodes } = tree;
+  const isFile = (node: NodeId): boolean => node !== 0 && nodes.kind(node) === 'file';
+  const shell = find(tree, '/bin/sh');
+  const release = [find(tree, '/etc/os-release'), find(tree, '/usr/lib/os-release')].find(isFile);
   const text =
-    release?.kind === 'file' ? (await readContents(file, release, maxOsReleaseBytes)).toString('utf8') : '';
-  return { osRelease: parseOsRelease(text), hasShell: shell?.kind === 'file' && (shell.mode & 0o111) !== 0 };
+    release === undefined
+      ? ''
+      : (await readContents(file, nodes.contents(release), maxOsReleaseBytes)).toString('utf8');
+  return {
+    osRelease: parseOsRelease(text),
+    hasShell: isFile(shell) && (nodes.attributes(shell).mode & 0o111) !== 0,
+  };
 }
 
-function find(root: DirectoryNode, path: string): ReturnType<typeof findNode> {
+function find(tree: FileTree, path: string): NodeId {
   try {
-    return findNode(root, path);
+    return findNode(tree, path);
   } catch (error) {
     // A loop of symlinks leads nowhere. The image may have one.
-    if (error instanceof LayerRefusal) return undefined;
+    if (error instanceof LayerRefusal) return 0;
     throw error;
   }
 }

@@ -1,5 +1,5 @@
-import type { Stretch } from '../ext4/file-contents.ts';
 import type { Timestamp } from '../ext4/nodes.ts';
+import type { Stretches } from '../ext4/stretches.ts';
 import { LayerRefusal, shownName } from './layer-refusal.ts';
 import type { TarHeader } from './tar-header.ts';
 import { type ParsedPax, paxInteger, paxTime, paxXattrs } from './tar-pax.ts';
@@ -18,7 +18,7 @@ export interface TarEntry {
   /** Of the file as it will be, holes included */
   readonly size: number;
   /** The parts of the file that the archive has */
-  readonly stretches: readonly Stretch[];
+  readonly stretches: Stretches;
   readonly major: number;
   readonly minor: number;
   readonly xattrs: ReadonlyMap<string, Buffer> | undefined;

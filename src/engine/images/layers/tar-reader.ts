@@ -1,4 +1,5 @@
 import { ByteReader } from './byte-reader.ts';
+import { storedBytes } from '../ext4/stretches.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 import { entryOf, typeOf, type Contents, type TarEntry, type TarEntryType } from './tar-entry.ts';
 import { parseTarHeader, tarBlockSize, type TarHeader } from './tar-header.ts';
@@ -197,8 +198,7 @@ export class TarReader {
       return this.#exactly(tarBlockSize);
     });
     if (!sparse) return { size: this.#left, stretches: [{ offset: 0, length: this.#left }] };
-    const stored = sparse.stretches.reduce((sum, { length }) => sum + length, 0);
-    if (stored !== this.#left)
+    if (storedBytes(sparse.stretches) !== this.#left)
       throw new LayerRefusal('is a sparse file with a map that does not match its data');
     return sparse;
   }

@@ -1,4 +1,5 @@
-import type { DirectoryNode, Node } from '../ext4/nodes.ts';
+import type { FileTree } from '../ext4/file-tree.ts';
+import type { NodeId } from '../ext4/node-table.ts';
 import { LayerRefusal } from './layer-refusal.ts';
 
 /** As many symlinks as the kernel follows in one path */
@@ -8,10 +9,10 @@ const maxDepth = 2048;
 
 /** A name on the way that is not a directory. */
 export interface Obstacle {
-  readonly directory: DirectoryNode;
+  readonly directory: NodeId;
   readonly name: string;
-  /** What is there instead, if anything */
-  readonly found: Node | undefined;
+  /** What is there instead, 0 if nothing */
+  readonly found: NodeId;
   readonly isLast: boolean;
   readonly cameThroughLink: boolean;
 }
@@ -19,7 +20,7 @@ export interface Obstacle {
 /** What a walk does on its way. */
 export interface Walker {
   /** Supplies the directory to go on with at an obstacle; undefined ends the walk */
-  readonly enter: (obstacle: Obstacle) => DirectoryNode | undefined;
+  readonly enter: (obstacle: Obstacle) => NodeId | undefined;
   /** Told of names before they are looked at: a chain of long symlinks makes tens of thousands of one path */
   readonly onNames: (count: number) => void;
 }
@@ -33,10 +34,11 @@ export interface Walker {
  * walk ended at an `Obstacle`.
  */
 export function walk(
-  root: DirectoryNode,
+  tree: FileTree,
   names: readonly string[],
   { enter, onNames }: Walker,
-): DirectoryNode[] | undefined {
+): NodeId[] | undefined {
+  const { nodes, root } = tree;
   const stack = [root];
   const ahead = names.toReversed();
   onNames(ahead.length);
@@ -48,17 +50,19 @@ export function walk(
       continue;
     }
     const directory = stack.at(-1) ?? root;
-    const found = directory.entries.get(name);
-    if (found?.kind === 'symlink') {
+    const found = tree.child(directory, name);
+    const kind = found === 0 ? undefined : nodes.kind(found);
+    if (kind === 'symlink') {
       if (++linksFollowed > maxLinksFollowed) throw new LayerRefusal('goes through a loop of symlinks');
-      if (found.target.startsWith('/')) stack.length = 1;
-      const more = found.target.split('/').reverse();
+      const target = nodes.target(found);
+      if (target.startsWith('/')) stack.length = 1;
+      const more = target.split('/').reverse();
       onNames(more.length);
       ahead.push(...more);
       continue;
     }
     const next =
-      found?.kind === 'directory'
+      kind === 'directory'
         ? found
         : enter({ directory, name, found, isLast: ahead.length === 0, cameThroughLink: linksFollowed > 0 });
     if (!next) return undefined;
@@ -68,10 +72,10 @@ export function walk(
   return stack;
 }
 
-/** What a path leads to, all symlinks followed; undefined when that is nothing. */
-export function findNode(root: DirectoryNode, path: string): Node | undefined {
-  let found: Node | undefined;
-  const stack = walk(root, path.split('/'), {
+/** What a path leads to, all symlinks followed; 0 when that is nothing. */
+export function findNode(tree: FileTree, path: string): NodeId {
+  let found: NodeId = 0;
+  const stack = walk(tree, path.split('/'), {
     enter: (obstacle) => {
       if (obstacle.isLast) found = obstacle.found;
       return undefined;

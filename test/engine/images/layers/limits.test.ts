@@ -30,7 +30,7 @@ test('what a layer replaces or removes is not held against the image', async () 
     symlink(`${name}/l`, 'x'),
   ]);
   const remove = directories.map((name) => file(`.wh.${name}`, ''));
-  const limits = { metadataBytes: 40_000 };
+  const limits = { metadataBytes: 12_000 };
   const layers = [layer, layer, remove, layer, layer, remove, layer];
   expectClean((await convert(temp.path, layers, { limits })).image);
   expect(
@@ -38,6 +38,17 @@ test('what a layer replaces or removes is not held against the image', async () 
       limits,
     }),
   ).toContain('over 1 MiB');
+});
+
+test('a file takes a hundred bytes of memory while its image is made, and none of V8’s heap', () => {
+  using temp = tempDirectory();
+  const script = path.join(import.meta.dirname, '../../../support/convert-many.ts');
+  // An object for each would need some 40 MB more.
+  const argv = ['--max-old-space-size=24', '--no-warnings', script, temp.path, '120000', '100'];
+  const names = execFileSync(process.execPath, argv, { encoding: 'utf8', stdio: 'pipe' });
+  // The directories, and the root.
+  expect(names).toBe(`${120_000 + 120 + 1}\n`);
+  expectClean(path.join(temp.path, 'rootfs.ext4'));
 });
 
 test('a layer that unpacks to far more than it is gets refused, one of a few zeros does not', async () => {

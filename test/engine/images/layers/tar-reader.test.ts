@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import type { Stretch } from '../../../../src/engine/images/ext4/stretches.ts';
 import type { TarEntry } from '../../../../src/engine/images/layers/tar-entry.ts';
 import { TarReader } from '../../../../src/engine/images/layers/tar-reader.ts';
 import {
@@ -13,7 +14,8 @@ import {
   withChecksum,
 } from '../../../support/tar-builder.ts';
 
-interface ReadEntry extends TarEntry {
+interface ReadEntry extends Omit<TarEntry, 'stretches'> {
+  readonly stretches: readonly Stretch[];
   readonly data: string;
 }
 
@@ -33,7 +35,8 @@ async function read(tar: Buffer, chunkSize = tar.length): Promise<ReadEntry[]> {
   for (let entry = await reader.next(); entry; entry = await reader.next()) {
     const pieces: Buffer[] = [];
     await reader.body(async (_, data) => void pieces.push(Buffer.from(data)));
-    entries.push({ ...entry, data: Buffer.concat(pieces).toString('latin1') });
+    const data = Buffer.concat(pieces).toString('latin1');
+    entries.push({ ...entry, stretches: [...entry.stretches], data });
   }
   return entries;
 }
