@@ -1,9 +1,7 @@
-import { createReadStream } from 'node:fs';
 import { open, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { BangerError, errnoOf } from '../../errors.ts';
-import { readLimited } from './registry/read-limited.ts';
+import { type FilePart, readWhole } from './file-part.ts';
 import { parsePax } from './layers/tar-pax.ts';
 import { parseTarHeader, tarBlockSize, type TarHeader } from './layers/tar-header.ts';
 
@@ -15,7 +13,8 @@ export interface ArchiveFiles {
   readonly has: (name: string) => Promise<boolean>;
   /** Throws when the file is missing or larger than `maxBytes` */
   readonly read: (name: string, maxBytes: number) => Promise<Buffer>;
-  readonly open: (name: string) => Promise<Readable>;
+  /** Throws when the file is missing */
+  readonly find: (name: string) => Promise<FilePart>;
 }
 
 /** Where a file's bytes are in the tar, or what it is a link to. */
@@ -43,7 +42,7 @@ export function directoryFiles(directory: string): ArchiveFiles {
   };
   return filesOf(directory, async (name) => {
     const path = await find(name);
-    return path === undefined ? undefined : createReadStream(path);
+    return path === undefined ? undefined : { path, start: 0 };
   });
 }
 
@@ -64,30 +63,24 @@ export async function tarFiles(
   if (!index) return undefined;
   const files = filesOf(path, async (name) => {
     const member = follow(index.members, name);
-    if (!member) return undefined;
-    if (member.size === 0) return Readable.from([]);
-    return createReadStream(path, { start: member.offset, end: member.offset + member.size - 1 });
+    return member && { path, start: member.offset, end: member.offset + member.size };
   });
   return { ...files, hasOthers: index.others > 0 };
 }
 
-function filesOf(where: string, find: (name: string) => Promise<Readable | undefined>): ArchiveFiles {
-  const openFile = async (name: string): Promise<Readable> => {
-    const stream = await find(name);
-    if (stream) return stream;
+function filesOf(where: string, find: (name: string) => Promise<FilePart | undefined>): ArchiveFiles {
+  const get = async (name: string): Promise<FilePart> => {
+    const part = await find(name);
+    if (part) return part;
     throw new BangerError('invalid_argument', `"${where}" lacks the file "${name.slice(0, 200)}"`, {
       hint: 'Write the archive again, with: docker save IMAGE -o FILE',
     });
   };
   return {
-    open: openFile,
-    has: async (name) => {
-      const stream = await find(name);
-      stream?.destroy();
-      return stream !== undefined;
-    },
+    find: get,
+    has: async (name) => (await find(name)) !== undefined,
     read: async (name, maxBytes) => {
-      const bytes = await readLimited(await openFile(name), maxBytes);
+      const bytes = await readWhole(await get(name), maxBytes);
       if (bytes) return bytes;
       throw new BangerError(
         'invalid_argument',

@@ -1,8 +1,8 @@
-import { Readable } from 'node:stream';
 import * as z from 'zod/mini';
 import { BangerError } from '../../errors.ts';
 import type { ImageConfig } from '../../state/images.ts';
 import type { ArchiveFiles, MemberKind } from './archive-files.ts';
+import { layerInFile } from './file-part.ts';
 import type { LayerSource } from './layers/layers.ts';
 import { canonicalName, parseReference } from './reference.ts';
 import {
@@ -188,11 +188,7 @@ function layerOf(
   files: ArchiveFiles,
   { name, diffId, index }: { name: string; diffId: string; index: number },
 ): LayerSource {
-  async function* content(): AsyncGenerator<Buffer> {
-    yield* (await files.open(name)) as AsyncIterable<Buffer>;
-  }
-  const open = (): Readable => Readable.from(content(), { objectMode: false });
-  return { open, diffId, label: `layer ${index + 1}` };
+  return { ...layerInFile(() => files.find(name)), diffId, label: `layer ${index + 1}` };
 }
 
 function blobName(digest: string): string {

@@ -8,6 +8,7 @@ import { cleanMemberName, directoryFiles, tarFiles, type ArchiveFiles } from './
 import { isArchive, memberKind, openArchive, type ArchivedImage } from './archived-image.ts';
 import { buildImage } from './build-image.ts';
 import { isBundle } from './bundle/is-bundle.ts';
+import { layerInFile } from './file-part.ts';
 import type { ImagesContext } from './image-services.ts';
 import { withStaging } from './image-staging.ts';
 import { formatOf, signatureBytes, uncompressedInPlace } from './layers/layer-stream.ts';
@@ -43,7 +44,7 @@ export async function importImage(
 
     operation.enter('Converting layers');
     const parts = archived ?? {
-      layers: [{ open: () => createReadStream(path, { highWaterMark: 1 << 20 }), label: path }],
+      layers: [{ ...layerInFile(async () => ({ path, start: 0 })), label: path }],
       config: { env: [] },
     };
     return buildImage(

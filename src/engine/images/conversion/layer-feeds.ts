@@ -10,17 +10,21 @@ export interface LayerFeed {
   stop(): void;
 }
 
+/** What of an open file is a layer, as far as it is there. */
+export interface FilePiece {
+  readonly fd: number;
+  readonly start: number;
+  readonly end: number;
+}
+
 /** Tells how much of a file there is to read. */
 export class FileFeed implements LayerFeed {
   readonly #open: () => Promise<LayerFile>;
-  readonly #announce: (file: { readonly fd: number; readonly end: number }) => void;
+  readonly #announce: (file: FilePiece) => void;
   #file: LayerFile | undefined;
   #isStopped = false;
 
-  constructor(
-    open: () => Promise<LayerFile>,
-    announce: (file: { readonly fd: number; readonly end: number }) => void,
-  ) {
+  constructor(open: () => Promise<LayerFile>, announce: (file: FilePiece) => void) {
     this.#open = open;
     this.#announce = announce;
   }
@@ -29,7 +33,8 @@ export class FileFeed implements LayerFeed {
     const file = await this.#open();
     this.#file = file;
     if (this.#isStopped) return this.#close();
-    for (let told = 0; !this.#isStopped;) {
+    const { fd, start = 0 } = file;
+    for (let told = start; !this.#isStopped;) {
       const end = await file.reach(told).catch((error: unknown) => {
         // Of what is closed nothing can be said, and nobody asks.
         if (this.#isStopped) return told;
@@ -37,7 +42,7 @@ export class FileFeed implements LayerFeed {
       });
       // Once it is stopped, its descriptor may be that of another file.
       if (this.#isStopped || end <= told) return;
-      this.#announce({ fd: file.fd, end });
+      this.#announce({ fd, start, end });
       told = end;
     }
   }

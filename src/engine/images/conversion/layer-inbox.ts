@@ -1,4 +1,5 @@
 import { readSync } from 'node:fs';
+import type { FilePiece } from './layer-feeds.ts';
 import type { FromThread, ToThread } from './thread-messages.ts';
 
 /** Pieces in which files are read: compressed ones of that size fit the processor's cache */
@@ -8,7 +9,7 @@ interface Arriving {
   /** What is in the window, in order */
   readonly parts: { readonly at: number; readonly bytes: number }[];
   /** Where it is when it is a file */
-  file?: { readonly fd: number; readonly end: number };
+  file?: FilePiece;
   hasEnded: boolean;
 }
 
@@ -48,17 +49,17 @@ export class LayerInbox {
     this.#arriving.set(layer, arriving);
     this.#tell({ type: 'open', layer });
     try {
-      for (let position = 0; ;) {
+      for (let done = 0; ;) {
         if (this.#failure) throw this.#failure;
         const part = arriving.parts.shift();
         if (part) {
           yield Buffer.from(this.#window, part.at, part.bytes);
           this.#tell({ type: 'taken', layer, bytes: part.bytes });
-        } else if (arriving.file && position < arriving.file.end) {
-          const piece = this.#readPiece(arriving.file, position);
+        } else if (arriving.file && arriving.file.start + done < arriving.file.end) {
+          const piece = this.#readPiece(arriving.file, arriving.file.start + done);
           // Cut off, as one whose download begins again is: the engine knows.
           if (piece.length === 0) return;
-          position += piece.length;
+          done += piece.length;
           yield piece;
         } else if (arriving.hasEnded) {
           return;
@@ -73,7 +74,7 @@ export class LayerInbox {
   }
 
   /** Waits for the disk: the thread does nothing else. */
-  #readPiece({ fd, end }: NonNullable<Arriving['file']>, position: number): Buffer {
+  #readPiece({ fd, end }: FilePiece, position: number): Buffer {
     this.#buffer ??= Buffer.allocUnsafeSlow(pieceBytes);
     const bytes = readSync(fd, this.#buffer, 0, Math.min(pieceBytes, end - position), position);
     return this.#buffer.subarray(0, bytes);

@@ -1,4 +1,5 @@
 import type { ConvertOptions, ConvertResult } from '../layers/layers.ts';
+import type { FilePiece } from './layer-feeds.ts';
 import type { SentError } from '../sent-error.ts';
 
 /** What the thread is started with: the options of a conversion that can be copied to it. */
@@ -16,8 +17,8 @@ export interface Progress {
 
 /** A layer is a file that the thread reads, or is read by the engine and goes to the thread piece by piece. */
 export type ToThread =
-  /** The layer is in an open file, and so many bytes of it are there by now */
-  | { readonly type: 'file'; readonly layer: number; readonly fd: number; readonly end: number }
+  /** The layer is in an open file, and is there up to `end` by now */
+  | ({ readonly type: 'file'; readonly layer: number } & FilePiece)
   /** So many bytes of the layer lie in the window from `at` on, until the thread says that it has taken them */
   | { readonly type: 'data'; readonly layer: number; readonly at: number; readonly bytes: number }
   /** The layer is complete, or (`isBroken`) cannot be read on: the engine keeps the reason */
