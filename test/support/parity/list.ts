@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,7 +7,6 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { BangerError } from '../../../src/errors.ts';
 import { BoundedLog } from '../../../src/host/bounded-log.ts';
 import { loopbackForward, type PortForward } from '../../../src/host/drivers/driver.ts';
-import { removeJailOf } from '../../../src/host/drivers/firecracker/remove-jail.ts';
 import { findFreePort } from '../../../src/host/ports.ts';
 import { killProcess, waitForExit } from '../../../src/host/process.ts';
 import { until } from '../banger.ts';
@@ -16,6 +15,7 @@ import { foundDevices } from './devices.ts';
 import { describeStop } from './stop.ts';
 import { diskBytes, discardedBytes } from './guest.ts';
 import { consoleOf, goesOn, lastTick, Place, type ListedVm } from './place.ts';
+import { describeLeftovers } from './leftovers.ts';
 import { describeRefusals } from './refusals.ts';
 
 const exitMs = 60_000;
@@ -279,22 +279,6 @@ function describeEnds(column: Column, place: Place): void {
       expect(blocks * 512).toBeLessThan(discardedBytes);
       await killProcess(vm.vmm.process);
     });
-  });
-}
-
-function describeLeftovers(place: Place): void {
-  test('no process is left, and no file but those that were asked for and sockets', async () => {
-    // What goes with a VMM goes a moment after it.
-    await until('every process of ours has gone', () => place.processes().length === 0);
-    const logs = ['console.log', 'vmm.log', 'vmm.log.stderr'].flatMap((name) => [name, `${name}.before`]);
-    const known = [...logs, 'console.log.1', 'disk'];
-    const sockets = ['vm.control', 'vm.slirp'];
-    for (const name of ['shared', 'other', 'panics']) {
-      // As whoever forgets a VM does.
-      await removeJailOf({ id: 'parity', vmmLog: join(place.root, name, 'vmm.log') });
-      const files = readdirSync(join(place.root, name));
-      expect(files.filter((file) => ![...known, ...sockets].includes(file))).toEqual([]);
-    }
   });
 }
 
