@@ -4,10 +4,13 @@ import { closeSync, openSync, readSync, rmSync, statSync, writeFileSync, writeSy
 import { join, resolve } from 'node:path';
 import { directoryAssets } from '../../../src/host/assets.ts';
 import { cpioArchive } from '../../../src/host/cpio.ts';
+import { userCard } from '../../../src/host/drivers/driver.ts';
+import { shellPort } from './traffic.ts';
 
 /**
  * The guest of the list that every driver is held to (list.ts): our kernel and initrd with a program of its own as
- * init, which does what its disk and its kernel's words say, and prints what it sees. Nothing can be sent to it.
+ * init, which does what its disk and its kernel's words say, and prints what it sees. With a card it has the addresses
+ * of a user network, and a shell that listens there; nothing else can be sent to it.
  *
  * `goes-on` ticks until its disk has grown twice, and powers off; `waits` does nothing and needs no disk; `stops` writes to
  * the filesystem on its disk and ends as a guest of the engine's that is stopped; the others end at once in their own way.
@@ -36,7 +39,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 while read -r when files; do
   case $when in
-    base | pci | mmio | disk) for file in $files; do insmod "/run/banger/modules/$file"; done ;;
+    base | pci | mmio | disk | network) for file in $files; do insmod "/run/banger/modules/$file"; done ;;
   esac
 done </run/banger/modules/order
 
@@ -61,7 +64,19 @@ case $task in
     poweroff -f
     ;;
 esac
-dd if=/dev/urandom of=/dev/vda bs=1M seek=8 count=8 conv=notrunc,fsync 2>/dev/null
+for card in /sys/class/net/e*; do
+  [ -e "$card" ] || continue
+  card=\${card##*/}
+  ip addr add ${userCard.address} dev "$card"
+  ip link set "$card" up
+  ip route add default via ${userCard.gateway}
+  nc -ll -p ${shellPort} -e /run/banger/bin/busybox sh 2>/dev/null &
+done
+read -r up rest </proc/uptime
+began=\${up%.*}\${up#*.}
+dd if=/dev/urandom of=/dev/vda bs=1M seek=8 count=${timedBytes / 1024 ** 2} conv=notrunc,fsync 2>/dev/null
+read -r up rest </proc/uptime
+echo "parity-took $((\${up%.*}\${up#*.} - began))0 ms"
 blkdiscard -o 8388608 -l ${discardedBytes} /dev/vda 2>/dev/null
 echo parity-ready
 

@@ -14,9 +14,10 @@ import type { Column } from './columns.ts';
 import { foundDevices } from './devices.ts';
 import { describeStop } from './stop.ts';
 import { diskBytes, discardedBytes } from './guest.ts';
-import { consoleOf, goesOn, lastTick, Place, type ListedVm } from './place.ts';
 import { describeLeftovers } from './leftovers.ts';
+import { consoleOf, goesOn, lastTick, Place, tookMs, type ListedVm } from './place.ts';
 import { describeRefusals } from './refusals.ts';
+import { inGuest, shellPort, whoReaches } from './traffic.ts';
 
 const exitMs = 60_000;
 
@@ -48,13 +49,19 @@ function describeRunning(column: Column, place: Place): void {
     let vm: ListedVm;
     let other: ListedVm;
     let first: PortForward;
+    /** Leads to the guest's shell, once its ports were changed */
+    let way: PortForward;
+    // A stand-in has no guest that could answer.
+    const isReal = column.askedRate === undefined;
 
     beforeAll(async () => {
-      first = loopbackForward(await findFreePort(), 22);
+      first = loopbackForward(await findFreePort(), shellPort);
       const network = hasNetwork ? { user: { forwards: [first], reach: 'all' as const } } : {};
       vm = await place.start(place.spec('shared', { network }));
       other = await place.start(place.spec('other', { disk: undefined }, 'waits'));
       await until('both guests are up', () => lastTick(vm) > 0 && consoleOf(other).includes('parity-waits'));
+      // Before its console is cut.
+      place.freeMs = tookMs(vm);
     });
 
     test('is found by its id alone, by a driver that did not start it', () => {
@@ -153,12 +160,23 @@ function describeRunning(column: Column, place: Place): void {
       else expect(bytes).toBeGreaterThanOrEqual(discardedBytes);
     });
 
+    test('runs what is sent to its guest by a port', async ({ skip }) => {
+      if (!hasNetwork) skip(`No user network here: ${column.noUserNetwork}`);
+      if (!isReal) skip('a stand-in runs no programs');
+      expect(await inGuest(first.hostPort, 'uname; echo $((6 * 7)); cat /proc/cmdline')).toMatch(
+        /^Linux\n42\n.*parity=goes-on/,
+      );
+    });
+
     test('has its ports changed, and refuses one that is taken', async ({ skip }) => {
       if (!hasNetwork) skip(`No user network here: ${column.noUserNetwork}`);
       const second: PortForward = { ...first, protocol: 'udp', hostPort: await freeUdpPort(), guestPort: 53 };
       expect(await vm.control.forwards()).toEqual([first]);
       await vm.control.addForward(second);
       expect(sorted(await vm.control.forwards())).toEqual(sorted([first, second]));
+      way = loopbackForward(await findFreePort(), shellPort);
+      await vm.control.addForward(way);
+      if (isReal) expect(await inGuest(way.hostPort, 'echo here')).toBe('here');
       const taken = await listen();
       await expect(vm.control.addForward(loopbackForward(taken, 80))).rejects.toMatchObject({
         code: 'busy',
@@ -166,18 +184,21 @@ function describeRunning(column: Column, place: Place): void {
       });
       await vm.control.removeForward(first);
       await vm.control.removeForward(first);
-      expect(await vm.control.forwards()).toEqual([second]);
+      expect(sorted(await vm.control.forwards())).toEqual(sorted([second, way]));
+      if (isReal) expect(await inGuest(first.hostPort, 'echo here')).toBe('');
       expect(place.driver().find(vm.spec.id)).toBeDefined();
     });
 
     test('is cut off and let out again', async ({ skip }) => {
       if (!hasNetwork) skip(`No user network here: ${column.noUserNetwork}`);
       const forwards = await vm.control.forwards();
-      expect(await vm.control.reach()).toEqual({ reach: 'all', canChange: true });
-      await vm.control.setReach('none');
-      expect(await vm.control.reach()).toEqual({ reach: 'none', canChange: true });
-      await vm.control.setReach('all');
-      expect(await vm.control.reach()).toEqual({ reach: 'all', canChange: true });
+      const reaches = await whoReaches();
+      for (const reach of ['all', 'none', 'all'] as const) {
+        if ((await vm.control.reach())?.reach !== reach) await vm.control.setReach(reach);
+        expect(await vm.control.reach()).toEqual({ reach, canChange: true });
+        // What leads in does so in any case.
+        if (isReal) expect(await reaches(way.hostPort)).toBe(reach === 'all');
+      }
       expect(await vm.control.forwards()).toEqual(forwards);
     });
 

@@ -29,6 +29,8 @@ export interface ListedVm {
 /** Where VMs of one column are started, each with a directory of its own. */
 export class Place {
   readonly #column: Column;
+  /** What the first guest of the list took to write and flush, whose disk has no rate (`tookMs`) */
+  freeMs: number | undefined;
   readonly #started: ProcessIdentity[] = [];
   readonly #controls: VmmControl[] = [];
   #root: string | undefined;
@@ -154,4 +156,9 @@ function commandLine(pid: string): string {
   } catch {
     return '';
   }
+}
+
+/** How long a guest took to write and flush what it times; see guest.ts. */
+export function tookMs(vm: ListedVm): number {
+  return Number(/parity-took (\d+) ms/.exec(consoleOf(vm))?.[1]);
 }
