@@ -89,7 +89,11 @@ test('a disk that is full in the middle leaves the tree that was there, and the 
     disk.makeRoom();
     await prepare();
     const before = viewOf(copy);
-    for (const [word, content] of [['banger-next.part', 'a']] as const) {
+    // While it arrives, and when it has arrived.
+    for (const [word, content] of [
+      ['banger-next.part', 'a'],
+      ["trap '' HUP TERM INT PIPE\ncd", 'b'],
+    ] as const) {
       repo.write('large', Buffer.alloc(2 * mib, content));
       repo.git('add', 'large');
       repo.write('file', `${content}\n`);

@@ -78,7 +78,8 @@ test.each([false, true])(
       expect(turn, 'all of the tree was sent').toBeUndefined();
       const reached = programs.turns() > at;
       programs.killAt(-1);
-      if (!reached) break;
+      // Programs of a pipeline count at the same time, and may count as one.
+      if (!reached && ended === 'done') break;
       expect(existsSync(guestPath), `at ${at}`).toBe(true);
       const found = seen(copy);
       if (found !== wanted) expect(found, `at ${at}`).toBe(before);

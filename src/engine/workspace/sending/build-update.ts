@@ -34,7 +34,9 @@ import {
 import type { Snapshot } from '../host-tree/snapshot.ts';
 import { madeLater, type TarEntry } from './tar-stream.ts';
 import type { TreeFile } from '../host-tree/tree-files.ts';
-import { updateNames, updateScript } from './update-script.ts';
+import { updateNames } from './update-names.ts';
+import { updateScript } from './update-script.ts';
+import { placeList } from './place-files.ts';
 
 /** What turns the tree that a guest has into another one. */
 export interface Update extends Shipment {
@@ -239,15 +241,17 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     token: parts.token,
   });
   const movesHead = difference.references.length > 0 || head !== undefined || !isIndexSame;
-  const last: TarEntry[] = [
+  const own: TarEntry[] = [
     ...(await Promise.all(pack.map((file) => packEntry(file)))),
     ...difference.changedTexts.map(({ path, next }) => textEntry(next, latin1(texts[path]!))),
     ...(indexFile ? [await fileEntry(updateNames.index, indexFile, 0o644)] : []),
   ];
+  const list = placeList(plan, { written: wanted.map(({ path }) => path), own: own.map(({ path }) => path) });
   const entries = madeLater(function* () {
     yield textEntry(updateNames.script, script);
+    yield textEntry(updateNames.list, list);
     for (const file of wanted) yield workingEntry(repository.topLevel, file);
-    yield* last;
+    yield* own;
   });
   return {
     entries,

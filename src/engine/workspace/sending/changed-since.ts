@@ -1,9 +1,6 @@
 import type { GuestOutput } from '../../guest.ts';
 import { lookProgram } from '../guest-tree/quick-look.ts';
-import { updateNames } from './update-script.ts';
-
-/** Somebody changed what would be replaced, after it was looked at. */
-const changedMeanwhile = 76;
+import { changedMeanwhile, updateNames } from './update-names.ts';
 
 /**
  * Prints which of the paths that come in, each ended by a zero byte, were changed since they were looked at: an upload

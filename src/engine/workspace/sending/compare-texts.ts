@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import type { Manifest } from './manifest.ts';
 import { detachmentFile } from '../host-tree/repository-state.ts';
 import { baseReference } from './ship-submodules.ts';
-import { updateNames, type ChangedText, type GoneText } from './update-script.ts';
+import { updateNames } from './update-names.ts';
+import type { ChangedText, GoneText } from './update-script.ts';
 
 export interface TextDifference {
   readonly references: readonly (readonly [name: string, oid: string])[];

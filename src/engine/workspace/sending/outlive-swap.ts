@@ -11,7 +11,7 @@ import type { Snapshot } from '../host-tree/snapshot.ts';
 import { newPaths } from './build-update.ts';
 import type { Manifest } from './manifest.ts';
 import { ignoredName } from './send-tree.ts';
-import { updateNames } from './update-script.ts';
+import { updateNames } from './update-names.ts';
 import { conflictError, shown, WouldBeLostError, type Place, type There } from './workspace-place.ts';
 
 type SnapshotTree = WorkingTree & { readonly snapshot: Snapshot };

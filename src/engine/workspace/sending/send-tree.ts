@@ -10,7 +10,7 @@ import { packedPieces, unpackInto } from '../../packed-pieces.ts';
 import type { Shipment } from './shipment.ts';
 import { tarStream, type TarEntry } from './tar-stream.ts';
 import { lookProgram } from '../guest-tree/quick-look.ts';
-import { updateNames } from './update-script.ts';
+import { updateNames } from './update-names.ts';
 
 export interface GuestPlace {
   readonly guest: Guest;

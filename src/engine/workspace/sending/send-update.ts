@@ -8,10 +8,14 @@ import { guestGitSettings } from '../guest-tree/changes-script.ts';
 import { complaint } from '../guest-tree/guest-git.ts';
 import { stream, type GuestPlace } from './send-tree.ts';
 import { GuestReferencesError, guardScript } from './reference-guard.ts';
-import { updateNames } from './update-script.ts';
+import type { RawPath } from '../host-tree/raw-path.ts';
+import { placeProgram } from './place-files.ts';
+import { updateNames } from './update-names.ts';
 
 /** Git at work in the guest would write its own index over ours. */
 const gitAtWork = 75;
+/** The disk is full; nothing has happened. */
+const noRoom = 74;
 /** References are not what the update expects. */
 const referencesInTheWay = 77;
 
@@ -27,22 +31,46 @@ const carryOutScript = `
 trap '' HUP TERM INT PIPE
 cd "$1" || exit
 shift
-sync ${updateNames.part} 2>/dev/null || sync
+waiting="${updateNames.coming} ${updateNames.going}"
+[ ! -e ${updateNames.coming} ] || rm -rf $waiting || exit
+if [ -x ${placeProgram} ]; then
+  if ! mkdir ${updateNames.coming} || ! tar -x -m -f ${updateNames.part} -C ${updateNames.coming}; then
+    rm -rf $waiting ${updateNames.part}
+    exit ${noRoom}
+  fi
+fi
+sync -f . 2>/dev/null || sync
 if [ -e .git/index.lock ]; then exit ${gitAtWork}; fi
 `;
 const refuseChangedScript = `${changedScript}
 newer=$(changed) || exit
 ${exitIfChanged}
 `;
+/** Files of the tree are looked at when they are replaced, where that is done by our program. */
+const refuseChangedByOldBuild = `
+if [ ! -x ${placeProgram} ]; then
+${refuseChangedScript}
+fi
+`;
+const isOfRepository = (path: RawPath): boolean => path.startsWith('.git/');
 /** Nothing was changed when it was looked at: later looks need not go further back. */
 const quietScript = `
 [ ! -s ${updateNames.looked} ] || mv -f ${updateNames.looked} ${updateNames.quiet} || exit
 `;
+/** Builds that did not have what comes wait in a directory have the script in the archive only. */
+const findScript = `
+script=${updateNames.coming}/${updateNames.script}
+if [ ! -f "$script" ]; then
+  script=${updateNames.script}
+  tar -x -f ${updateNames.archive} "$script" || exit
+fi
+`;
 const replaceScript = `
 mv -f ${updateNames.part} ${updateNames.archive} || exit
-tar -x -f ${updateNames.archive} ${updateNames.script} || exit
+is_first=yes place_program=${placeProgram}
+${findScript}
 set -- . "$@"
-. ./${updateNames.script}
+. "./$script"
 `;
 
 /** Carries out what was begun, and prints the token of the last sending that is in place. */
@@ -52,7 +80,9 @@ cd "$1" 2>/dev/null || exit 0
 shift
 rm -f ${updateNames.part}
 if [ -f ${updateNames.archive} ]; then
-  tar -x -f ${updateNames.archive} ${updateNames.script} && sh ${updateNames.script} . "$@" >&2 || exit
+  ${findScript}
+  place_program=${placeProgram} sh "$script" . "$@" >&2 || exit
+elif [ -e ${updateNames.coming} ]; then rm -rf ${updateNames.coming} ${updateNames.going}
 fi
 [ ! -f ${updateNames.sent} ] || cat ${updateNames.sent}
 `;
@@ -97,7 +127,12 @@ export async function sendUpdate(
   await failpoint('send announced');
   const { signal } = uncancellable(operation);
   const input = Buffer.from(update.replaced.map((path) => `./${path}\0`).join(''), 'latin1');
-  const check = input.length > 0 ? refuseChangedScript : '';
+  const check =
+    input.length === 0
+      ? ''
+      : update.replaced.some(isOfRepository)
+        ? refuseChangedScript
+        : refuseChangedByOldBuild;
   const guard = guardScript(update.guard, referencesInTheWay);
   const quiet = wasQuiet ? quietScript : '';
   await run(place, `${carryOutScript}${check}${guard}${quiet}${replaceScript}`, { signal, input });
@@ -130,6 +165,13 @@ async function run(
     throw new BangerError('busy', `git is at work in "${guestPath}" in VM "${vmName}"`, {
       hint: `Let it finish, or if it was killed: banger vm exec ${vmName} -- rm ${guestPath}/.git/index.lock`,
     });
+  }
+  if (output.exit.code === noRoom) {
+    throw new BangerError(
+      'command_failed',
+      `VM "${vmName}" cannot hold "${guestPath}"${complaint(output)}; what was there is as it was`,
+      { hint: `See how much room there is with: banger vm exec ${vmName} -- df -h` },
+    );
   }
   throw new BangerError(
     'command_failed',

@@ -26,7 +26,7 @@ import { takeSnapshot, type Snapshot } from '../host-tree/snapshot.ts';
 import { madeLater, type TarEntry } from './tar-stream.ts';
 import { stampOf, type TreeFile } from '../host-tree/tree-files.ts';
 import { readUserFile } from '../host-tree/user-files.ts';
-import { updateNames } from './update-script.ts';
+import { updateNames } from './update-names.ts';
 
 /** Everything that goes into a guest for one working tree. */
 export interface Shipment {

@@ -1,28 +1,11 @@
 import { shellQuote } from '../../../host/shell-quote.ts';
 import { giveBackScript, guestGitEnvironment } from '../guest-tree/changes-script.ts';
 import { knownPathsName, ownIndexName } from '../guest-tree/known-index.ts';
+import { placeFunctions } from './place-files.ts';
 import { valueFunction } from './reference-guard.ts';
 import { directoriesOf, type FilePlan } from './plan-update.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
-
-/** Paths in the guest's repository that belong to an update under way. */
-export const updateNames = {
-  /** What arrives, until all of it has */
-  part: '.git/banger-next.part',
-  /** All of it: from here on it is carried out, by whoever comes next */
-  archive: '.git/banger-next',
-  /** The first member of the archive */
-  script: '.git/banger-update',
-  index: '.git/banger-next-index',
-  /** Followed by a dash and a number */
-  text: '.git/banger-next-text',
-  /** Names the last sending whose files are in place */
-  sent: '.git/banger-sent',
-  /** As old as the last look at what the guest changed */
-  looked: '.git/banger-looked',
-  /** One at which nothing was; see `guest/look.c` */
-  quiet: '.git/banger-quiet',
-} as const;
+import { updateNames } from './update-names.ts';
 
 /** A small file of the repository that is gone. What the guest has made of it since is not removed. */
 export interface GoneText {
@@ -78,12 +61,13 @@ export function updateScript(input: ScriptInput): Buffer {
   const needed = directoriesOf(plan.write);
   const lines = [
     functions,
+    'place',
     ...calls('gone', removed),
     // Below others first.
     ...calls('empty', [...emptied].sort().reverse()),
     ...calls('directory', [...needed].sort()),
     ...calls('free', [...plan.write]),
-    `tar -x -m -f ${updateNames.archive} || exit`,
+    'place_rest',
     ...byPermissions(input).flatMap(([mode, paths]) => calls(`permit ${mode}`, paths)),
     ...[...Map.groupBy(input.times.keys(), (path) => input.times.get(path)!)].flatMap(([time, paths]) =>
       calls(`touch -c -d @${time} --`, paths),
@@ -96,8 +80,10 @@ export function updateScript(input: ScriptInput): Buffer {
     ...input.changedTexts.map(({ path, before, next }) => {
       return `replace ${shellQuote([`.git/${path}`, before ?? 'absent', next])}`;
     }),
-    ...(input.index === 'sent' ? [`mv -f ${updateNames.index} .git/index || exit`] : []),
-    ...(input.index === 'none' ? ['gone .git/index'] : []),
+    ...(input.index === 'sent'
+      ? [`[ ! -e ${updateNames.index} ] || mv -f ${updateNames.index} .git/index || exit`]
+      : []),
+    ...(input.index === 'none' ? ['rm -f .git/index || exit'] : []),
     ...pathsLines(input),
     // What was written is root's, and stays so unless somebody has given the tree to another user.
     'if [ ! -O . ]; then',
@@ -107,7 +93,7 @@ export function updateScript(input: ScriptInput): Buffer {
     'fi',
     `sync -f . 2>/dev/null || sync`,
     `echo ${token} >${updateNames.sent}.new && mv -f ${updateNames.sent}.new ${updateNames.sent} || exit`,
-    `rm -f ${updateNames.archive} ${updateNames.script} ${updateNames.looked}`,
+    `rm -rf ${updateNames.archive} ${updateNames.coming} ${updateNames.going} ${updateNames.script} ${updateNames.list} ${updateNames.looked}`,
     `directory=.git${giveBackScript}`,
     '',
   ];
@@ -129,7 +115,9 @@ export ${Object.entries(guestGitEnvironment)
   .join(' ')}
 cd "$1" || exit
 shift
+${placeFunctions}
 gone() {
+  [ $was_placed = 3 ] || return 0
   for path; do
     shift
     if [ -L "$path" ] || { [ -e "$path" ] && [ ! -d "$path" ]; }; then set -- "$@" "$path"; fi
