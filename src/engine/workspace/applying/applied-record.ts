@@ -51,8 +51,8 @@ export async function readApplied(
   return found.exit.code === 0 && found.stdout.toString('latin1').trim() === record.mark ? record : undefined;
 }
 
-/** It is no part of the operation: whoever applied it is done, and a guest that hangs is not waited for. */
-const markTimeoutMs = 10_000;
+/** A disk has this long to take what is written; a guest that hangs is not waited for longer. */
+const markTimeoutMs = 60_000;
 
 /**
  * Records what was applied, in place of what was recorded before. First all of it is on the guest's disk, under a new
@@ -62,7 +62,12 @@ const markTimeoutMs = 10_000;
 export async function recordApplied(
   place: ManifestPlace,
   { token, baseTree }: Sending,
-  { guest, guestPath, applied }: Pick<GuestWorkspace, 'guest' | 'guestPath'> & { readonly applied: Applied },
+  {
+    guest,
+    guestPath,
+    signal: cancelled,
+    applied,
+  }: Pick<GuestWorkspace, 'guest' | 'guestPath' | 'signal'> & { readonly applied: Applied },
 ): Promise<boolean> {
   if (token === undefined) return false;
   if (applied.paths.size === 0) {
@@ -70,7 +75,8 @@ export async function recordApplied(
     return true;
   }
   const mark = randomUUID();
-  const signal = AbortSignal.timeout(markTimeoutMs);
+  // All of it is written here: Ctrl-C is for this alone by now.
+  const signal = AbortSignal.any([cancelled, AbortSignal.timeout(markTimeoutMs)]);
   const marked = await guest
     .runToolbox(['sh', '-c', markScript, 'banger', guestPath, mark], { signal })
     .catch(() => undefined);
