@@ -96,6 +96,12 @@ describe.each([['base'], ['tiny']])('in the image %s', (image) => {
     rmSync(mine);
     expect(onHost(listing)).toBe(await inTree(listing));
     expect(onHost('git ls-files -s')).toBe(before);
+
+    // What was applied is known of the VM, which goes on from there.
+    await inTree('echo later >> plain.txt');
+    const later = await banger.ok(['workspace', 'apply', tree, '--vm', image]);
+    expect(later).not.toContain('CONFLICT');
+    expect(onHost('tail -n 1 plain.txt')).toBe('later');
     // The next image starts from the tree as it was made.
     rmSync(tree, { recursive: true });
     makeDirtyTree();
