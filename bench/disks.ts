@@ -31,6 +31,8 @@ const maxRatio = 0.5;
 /** A copy keeps holes; the data itself is that of a plain copy. */
 const maxCopyRatio = 1.6;
 const maxSparseMib = 4;
+/** Of 4 GB, where the disk is emulated. */
+const copyTimeoutMs = 60 * 60 * 1000;
 
 const work = mkdtempSync(join(resolve(process.argv[2] ?? tmpdir()), 'banger-bench-disks-'));
 const signal = new AbortController().signal;
@@ -60,7 +62,7 @@ async function measureAt(place: string, methods: readonly DiskMethodName[]): Pro
     const path = join(place, 'disk');
     for (const method of usable) {
       const plain = await time(place, () =>
-        exec(['cp', '--reflink=never', '--sparse=never', backing, path], {}),
+        exec(['cp', '--reflink=never', '--sparse=never', backing, path], { timeoutMs: copyTimeoutMs }),
       );
       rmSync(path);
       const { size } = statSync(backing);
