@@ -68,7 +68,7 @@ cat /root/report.json || { cat /root/log; exit 1; }`);
 const place = '/srv/banger';
 const beginning = `set -e
 depmod
-for module in kvm-amd tun; do modprobe $module; done
+for module in kvm-amd tun bridge nf_tables; do modprobe $module; done
 mkdir -p /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 cd ${place}
@@ -107,6 +107,7 @@ const firmware = ['bios-microvm.bin', 'qboot.rom', 'linuxboot_dma.bin', 'pvh.bin
 /** Of the kernel that guests have */
 const modules = [
   ...['arch/x86/kvm/*', 'virt/lib/*', 'drivers/net/tun.ko*', 'lib/libcrc32c.ko*'],
+  ...['net/bridge/*', 'net/802/stp.ko*', 'net/llc/llc.ko*'],
   ...['net/netfilter/nfnetlink.ko*', 'net/netfilter/nf_tables.ko*', 'net/netfilter/nft_*'],
 ];
 /** Much of what is installed is not read by tests. */
