@@ -79,7 +79,7 @@ test.each(['vm.start/Booting guest:before', 'vm.start/Connecting:before'])(
     expect(answer).toBeInstanceOf(Error);
     const { lastError } = await stoppedByItself();
     expect(lastError).toBe((answer as Error).message);
-    expect(lastError).toMatch(/ended|connection|does not answer/);
+    expect(lastError).toMatch(/killed from outside|ended|connection|does not answer/);
   },
 );
 
