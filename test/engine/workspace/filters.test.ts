@@ -122,6 +122,21 @@ test('what goes through a filter is as the host has it in the guest, also when i
   expect((await fixture.export()).files).toEqual([]);
 });
 
+test('what the guest changes at once is seen beside a file behind a filter that was written last', async () => {
+  const { repo, copy } = fixture;
+  installLfs();
+  for (const name of ['a.bin', 'plain']) repo.write(name, `${name}\n`);
+  repo.commit('first');
+  // As if all of it happened in one second.
+  const second = new Date((Math.floor(Date.now() / 1000) + 3600) * 1000);
+  for (const name of ['a.bin', 'plain']) utimesSync(join(repo.path, name), second, second);
+  repo.git('status');
+  await fixture.prepare();
+  copy.write('plain', 'guest\n');
+  utimesSync(join(copy.path, 'plain'), second, second);
+  expect((await fixture.export()).files.map(({ path }) => path)).toEqual(['plain']);
+});
+
 test('what goes through a filter and was written in the second of the index, as by a clone, is as git left it', async () => {
   const { repo, copy } = fixture;
   const { pointerOf } = installLfs();

@@ -19,6 +19,7 @@ export async function writeGuestIndex(
   await copyFile(tree.indexCopy, copy);
   // Files that changed in the second of the index before are among the touched: git need not read others, and could not
   // compare those that go through a filter.
+  const begun = Math.floor(Date.now() / 1000);
   const later = laterThanFiltered(tree);
   await utimes(copy, later, later);
   const env = { GIT_INDEX_FILE: copy };
@@ -30,8 +31,12 @@ export async function writeGuestIndex(
   await tree.repository.git(['update-index', '-q', '--unmerged', '--refresh', '--force-write-index'], {
     env,
   });
-  if (kept.length > 0) await forget(kept);
   await utimes(copy, later, later);
+  const unsafe = [...kept, ...racyBetween(tree, begun, later)];
+  if (unsafe.length > 0) {
+    await forget(unsafe);
+    await utimes(copy, later, later);
+  }
   return copy;
 }
 
@@ -41,6 +46,16 @@ export function laterThanFiltered({ files, filtered }: WorkingTree): number {
     (latest, { path, mtimeSeconds }) => (filtered.has(path) ? Math.max(latest, mtimeSeconds + 1) : latest),
     Math.floor(Date.now() / 1000),
   );
+}
+
+/**
+ * Files that git would look into again if the index were from when it was begun: what the guest writes into them at once
+ * may have their time and size. Those behind a filter cannot be looked into there.
+ */
+function racyBetween({ files, filtered }: WorkingTree, begun: number, later: number): RawPath[] {
+  return files
+    .filter(({ path, mtimeSeconds: at }) => at >= begun && at < later && !filtered.has(path))
+    .map(({ path }) => path);
 }
 
 /**
