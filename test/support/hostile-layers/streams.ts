@@ -67,6 +67,7 @@ export const bombs: readonly HostileLayer[] = [
     error: /unpacks to|over|No space/,
     entry: 'zeros',
     isSlow: true,
+    limits: { expansionFreeBytes: gib },
   },
   {
     title: 'zstd of 30000:1',
