@@ -151,12 +151,13 @@ async function findHandles(
   vm: Vm,
   written: Handles | undefined,
 ): Promise<Handles | undefined> {
-  // Which process it is, is beyond doubt: how its command line looks, as behind a wrapper, is no matter then.
-  if (written && isAlive(written.process)) {
+  const found = findVmm(context, vm.id);
+  // How its command line looks, as behind a wrapper, is no matter, unless there is one that is beyond doubt.
+  const isWritten = written && isAlive(written.process);
+  if (isWritten && (!found || found.process.pid === written.process.pid)) {
     context.handles.adopt(vm.id, written);
     return written;
   }
-  const found = findVmm(context, vm.id);
   if (!found) return undefined;
   const { consoleLog } = vmPaths(context.layout, vm.id);
   const heads = [cutOffPath(consoleLog), consoleLog].map((path) => readHead(path, readyLineWithinBytes));

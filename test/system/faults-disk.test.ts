@@ -48,7 +48,7 @@ test('F13: a disk that is full refuses what writes, with its place, and lets go 
     refusal(await banger.run(['vm', 'start', 'web']), /disk is full/i);
     refusal(
       await banger.run(['image', 'import', await debianLayout(), '--name', 'deb']),
-      /full|no space left/i,
+      /full|no space left|no room for the image/i,
     );
     // A start that failed is one that ended.
     expect(await banger.json('vm', 'show', 'web')).toEqual({

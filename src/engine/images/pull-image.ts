@@ -221,7 +221,7 @@ async function checkSpace(directory: string, layers: readonly Descriptor[]): Pro
   if (wanted <= free) return;
   throw new BangerError(
     'host_unsupported',
-    `The layers of the image take ${formatBytes(wanted)}, and ${formatBytes(free)} are free at "${directory}"`,
+    `There is no room for the layers of the image: they take ${formatBytes(wanted)}, and ${formatBytes(free)} are free at "${directory}"`,
     { hint: 'Free space there, for example with: banger image prune --all' },
   );
 }

@@ -33,7 +33,7 @@ export class HostRoom {
       const [wanted, free] = [wantedBytes, freeBytes].map((each) => Math.ceil(each / mib));
       throw new BangerError(
         'host_unsupported',
-        `The image takes ${wanted} MiB or more, and ${free} MiB are free at "${this.#directory}"`,
+        `There is no room for the image: it takes ${wanted} MiB or more, and ${free} MiB are free at "${this.#directory}"`,
         { hint: 'Free space there, for example with: banger image prune --all' },
       );
     }

@@ -7,7 +7,9 @@ test('a file that the host has no room for is told before it is written', async 
   await expect(new HostRoom(temp.path).reach(2 ** 60)).rejects.toMatchObject({
     code: 'host_unsupported',
     message: expect.stringMatching(
-      new RegExp(`^The image takes 1099511627776 MiB or more, and [0-9]+ MiB are free at "${temp.path}"$`),
+      new RegExp(
+        `^There is no room for the image: it takes 1099511627776 MiB or more, and [0-9]+ MiB are free at "${temp.path}"$`,
+      ),
     ) as string,
   });
 });

@@ -96,7 +96,7 @@ test('a full disk is named, and given back', async ({ skip }) => {
   try {
     const tooMuch = convert(temp.path, [[file('a', Buffer.alloc(20 * 1024 * 1024, 'x'))]]);
     await expect(tooMuch).rejects.toThrow(
-      /^The image takes 2\d MiB or more, and \d MiB are free at ".*work"$/,
+      /^There is no room for the image: it takes 2\d MiB or more, and \d MiB are free at ".*work"$/,
     );
     expect(readdirSync(path.join(temp.path, 'work'))).toEqual([]);
   } finally {
