@@ -6,6 +6,7 @@
 # Installs what the tests need, builds dist/banger, then runs types, lint, format check,
 # unit tests, and system tests that boot real VMs (under emulation if there is no KVM). At last, QEMU on KVM in a VM
 # that has one, unless all of that took 25 minutes: always with BANGER_TEST_LAB=1, which has more, never with 0.
+# Where the tests took 20 minutes before crashes are tried, each third of them is, unless BANGER_TEST_CRASHES=all.
 #
 #   --unit      no build, no VMs: checks and unit tests
 #   --system    build and system tests
@@ -20,6 +21,8 @@ source "$here/steps.sh"
 # shellcheck source=scripts/host-packages.sh
 source "$here/host-packages.sh"
 cd "$root"
+
+test_begun=$(date +%s)
 
 main() {
   local unit=yes system=yes pattern=
@@ -136,7 +139,7 @@ tests() {
   local options=(--project "$project*" --reporter=default --reporter=./scripts/summary-reporter.ts --passWithNoTests)
   [[ -z $pattern ]] || options+=(-t "$pattern")
   phase "${project^} tests"
-  BANGER_TEST_SUMMARY=$summary vitest run "${options[@]}" || status=$?
+  BANGER_TEST_BEGUN=$test_begun BANGER_TEST_SUMMARY=$summary vitest run "${options[@]}" || status=$?
   if [[ $status != 0 ]] && ! grep -qs '^failed' "$summary"; then
     printf 'failed\t%s tests: vitest exited with %s\n' "${project^}" "$status" >>"$summary"
   fi

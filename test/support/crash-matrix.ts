@@ -25,15 +25,17 @@ export interface MatrixRow {
 }
 
 /**
- * Kills the engine at every point that a scenario passes, starts it again, and looks at the world. Which points there
- * are, a run without a crash tells.
+ * Kills the engine at every point that a scenario passes, or at those that are taken, starts it again, and looks at the
+ * world. Which points there are, a run without a crash tells.
  */
 export async function* crashEverywhere(
   lab: CrashLab,
   world: HostWorld,
   scenario: Scenario,
+  isTaken: (index: number) => boolean = () => true,
 ): AsyncGenerator<MatrixRow> {
-  for (const point of await pointsOf(lab, scenario)) {
+  const points = await pointsOf(lab, scenario);
+  for (const point of points.filter((_, index) => isTaken(index))) {
     const row = { scenario: scenario.name, point };
     try {
       await crashAt(lab, scenario, point);

@@ -22,8 +22,12 @@ import { promisify } from 'node:util';
 const cache = resolve('.cache/test-images');
 
 /** Runs a program of the host; throws with what it said when it fails. */
-export async function program(name: string, args: readonly string[]): Promise<string> {
-  const { stdout } = await promisify(execFile)(name, [...args], { maxBuffer: 64 * 1024 ** 2 });
+export async function program(
+  name: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<string> {
+  const { stdout } = await promisify(execFile)(name, [...args], { env, maxBuffer: 64 * 1024 ** 2 });
   return stdout;
 }
 
@@ -71,7 +75,10 @@ export async function miseTar(): Promise<string> {
   return cached('mise', ['1', name], async (tar) => {
     const root = await busyboxRoot();
     const place = mkdtempSync(join(root, 'npm-'));
-    await program('npm', ['pack', '--silent', name, '--pack-destination', place]);
+    // The system's Node runs npm: settings for all users are found beside it.
+    const path = (process.env['PATH'] ?? '').replaceAll(/[^:]*\/node_modules\/\.bin:/g, '');
+    const words = ['pack', '--silent', '--fetch-retries=1', name, '--pack-destination', place];
+    await program('npm', words, { ...process.env, PATH: path });
     await program('tar', ['-C', place, '-xzf', globSync(join(place, '*.tgz'))[0]!]);
     mkdirSync(join(root, 'usr/local/bin'), { recursive: true });
     const mise = join(root, 'usr/local/bin/mise');
