@@ -1,18 +1,23 @@
+import { realpathSync, watch, type FSWatcher } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { errorText } from '../../errors.ts';
 import { hostResolvers, readHostResolvers, updateResolvers } from '../../host/drivers/qemu-root.ts';
 import { vmPaths } from '../../state/layout.ts';
 import { listVms } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 
-/** About as often as a QEMU that sees the host's own file looks at it. */
-const lookEveryMs = 1_000;
+/** For files that change where nothing is told, such as mounted ones: an engine at rest hardly wakes up. */
+const lookEveryMs = 60_000;
+/** Whoever writes the file does it in several steps. */
+const settleMs = 100;
 /** A VM that starts just then may have read what was there before, and write it after us. */
 const rounds = 2;
+const againMs = 1_000;
 
 /**
  * Keeps what VMMs in a root directory of their own look up names by as the host has it now: it moves to other networks
- * while VMs run. Looked at, and not listened to: the file may be a link to one that is replaced, or mounted from where
- * nothing is told to us when it changes.
+ * while VMs run. The kernel tells of changes of the file, of links to it, and of what replaces it; now and then it is looked
+ * at all the same.
  */
 export class ResolverKeeper {
   readonly #context: Pick<EngineContext, 'db' | 'layout' | 'log'>;
@@ -22,6 +27,8 @@ export class ResolverKeeper {
   #hasFailed = false;
   #isLooking = false;
   #timer: NodeJS.Timeout | undefined;
+  #settling: NodeJS.Timeout | undefined;
+  #watchers: FSWatcher[] = [];
 
   constructor(context: Pick<EngineContext, 'db' | 'layout' | 'log'>, path = hostResolvers) {
     this.#context = context;
@@ -32,10 +39,48 @@ export class ResolverKeeper {
   start(everyMs = lookEveryMs): void {
     if (process.getuid!() !== 0) return;
     this.#timer = setInterval(() => void this.look(), everyMs).unref();
+    this.#watch();
     void this.look();
   }
 
+  /** The file itself, and the directories of the name and of what it leads to: a new file may take the place of either. */
+  #watch(): void {
+    for (const watcher of this.#watchers) watcher.close();
+    this.#watchers = [];
+    const places = new Set([dirname(this.#path)]);
+    try {
+      const file = realpathSync(this.#path);
+      places.add(dirname(file)).add(file);
+    } catch {
+      // It is not there, or leads to nothing yet: its directory tells when that changes.
+    }
+    for (const place of places) {
+      try {
+        const watcher = watch(place, { persistent: false }, (_event, name) => {
+          if (name === null || place !== dirname(this.#path) || name === basename(this.#path)) this.#soon();
+        });
+        watcher.on('error', () => watcher.close());
+        this.#watchers.push(watcher);
+      } catch {
+        // No more files can be watched on this host: the timer looks.
+      }
+    }
+  }
+
+  #soon(): void {
+    this.#settling ??= setTimeout(() => {
+      this.#settling = undefined;
+      if (!this.#timer) return;
+      this.#watch();
+      void this.look();
+      setTimeout(() => void this.look(), againMs).unref();
+    }, settleMs).unref();
+  }
+
   close(): void {
+    clearTimeout(this.#settling);
+    for (const watcher of this.#watchers) watcher.close();
+    this.#watchers = [];
     clearInterval(this.#timer);
     this.#timer = undefined;
   }

@@ -1,6 +1,6 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { ResolverKeeper } from '../../../src/engine/network/resolver-keeper.ts';
 import { makeOwnRoot } from '../../../src/host/drivers/qemu-root.ts';
 import { vmPaths } from '../../../src/state/layout.ts';
@@ -78,3 +78,30 @@ test('one that cannot be told keeps the others from nothing, is told later, and 
   await keeper.look();
   expect(readFileSync(web.file, 'utf8')).toBe('nameserver 192.0.2.1\n');
 });
+
+test.runIf(process.getuid!() === 0)(
+  'a change is told when it happens, whether in the file, of it, or of the link to it',
+  async () => {
+    const { file } = await liveVm('web');
+    const link = `${host}.link`;
+    symlinkSync(host, link);
+    const keeper = new ResolverKeeper(engine.context, link);
+    onTestFinished(() => keeper.close());
+    keeper.start(3_600_000);
+    const told = (address: string) =>
+      expect.poll(() => readFileSync(file, 'utf8')).toBe(`nameserver ${address}\n`);
+    await told('192.0.2.1');
+    writeFileSync(host, 'nameserver 192.0.2.2\n');
+    await told('192.0.2.2');
+    writeFileSync(`${host}.new`, 'nameserver 192.0.2.3\n');
+    renameSync(`${host}.new`, host);
+    await told('192.0.2.3');
+    mkdirSync(`${host}.d`);
+    writeFileSync(`${host}.d/file`, 'nameserver 192.0.2.4\n');
+    symlinkSync(`${host}.d/file`, `${link}.new`);
+    renameSync(`${link}.new`, link);
+    await told('192.0.2.4');
+    writeFileSync(`${host}.d/file`, 'nameserver 192.0.2.5\n');
+    await told('192.0.2.5');
+  },
+);
