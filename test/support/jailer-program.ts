@@ -16,7 +16,8 @@ export function makeFakeJailer(directory: string): string {
 plan=$(FAKE_SHOWN='${shown.join(':')}' '${process.execPath}' '${fake}' "$@") || exit 1
 # The jailer closes what it was not meant to have.
 exec 3>&- 4>&- 5>&- 6>&-
-exec unshare --mount --propagation private sh -c "$plan"
+# Mounts that follow the host's, as the jailer makes them: what is unmounted there is not held on to here.
+exec unshare --mount --propagation slave sh -c "$plan"
 `,
   );
   chmodSync(program, 0o700);

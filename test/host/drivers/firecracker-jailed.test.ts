@@ -21,6 +21,7 @@ import { hasCapabilities } from '../../../src/host/own-capabilities.ts';
 import { findFreePort } from '../../../src/host/ports.ts';
 import { findProcessesByArguments, killProcess } from '../../../src/host/process.ts';
 import { until } from '../../support/banger.ts';
+import { mountShared } from '../../support/shared-mounts.ts';
 import {
   bodyOf,
   driver,
@@ -170,6 +171,7 @@ describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
     'has a network of its own, whose program has no rights and ends with it',
     async () => {
       const forward = loopbackForward(await findFreePort(), 22);
+      using mounts = mountShared(root);
       const vmm = await start({ network: { user: { forwards: [forward], reach: 'all' } } });
       const { pid } = vmm.process;
       expect(bodyOf('/network-interfaces/net')).toMatchObject({ host_dev_name: 'vm' });
@@ -194,6 +196,8 @@ describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
       expect(await control.forwards()).toEqual([forward]);
       await killProcess(vmm.process);
       await until('the network has ended, too', () => slirps().length === 0);
+      // Of the host, none that is mounted below a shared one went with what it left behind.
+      expect(mounts.isWhole()).toBe(true);
     },
   );
 });

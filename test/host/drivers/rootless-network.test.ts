@@ -24,6 +24,7 @@ import {
 } from '../../../src/host/process.ts';
 import { until } from '../../support/banger.ts';
 import { makeFakeFirecracker, type FakeFirecracker } from '../../support/firecracker-program.ts';
+import { mountShared } from '../../support/shared-mounts.ts';
 
 const refusal = await rootlessRefusal(exec);
 /** A test that says why it is skipped where there can be no such network. */
@@ -189,6 +190,15 @@ rootlessTest('it has no rights there, can gain none, and sees no other network',
       .toSorted(),
   ).toEqual(['br', 'lo', 'up', 'vm']);
   expect(driver().find('5a1e7ab1e0c0ffee'.repeat(2))?.process.pid).toBe(vmm.process.pid);
+});
+
+test.runIf(refusal === undefined)('a start leaves the mounts of the host alone', async ({ skip }) => {
+  if (process.getuid!() !== 0) skip('mounts take root, and only root’s are those of the host');
+  using mounts = mountShared(root);
+  const vmm = await start();
+  await killProcess(vmm.process);
+  await until('slirp4netns has ended', () => slirps().length === 0);
+  expect(mounts.isWhole()).toBe(true);
 });
 
 rootlessTest('its network ends with it, even by kill -9, with nobody there to see to it', async () => {

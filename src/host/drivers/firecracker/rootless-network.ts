@@ -17,7 +17,7 @@ import {
 import { vmmEnvironment } from '../vmm-environment.ts';
 import { lastWords } from '../vmm-process.ts';
 import { isNobodyThere } from './api.ts';
-import { networkFailedWords, networkProgram, networkProgramWords } from './namespace.ts';
+import { networkFailedWords, networkProgramWords } from './namespace.ts';
 
 /**
  * A network for a VMM that needs a tap, without root: the VMM runs in a user and a network namespace of its own, in
@@ -100,7 +100,6 @@ export async function withNetwork(
   await rm(socket, { force: true });
   const child = await spawnDetached(
     [
-      networkProgram,
       ...networkProgramWords(isRoots),
       ...['--exit-fd', String(pulseDescriptor), '--api-socket', socket, String(process.pid), devices.uplink],
     ],
