@@ -35,6 +35,9 @@ export async function withLoopFilesystem(
     const cutPower = (): void => {
       execFileSync('xfs_io', ['-x', '-c', 'shutdown', place]);
       execFileSync('umount', [place]);
+      // Who has started in a mount namespace of its own a moment ago may still have it mounted there.
+      const isFree = `until [ -z "$(losetup --noheadings --associated '${file}')" ]; do sleep 0.02; done`;
+      execFileSync('sh', ['-c', isFree], { timeout: 30_000 });
       execFileSync('mount', ['-o', 'loop', file, place]);
     };
     try {
