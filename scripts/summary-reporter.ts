@@ -1,7 +1,7 @@
 /**
  * A vitest reporter for scripts/test.sh: writes to $BANGER_TEST_SUMMARY what a shell can add up.
  *
- * One line per test: `passed`, `failed` or `skipped`, its name, and why it was skipped, separated by tabs.
+ * One line per test: `passed`, `failed` or `skipped`, its name, and why it failed or was skipped, separated by tabs.
  */
 import { writeFileSync } from 'node:fs';
 import type { Reporter, TestCase, TestModule } from 'vitest/node';
@@ -18,18 +18,21 @@ export default class SummaryReporter implements Reporter {
 function* moduleLines(module: TestModule): Iterable<string> {
   // A file that cannot be loaded, or whose hooks fail, has no failed test to show for it.
   const hasFailedTest = [...module.children.allTests('failed')].length > 0;
-  if (module.state() === 'failed' && !hasFailedTest) yield line('failed', module.relativeModuleId);
+  if (module.state() === 'failed' && !hasFailedTest)
+    yield line('failed', module.relativeModuleId, errorsIn(module.errors()));
 
   for (const test of module.children.allTests()) {
     const result = test.result();
     switch (result.state) {
       case 'passed':
-      case 'failed':
-        yield line(result.state, fullName(test));
+        yield line('passed', fullName(test));
         break;
-      // Interrupted: neither passed nor left out on purpose.
+      case 'failed':
+        yield line('failed', fullName(test), errorsIn(result.errors));
+        break;
+      // Neither passed nor left out on purpose.
       case 'pending':
-        yield line('failed', fullName(test));
+        yield line('failed', fullName(test), 'it was interrupted');
         break;
       case 'skipped':
         if (!isFilteredOut(test))
@@ -37,6 +40,17 @@ function* moduleLines(module: TestModule): Iterable<string> {
     }
   }
 }
+
+/** What was wrong and where, as far as it fits beside the name. */
+function errorsIn(errors: readonly { readonly message: string; readonly stack?: string }[]): string {
+  const texts = errors.map(({ message, stack = '' }) => {
+    const place = /\S+\.test\.ts:\d+/.exec(stack)?.[0];
+    return `${message.slice(0, longestError)}${place === undefined ? '' : ` (${place.split('/').at(-1)})`}`;
+  });
+  return texts.join('; ') || 'no error was told';
+}
+
+const longestError = 600;
 
 /** With -k, vitest counts every test whose name does not match as skipped. */
 function isFilteredOut(test: TestCase): boolean {

@@ -171,7 +171,7 @@ print_summary() {
   fi
   if [[ $failed != 0 ]]; then
     printf '\n==== Failed\n\n'
-    lines failed | cut -f2
+    lines failed | awk -F'\t' '{ print $2 } $3 != "" { printf "    because: %s\n", $3 }'
   fi
   printf '\n%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
   # No tests at all means that something is wrong with the selection.
