@@ -37,7 +37,7 @@ export function vmText(vm: VmView): string {
     ['Egress', egressText(vm.egress, vm.network)],
     ['VMM', vm.vmmReason === undefined ? vm.vmm : `${vm.vmm}, ${vm.vmmReason}`],
     ['SSH', vm.sshPort === undefined ? undefined : `root@${vm.sshHost ?? '127.0.0.1'} port ${vm.sshPort}`],
-    ...vm.ports.map((port): [string, string] => ['Port', portText(port)]),
+    ...vm.ports.map((port): [string, string] => ['Port', `${portText(port)}${wishText(port)}`]),
     ...vm.sockets.map((socket): [string, string] => ['Socket', socketText(socket)]),
     ['Publishes', vm.publishesAll ? 'whatever listens in it, too' : undefined],
     ['Stops', stopRuleText(vm)],
@@ -61,6 +61,11 @@ export function vmText(vm: VmView): string {
 /** `127.0.0.1:8080->80/tcp`, as docker writes it */
 export function portText({ bind, hostPort, guestPort, protocol }: VmView['ports'][number]): string {
   return `${bind}:${hostPort}->${guestPort}/${protocol}`;
+}
+
+/** Whoever looks there finds another program. */
+function wishText({ wished }: VmView['ports'][number]): string {
+  return wished === undefined ? '' : ` (${wished} was taken)`;
 }
 
 /** `/run/user/1000/docker.sock->/run/docker.sock` */

@@ -66,13 +66,14 @@ function view(context: EngineContext, vm: Vm, { workspaces, configured }: ViewIn
     bootId: handles?.guestBootId,
     labels: { ...vm.labels },
     publishesAll: vm.publishesAll,
-    ports: vm.ports.map(({ protocol, bind, hostPort, guestPort, followed, chosen }) => ({
+    ports: vm.ports.map(({ protocol, bind, hostPort, guestPort, followed, chosen, wished }) => ({
       protocol,
       bind,
       hostPort,
       guestPort,
       followed,
       chosen: chosen || undefined,
+      wished: wished === hostPort ? undefined : wished,
     })),
     sockets: vm.sockets.map(({ hostPath, guestPath }) => ({ hostPath, guestPath })),
     egress: egressWords(vm.egress),

@@ -10,25 +10,30 @@ export interface PublishedPort {
   readonly guestPort: number;
   /** True when the user left the host's port to us: one that is taken is replaced by another at the next start */
   readonly chosen: boolean;
+  /** Port of the host that was asked for if it is free; each start tries it again */
+  readonly wished?: number;
   /** True when it is there because something listens in the guest, and goes with that */
   readonly followed?: boolean;
 }
 
 /** The ports of the VM in `vms`, as a column of a query, for `parsePorts`. */
-export const portsColumn = `(SELECT json_group_array(json_array(protocol, bind, host_port, guest_port, chosen, followed))
+export const portsColumn = `(SELECT json_group_array(json_array(protocol, bind, host_port, guest_port, chosen, followed, wished))
    FROM (SELECT * FROM published_ports WHERE vm_id = vms.id ORDER BY guest_port, host_port, protocol, bind))`;
 
-type Encoded = readonly ['tcp' | 'udp', string, number, number, 0 | 1, 0 | 1];
+type Encoded = readonly ['tcp' | 'udp', string, number, number, 0 | 1, 0 | 1, number | null];
 
 export function parsePorts(column: string): PublishedPort[] {
-  return (JSON.parse(column) as Encoded[]).map(([protocol, bind, hostPort, guestPort, chosen, followed]) => ({
-    protocol,
-    bind,
-    hostPort,
-    guestPort,
-    chosen: chosen === 1,
-    ...(followed === 1 && { followed: true }),
-  }));
+  return (JSON.parse(column) as Encoded[]).map(
+    ([protocol, bind, hostPort, guestPort, chosen, followed, wished]) => ({
+      protocol,
+      bind,
+      hostPort,
+      guestPort,
+      chosen: chosen === 1,
+      ...(followed === 1 && { followed: true }),
+      ...(wished !== null && { wished }),
+    }),
+  );
 }
 
 /** `127.0.0.1:8080/tcp` */
@@ -42,14 +47,14 @@ export function hostPortText({ protocol, bind, hostPort }: PublishedPort): strin
  */
 export function replacePorts(db: Database, vmId: string, ports: readonly PublishedPort[]): void {
   db.prepare('DELETE FROM published_ports WHERE vm_id = ?').run(vmId);
-  const insert = db.prepare('INSERT INTO published_ports VALUES (?, ?, ?, ?, ?, ?, ?)');
+  const insert = db.prepare('INSERT INTO published_ports VALUES (?, ?, ?, ?, ?, ?, ?, ?)');
   for (const port of ports) {
-    const { protocol, bind, hostPort, guestPort, chosen, followed } = port;
+    const { protocol, bind, hostPort, guestPort, chosen, followed, wished } = port;
     const holder = findHolder(db, port);
     if (holder?.id === vmId)
       throw new BangerError('invalid_argument', `Port ${hostPortText(port)} is published twice`);
     if (holder) throw portTaken(port, holder.name);
-    insert.run(vmId, protocol, bind, hostPort, guestPort, chosen ? 1 : 0, followed ? 1 : 0);
+    insert.run(vmId, protocol, bind, hostPort, guestPort, chosen ? 1 : 0, followed ? 1 : 0, wished);
   }
 }
 

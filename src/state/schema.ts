@@ -157,4 +157,6 @@ export const migrations: readonly string[] = [
    UPDATE image_names SET digest = (SELECT digest FROM images WHERE images.id = image_names.image_id);`,
   // By what a kernel finds its devices: Firecracker 1.7 has no ACPI.
   `ALTER TABLE kernels ADD COLUMN reads_device_words INTEGER;  -- 1: also by its command line; NULL: nobody has looked`,
+  // Which port of the host a tree would have for one of its VM's.
+  `ALTER TABLE published_ports ADD COLUMN wished INTEGER;  -- NULL: any will do, or host_port and no other`,
 ];

@@ -139,7 +139,8 @@ export async function createVm(
       });
 
       operation.about?.(vm.name);
-      for (const note of movedPortNotes(params.publish ?? [], vm.ports)) operation.note?.(note);
+      // Its first start tells them, too.
+      if (!params.start) for (const note of movedPortNotes(vm.ports)) operation.note?.(note);
       await run({
         stage: 'Creating disk',
         apply: async () => {

@@ -1,7 +1,7 @@
 import { BangerError } from '../../errors.ts';
 import { isSameHostPort, type PortForward } from '../../host/drivers/driver.ts';
 import { checkPort, findFreePort } from '../../host/ports.ts';
-import type { PublishedPort } from '../../state/ports.ts';
+import { ownedPort, type PublishedPort } from '../../state/ports.ts';
 import { changeVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import type { PortRequest as PortForText } from '../rpc/port-text.ts';
@@ -52,6 +52,7 @@ export async function planPorts(
         guestPort,
         hostPort: isFree ? hostPort : await chooseFreePort(place, (port) => isOurs(port) || isOwned(port)),
         chosen: true,
+        ...(hostPort !== undefined && { wished: hostPort }),
       });
     } else {
       const port = { ...place, hostPort, guestPort, chosen: false };
@@ -66,15 +67,22 @@ export async function planPorts(
   return planned;
 }
 
-/** What to say of ports that are not where it was wished: somebody would look for the VM there, and find another program. */
+/**
+ * What to say of ports that are not where they are looked for, which is where they were wished, or were before: somebody
+ * else's program is found there.
+ */
 export function movedPortNotes(
-  requests: readonly PortRequest[],
-  planned: readonly PublishedPort[],
+  ports: readonly PublishedPort[],
+  before: readonly PublishedPort[] = [],
 ): readonly string[] {
-  return planned.flatMap(({ hostPort, guestPort, bind }, index) => {
-    const { prefersHostPort = false, hostPort: wished } = requests[index] ?? {};
-    if (!prefersHostPort || wished === hostPort) return [];
-    return [`Port ${wished} is taken here: port ${guestPort} of the VM is at ${bind}:${hostPort}`];
+  const isIn = (all: readonly PublishedPort[], port: PublishedPort): boolean =>
+    all.some((one) => isSameHostPort(one, port));
+  return ports.flatMap((port) => {
+    const { hostPort, guestPort, bind, wished } = port;
+    const left = before.find((one) => one.guestPort === guestPort && !one.followed && !isIn(ports, one));
+    const sought = wished ?? (isIn(before, port) ? hostPort : left?.hostPort) ?? hostPort;
+    if (sought === hostPort) return [];
+    return [`Port ${sought} is taken here: port ${guestPort} of the VM is at ${bind}:${hostPort}`];
   });
 }
 
@@ -101,19 +109,24 @@ async function canListen(place: Parameters<typeof checkPort>[0]): Promise<boolea
 
 /**
  * Makes sure, before a VM starts, that nobody else listens on its ports. One that was ours to choose is replaced
- * by another; one that the user chose and that is taken is an error (`busy`).
+ * by another, first by the one that was wished; one that the user chose and that is taken is an error (`busy`).
  */
 export async function claimPorts(context: EngineContext, vm: Vm): Promise<readonly PublishedPort[]> {
   const claimed: PublishedPort[] = [];
   // Those that followed what listened then are no promise for now.
   for (const port of vm.ports.filter(({ followed }) => !followed)) {
+    if (await isWishFree(context, port)) {
+      claimed.push({ ...port, hostPort: port.wished! });
+      continue;
+    }
     try {
       await checkPort({ ...port, port: port.hostPort });
       claimed.push(port);
     } catch (error) {
       const isTaken = error instanceof BangerError && error.code === 'busy';
       if (!isTaken || !port.chosen) throw error;
-      claimed.push({ ...port, hostPort: await findFreePort(port) });
+      const hostPort = await chooseFreePort(port, (other) => isAnyones(context, port, other));
+      claimed.push({ ...port, hostPort });
     }
   }
   const isSame =
@@ -121,6 +134,18 @@ export async function claimPorts(context: EngineContext, vm: Vm): Promise<readon
     claimed.every((port, index) => port.hostPort === vm.ports[index]?.hostPort);
   if (!isSame) changeVm(context.db, vm.id, { ports: claimed });
   return claimed;
+}
+
+/** Whether a port that is elsewhere can be where it was wished. */
+async function isWishFree(context: EngineContext, port: PublishedPort): Promise<boolean> {
+  const { protocol, wished } = port;
+  if (wished === undefined || wished === port.hostPort) return false;
+  if (isAnyones(context, port, { protocol, hostPort: wished })) return false;
+  return canListen({ ...port, port: wished });
+}
+
+function isAnyones({ db }: EngineContext, port: PublishedPort, { hostPort }: PortName): boolean {
+  return ownedPort(db, { ...port, hostPort }) !== undefined;
 }
 
 /**

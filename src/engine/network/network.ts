@@ -5,13 +5,13 @@ import { gatewayOf, heldTapName, tapName } from '../../host/network/plan.ts';
 import { guestNameServers } from '../../host/network/routes.ts';
 import { findFreePort } from '../../host/ports.ts';
 import { getNetwork, isBridged } from '../../state/networks.ts';
-import type { Vm } from '../../state/vms.ts';
+import { getVm, type Vm } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';
 import { checkEgress } from '../egress/match-egress.ts';
 import { isHeld, reachOf } from '../egress/reach.ts';
 import { guestSshPort } from '../guest-pool.ts';
 import type { Capability, GuestSetup } from '../lifecycle/capabilities.ts';
-import { claimPorts } from '../lifecycle/published-ports.ts';
+import { claimPorts, movedPortNotes } from '../lifecycle/published-ports.ts';
 import { isCarried } from '../ports/carried-ports.ts';
 import {
   applyBridges,
@@ -46,7 +46,8 @@ export const network: Capability = {
     const reach = reachOf(vm);
     return { ...setup, network: { ...setup.network, user: { forwards, reach } } };
   },
-  async afterStart(context, vm) {
+  async afterStart(context, vm, operation) {
+    for (const note of movedPortNotes(getVm(context.db, vm.id).ports, vm.ports)) operation.note?.(note);
     await context.datagrams.match(vm);
   },
   afterStop(context, vm) {

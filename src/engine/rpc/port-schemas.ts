@@ -14,6 +14,8 @@ export const publishedPort = z.object({
   followed: z.optional(z.boolean()),
   /** Present, and true, when the host's port was left to the engine: the next start takes another if it must */
   chosen: z.optional(z.boolean()),
+  /** Port of the host that a tree asks for if it is free; present when another one has it */
+  wished: z.optional(z.int()),
 });
 
 /** A port to publish. */

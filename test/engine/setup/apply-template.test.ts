@@ -59,15 +59,14 @@ test('a port of the host that is only preferred gives way to whoever has it', as
   expect(given).toMatchObject({ guestPort: 80, chosen: true });
   expect(given?.hostPort).not.toBe(taken);
   // Somebody would look for the VM there, and find another program.
-  expect(movedPortNotes([wish], [given!])).toEqual([
+  expect(movedPortNotes([given!])).toEqual([
     `Port ${taken} is taken here: port 80 of the VM is at 127.0.0.1:${given?.hostPort}`,
   ]);
-  expect(movedPortNotes([{ ...wish, prefersHostPort: false }], [given!])).toEqual([]);
   await expect(planPorts([{ ...port, hostPort: taken }])).rejects.toMatchObject({ code: 'busy' });
   await new Promise((resolve) => server.close(resolve));
   const asWished = await planPorts([wish]);
-  expect(asWished).toEqual([{ ...port, hostPort: taken, chosen: true }]);
-  expect(movedPortNotes([wish], asWished)).toEqual([]);
+  expect(asWished).toEqual([{ ...port, hostPort: taken, chosen: true, wished: taken }]);
+  expect(movedPortNotes(asWished)).toEqual([]);
   // One that belongs to a VM that does not run is taken too, and so is one given a moment ago.
   expect((await planPorts([wish], { isOwned: () => true }))[0]?.hostPort).not.toBe(taken);
   const [, second] = await planPorts([wish, { ...wish, guestPort: 81 }]);
