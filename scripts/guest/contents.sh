@@ -18,7 +18,7 @@ build_toolbox() {
   # The image sees run/banger. What only the SSH service and init use stays outside of it.
   copy_elf "$root/bin" "$root/run/banger/lib" usr/sbin/dropbear '*sbin/resize2fs' '*sbin/e2fsck'
   copy_elf "$root/run/banger/bin" "$root/run/banger/lib" usr/lib/openssh/sftp-server '*bin/setpriv'
-  for name in relay datagrams look place; do compile "$recipe/$name.c" "$root/run/banger/bin/$name"; done
+  for name in relay datagrams look place blobs; do compile "$recipe/$name.c" "$root/run/banger/bin/$name"; done
   relocate /run/banger/lib "$root"/bin/{dropbear,resize2fs,e2fsck} "$root"/run/banger/bin/{sftp-server,setpriv}
   relocate_libraries "$root/run/banger/lib" /run/banger/lib
 

@@ -10,7 +10,7 @@ export function guestPrograms(): string {
     const made = mkdtempSync('/tmp/banger-programs-');
     process.once('exit', () => rmSync(made, { recursive: true, force: true }));
     const options = ['-Wall', '-Werror', '-nostdlib', '-static'];
-    for (const name of ['look', 'place'])
+    for (const name of ['look', 'place', 'blobs'])
       execFileSync('tcc', [...options, '-o', join(made, name), `guest/${name}.c`], { stdio: 'inherit' });
     cpSync('guest/gitconfig', join(made, 'lib/git/config'));
     directory = made;

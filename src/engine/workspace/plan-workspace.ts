@@ -54,7 +54,8 @@ export async function planWorkspace(
   return withScratch(layout, async (scratch) => {
     operation.enter('Reading working tree');
     const tree = await inspectTree(exec, { path, scratch, includeUntracked, include, branch, signal });
-    const { totalBytes } = await buildShipment(tree, scratch, { fullHistory: false, token: randomUUID() });
+    const options = { fullHistory: false, token: randomUUID(), canMakeBlobs: () => Promise.resolve(true) };
+    const { totalBytes } = await buildShipment(tree, scratch, options);
     const files = plannedFiles(tree);
     return {
       hostPath: tree.repository.topLevel,

@@ -13,6 +13,7 @@ import { draftUpdate, type ConflictPolicy } from './sending/build-update.ts';
 import { defaultGuestPath, parseGuestPath } from './guest-path.ts';
 import { promisorRemote } from './host-tree/git-config.ts';
 import { inspectTree, type WorkingTree } from './host-tree/inspect-tree.ts';
+import { canMakeBlobsIn } from './sending/made-blobs.ts';
 import { readManifest } from './sending/manifest.ts';
 import { pathText } from './host-tree/raw-path.ts';
 import { withScratch } from './scratch.ts';
@@ -111,7 +112,9 @@ async function prepareAgain(
       const isPartial = promisorRemote(tree.repository.config) !== undefined;
       if (!manifest || isPartial || tree.submodules.length > 0) return tree;
       const { snapshot, scratch } = tree;
-      const input = { manifest, previousHead: sent.head, fullHistory: place.fullHistory, snapshot };
+      const { fullHistory, guest } = place;
+      const canMakeBlobs = canMakeBlobsIn(guest, signal);
+      const input = { manifest, previousHead: sent.head, fullHistory, canMakeBlobs, snapshot };
       return { ...tree, draft: await draftUpdate(tree, scratch, input) };
     };
     const [first, there] = await sideBySide(operation.signal, read, (signal) =>

@@ -3,15 +3,17 @@ import { findTaken, isInside, sinceApplied, withApplied } from '../applying/sinc
 import { isSameEntry, type ChangedPath } from '../guest-tree/changes-format.ts';
 import type { GuestChanges } from '../guest-tree/guest-changes.ts';
 import type { AskedPaths } from '../guest-tree/ask-guest.ts';
+import { newPaths } from './new-paths.ts';
 import { writeGuestIndex } from './guest-index.ts';
 import { compareTexts } from './compare-texts.ts';
+import type { CanMakeBlobs, MadeBlob } from './made-blobs.ts';
 import { packMissing } from './pack-missing.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import { hasSamePaths } from './known-paths.ts';
 import type { Manifest, SentFile } from './manifest.ts';
 import { planHistory, type History, type HistoryInput } from './plan-history.ts';
 import { describeHistory } from '../host-tree/history.ts';
-import { directoriesOf, keeping, overwriting, parentsOf, planFiles, type FilePlan } from './plan-update.ts';
+import { directoriesOf, keeping, overwriting, planFiles, type FilePlan } from './plan-update.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
 import {
   convertsContent,
@@ -23,6 +25,7 @@ import {
 import { planGuard, type ReferenceGuard } from './reference-guard.ts';
 import {
   fileEntry,
+  madeEntries,
   packEntry,
   repositoryEntries,
   sizeOf,
@@ -62,6 +65,8 @@ export type ConflictPolicy = 'stop' | 'overwrite' | 'keep';
 export interface DraftInput extends Pick<HistoryInput, 'previousHead' | 'fullHistory'> {
   readonly manifest: Manifest;
   readonly snapshot: Snapshot;
+  /** Of the guest; absent: no */
+  readonly canMakeBlobs?: CanMakeBlobs;
 }
 
 export interface UpdateInput extends Pick<HistoryInput, 'isHeadLost'> {
@@ -95,6 +100,8 @@ export interface Draft extends DraftInput {
   readonly isIndexSame: boolean;
   /** Files with the objects that the guest lacks */
   readonly pack: readonly string[];
+  /** Those among them that it makes of files that it gets */
+  readonly made: readonly MadeBlob[];
 }
 
 /** Begins an update, so that a guest can be asked meanwhile what it changed. */
@@ -104,9 +111,8 @@ export async function draftUpdate(tree: WorkingTree, scratch: string, input: Dra
   const files = sentFiles(tree, snapshot.listed, manifest.files);
   const isIndexSame = index !== undefined && index === manifest.index && !isResized(manifest.files, files);
   const history = await planHistory(tree, { ...input, isHeadLost: false });
-  const packed = { manifest, history, withIndex: !isIndexSame, ...snapshot };
-  const pack = await packMissing(tree, scratch, packed);
-  return { ...input, files, history, index, isIndexSame, pack };
+  const packed = { ...input, ...snapshot, history, withIndex: !isIndexSame };
+  return { ...input, files, history, index, isIndexSame, ...(await packMissing(tree, scratch, packed)) };
 }
 
 /** Whether a file has another size, and to git the same content: what the guest's index has noted of it is not true. */
@@ -129,7 +135,7 @@ export async function buildUpdate(
 ): Promise<Update | Conflicts> {
   const { manifest, snapshot } = draft;
   let { baseTree } = snapshot;
-  let { files, history, pack } = draft;
+  let { files, history, pack, made } = draft;
   const before = manifest.files;
   const { paths, nested } = input.changes;
   const listed = new Set(paths.map(({ path }) => path));
@@ -163,14 +169,23 @@ export async function buildUpdate(
     const kept = new Map(stay.map((path) => [path, before.get(path)] as const));
     ({ baseTree, files } = await substituteFiles(tree, { env: snapshot.baseEnv, files, kept }));
   }
-  if (input.isHeadLost || baseTree !== snapshot.baseTree) {
+  // A file that the guest has made its own, which is the host's, too, does not travel.
+  const isMissed = made.some(({ source }) => !plan.write.has(source));
+  if (input.isHeadLost || baseTree !== snapshot.baseTree || isMissed) {
     if (input.isHeadLost) history = await planHistory(tree, { ...draft, isHeadLost: true });
-    const packed = { manifest, history, withIndex: !draft.isIndexSame, env: snapshot.env, baseTree };
-    pack = await packMissing(tree, scratch, packed);
+    const packed = {
+      ...draft,
+      ...snapshot,
+      history,
+      withIndex: !draft.isIndexSame,
+      baseTree,
+      written: plan.write,
+    };
+    ({ pack, made } = await packMissing(tree, scratch, packed));
   }
   const applied =
     input.policy === 'overwrite' ? undefined : stillApplied(input.applied, { baseTree, files, changes });
-  return assemble(tree, scratch, { ...draft, ...input, applied, baseTree, files, history, pack, plan });
+  return assemble(tree, scratch, { ...draft, ...input, applied, baseTree, files, history, pack, made, plan });
 }
 
 /** What stays true of it: where the new base is as the one before, and the guest is not. */
@@ -186,26 +201,6 @@ function stillApplied(
   return { ...applied, baseTree, paths: new Map(paths) };
 }
 
-/** Paths that a guest was sent no file to, and of which it has said nothing; directories on the way there, too. */
-export function newPaths(
-  before: Manifest['files'],
-  after: Manifest['files'],
-  listed: ReadonlySet<RawPath>,
-): AskedPaths {
-  const added: RawPath[] = [];
-  for (const path of after.keys()) if (!before.has(path)) added.push(path);
-  if (added.length === 0) return { files: [], directories: [] };
-  const known = directoriesOf(before.keys());
-  // Below what was sent as a file or symlink there is nothing, unless the guest has said so.
-  const isUnknown = (path: RawPath): boolean =>
-    !listed.has(path) && !before.has(path) && !parentsOf(path).some((parent) => before.has(parent));
-  const directories = directoriesOf(added);
-  return {
-    files: added.filter(isUnknown),
-    directories: [...directories].filter((path) => !known.has(path) && isUnknown(path)),
-  };
-}
-
 interface Parts extends Draft, UpdateInput {
   readonly baseTree: string;
   readonly plan: FilePlan;
@@ -213,7 +208,7 @@ interface Parts extends Draft, UpdateInput {
 
 async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promise<Update> {
   const { repository } = tree;
-  const { manifest, plan, files, baseTree, history, index, isIndexSame, pack } = parts;
+  const { manifest, plan, files, baseTree, history, index, isIndexSame, pack, made } = parts;
   const indexFile = isIndexSame
     ? undefined
     : await writeGuestIndex(tree, scratch, [...plan.kept, ...plan.conflicts]);
@@ -237,6 +232,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     knownCommits: guard.knownCommits,
     shallowEnds: history.newEnds,
     deepened: history.deepened,
+    made: made.map(({ target }) => target),
     index: isIndexSame ? 'same' : indexFile ? 'sent' : 'none',
     token: parts.token,
   });
@@ -246,17 +242,20 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     ...difference.changedTexts.map(({ path, next }) => textEntry(next, latin1(texts[path]!))),
     ...(indexFile ? [await fileEntry(updateNames.index, indexFile, 0o644)] : []),
   ];
-  const list = placeList(plan, { written: wanted.map(({ path }) => path), own: own.map(({ path }) => path) });
+  const ownPaths = [...made.map(({ target }) => target), ...own.map(({ path }) => path)];
+  const list = placeList(plan, { written: wanted.map(({ path }) => path), own: ownPaths });
   const entries = madeLater(function* () {
     yield textEntry(updateNames.script, script);
     yield textEntry(updateNames.list, list);
     for (const file of wanted) yield workingEntry(repository.topLevel, file);
     yield* own;
+    yield* madeEntries(made);
   });
   return {
     entries,
     fileCount: wanted.length,
     totalBytes: sizeOf(entries),
+    made,
     baseTree,
     plan,
     applied: parts.applied,

@@ -33,11 +33,11 @@ exec stat -f -c '%f %S %d %c %b' "\${at:-/}"
  */
 export async function checkRoom(
   { guest, guestPath, vmName }: GuestPlace,
-  { entries }: Pick<Shipment, 'entries'>,
+  { entries, made }: Pick<Shipment, 'entries' | 'made'>,
   { copies, signal }: { readonly copies: number; readonly signal: AbortSignal },
 ): Promise<void> {
   const { count, bytes: eachBytes } = roomOf(entries);
-  const bytes = copies * eachBytes;
+  const bytes = copies * eachBytes + made.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   if (bytes < leastBytes && count < leastFiles) return;
   const { stdout } = await guest.runToolbox(['sh', '-c', roomScript, 'banger', guestPath], { signal });
   const numbers = /^(\d+) (\d+) (\d+) (\d+) (\d+)\n$/.exec(stdout.toString('latin1'))?.slice(1).map(Number);

@@ -2,12 +2,15 @@ import { mkdtemp, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { namingDamage } from '../host-tree/damage.ts';
 import { promisorRemote } from '../host-tree/git-config.ts';
+import type { MadeBlob } from './made-blobs.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import type { GitVariables } from '../host-tree/scratch-objects.ts';
 
 interface PackInput {
   readonly env: GitVariables;
   readonly wanted: readonly (string | undefined)[];
+  /** What stays out of it */
+  readonly made: readonly MadeBlob[];
 }
 
 /**
@@ -20,9 +23,9 @@ const packCommand = ['pack-objects', '--delta-base-offset', '--window=0', '-q'];
 export async function writePack(
   tree: WorkingTree,
   scratch: string,
-  { env, wanted }: PackInput,
+  { env, wanted, made }: PackInput,
 ): Promise<string[]> {
-  const lines = wanted.filter((line) => line !== undefined);
+  const lines = [...wanted.filter((line) => line !== undefined), ...made.map(({ oid }) => `^${oid}`)];
   const index = { GIT_INDEX_FILE: tree.indexCopy ?? join(scratch, 'no-index') };
   return runPack(tree, scratch, { env: { ...env, ...index }, lines, args: ['--revs', '--indexed-objects'] });
 }

@@ -8,7 +8,7 @@ import { findOwn } from '../guest-tree/own-commits.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import { pathText, splitRaw } from '../host-tree/raw-path.ts';
 import type { Snapshot } from '../host-tree/snapshot.ts';
-import { newPaths } from './build-update.ts';
+import { newPaths } from './new-paths.ts';
 import type { Manifest } from './manifest.ts';
 import { ignoredName } from './send-tree.ts';
 import { updateNames } from './update-names.ts';

@@ -1,27 +1,50 @@
 import { join } from 'node:path';
 import { writeListedPack, writePack } from './guest-pack.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
+import { findMadeBlobs, type CanMakeBlobs, type MadeBlob } from './made-blobs.ts';
 import type { Manifest } from './manifest.ts';
 import type { History } from './plan-history.ts';
 import { tipsOf } from '../host-tree/history.ts';
+import type { RawPath } from '../host-tree/raw-path.ts';
+import type { ListedFile } from '../host-tree/sent-files.ts';
+import { topPlace } from './ship-submodules.ts';
 import type { Snapshot } from '../host-tree/snapshot.ts';
 
-export interface MissingInput extends Pick<Snapshot, 'env' | 'baseTree'> {
+export interface MissingInput extends Pick<Snapshot, 'env' | 'baseTree' | 'listed'> {
   readonly manifest: Manifest;
   readonly history: History;
   readonly withIndex: boolean;
+  /** Of the guest; absent: no */
+  readonly canMakeBlobs?: CanMakeBlobs;
+  /** Files that travel; absent: all that are not as before */
+  readonly written?: ReadonlySet<RawPath>;
 }
 
-/** Packs the objects that the guest lacks; returns the files made, none when it lacks none. */
+export interface Missing {
+  /** Files that hold them; none when the guest lacks none */
+  readonly pack: readonly string[];
+  /** Those that the guest makes of files */
+  readonly made: readonly MadeBlob[];
+}
+
+/** Packs the objects that the guest lacks. */
 export async function packMissing(
   tree: WorkingTree,
   scratch: string,
-  { env, baseTree, manifest, history, withIndex }: MissingInput,
-): Promise<string[]> {
+  { env, baseTree, listed: files, manifest, history, withIndex, canMakeBlobs, written }: MissingInput,
+): Promise<Missing> {
   const { git } = tree.repository;
+  const there = new Set<string>();
+  for (const { oid } of manifest.files.values()) there.add(oid);
+  const findMade = (lacks: (oid: string) => boolean): Promise<MadeBlob[]> => {
+    const isWanted = ({ path, oid }: ListedFile): boolean =>
+      lacks(oid) && !there.has(oid) && written?.has(path) !== false;
+    return findMadeBlobs(tree, { listed: files, place: topPlace, canMakeBlobs, isWanted });
+  };
   if (history.missing === undefined) {
+    const made = await findMade(() => true);
     const wanted = [...history.ends.map((end) => `--shallow ${end}`), ...tipsOf(tree), baseTree];
-    return writePack(tree, scratch, { env, wanted });
+    return { pack: await writePack(tree, scratch, { env, wanted, made }), made };
   }
   const roots = history.missing.map((commit) => `${commit}^{tree}`);
   const edges = history.boundary.map((commit) => `^${commit}^{tree}`);
@@ -35,12 +58,20 @@ export async function packMissing(
       input: Buffer.from(wanted.map((line) => `${line}\n`).join('')),
     },
   );
-  const there = new Set<string>();
-  for (const { oid } of manifest.files.values()) there.add(oid);
   const lines = listed.stdout
     .toString('latin1')
     .split('\n')
-    .filter((line) => line !== '' && !there.has(line.split(' ', 1)[0]!));
-  if (lines.length === 0 && history.missing.length === 0) return [];
-  return writeListedPack(tree, scratch, { env, lines: [...history.missing, ...lines] });
+    .filter((line) => line !== '' && !there.has(oidOf(line)));
+  const lacking = new Set(lines.map(oidOf));
+  const made = await findMade((oid) => lacking.has(oid));
+  const isMade = new Set(made.map(({ oid }) => oid));
+  const packed = [...history.missing, ...lines.filter((line) => !isMade.has(oidOf(line)))];
+  return {
+    pack: packed.length === 0 ? [] : await writeListedPack(tree, scratch, { env, lines: packed }),
+    made,
+  };
+}
+
+function oidOf(line: string): string {
+  return line.split(' ', 1)[0]!;
 }

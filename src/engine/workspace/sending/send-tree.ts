@@ -7,6 +7,7 @@ import { complaint } from '../guest-tree/guest-git.ts';
 import { insideScript } from '../guest-tree/inner-repositories.ts';
 import { changedScript, exitIfChanged, throwIfChanged } from './changed-since.ts';
 import { packedPieces, unpackInto } from '../../packed-pieces.ts';
+import { makeBlobs } from './made-blobs.ts';
 import type { Shipment } from './shipment.ts';
 import { tarStream, type TarEntry } from './tar-stream.ts';
 import { lookProgram } from '../guest-tree/quick-look.ts';
@@ -69,6 +70,8 @@ fi
 const unpackScript = `
 rm -rf "$1.banger-new" && mkdir -p "$1.banger-new" || exit
 ${unpackInto('tar -x -o -f - -C "$1.banger-new"')} || exit
+${makeBlobs('"$1.banger-new"')} || exit
+rm -f "$1.banger-new/${updateNames.blobs}"
 if ${lookProgram} -m "$1.banger-new" 2>/dev/null; then
   mv -f "$1.banger-new/${updateNames.looked}" "$1.banger-new/${updateNames.quiet}"
 fi

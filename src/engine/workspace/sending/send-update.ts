@@ -2,6 +2,7 @@ import { BangerError } from '../../../errors.ts';
 import { failpoint } from '../../failpoints.ts';
 import { unpackInto } from '../../packed-pieces.ts';
 import { uncancellable, type Operation } from '../../operations.ts';
+import { makeBlobs } from './made-blobs.ts';
 import type { Update } from './build-update.ts';
 import { changedScript, exitIfChanged, throwIfChanged } from './changed-since.ts';
 import { guestGitSettings } from '../guest-tree/changes-script.ts';
@@ -34,7 +35,8 @@ shift
 waiting="${updateNames.coming} ${updateNames.going}"
 [ ! -e ${updateNames.coming} ] || rm -rf $waiting || exit
 if [ -x ${placeProgram} ]; then
-  if ! mkdir ${updateNames.coming} || ! tar -x -m -f ${updateNames.part} -C ${updateNames.coming}; then
+  if ! mkdir ${updateNames.coming} || ! tar -x -m -f ${updateNames.part} -C ${updateNames.coming} ||
+    ! ${makeBlobs(updateNames.coming)}; then
     rm -rf $waiting ${updateNames.part}
     exit ${noRoom}
   fi

@@ -7,6 +7,7 @@ import { failpoint } from '../../failpoints.ts';
 import type { Operation } from '../../operations.ts';
 import { findFiles, findStaged } from '../guest-tree/ask-guest.ts';
 import { guestGitSettings } from '../guest-tree/changes-script.ts';
+import { canMakeBlobsIn } from './made-blobs.ts';
 import { checkRoom } from './check-room.ts';
 import { GuestChangedError } from './changed-since.ts';
 import { buildUpdate, draftUpdate, type Conflicts, type Draft, type Update } from './build-update.ts';
@@ -134,7 +135,9 @@ async function replace(
   const token = randomUUID();
   const { guest, vm, fullHistory, there } = place;
   const { guestPath } = place.workspace;
-  const shipment = await buildShipment(tree, tree.scratch, { fullHistory, token, snapshot: tree.snapshot });
+  const canMakeBlobs = canMakeBlobsIn(guest, operation.signal);
+  const options = { fullHistory, token, canMakeBlobs, snapshot: tree.snapshot };
+  const shipment = await buildShipment(tree, tree.scratch, options);
   const { files } = shipment.manifest;
   const isGuarded = there !== undefined && place.policy !== 'overwrite';
   if (isGuarded) await refuseLoss(place, there, { tree, files });
@@ -165,7 +168,8 @@ async function update(
   const { guest, vm, policy, fullHistory, there } = place;
   const { guestPath } = place.workspace;
   const { known, manifest, isHeadKnown } = there;
-  const drafted = { manifest, previousHead: known.head, fullHistory, snapshot: tree.snapshot };
+  const canMakeBlobs = canMakeBlobsIn(guest, operation.signal);
+  const drafted = { manifest, previousHead: known.head, fullHistory, canMakeBlobs, snapshot: tree.snapshot };
   const shipment = await buildUpdate(tree, tree.scratch, {
     draft: tree.draft?.manifest === manifest ? tree.draft : await draftUpdate(tree, tree.scratch, drafted),
     changes: there.changes,

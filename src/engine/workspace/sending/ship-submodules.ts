@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
 import { pathText, type RawPath } from '../host-tree/raw-path.ts';
+import type { MadeBlob } from './made-blobs.ts';
 import type { Shipment } from './shipment.ts';
 import { madeLater, type TarEntry } from './tar-stream.ts';
 
@@ -41,9 +42,10 @@ export async function shipSubmodules(
   { submodules }: WorkingTree,
   outer: RepositoryPlace,
   ship: (tree: WorkingTree, place: RepositoryPlace) => Promise<Shipment>,
-): Promise<Pick<Shipment, 'entries' | 'fileCount'>> {
+): Promise<Pick<Shipment, 'entries' | 'fileCount' | 'made'>> {
   const mtimeSeconds = Math.floor(Date.now() / 1000);
   const parts: Iterable<TarEntry>[] = [];
+  const made: MadeBlob[] = [];
   let fileCount = 0;
   for (const { path, name, tree } of submodules) {
     const inner = `${outer.tree}${path}/`;
@@ -52,6 +54,7 @@ export async function shipSubmodules(
     const git = name === undefined ? `${inner}.git/` : `${outer.git}modules/${name}/`;
     const shipment = await ship(tree, { tree: inner, git });
     parts.push(shipment.entries);
+    made.push(...shipment.made);
     fileCount += shipment.fileCount;
     if (name === undefined) continue;
     const bytes = Buffer.from(`gitdir: ${posix.relative(inner, git)}\n`, 'latin1');
@@ -60,5 +63,5 @@ export async function shipSubmodules(
   const entries = madeLater(function* () {
     for (const part of parts) yield* part;
   });
-  return { entries, fileCount };
+  return { entries, fileCount, made };
 }

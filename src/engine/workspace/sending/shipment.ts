@@ -5,6 +5,7 @@ import { knownIndexName, knownPathsName, ownIndexName } from '../guest-tree/know
 import { guestConfigText } from '../host-tree/git-config.ts';
 import { writeGuestIndex, writeKnownIndex } from './guest-index.ts';
 import { writePack } from './guest-pack.ts';
+import { findMadeBlobs, madeList, type CanMakeBlobs, type MadeBlob } from './made-blobs.ts';
 import { namingDamage } from '../host-tree/damage.ts';
 import { describeHistory, findShallowEnds, tipsOf } from '../host-tree/history.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
@@ -34,6 +35,8 @@ export interface Shipment {
   readonly entries: Iterable<TarEntry>;
   readonly fileCount: number;
   readonly totalBytes: number;
+  /** Objects that the guest makes of the files */
+  readonly made: readonly MadeBlob[];
   /** Git tree of the files, dirty content included; its objects travel too */
   readonly baseTree: string;
   /** For the next time */
@@ -60,19 +63,22 @@ export async function buildShipment(
   const shallowEnds = await namingDamage(repository, () => findEnds(repository, state.tips));
   const indexFile = await writeGuestIndex(tree, scratch);
   const knownIndexFile = await writeKnownIndex(tree, indexFile);
-  const pack = await writePack(tree, scratch, {
-    env,
-    wanted: [...shallowEnds.map((end) => `--shallow ${end}`), repository.head, ...state.tips, baseTree],
-  });
+  const { canMakeBlobs } = options;
+  const ownBlobs = await findMadeBlobs(tree, { listed, place, canMakeBlobs });
+  const wanted = [...shallowEnds.map((end) => `--shallow ${end}`), repository.head, ...state.tips, baseTree];
+  const pack = await writePack(tree, scratch, { env, wanted, made: ownBlobs });
   const parts = { baseTree, shallowEnds, indexFile, knownIndexFile, pack, worktree: worktreeOf(place) };
   const submodules = await shipSubmodules(tree, place, async (inner, innerPlace) => {
     const own = await mkdtemp(join(scratch, 'submodule-'));
     return buildShipment(inner, own, { ...options, snapshot: undefined }, innerPlace);
   });
+  const made = [...ownBlobs, ...submodules.made];
   const ofRepository = await repositoryEntries(tree, parts);
   const last = [
     ...ofRepository.map((entry) => placed(entry, place)),
-    ...(place === topPlace ? [textEntry(updateNames.sent, Buffer.from(`${token}\n`))] : []),
+    ...(place === topPlace
+      ? [textEntry(updateNames.sent, Buffer.from(`${token}\n`)), ...madeEntries(made)]
+      : []),
     ...(indexFile && hasSamePaths({ entries: tree.entries, files }) && hasSameContent(tree, files)
       ? knownPathsEntries(baseTree).map((entry) => placed(entry, place))
       : []),
@@ -95,7 +101,7 @@ export async function buildShipment(
     texts: textsOf(ofRepository),
   };
   const fileCount = tree.files.length + submodules.fileCount;
-  return { entries, fileCount, totalBytes: sizeOf(entries), baseTree, manifest };
+  return { entries, fileCount, totalBytes: sizeOf(entries), made, baseTree, manifest };
 }
 
 export interface ShipmentOptions {
@@ -103,6 +109,8 @@ export interface ShipmentOptions {
   readonly fullHistory: boolean;
   /** Put in the guest's repository, to tell this sending from others */
   readonly token: string;
+  /** Of the guest; absent: no */
+  readonly canMakeBlobs?: CanMakeBlobs;
   /** Of the tree, when it was taken already */
   readonly snapshot?: Snapshot;
 }
@@ -129,6 +137,10 @@ export function textsOf(entries: readonly TarEntry[]): Record<string, string> {
 export function textEntry(path: string, bytes: Buffer): TarEntry {
   const mtimeSeconds = Math.floor(Date.now() / 1000);
   return { path, mode: 0o644, mtimeSeconds, content: { kind: 'bytes', bytes } };
+}
+
+export function madeEntries(made: readonly MadeBlob[]): TarEntry[] {
+  return made.length === 0 ? [] : [textEntry(updateNames.blobs, madeList(made))];
 }
 
 export function packEntry(file: string): Promise<TarEntry> {

@@ -12,6 +12,8 @@ export const updateNames = {
   coming: '.git/banger-coming',
   /** What they replace, until all is done */
   going: '.git/banger-going',
+  /** Which objects are made of files that come; see `guest/blobs.c` */
+  blobs: '.git/banger-blobs',
   index: '.git/banger-next-index',
   /** Followed by a dash and a number */
   text: '.git/banger-next-text',

@@ -44,6 +44,8 @@ export interface ScriptInput {
   readonly shallowEnds: readonly string[];
   /** Commits whose parents are there, even if they were not before */
   readonly deepened: readonly string[];
+  /** Objects that were made of files that came */
+  readonly made: readonly RawPath[];
   readonly index: 'same' | 'sent' | 'none';
   readonly changedTexts: readonly ChangedText[];
   readonly goneTexts: readonly GoneText[];
@@ -61,6 +63,7 @@ export function updateScript(input: ScriptInput): Buffer {
   const needed = directoriesOf(plan.write);
   const lines = [
     functions,
+    ...calls('objects', [...directoriesOf(input.made)]),
     'place',
     ...calls('gone', removed),
     // Below others first.
@@ -68,6 +71,7 @@ export function updateScript(input: ScriptInput): Buffer {
     ...calls('directory', [...needed].sort()),
     ...calls('free', [...plan.write]),
     'place_rest',
+    ...calls('object', input.made),
     ...byPermissions(input).flatMap(([mode, paths]) => calls(`permit ${mode}`, paths)),
     ...[...Map.groupBy(input.times.keys(), (path) => input.times.get(path)!)].flatMap(([time, paths]) =>
       calls(`touch -c -d @${time} --`, paths),
@@ -93,7 +97,7 @@ export function updateScript(input: ScriptInput): Buffer {
     'fi',
     `sync -f . 2>/dev/null || sync`,
     `echo ${token} >${updateNames.sent}.new && mv -f ${updateNames.sent}.new ${updateNames.sent} || exit`,
-    `rm -rf ${updateNames.archive} ${updateNames.coming} ${updateNames.going} ${updateNames.script} ${updateNames.list} ${updateNames.looked}`,
+    `rm -rf ${updateNames.archive} ${updateNames.coming} ${updateNames.going} ${updateNames.script} ${updateNames.list} ${updateNames.blobs} ${updateNames.looked}`,
     `directory=.git${giveBackScript}`,
     '',
   ];
@@ -123,6 +127,15 @@ gone() {
     if [ -L "$path" ] || { [ -e "$path" ] && [ ! -d "$path" ]; }; then set -- "$@" "$path"; fi
   done
   [ $# = 0 ] || rm -f -- "$@" || exit
+}
+objects() {
+  mkdir -p -- "$@" || exit
+}
+# One that was not put in its place with the files.
+object() {
+  for path; do
+    [ ! -f "${updateNames.coming}/$path" ] || mv -f "${updateNames.coming}/$path" "$path" || exit
+  done
 }
 empty() {
   for path; do
