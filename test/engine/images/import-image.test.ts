@@ -1,70 +1,27 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { importImage } from '../../../src/engine/images/import-image.ts';
 import { convertLayers } from '../../../src/engine/images/layers/layers.ts';
 import type { Image } from '../../../src/state/images.ts';
 import { imagePaths } from '../../../src/state/layout.ts';
+import {
+  blob,
+  config,
+  dockerArchive,
+  id,
+  layers,
+  ociLayout,
+  tar,
+  write,
+  type Files,
+} from '../../support/image-archives.ts';
 import { imageContext, recordedOperation } from '../../support/image-context.ts';
 import { filter } from '../../support/kernels.ts';
-import { mediaTypes, sha256 } from '../../support/registry.ts';
-
-type Files = Readonly<Record<string, string | { readonly link: string }>>;
-
-const layers = ['first layer', 'second layer'] as const;
-const config = JSON.stringify({
-  os: 'linux',
-  architecture: process.arch === 'x64' ? 'amd64' : process.arch,
-  config: { Env: ['A=1'] },
-  rootfs: { type: 'layers', diff_ids: layers.map((layer) => sha256(layer)) },
-});
-const id = sha256(config).slice(7);
-const blob = (content: string): string => `blobs/sha256/${sha256(content).slice(7)}`;
-
-const dockerArchive: Files = {
-  'manifest.json': JSON.stringify(
-    [{ Config: `${id}.json`, RepoTags: ['a:1'], Layers: ['a/layer.tar', 'b/layer.tar'] }].map((entry) => ({
-      ...entry,
-      Layers: entry.Layers.map((name) => `${'0'.repeat(63)}${name}`),
-    })),
-  ),
-  [`${id}.json`]: config,
-  [`${'0'.repeat(63)}a/layer.tar`]: layers[0],
-  [`${'0'.repeat(63)}c/layer.tar`]: layers[1],
-  [`${'0'.repeat(63)}b/layer.tar`]: { link: `../${'0'.repeat(63)}c/layer.tar` },
-};
-const manifest = JSON.stringify({
-  schemaVersion: 2,
-  config: { mediaType: mediaTypes.config, digest: sha256(config), size: config.length },
-  layers: layers.map((layer) => ({ mediaType: mediaTypes.layer, digest: sha256(layer), size: layer.length })),
-});
-const ociLayout: Files = {
-  'oci-layout': '{"imageLayoutVersion":"1.0.0"}',
-  'index.json': JSON.stringify({
-    schemaVersion: 2,
-    manifests: [{ mediaType: mediaTypes.manifest, digest: sha256(manifest), size: manifest.length }],
-  }),
-  ...Object.fromEntries([manifest, config, ...layers].map((content) => [blob(content), content])),
-};
-
-function write(directory: string, files: Files): void {
-  for (const [name, content] of Object.entries(files)) {
-    mkdirSync(dirname(join(directory, name)), { recursive: true });
-    if (typeof content === 'string') writeFileSync(join(directory, name), content);
-    else symlinkSync(content.link, join(directory, name));
-  }
-}
-
-/** Writes files as a tar, the way the outside world does: with GNU tar. */
-function tar(directory: string, files: Files): Buffer {
-  const tree = join(directory, 'tree');
-  write(tree, files);
-  return execFileSync('tar', ['-C', tree, '-c', ...Object.keys(files)], { maxBuffer: 2 ** 26 });
-}
 
 async function importOf(
   prepare: (directory: string) => string,
@@ -186,73 +143,6 @@ test('an archive as jib writes it is one, whatever its files are called', async 
   });
   expect(image.id).toBe(id);
   expect(content).toBe(layers.join(''));
-});
-
-/** A layout with an entry of its index for each of these names, of which the first is for another image. */
-function layoutOf(entries: readonly { readonly name?: string; readonly platform?: object }[]): Files {
-  const other = manifest.replace('{', '{"annotations":{"a":"b"},');
-  const manifests = entries.map(({ name, platform }, index) => ({
-    mediaType: mediaTypes.manifest,
-    digest: sha256(index === 0 ? other : manifest),
-    size: (index === 0 ? other : manifest).length,
-    platform,
-    annotations: name === undefined ? undefined : { 'org.opencontainers.image.ref.name': name },
-  }));
-  return {
-    ...ociLayout,
-    [blob(other)]: other,
-    'index.json': JSON.stringify({ schemaVersion: 2, manifests }),
-  };
-}
-
-const here = { os: 'linux', architecture: process.arch === 'x64' ? 'amd64' : process.arch };
-
-test.each([{ platform: undefined }, { platform: here }])(
-  'of several images in a layout one must be meant ($platform)',
-  async ({ platform }) => {
-    using context = imageContext();
-    const path = join(context.directory, 'layout');
-    write(path, layoutOf(['$(reboot)', '2', 'latest'].map((name) => ({ name, platform }))));
-    const attempt = (ref?: string): Promise<Image> =>
-      importImage(context, { path, name: 'app', ref }, recordedOperation());
-    await expect(attempt()).rejects.toMatchObject({
-      message: `"${path}" holds 2 images: $(reboot), 2, latest`,
-      hint: `Say which one: banger image import ${path} --ref 2`,
-    });
-    await expect(attempt('3')).rejects.toThrow('holds no image "3", but: $(reboot), 2, latest');
-    expect((await attempt('2')).id).toBe(id);
-  },
-);
-
-test('an image for several machines, or under several tags, is one image', async () => {
-  using context = imageContext();
-  const path = join(context.directory, 'layout');
-  const arm = { os: 'linux', architecture: 'other' };
-  write(
-    path,
-    layoutOf([
-      { name: '1', platform: arm },
-      { name: '1', platform: here },
-      { name: '2', platform: here },
-    ]),
-  );
-  expect((await importImage(context, { path, name: 'app' }, recordedOperation())).id).toBe(id);
-});
-
-test('of several images in an archive one is chosen by its name, and of a rootfs there is none', async () => {
-  using context = imageContext();
-  const [entry] = JSON.parse(dockerArchive['manifest.json'] as string) as { Config: string }[];
-  const two = [
-    { ...entry, Config: 'other.json', RepoTags: ['other:1'] },
-    { ...entry, RepoTags: ['app:latest'] },
-  ];
-  const path = join(context.directory, 'file');
-  writeFileSync(path, tar(context.directory, { ...dockerArchive, 'manifest.json': JSON.stringify(two) }));
-  const attempt = (ref: string): Promise<Image> =>
-    importImage(context, { path, name: 'mine', ref }, recordedOperation());
-  expect((await attempt('docker.io/library/app')).id).toBe(id);
-  writeFileSync(path, tar(context.directory, { 'etc/os-release': 'ID=x' }));
-  await expect(attempt('app')).rejects.toThrow('no archive of images');
 });
 
 test('what is not there, not an archive or badly named says so', async () => {
