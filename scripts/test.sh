@@ -59,14 +59,13 @@ main() {
     begin_check 'Format' prettier --check .
     end_checks
   fi
+  # Before unit tests, of which some read what it downloads.
+  [[ $system == no ]] || check 'Build' scripts/build-sea.sh
   [[ $unit == no ]] || tests unit "$pattern"
-  if [[ $system == yes ]]; then
-    check 'Build' scripts/build-sea.sh
-    # Without it there is nothing to boot; the build has been counted as failed.
-    if [[ $last_check == 0 ]]; then
-      tests system "$pattern"
-      lab_tests "$pattern"
-    fi
+  # Without a build there is nothing to boot; that has been counted as failed.
+  if [[ $system == yes && $last_check == 0 ]]; then
+    tests system "$pattern"
+    lab_tests "$pattern"
   fi
 
   print_phase_times
