@@ -53,7 +53,8 @@ const histories: Record<string, readonly ((repo: GitRepo) => unknown)[]> = {
       chmodSync(join(repo.path, 'mode'), 0o755);
     },
     (repo) => {
-      for (const name of ['assumed', 'skipped']) repo.write(name, 'two\n');
+      // Of another length: git takes one of the same length and second for the one that it was told not to look at.
+      for (const name of ['assumed', 'skipped']) repo.write(name, 'other\n');
       repo.git('config', 'core.fileMode', 'false');
     },
     (repo) => {
