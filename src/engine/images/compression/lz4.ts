@@ -8,6 +8,8 @@ export const lz4LegacyMagic = 0x184c2102;
 const maxBlockBytes = 8 * 1024 * 1024;
 /** What LZ4 makes of that many bytes at worst. */
 const maxPackedBytes = maxBlockBytes + Math.ceil(maxBlockBytes / 255) + 16;
+/** Unpacked bytes that are given at once, or little more: takes milliseconds. */
+const pieceBytes = 256 * 1024;
 const minMatch = 4;
 
 /**
@@ -27,15 +29,19 @@ export async function* unpackLz4(source: AsyncIterable<Buffer>): AsyncGenerator<
     if (size > maxPackedBytes) throw damaged(`a block of ${size} bytes`);
     const block = await input.upTo(size);
     if (block.length < size) throw truncated();
-    yield unpackBlock(block);
+    yield* unpackBlock(block);
   }
 }
 
-/** Unpacks one block, whatever it holds: reads stay in the block, and writes within what a block may unpack to. */
-function unpackBlock(block: Buffer): Buffer {
+/**
+ * Unpacks one block, whatever it holds: reads stay in the block, and writes within what a block may unpack to. What was
+ * given is read again, and not written.
+ */
+function* unpackBlock(block: Buffer): Generator<Buffer> {
   let out = Buffer.allocUnsafe(Math.min(maxBlockBytes, Math.max(64 * 1024, block.length * 4)));
   let from = 0;
   let to = 0;
+  let given = 0;
 
   const reserve = (count: number): void => {
     if (to + count <= out.length) return;
@@ -74,8 +80,11 @@ function unpackBlock(block: Buffer): Buffer {
     reserve(length);
     copyMatch(out, { to, offset, length });
     to += length;
+    if (to - given < pieceBytes) continue;
+    yield out.subarray(given, to);
+    given = to;
   }
-  return out.subarray(0, to);
+  if (to > given) yield out.subarray(given, to);
 }
 
 /** Source and destination may overlap, in which case bytes just written are read again: each pass doubles them. */

@@ -4,15 +4,17 @@ import { PackedRefusal } from './packed-refusal.ts';
 export const maxDictionaryBytes = 128 * 1024 * 1024;
 /** Room in front of each chunk; LZMA2 has none that is larger. */
 const maxChunkBytes = 2 * 1024 * 1024;
-const firstBytes = 4 * 1024 * 1024;
+/** What is copied at a time: takes a few milliseconds at most. */
+const moveBytes = 8 * 1024 * 1024;
+const pieceBytes = 256 * 1024;
 
 /**
- * What was unpacked last: as much as matches may refer back to. It grows with the data, so that a small file which
- * asks for a large dictionary does not get it.
+ * What was unpacked last: as much as matches may refer back to. A small file which asks for a large dictionary gets
+ * addresses for it, and memory for what it writes.
  */
 export class LzmaWindow {
   readonly #dictionaryBytes: number;
-  #bytes = Buffer.allocUnsafe(firstBytes);
+  readonly #bytes: Buffer;
   #end = 0;
   /** How far back the data reaches since the dictionary was reset; what is older is gone */
   #known = 0;
@@ -21,6 +23,8 @@ export class LzmaWindow {
 
   constructor(dictionaryBytes: number) {
     this.#dictionaryBytes = dictionaryBytes;
+    // Half as much again, so that moving everything to the front is rare. No page of it is there before it is written.
+    this.#bytes = Buffer.allocUnsafeSlow(Math.ceil(dictionaryBytes * 1.5) + maxChunkBytes);
   }
 
   reset(): void {
@@ -28,16 +32,15 @@ export class LzmaWindow {
     this.position = 0;
   }
 
-  /** Makes room for the next chunk, whose bytes `take` then returns. */
-  reserve(length: number): void {
+  /** Makes room for the next chunk, whose bytes `taken` then gives. Others have their turn meanwhile. */
+  async reserve(length: number): Promise<void> {
     if (this.#end + length <= this.#bytes.length) return;
     const keep = Math.min(this.#known, this.#dictionaryBytes);
-    const needed = keep + length;
-    // Half as much again, so that moving everything to the front is rare.
-    const wanted = Math.min(needed * 2, Math.ceil(this.#dictionaryBytes * 1.5) + maxChunkBytes);
-    const target = wanted > this.#bytes.length ? Buffer.allocUnsafe(Math.max(wanted, needed)) : this.#bytes;
-    this.#bytes.copy(target, 0, this.#end - keep, this.#end);
-    this.#bytes = target;
+    const from = this.#end - keep;
+    for (let at = 0; at < keep; at += moveBytes) {
+      this.#bytes.copy(this.#bytes, at, from + at, from + Math.min(at + moveBytes, keep));
+      await new Promise(setImmediate);
+    }
     this.#end = keep;
   }
 
@@ -67,9 +70,10 @@ export class LzmaWindow {
     this.#advance(length);
   }
 
-  /** A copy of the last bytes: the window itself is written over later. */
-  take(length: number): Buffer {
-    return Buffer.copyBytesFrom(this.#bytes, this.#end - length, length);
+  /** Copies of the last bytes, in their order: the window itself is written over later. */
+  *taken(length: number): Generator<Buffer> {
+    for (let left = length; left > 0; left -= pieceBytes)
+      yield Buffer.copyBytesFrom(this.#bytes, this.#end - left, Math.min(left, pieceBytes));
   }
 
   #advance(length: number): void {

@@ -31,9 +31,9 @@ export async function* unpackLzma2(input: ByteReader, dictionaryBytes: number): 
         needs = resets.properties;
       } else if (needs === resets.dictionary) throw damaged('no dictionary to begin with');
       const length = (await exactly(input, 2)).readUInt16BE() + 1;
-      window.reserve(length);
+      await window.reserve(length);
       window.appendAll(await exactly(input, length));
-      yield window.take(length);
+      yield* window.taken(length);
       continue;
     }
 
@@ -46,10 +46,10 @@ export async function* unpackLzma2(input: ByteReader, dictionaryBytes: number): 
     if (reset === resets.dictionary) window.reset();
     if (reset >= resets.properties) decoder.reset(parseProperties((await exactly(input, 1))[0]!));
     else if (reset === resets.state) decoder.reset();
-    window.reserve(length);
+    await window.reserve(length);
     const slices = decoder.decode(await exactly(input, packedLength), length);
     while (!slices.next().done) await new Promise(setImmediate);
-    yield window.take(length);
+    yield* window.taken(length);
   }
 }
 

@@ -11,7 +11,8 @@ export interface KernelTexts {
   readonly traces: ReadonlySet<string>;
 }
 
-const pieceBytes = 1024 * 1024;
+/** Searched a few dozen times each, in a few milliseconds. */
+const pieceBytes = 128 * 1024;
 /** What a kernel has in it that finds virtio devices by words on its command line, without ACPI. */
 export const deviceWordsTrace = 'virtio-mmio-cmdline';
 /** Longer than any text that is looked for. */
