@@ -26,6 +26,7 @@ import {
   seenFrom,
   type Jail,
 } from './firecracker/command.ts';
+import { makeControlGroups } from './firecracker/control-groups.ts';
 import { openFirecrackerControl, type ControlOptions } from './firecracker/control.ts';
 import { findFirecracker } from './firecracker/find.ts';
 import type { JailerWish } from './firecracker/jail.ts';
@@ -100,6 +101,7 @@ async function startFirecracker(
   };
   const oomKillsBefore = await countOomKills();
   try {
+    if (jail) await makeControlGroups(spec.id);
     const child = await spawnDetached(commandOf(program, spec, jail), {
       // Its guest's console is its standard output.
       logFile: standardErrorPath(spec.vmmLog),

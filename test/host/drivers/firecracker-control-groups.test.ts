@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -10,10 +11,11 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import {
   findControlGroups,
   groupLimits,
+  makeControlGroups,
   removeControlGroups,
   type Hierarchies,
 } from '../../../src/host/drivers/firecracker/control-groups.ts';
@@ -94,6 +96,46 @@ test.each([1, 2] as const)('limits of version %i are what a jailer takes', (vers
     ...Object.entries(cgroup.values).flatMap(([file, value]) => ['--cgroup', `${file}=${value}`]),
     ...['--resource-limit', 'fsize=5', '--resource-limit', 'no-file=2048', '--'],
   ]);
+});
+
+describe('groups of a VM are made before its jailer looks for them', () => {
+  test('where it will use them, and again over what was left', async () => {
+    const mounts = separate('memory', 'pids', 'cpu,cpuacct') + unified({ 'cgroup.controllers': '' });
+    for (let time = 0; time < 2; time++) await makeControlGroups('a', mounts);
+    for (const top of ['pids', 'cpu,cpuacct'])
+      expect(readdirSync(join(root, top, 'banger'))).toEqual(['banger-a']);
+    expect(readdirSync(join(root, 'memory'))).toEqual([]);
+    expect(existsSync(join(root, 'unified/banger'))).toBe(false);
+    await removeControlGroups('a', mounts);
+    expect(readdirSync(join(root, 'pids'))).toEqual([]);
+  });
+
+  test('whenever the one above them is removed, and keep it there while those of others go', async () => {
+    const mounts = unified();
+    const above = join(root, 'unified/banger');
+    const loop = 'while (1) { rmdir $ARGV[0]; select undef, undef, undef, 0.0001 }';
+    const remover = spawn('perl', ['-e', loop, above], { stdio: 'ignore' });
+    onTestFinished(() => void remover.kill('SIGKILL'));
+    for (let round = 0; round < 100; round++) {
+      await makeControlGroups('a', mounts);
+      await removeControlGroups('b', mounts);
+      expect(readdirSync(above)).toEqual(['banger-a']);
+      await removeControlGroups('a', mounts);
+      expect(existsSync(above)).toBe(false);
+    }
+    expect(remover.exitCode).toBe(null);
+  });
+
+  test('or it is said why they cannot be, and nowhere where there are none', async () => {
+    const mounts = unified();
+    await makeControlGroups('a', '');
+    writeFileSync(join(root, 'unified/banger'), '');
+    await expect(makeControlGroups('a', mounts)).rejects.toMatchObject({
+      code: 'command_failed',
+      message: expect.stringMatching(/^The control group ".*banger-a" cannot be made: ENOTDIR$/) as string,
+      hint: expect.stringContaining('jailer = "never"') as string,
+    });
+  });
 });
 
 describe('groups of a VM are removed', () => {

@@ -1,5 +1,5 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
-import { rmdir } from 'node:fs/promises';
+import { mkdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errnoOf } from '../../../errors.ts';
@@ -125,6 +125,55 @@ export function groupLimits(
   return { version, parent, values };
 }
 
+/** How often the group above may be removed at the very moment that one is made in it. */
+const maxMakings = 100;
+
+/**
+ * Makes a VM's groups, those that its jailer will find. Else the one above, which goes with the last VM in it, could be
+ * removed on behalf of another VM while the jailer is between making it and using it: with a group in it, it stays.
+ *
+ * Where there are no groups nothing is made. Those that are there already count as made.
+ */
+export async function makeControlGroups(id: string, mounts?: string): Promise<void> {
+  const { hierarchies } = findControlGroups(mounts);
+  if (!hierarchies) return;
+  const { tops, version } = hierarchies;
+  const used = version === 2 ? [tops.memory] : [tops.cpu, tops.pids];
+  for (const top of new Set(used)) {
+    const above = join(top, parent);
+    const group = join(above, processName(id));
+    try {
+      await makeGroup(above, group);
+    } catch (error) {
+      throw new BangerError(
+        'command_failed',
+        `The control group "${group}" cannot be made: ${errnoOf(error)}`,
+        {
+          hint: 'Let VMs run without: set jailer = "never" under [vmm] in the configuration',
+          cause: error,
+        },
+      );
+    }
+  }
+}
+
+async function makeGroup(above: string, group: string): Promise<void> {
+  for (let making = 1; ; making++) {
+    await makeDirectory(above);
+    try {
+      return await makeDirectory(group);
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT' || making >= maxMakings) throw error;
+    }
+  }
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  await mkdir(path).catch((error: unknown) => {
+    if (errnoOf(error) !== 'EEXIST') throw error;
+  });
+}
+
 /** How long a process that was ended may take to leave its group: its last thread gives back the guest's memory. */
 const leaveTimeoutMs = 10_000;
 const leavePollMs = 10;
@@ -161,7 +210,7 @@ async function removeGroup(top: string, name: string): Promise<void> {
     } finally {
       await ours.close();
     }
-    // Others' are in it, or somebody was faster; an empty one does no harm.
+    // Others' are in it, or will be in a moment (`makeControlGroups`), or somebody was faster.
     await rmdir(join(below, parent)).catch(() => undefined);
   } finally {
     await above.close();
