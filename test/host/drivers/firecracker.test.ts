@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import {
   appendFileSync,
   mkdtempSync,
@@ -24,7 +25,8 @@ import {
 } from '../../support/firecracker-program.ts';
 
 /** What it has beyond, or otherwise than, every driver: that is in parity.test.ts. */
-const id = 'f'.repeat(32);
+/** Of nobody else's: VMMs of the whole host are found by it. */
+const id = randomBytes(16).toString('hex');
 /** For answers that never come; else as long as users wait. */
 let answerMs: number | undefined;
 
