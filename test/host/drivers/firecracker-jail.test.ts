@@ -129,7 +129,7 @@ describe('a jail', () => {
     make('bin/jailer');
     make('bin/fc');
     expect(decide({ program: join(root, 'bin/fc') }).reason).toBe(
-      'its jailer starts no program that is named "fc"',
+      'jailers before release 1.13 start no program named "fc"',
     );
   });
 });

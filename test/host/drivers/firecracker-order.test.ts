@@ -79,18 +79,48 @@ test.each<{ what: string; before: readonly Asked[]; asked: Asked; words: string 
   expect(JSON.parse(text)).toEqual({ fault_message: words });
 });
 
-test('the fake takes what a release has, and not what came later', async ({ skip }) => {
-  if (noSpecification !== undefined) skip(noSpecification);
-  const balloon = { amount_mib: 0, deflate_on_oom: true };
-  const hinting: Asked = ['PUT', '/balloon', { ...balloon, free_page_hinting: true }];
-  const serial: Asked = ['PUT', '/serial', { serial_out_path: 'kernel' }];
-  const old = await runFake('1.8.0');
+const metrics = { metrics_path: 'disk' };
+const card = { iface_id: 'net', host_dev_name: 'vm' };
+const balloon = { amount_mib: 0, deflate_on_oom: true };
+
+// Only by a specification it is known what a request may have.
+test.runIf(noSpecification === undefined).each<{ before: string; release: string; asked: Asked }>([
+  {
+    before: '1.12.1',
+    release: '1.13.0',
+    asked: ['PUT', '/mmds/config', { network_interfaces: [], imds_compat: true }],
+  },
+  {
+    before: '1.13.0',
+    release: '1.14.0',
+    asked: ['PUT', '/balloon', { ...balloon, free_page_hinting: true }],
+  },
+  { before: '1.13.0', release: '1.14.0', asked: ['PUT', '/serial', { serial_out_path: 'kernel' }] },
+  { before: '1.15.0', release: '1.16.0', asked: ['PUT', '/network-interfaces/net', { ...card, mtu: 1400 }] },
+  { before: '1.16.1', release: '1.17.0', asked: ['PUT', '/metrics', { ...metrics, emit_id: true }] },
+  {
+    before: '1.16.1',
+    release: '1.17.0',
+    asked: ['PUT', '/machine-config', { vcpu_count: 1, mem_size_mib: 128, huge_pages: 'Transparent' }],
+  },
+])('the fake takes $asked.1 as release $release does, and not as $before', async (releases) => {
+  const { before, release, asked } = releases;
+  expect(await (await runFake(before))(asked)).toMatchObject({ status: 400 });
+  expect(await (await runFake(release))(asked)).toEqual({ status: 204, text: '' });
+});
+
+test('the fake takes what all releases do, and no metrics where no file for them is', async () => {
+  const old = await runFake('1.7.0');
   expect(await old(['PUT', '/balloon', balloon])).toMatchObject({ status: 204 });
-  for (const asked of [hinting, serial]) expect(await old(asked)).toMatchObject({ status: 400 });
-  const later = await runFake('1.14.0');
-  for (const asked of [hinting, serial]) expect(await later(asked)).toEqual({ status: 204, text: '' });
-  expect(await later(['PUT', '/metrics', { metrics_path: 'missing' }])).toMatchObject({ status: 400 });
-  expect(await later(['PUT', '/metrics', { metrics_path: 'disk' }])).toMatchObject({ status: 204 });
+  expect(await old(['PUT', '/network-interfaces/net', card])).toMatchObject({ status: 204 });
+  expect(
+    await old(['PUT', '/machine-config', { vcpu_count: 1, mem_size_mib: 128, huge_pages: '2M' }]),
+  ).toEqual({
+    status: 204,
+    text: '',
+  });
+  expect(await old(['PUT', '/metrics', { metrics_path: 'missing' }])).toMatchObject({ status: 400 });
+  expect(await old(['PUT', '/metrics', metrics])).toMatchObject({ status: 204 });
 });
 
 async function runFake(

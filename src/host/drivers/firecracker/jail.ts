@@ -49,7 +49,8 @@ export function decideJail({
   if (found === undefined) return { reason: `"${program}" is not installed or not in PATH` };
   const execFile = realpathSync(found);
   if (!basename(execFile).includes('firecracker'))
-    return { reason: `its jailer starts no program that is named "${basename(execFile)}"` };
+    // Which release it is, is not known before it is started.
+    return { reason: `jailers before release 1.13 start no program named "${basename(execFile)}"` };
   const jailer = findJailer(found, execFile, searchPath);
   return jailer === undefined
     ? { reason: `no jailer is beside "${found}" or in PATH` }
