@@ -3,8 +3,14 @@
 # `cp` of it in the same run; and that a sparse image of 10 GB keeps its holes. Reflinks need root, for a filesystem in
 # a file, unless the directory given has them. Fails when a bound is missed.
 #
-#   bench/disks.sh [DIRECTORY]
+#   bench/disks.sh [DIRECTORY [METHOD...]]
+#   bench/disks.sh --lab [METHOD...]     in the tests' lab VM, which has device-mapper: dm-snapshot unless others are named
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-exec "$root/node_modules/.bin/node" "$root/bench/disks.ts" "$@"
+bench=disks.ts
+if [[ ${1-} == --lab ]]; then
+  shift
+  bench=disks-in-lab.ts
+fi
+exec "$root/node_modules/.bin/node" "$root/bench/$bench" "$@"

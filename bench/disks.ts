@@ -34,7 +34,8 @@ const maxSparseMib = 4;
 /** Of 4 GB, where the disk is emulated. */
 const copyTimeoutMs = 60 * 60 * 1000;
 
-const work = mkdtempSync(join(resolve(process.argv[2] ?? tmpdir()), 'banger-bench-disks-'));
+const [directory = tmpdir(), ...asked] = process.argv.slice(2);
+const work = mkdtempSync(join(resolve(directory), 'banger-bench-disks-'));
 const signal = new AbortController().signal;
 const misses: string[] = [];
 
@@ -46,8 +47,13 @@ main()
   .finally(() => rmSync(work, { recursive: true, force: true }));
 
 async function main(): Promise<void> {
-  await measureAt(work, ['qcow2', 'copy', 'dm-snapshot', 'reflink']);
-  if (!(await probeReflink(work)).works) await onXfs((place) => measureAt(place, ['reflink']));
+  const unknown = asked.find((name) => !(diskMethodNames as readonly string[]).includes(name));
+  if (unknown !== undefined)
+    throw new Error(`"${unknown}" is no method; there are ${diskMethodNames.join(', ')}`);
+  const methods = diskMethodNames.filter((name) => asked.length === 0 || asked.includes(name));
+  const isElsewhere = methods.includes('reflink') && !(await probeReflink(work)).works;
+  await measureAt(work, methods);
+  if (isElsewhere) await onXfs((place) => measureAt(place, ['reflink']));
   await measureHoles();
   if (misses.length === 0) return;
   process.stdout.write(`missed: ${misses.join(', ')}\n`);
