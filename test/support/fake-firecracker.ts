@@ -45,6 +45,8 @@ let bootWords = '';
 /** Only where the kernel's words ask for the guest of the list of drivers */
 let guest: StandInGuest | undefined;
 let hasMetrics = false;
+/** Ctrl-Alt-Del, which a guest that stands still has not seen yet */
+let hasKeys = false;
 const drives = new Map<string, Body>();
 
 main();
@@ -206,6 +208,7 @@ function change(resource: string, name: string, body: Body): string | undefined 
   if (resource === 'vm') {
     state = body['state'] === 'Paused' ? 'Paused' : 'Running';
     if (guest) guest.stands = state === 'Paused';
+    takeKeys();
     return undefined;
   }
   if (resource === 'drives') {
@@ -224,7 +227,8 @@ function change(resource: string, name: string, body: Body): string | undefined 
 function actOn(action: string): string | undefined {
   if (action !== 'InstanceStart') {
     if (state === 'Not started') return notBefore;
-    if (action === 'SendCtrlAltDel') setTimeout(() => guestEnds('reset'), 10);
+    if (action === 'SendCtrlAltDel') hasKeys = true;
+    takeKeys();
     return undefined;
   }
   if (state !== 'Not started') return notAfter;
@@ -244,6 +248,10 @@ function actOn(action: string): string | undefined {
     });
   }
   return undefined;
+}
+
+function takeKeys(): void {
+  if (hasKeys && state === 'Running') setTimeout(() => guestEnds('reset'), 10);
 }
 
 function tell(method: string, path: string): Body | undefined {

@@ -100,7 +100,7 @@ function testsOf(report: string): readonly LabTest[] | undefined {
 const programs = [
   ...['qemu-system-x86_64', 'qemu-img', 'slirp4netns', 'ip', 'nft'],
   ...['unshare', 'setpriv', 'prlimit', 'nsenter', 'mount', 'chroot'],
-  ...['mkfs.ext4', 'debugfs'],
+  ...['mkfs.ext4', 'debugfs', 'tcc'],
 ];
 /** What QEMU starts a microvm with */
 const firmware = ['bios-microvm.bin', 'qboot.rom', 'linuxboot_dma.bin', 'pvh.bin', 'kvmvapic.bin'];
@@ -145,7 +145,7 @@ function makeImage(work: string, firecracker: string): string {
   append([
     ...unread.map((name) => `--exclude=node_modules/${name}`),
     `--transform=flags=r;s,^,${place.slice(1)}/,`,
-    ...['src', 'test', 'package.json', 'node_modules', 'dist/assets'],
+    ...['src', 'test', 'guest', 'package.json', 'node_modules', 'dist/assets'],
   ]);
   const facts = resolve('../shared/facts');
   if (existsSync(facts)) append(['-C', facts, '--transform=s,^,srv/shared/facts/,', 'firecracker-api.yaml']);

@@ -6,7 +6,7 @@ import { rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace
 import { qemuDriver } from '../../../src/host/drivers/qemu.ts';
 import { exec } from '../../../src/host/exec.ts';
 import { probedFirecracker, probedQemu, probeKvm } from '../../../src/host/kvm-probe.ts';
-import { makeFakeFirecracker, requestsIn } from '../firecracker-program.ts';
+import { makeFakeFirecracker, requestsIn, type RecordedRequest } from '../firecracker-program.ts';
 import { qemuDevices } from './devices.ts';
 import { makeGuest } from './guest.ts';
 
@@ -28,8 +28,8 @@ export interface Column {
   readonly tellsMachine: boolean;
   readonly discards: boolean;
   readonly readsQcow2: boolean;
-  /** Where no bytes of a guest's go through the VMM: what it was asked for last about a disk's rate */
-  askedRate?(program: string): unknown;
+  /** Where a stand-in plays the VMM, with no guest: what it was asked for so far, other than about itself */
+  asked?(program: string): readonly RecordedRequest[];
   /** `left to the guest`: ours has no driver for it; `may reset`: where the kernel has one for the keyboard */
   readonly powerButton: 'left to the guest' | 'resets' | 'may reset';
   /** Kinds of devices that its machine may have; absent where the VMM does not tell */
@@ -76,7 +76,7 @@ export async function standInColumn(): Promise<Column> {
     ...(await userNetworkHere()),
     title: 'Firecracker (stand-in)',
     powerButton: 'resets',
-    askedRate: (program) => askedRate(dirname(program)),
+    asked: (program) => requestsIn(dirname(program)),
     prepare: async (directory) => {
       const { program } = await makeFakeFirecracker(directory);
       const [kernel, initrd] = [join(directory, 'kernel'), join(directory, 'initrd')];
@@ -84,11 +84,6 @@ export async function standInColumn(): Promise<Column> {
       return { program, kernel, initrd };
     },
   };
-}
-
-function askedRate(directory: string): unknown {
-  const drive = requestsIn(directory).findLast(({ path }) => path === '/drives/root');
-  return (drive?.body as { readonly rate_limiter?: unknown } | undefined)?.rate_limiter;
 }
 
 /** The Firecracker that BANGER_TEST_FIRECRACKER names. */

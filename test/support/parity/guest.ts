@@ -10,7 +10,7 @@ import { shellPort } from './traffic.ts';
 /**
  * The guest of the list that every driver is held to (list.ts): our kernel and initrd with a program of its own as
  * init, which does what its disk and its kernel's words say, and prints what it sees. With a card it has the addresses
- * of a user network, and a shell that listens there; nothing else can be sent to it.
+ * of a user network, and a shell and an echo (echo.c) that listen there; nothing else can be sent to it.
  *
  * `goes-on` ticks until its disk has grown twice, and powers off; `waits` does nothing and needs no disk; `stops` writes to
  * the filesystem on its disk and ends as a guest of the engine's that is stopped; the others end at once in their own way.
@@ -71,6 +71,7 @@ for card in /sys/class/net/e*; do
   ip link set "$card" up
   ip route add default via ${userCard.gateway}
   nc -ll -p ${shellPort} -e /run/banger/bin/busybox sh 2>/dev/null &
+  /echo &
 done
 read -r up rest </proc/uptime
 began=\${up%.*}\${up#*.}
@@ -104,7 +105,14 @@ export async function makeGuest(directory: string): Promise<{ kernel: string; in
   await copyFile(await assets.file('toolbox.cpio.zst'), initrd);
   await chmod(initrd, 0o600);
   await appendFile(initrd, await readFile(await assets.file('modules.cpio')));
-  await appendFile(initrd, cpioArchive([{ path: '/parity', content: program, mode: 0o755 }]));
+  const echo = join(directory, 'echo');
+  const source = join(import.meta.dirname, 'echo.c');
+  execFileSync('tcc', ['-Wall', '-Werror', '-nostdlib', '-static', '-o', echo, source], { stdio: 'inherit' });
+  const files = [
+    { path: '/parity', content: program, mode: 0o755 },
+    { path: '/echo', content: await readFile(echo), mode: 0o755 },
+  ];
+  await appendFile(initrd, cpioArchive(files));
   return { kernel: await assets.file('vmlinux.zst'), initrd };
 }
 

@@ -17,6 +17,9 @@ import { until } from '../banger.ts';
 import type { Column } from './columns.ts';
 import { diskBytes, guestWords, type GuestTask } from './guest.ts';
 
+/** How long a VMM may take to be gone, once its guest has ended. */
+export const exitMs = 60_000;
+
 /** A VMM of the list, with the driver that has its control and what its end told. */
 export interface ListedVm {
   readonly spec: VmmSpec;
