@@ -7,7 +7,7 @@ import { findInode } from '../images/ext4-reader/walk.ts';
 import { holdImage } from '../images/hold-image.ts';
 import { rootfsFile } from '../images/rootfs-file.ts';
 import type { Operation } from '../operations.ts';
-import { fetchArgv, fetchError, findMise, miseDirectories } from './guest-mise.ts';
+import { fetchArgv, findMise, installerError, miseDirectories, whyNotFetched } from './guest-mise.ts';
 import { whyCutOff, whyNoMise, type Reach } from './mise-source.ts';
 import { writePlainFiles } from './plain-tools.ts';
 import { runToEnd } from './set-up.ts';
@@ -62,7 +62,7 @@ export interface BootstrapInput {
 /**
  * Installs the tools that the tree in the guest names, with the guest's mise, which is fetched when there is none, and
  * records that programs there are to be run with them. What mise prints is told. The user has agreed to the files.
- * Where the network is missing that it takes, that is told, and no error.
+ * Where the network or the programs are missing that it takes, that is told, and no error.
  */
 export async function bootstrapTools(
   context: EngineContext,
@@ -88,7 +88,11 @@ export async function bootstrapTools(
     const { miseInstaller } = context.config();
     const { code } = await run(fetchArgv(miseInstaller));
     if (code === 0) mise = await findMise(guest, guestPath, signal);
-    if (mise.program === undefined) throw fetchError(code, miseInstaller, files.first);
+    if (mise.program === undefined) {
+      const whyNot = whyNotFetched(code, miseInstaller);
+      if (whyNot === undefined) throw installerError(files.first);
+      return tellGoingWithout(operation, files.first, `the image has no mise, and ${whyNot}`);
+    }
   }
   operation.enter('Installing tools');
   // All of what does more than name tools was agreed to; older versions of mise do not know `--all`.

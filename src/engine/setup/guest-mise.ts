@@ -53,23 +53,23 @@ export function fetchArgv(installer: string): readonly string[] {
   return ['sh', '-c', fetchScript, 'sh', installer];
 }
 
-/** Why there is no mise, after `fetchArgv` has ended with this code. */
-export function fetchError(code: number | undefined, installer: string, file: string): BangerError {
-  const why =
-    code === 81
-      ? `the guest cannot fetch it from ${installer}`
-      : code === 82
-        ? 'the image has neither curl nor wget to fetch it with'
-        : code === 127
-          ? 'the image has no shell to install it with'
-          : 'its installer failed';
-  return noMise(file, why);
+/**
+ * Why a guest could not fetch mise, after `fetchArgv` has ended with this code, in words that follow "and": its image or
+ * its network is without what that takes. Undefined when it could.
+ */
+export function whyNotFetched(code: number | undefined, installer: string): string | undefined {
+  if (code === 81) return `the guest cannot fetch it from ${installer}`;
+  if (code === 82) return 'has neither curl nor wget to fetch it with';
+  if (code === 127) return 'has no shell to install it with';
+  return undefined;
 }
 
-function noMise(file: string, why: string): BangerError {
-  return new BangerError('command_failed', `"${file}" asks for tools, the image has no mise, and ${why}`, {
-    hint: 'Use an image that has mise or the tools (--image), or go without: --no-bootstrap',
-  });
+export function installerError(file: string): BangerError {
+  return new BangerError(
+    'command_failed',
+    `"${file}" asks for tools, the image has no mise, and its installer failed`,
+    { hint: 'Use an image that has mise or the tools (--image), or go without: --no-bootstrap' },
+  );
 }
 
 /**

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { EngineContext } from '../../../src/engine/context.ts';
@@ -17,16 +17,17 @@ import { createFixture, vmId, type Fixture } from '../workspace/workspace-fixtur
 
 let fixture: Fixture;
 let bin: string;
+let environment: Record<string, string>;
 const notes: string[] = [];
 
 /** A guest that has these programs and the host's; its installer is a file, fetched by a curl that copies. */
 beforeEach(() => {
-  const env: Record<string, string> = {};
-  fixture = createFixture({ env });
+  environment = {};
+  fixture = createFixture({ env: environment });
   bin = join(fixture.directory, 'bin');
   mkdirSync(bin);
-  env['PATH'] = `${bin}:/usr/bin:/bin`;
-  env['LOG'] = join(fixture.directory, 'log');
+  environment['PATH'] = `${bin}:/usr/bin:/bin`;
+  environment['LOG'] = join(fixture.directory, 'log');
   notes.length = 0;
   installer = 'http://127.0.0.1/install';
 });
@@ -144,16 +145,32 @@ test('a mise that fails is told with the way out, and nothing is recorded', asyn
   expect(tools()).toBeUndefined();
 });
 
-test.each([
-  ['curl', 'exit 6', 'the guest cannot fetch it from http://127.0.0.1/install'],
-  ['curl', 'shift 6; printf "echo broken; exit 1" >"$1"', 'its installer failed'],
-])('without mise in the guest, %s (%s) is the reason that is told', async (name, script, why) => {
-  program(name, script);
+test('an installer that fails is told with the way out', async () => {
+  program('curl', 'shift 6; printf "echo broken; exit 1" >"$1"');
   await sendTree();
   await expect(bootstrap()).rejects.toMatchObject({
-    message: `".tool-versions" asks for tools, the image has no mise, and ${why}`,
+    message: '".tool-versions" asks for tools, the image has no mise, and its installer failed',
     hint: expect.stringContaining('--no-bootstrap') as string,
   });
+});
+
+test.each([
+  [
+    'cannot reach the installer',
+    [['curl', 'exit 6']],
+    'the guest cannot fetch it from http://127.0.0.1/install',
+  ],
+  ['has nothing to fetch with', [], 'has neither curl nor wget to fetch it with'],
+] as const)('a guest that %s goes without the tools, and that is told', async (_, programs, why) => {
+  await sendTree();
+  environment['PATH'] = bin;
+  for (const name of ['mktemp', 'rm', 'sh']) symlinkSync(join('/usr/bin', name), join(bin, name));
+  for (const [name, script] of programs) program(name, script);
+  await bootstrap();
+  expect(notes).toEqual([
+    `Warning: ".tool-versions" asks for tools, and the VM goes without them: the image has no mise, and ${why}. To have them: an image with mise or the tools (--image); to go without in any case: --no-bootstrap`,
+  ]);
+  expect(tools()).toBeUndefined();
 });
 
 test('mise is fetched into a guest that has none, once, and installs the tools', async () => {
