@@ -15,7 +15,7 @@ const gitRemoteWord = 'git-remote';
 /** First word by which ssh asks for one; see `commands/ssh-proxy.ts`. */
 const sshProxyWord = 'ssh-proxy';
 
-const exitCodes = { usage: 2, failed: 1, runFailed: 125, interrupted: 130 } as const;
+const exitCodes = { usage: 2, failed: 1, runFailed: 125, interrupted: 130, unread: 141 } as const;
 
 export async function runCommand(words: readonly string[], engineWord: string): Promise<number> {
   const layout = ownLayout();
@@ -169,7 +169,7 @@ process.on('SIGINT', () => {
 });
 for (const output of [process.stdout, process.stderr]) {
   output.on('error', (error: NodeJS.ErrnoException) => {
-    // `banger vm list | head -1`: whoever read has what they wanted.
-    if (error.code === 'EPIPE') process.exit(exitCodes.failed);
+    // `banger vm list | head -1`: whoever read has what they wanted. It is SIGPIPE that ends other programs then.
+    if (error.code === 'EPIPE') process.exit(exitCodes.unread);
   });
 }

@@ -27,8 +27,10 @@ export function imagePruneCommand(cli: Cli): Command {
         const plan = await cli.call(imagePrune, { all, dryRun: true });
         if (plan.removed.length === 0) return cli.print(plan, (report) => reportText(report, 'Would remove'));
         cli.say(reportText(plan, 'Would remove'));
-        if (!(await confirm(cli, `Remove ${formatBytes(plan.freedBytes)}?`)))
+        if (!(await confirm(cli, `Remove ${formatBytes(plan.freedBytes)}?`))) {
+          cli.exitWith(1);
           return cli.say('Nothing removed');
+        }
       }
       const report = await cli.call(imagePrune, { all, dryRun });
       cli.print(report, (done) => reportText(done, dryRun ? 'Would remove' : 'Removed'));

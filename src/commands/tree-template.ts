@@ -82,7 +82,7 @@ async function askToAgree(cli: Cli, hostPath: string, { file, asksFor }: Templat
   ].join(' and ');
   const isRefused = answer === false;
   throw new BangerError(
-    isRefused ? 'cancelled' : 'invalid_argument',
+    'invalid_argument',
     isRefused
       ? `"${file}" was not agreed to, and no VM was made`
       : `"${file}" asks for ${what}, nobody has agreed to that, and there is no terminal to ask on`,
@@ -105,7 +105,7 @@ async function askForTools(cli: Cli, hostPath: string, { files }: NonNullable<Sa
   const names = files.map(({ name }) => `"${name}"`).join(', ');
   const without = 'go without the tools: --no-bootstrap';
   throw new BangerError(
-    answer === false ? 'cancelled' : 'invalid_argument',
+    'invalid_argument',
     answer === false
       ? `${names} was not agreed to, and nothing was done`
       : `${names} has mise do more than install tools, nobody has agreed to that, and there is no terminal to ask on`,

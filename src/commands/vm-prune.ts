@@ -32,8 +32,10 @@ export function vmPruneCommand(cli: Cli): Command {
       if (!options.force) {
         cli.say(reportText(plan, 'Would delete'));
         const disks = plan.removed.length === 1 ? 'its disk' : 'their disks';
-        if (!(await confirm(cli, `Delete ${countText(plan)} and ${disks}?`)))
+        if (!(await confirm(cli, `Delete ${countText(plan)} and ${disks}?`))) {
+          cli.exitWith(1);
           return cli.say('Nothing deleted');
+        }
       }
       // Those that were shown, and no others.
       const ids = plan.removed.map(({ id }) => id);

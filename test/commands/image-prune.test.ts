@@ -24,6 +24,7 @@ const report: PruneReport = {
 async function run(argv: readonly string[], answer?: boolean) {
   const calls: unknown[] = [];
   const lines: string[] = [];
+  const exitCodes: number[] = [];
   const cli: Partial<Cli> = {
     call: (async (_: unknown, params: unknown) => {
       calls.push(params);
@@ -35,9 +36,10 @@ async function run(argv: readonly string[], answer?: boolean) {
       lines.push(question);
       return answer;
     },
+    exitWith: (code) => void exitCodes.push(code),
   };
   const ran = runProgram(cli as Cli, ['image', 'prune', ...argv]);
-  return { calls, lines, ran };
+  return { calls, lines, exitCodes, ran };
 }
 
 test('it shows what goes and what stays, and asks first', async () => {
@@ -64,8 +66,9 @@ test('it shows what goes and what stays, and asks first', async () => {
 });
 
 test('no means that nothing is removed', async () => {
-  const { calls, lines, ran } = await run([], false);
+  const { calls, lines, exitCodes, ran } = await run([], false);
   await ran;
+  expect(exitCodes).toEqual([1]);
   expect(calls).toEqual([{ all: false, dryRun: true }]);
   expect(lines.at(-1)).toBe('Nothing removed');
 });

@@ -88,7 +88,7 @@ test('what takes consent is shown in full and made harmless, asked about, and ag
 test('no means that nothing is made', async () => {
   const { error, used } = await run(['vm', 'run', '.'], template, false);
   expect(error).toMatchObject({
-    code: 'cancelled',
+    code: 'invalid_argument',
     message: '"banger.toml" was not agreed to, and no VM was made',
   });
   expect(used).toBeUndefined();
@@ -165,7 +165,9 @@ test('what mise would do besides installing tools is shown in full, and agreed t
   ]);
   expect(questions).toHaveLength(1);
   expect(used).toMatchObject({ trustTools: sha256 });
-  expect((await run(['vm', 'run', '.'], undefined, false, tools)).error).toMatchObject({ code: 'cancelled' });
+  expect((await run(['vm', 'run', '.'], undefined, false, tools)).error).toMatchObject({
+    message: '"mise.toml" was not agreed to, and nothing was done',
+  });
   expect((await run(['workspace', 'prepare'], undefined, undefined, tools)).error).toMatchObject({
     message: expect.stringContaining('nobody has agreed to that') as string,
   });
@@ -184,6 +186,8 @@ test('tools for a VM that is there already are asked about where somebody can an
   expect(calls[0]?.params).toMatchObject({ toolsOnly: true });
   expect(used).toMatchObject({ vm: 'web', trustTools: sha256 });
   expect(used?.['template']).toBeUndefined();
-  expect((await run(words, template, false, tools)).error).toMatchObject({ code: 'cancelled' });
+  expect((await run(words, template, false, tools)).error).toMatchObject({
+    message: '"mise.toml" was not agreed to, and nothing was done',
+  });
   expect((await run(words, template, undefined, tools)).questions).toEqual([]);
 });
