@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { BangerError } from '../../errors.ts';
 import { startChildStream } from '../../host/child-stream.ts';
+import { guestDataMemoryBytes } from '../../host/memory-limit.ts';
 import { resolveVm } from '../../state/vms.ts';
 import { listWorkspaces, type Workspace } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
@@ -41,6 +42,7 @@ export async function serveWorkspace(
       cwd: mirror,
       env: mirrorEnvironment(),
       signal: operation.signal,
+      maxMemoryBytes: guestDataMemoryBytes,
     });
     return bridge(
       { ...child, resize: () => undefined, sendSignal: () => undefined },

@@ -14,6 +14,7 @@ import {
   worktreeScript,
 } from './changes-script.ts';
 import { collectErrors, unreadable, type GuestWorkspace } from './guest-changes.ts';
+import { boundMirror, defaultBounds, unpacksToMuch, type MirrorBounds } from './bound-mirror.ts';
 import { createMirror, mirrorEnvironment, type Mirror } from './mirror.ts';
 
 /** More than this compressed is no change to review. */
@@ -26,12 +27,23 @@ export interface FetchMirrorInput {
   readonly mirror: string;
   /** Compressed, all of it; for tests */
   readonly maxFetchBytes?: number;
+  /** For tests */
+  readonly bounds?: MirrorBounds;
 }
 
-/** Fetches branches, tags and the working tree of a workspace into a mirror, every object of it checked by git. */
+/**
+ * Fetches branches, tags and the working tree of a workspace into a mirror, every object of it checked by git, and none so
+ * large that it would take the memory of whoever fetches from there.
+ */
 export async function fetchIntoMirror(
   { exec }: WorkspaceContext,
-  { workspace, sent, mirror: path, maxFetchBytes = defaultMaxFetchBytes }: FetchMirrorInput,
+  {
+    workspace,
+    sent,
+    mirror: path,
+    maxFetchBytes = defaultMaxFetchBytes,
+    bounds = defaultBounds,
+  }: FetchMirrorInput,
   operation: Operation,
 ): Promise<void> {
   const { worktree, branch } = await commitWorktree(workspace);
@@ -45,6 +57,7 @@ export async function fetchIntoMirror(
     signal,
   });
   await fetchAll(workspace, { mirror, isDetached: branch === 'detached', maxFetchBytes }, operation);
+  await boundMirror(mirror, { vmName: workspace.vmName, bounds, signal });
   await setHead(mirror, branch);
 }
 
@@ -159,14 +172,6 @@ function tooMuch(vmName: string, maxFetchBytes: number): BangerError {
   return new BangerError(
     'command_failed',
     `VM "${vmName}" has more than ${formatBytes(maxFetchBytes)} that is not here, compressed`,
-    { hint: 'Take large files out of its commits, or get the changes with: banger workspace export' },
-  );
-}
-
-function unpacksToMuch(vmName: string): BangerError {
-  return new BangerError(
-    'command_failed',
-    `What VM "${vmName}" has that is not here takes more than ${formatBytes(guestDataMemoryBytes)} of memory to unpack`,
     { hint: 'Take large files out of its commits, or get the changes with: banger workspace export' },
   );
 }

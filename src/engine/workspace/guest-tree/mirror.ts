@@ -19,7 +19,7 @@ export function mirrorEnvironment(): Record<string, string | undefined> {
 
 export type MirrorGit = (
   args: readonly string[],
-  options?: { input?: string; okExitCodes?: number[] },
+  options?: { input?: string; okExitCodes?: number[]; maxMemoryBytes?: number },
 ) => Promise<string>;
 
 export interface Mirror {
