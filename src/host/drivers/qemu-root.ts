@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { chmod, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../errors.ts';
@@ -52,12 +53,16 @@ export async function updateResolvers(vmmLog: string, text: string): Promise<boo
   }
 }
 
-/** The directory is root's, and nobody else writes to it. Nothing is lost with it that would not be written anew. */
+/** The directory is root's. Who starts the VM may write at the same time as who tells it of a change. */
 async function writeResolvers(etc: string, text: string): Promise<void> {
-  const path = join(etc, 'resolv.conf');
-  const fresh = join(etc, '.resolv.conf.new');
-  await rm(fresh, { force: true });
-  await writeFile(fresh, text, { flag: 'wx' });
-  await chmod(fresh, 0o644);
-  await rename(fresh, path);
+  const fresh = join(etc, `.resolv.conf.${randomUUID()}`);
+  try {
+    await writeFile(fresh, text, { flag: 'wx' });
+    await chmod(fresh, 0o644);
+    // Not flushed: it is written anew at each start.
+    await rename(fresh, join(etc, 'resolv.conf'));
+  } catch (error) {
+    await rm(fresh, { force: true });
+    throw error;
+  }
 }

@@ -1,5 +1,15 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { ResolverKeeper } from '../../../src/engine/network/resolver-keeper.ts';
 import { makeOwnRoot } from '../../../src/host/drivers/qemu-root.ts';
@@ -56,6 +66,19 @@ test('one that starts while that changes is told at the next look', async () => 
   expect(readFileSync(file, 'utf8')).toBe('nameserver 192.0.2.1\n');
 });
 
+test('a VM that starts over what was left of it does not mind being told at any moment of that', async () => {
+  const { vm, file } = await liveVm('web');
+  const log = vmPaths(engine.context.layout, vm.id).vmmLog;
+  for (let round = 0; round < 200; round++) {
+    const keeper = new ResolverKeeper(engine.context, host);
+    const started = makeOwnRoot(log, { user: { forwards: [], reach: 'all' } });
+    await sleep((round % 20) / 5);
+    await Promise.all([started, keeper.look()]);
+    expect(readdirSync(dirname(file))).toEqual(['resolv.conf']);
+  }
+  expect(engine.log.filter((line) => line.includes('may not find names'))).toEqual([]);
+});
+
 test('a VM that has stopped, or has no such directory, is passed over, and none is made for it', async () => {
   const [web, other] = [await liveVm('web'), await liveVm('other')];
   engine.context.db.prepare("UPDATE vms SET state = 'stopped' WHERE id = ?").run(web.vm.id);
@@ -69,12 +92,13 @@ test('a VM that has stopped, or has no such directory, is passed over, and none 
 test('one that cannot be told keeps the others from nothing, is told later, and is in the log once', async () => {
   const [web, other] = [await liveVm('web'), await liveVm('other')];
   const keeper = new ResolverKeeper(engine.context, host);
-  mkdirSync(join(dirname(web.file), '.resolv.conf.new'));
+  rmSync(web.file);
+  mkdirSync(join(web.file, 'in the way'), { recursive: true });
   await keeper.look();
   await keeper.look();
   expect(readFileSync(other.file, 'utf8')).toBe('nameserver 192.0.2.1\n');
   expect(engine.log.filter((line) => line.includes('may not find names'))).toHaveLength(1);
-  rmSync(join(dirname(web.file), '.resolv.conf.new'), { recursive: true });
+  rmSync(web.file, { recursive: true });
   await keeper.look();
   expect(readFileSync(web.file, 'utf8')).toBe('nameserver 192.0.2.1\n');
 });
