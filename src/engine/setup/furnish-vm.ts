@@ -81,8 +81,8 @@ export async function admitNewTools({ db }: EngineContext, place: SentPlace): Pr
 }
 
 /**
- * Where a tree is sent again without its tools being looked at, and names some that nobody has agreed to: programs go
- * without those from before, since mise would look at the new files to give them.
+ * Where a tree is sent again without its tools being looked at, and names some that nobody has agreed to, or none by any
+ * file that we look for: programs go without those from before, since mise would look at whatever is there to give them.
  */
 export async function dropNewTools(
   { db }: EngineContext,
@@ -93,11 +93,16 @@ export async function dropNewTools(
   const known = listWorkspaces(db, vm.id).find((one) => one.guestPath === guestPath)?.tools;
   // Those that are in files of ours stay what they are.
   if (!known || (known.directory ?? guestPath) !== guestPath) return;
-  const { files } = (await findNewTools(db, place)) ?? {};
-  if (!files || !toolsNeedConsent(db, hostPath, files)) return;
+  const found = await findNewTools(db, place);
+  if (!found) return;
+  const { files } = found;
+  if (files && !toolsNeedConsent(db, hostPath, files)) return;
   setWorkspaceTools(db, { vmId: vm.id, guestPath }, undefined);
+  const why = files
+    ? `"${files.first}" and what belongs to it say more than was agreed to`
+    : `the files that named its tools are gone from "${hostPath}"`;
   note?.(
-    `Warning: "${files.first}" and what belongs to it say more than was agreed to: programs in VM "${vm.name}" go without the tools. To look at it, and agree: banger workspace prepare ${hostPath}`,
+    `Warning: ${why}: programs in VM "${vm.name}" go without the tools. To look at it, and agree: banger workspace prepare ${hostPath}`,
   );
 }
 

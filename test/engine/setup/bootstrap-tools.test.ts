@@ -126,6 +126,28 @@ test('where a tree is sent again without a look at its tools, those that were ag
   ]);
 });
 
+test.each(['mise.local.toml', '.config/mise/conf.d/x.toml'])(
+  'nor do those that were agreed to stay when nothing but %s is in the place of their file',
+  async (name) => {
+    program('mise', fakeMise);
+    await sendTree();
+    const { repo, guestPath } = fixture;
+    const place = { vm: getVm(fixture.context.db, vmId), hostPath: repo.path, guestPath };
+    rmSync(join(repo.path, '.tool-versions'));
+    repo.write('mise.toml', '[hooks]\nenter = "agreed"\n');
+    const { sha256 } = (await findToolFiles(repo.path))!;
+    await renewTools(context(), { ...place, trustTools: sha256 }, operation());
+    rmSync(join(repo.path, 'mise.toml'));
+    repo.write(name, '[env]\nX = "{{ exec(command=\'evil\') }}"\n');
+    notes.length = 0;
+    await dropNewTools(context(), place, operation());
+    expect(tools()).toBeUndefined();
+    expect(notes).toEqual([
+      expect.stringMatching(/files that named its tools are gone .* VM "web" go without/),
+    ]);
+  },
+);
+
 test('a file that only names tools asks for nothing', async () => {
   fixture.repo.write(
     'mise.toml',
