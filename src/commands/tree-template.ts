@@ -27,7 +27,7 @@ export function addTemplateOptions(command: Command): Command {
     .option('--no-template', "do not use the tree's banger.toml or devcontainer.json")
     .option(
       '--trust',
-      'agree to the setup commands and ports that it asks for, and to what its mise files do, without being asked',
+      'agree to all that it asks for (commands, variables, ports …), and to what its mise files do, without being asked',
     )
     .option('--no-bootstrap', 'do not install the tools that the tree names for mise')
     .addOption(new Option('-y, --yes', 'as --trust').hideHelp());
@@ -71,15 +71,18 @@ export async function chooseTemplate(
 }
 
 async function askToAgree(cli: Cli, hostPath: string, { file, asksFor }: Template): Promise<void> {
-  const { commands, variables, ports } = asksFor;
+  const { commands, variables, place, ports } = asksFor;
   for (const line of demandLines({ file: `"${file}" of "${hostPath}"`, ...asksFor })) cli.say(line);
   const answer = await cli.ask('Agree to that, as long as the file stays as it is?');
   if (answer) return;
-  const what = [
+  const what = enumerated([
     ...(commands.length > 0 ? [count(commands.length, 'setup command')] : []),
-    ...(variables.length > 0 ? [`${count(variables.length, 'variable')} by which programs run code`] : []),
+    ...(variables.length > 0
+      ? [`${count(variables.length, 'variable')} by which programs may run code`]
+      : []),
+    ...(place === undefined ? [] : ['a place among the files of programs']),
     ...(ports.length > 0 ? [`${count(ports.length, 'port')} open to others`] : []),
-  ].join(' and ');
+  ]);
   const isRefused = answer === false;
   throw new BangerError(
     'invalid_argument',
@@ -89,7 +92,7 @@ async function askToAgree(cli: Cli, hostPath: string, { file, asksFor }: Templat
     {
       hint: isRefused
         ? 'To go without the file: --no-template'
-        : `Read it: cat ${hostPath}/${file}; then agree with --trust, or go without it: --no-template`,
+        : `Read it: cat -v ${hostPath}/${file}; then agree with --trust, or go without it: --no-template`,
     },
   );
 }
@@ -124,8 +127,16 @@ function demandLines(demand: { file: string } & Template['asksFor']): string[] {
     }
   }
   if (demand.variables.length > 0) {
-    lines.push(`${demand.file} wants variables in the VM by which programs run code:`);
+    lines.push(
+      `${demand.file} wants variables in the VM by which programs may run code, or ask other servers:`,
+    );
     lines.push(...demand.variables.map((variable) => `  ${variable}`));
+  }
+  if (demand.place !== undefined) {
+    lines.push(
+      `${demand.file} wants to be in the VM where programs may look for settings, or for other programs:`,
+    );
+    lines.push(`  ${demand.place}`);
   }
   if (demand.ports.length > 0) {
     lines.push(`${demand.file} wants ports of this host that others can reach:`);
@@ -152,6 +163,11 @@ function templateText(template: Template): string {
   ]
     .filter((part) => part !== '')
     .join(', ');
+}
+
+/** `a, b and c` */
+function enumerated(parts: readonly string[]): string {
+  return parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)!}`;
 }
 
 function count(number: number, what: string): string {

@@ -59,6 +59,8 @@ export const templateRead = question(
         asksFor: z.object({
           commands: z.array(z.string()),
           variables: z.array(z.string()),
+          /** Where the tree goes in the guest */
+          place: z.optional(z.string()),
           ports: z.array(z.string()),
         }),
         /** False when the user has yet to agree */

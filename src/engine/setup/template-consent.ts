@@ -8,6 +8,8 @@ import {
   type TemplatePort,
 } from '../../state/templates.ts';
 import { loopback } from '../rpc/port-text.ts';
+import { isUsualPlace } from '../workspace/guest-path.ts';
+import { isHarmless } from './harmless-variables.ts';
 import { readTemplate } from './read-template.ts';
 
 /** What a client saw of a tree's template, and what the user says to it. */
@@ -21,34 +23,34 @@ export interface TemplateChoice {
 }
 
 /**
- * Variables by which programs run code, or read it from elsewhere: of loaders, shells, languages, git, mise and what it
- * fetches with.
+ * What nobody gets without asking: commands, variables and a place by which programs may run code of the tree, and ports
+ * that others than this host can reach.
  */
-const codeVariable =
-  /^(?:_*MISE_.*|_*RTX_.*|LD_.*|GIT_.*|BASH_.*|ENV|SHELLOPTS|BASHOPTS|PS[0-4]|PROMPT_COMMAND|ZDOTDIR|IFS|PATH|SHELL|HOME|XDG_.*_HOME|XDG_.*_DIRS|NODE_OPTIONS|NODE_PATH|NPM_CONFIG_.*|PYTHON.*|PIP_.*|UV_.*|PERL5?(?:LIB|OPT|DB)|RUBY(?:LIB|OPT)|GEM_.*|BUNDLE_.*|_?JAVA_.*|JDK_JAVA_OPTIONS|MAVEN_OPTS|GRADLE_OPTS|CLASSPATH|GO(?:FLAGS|PROXY|ENV)|CARGO_.*|RUST(?:C|UP)_.*|GCONV_PATH|CURL_HOME|WGETRC|SSL_CERT_.*|EDITOR|VISUAL|PAGER|LESS(?:OPEN|CLOSE)|ASDF_.*|.*_PROXY)$/i;
-
-/** What nobody gets without asking: commands, variables that load some, and ports that others than this host can reach. */
 export interface AsksFor {
   readonly commands: readonly string[];
   /** `NAME=value` */
   readonly variables: readonly string[];
+  /** Where the tree goes in the guest */
+  readonly place?: string;
   readonly ports: readonly string[];
 }
 
-export function asksFor({ setup, ports, env }: Template): AsksFor {
+export function asksFor({ setup, ports, env, guestPath }: Template): AsksFor {
   return {
     commands: setup.map(({ text }) => text),
     variables: Object.entries(env).flatMap(([name, value]) =>
-      codeVariable.test(name) ? [`${name}=${value}`] : [],
+      isHarmless(name, value) ? [] : [`${name}=${value}`],
     ),
+    place: guestPath === undefined || isUsualPlace(guestPath) ? undefined : guestPath,
     ports: ports.filter(({ bind }) => bind !== loopback).map(portText),
   };
 }
 
 /** True when the user has to agree first. */
 export function needsConsent(db: Database, hostPath: string, template: Template): boolean {
-  const { commands, variables, ports } = asksFor(template);
-  return commands.length + variables.length + ports.length > 0 && !isTrusted(db, hostPath, template);
+  const { commands, variables, place, ports } = asksFor(template);
+  const asks = commands.length + variables.length + ports.length > 0 || place !== undefined;
+  return asks && !isTrusted(db, hostPath, template);
 }
 
 /**

@@ -8,13 +8,32 @@ const systemDirectories = new Set(
     .map((name) => `/${name}`),
 );
 
+/** Directories where trees are, whatever programs the guest has. */
+const usualParent = /^\/(?:root|home\/[^/]+|srv|work|workspaces?)\//;
+
+/** Names by which programs find code, or settings, in a directory above the one where they run, or in a home directory. */
+const soughtNames = new Set(['bin', 'go', 'mise', 'node_modules', 'perl5', 'R', 'texmf']);
+
 /** Where a working tree goes in the guest when nobody says so: `/root/` and the name of its directory. */
 export function defaultGuestPath(hostPath: string): string {
   const name = basename(hostPath)
     .replace(/[^A-Za-z0-9._-]+/g, '-')
     .replace(/^[.-]+/, '')
     .slice(0, 100);
-  return `/root/${name || 'workspace'}`;
+  // Whoever clones a repository has not thought about its name.
+  return `/root/${soughtNames.has(name) ? `${name}-tree` : name || 'workspace'}`;
+}
+
+/**
+ * Whether a tree may say itself that it goes there: no program of the guest looks for files of its own in such a place.
+ * Anywhere else, such as in `/root/.config/NAME`, files of the tree would be settings, or commands.
+ */
+export function isUsualPlace(guestPath: string): boolean {
+  if (guestPath === '/workspace' || guestPath === '/work') return true;
+  const names = guestPath.slice(1).split('/');
+  return (
+    usualParent.test(guestPath) && names.every((name) => !name.startsWith('.') && !soughtNames.has(name))
+  );
 }
 
 /** Checks and normalises a path that a user chose. */

@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, posix } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { readTemplate } from '../../../src/engine/setup/read-template.ts';
 import { admitTemplate, asksFor, needsConsent } from '../../../src/engine/setup/template-consent.ts';
@@ -23,28 +23,109 @@ const current = async () => (await readTemplate(tree, { hasImage: false }))!.tem
 const admit = async (trust: boolean, sha256?: string) =>
   admitTemplate(db, tree, { choice: { sha256: sha256 ?? (await current()).sha256, trust }, hasImage: false });
 
-test('what only shapes the VM takes no consent: image, size, variables, ports on the loopback', async () => {
-  write('image = "node"\ncpus = 2\nports = [3000, "8080:80"]\n[env]\nA = "1"\n');
+test('what only shapes the VM takes no consent: image, size, known variables, ports on the loopback, a usual place', async () => {
+  write(
+    'image = "node"\ncpus = 2\nports = [3000, "8080:80"]\nguest_path = "/srv/app"\n[env]\nNODE_ENV = "test"\nPORT = "3000"\nTZ = "Europe/Berlin"\nDEBUG = "app:*"\nLANG = "C.UTF-8"\n',
+  );
   expect((await admit(false)).template.image).toBe('node');
 });
 
+test('a variable of which it is not known what programs do with it takes consent, whatever its value', async () => {
+  const names = [
+    ...[
+      'MISE_ENV',
+      'LD_PRELOAD',
+      'BASH_ENV',
+      'ENV',
+      'PATH',
+      'NODE_OPTIONS',
+      'PYTHONSTARTUP',
+      'GIT_SSH_COMMAND',
+    ],
+    ...['npm_config_registry', 'https_proxy', 'MAKEFLAGS', 'MAKEFILES', 'OPENSSL_CONF', 'LUA_INIT', 'PHPRC'],
+    ...[
+      'PHP_INI_SCAN_DIR',
+      'DOTNET_STARTUP_HOOKS',
+      'CORECLR_PROFILER_PATH',
+      'R_PROFILE_USER',
+      'ERL_AFLAGS',
+      'CC',
+    ],
+    ...['SSH_ASKPASS', 'SUDO_ASKPASS', 'MANPAGER', 'SYSTEMD_PAGER', 'BROWSER', 'VIMINIT', 'EXINIT', 'PSQLRC'],
+    ...['NODE_EXTRA_CA_CERTS', 'KUBECONFIG', 'DOCKER_HOST', 'AWS_CONFIG_FILE', 'ANTHROPIC_BASE_URL'],
+    ...['WHAT_NOBODY_KNOWS', 'node_env', 'constructor'],
+  ];
+  // A file of the tree can be called "1".
+  for (const value of ['', '1', 'x']) {
+    write(`[env]\nNODE_ENV = "dev"\n${names.map((name) => `${name} = "${value}"\n`).join('')}`);
+    await expect(admit(false)).rejects.toThrow('Nobody has agreed');
+    expect(asksFor(await current()).variables).toEqual(names.map((name) => `${name}=${value}`));
+  }
+});
+
+test('a variable that is known, with a value that may be more than it says, takes consent', async () => {
+  const values = {
+    ...{
+      NODE_ENV: '../x',
+      APP_ENV: 'a b',
+      TZ: '/tmp/x',
+      LANG: '../x',
+      LC_ALL: 'C\n',
+      DEBUG: '$(id)',
+      RUST_LOG: '/x',
+    },
+    ...{ HOST: 'example.com', PORT: '80;id', WEB_PORT: 'x', CI: 'true\n', DEBIAN_FRONTEND: 'x' },
+  };
+  const all = Object.entries(values);
+  write(`[env]\n${all.map(([name, value]) => `${name} = ${JSON.stringify(value)}\n`).join('')}`);
+  expect(asksFor(await current()).variables).toEqual(all.map(([name, value]) => `${name}=${value}`));
+});
+
 test.each([
-  'MISE_ENV',
-  'LD_PRELOAD',
-  'BASH_ENV',
-  'ENV',
-  'PATH',
-  'NODE_OPTIONS',
-  'PYTHONSTARTUP',
-  'GIT_SSH_COMMAND',
-  'npm_config_registry',
-  'https_proxy',
-])('the variable %s, by which programs run code, takes consent', async (name) => {
-  write(`[env]\nMODE = "dev"\n${name} = "x"\n`);
-  await expect(admit(false)).rejects.toThrow('Nobody has agreed');
-  expect(asksFor(await current()).variables).toEqual([`${name}=x`]);
-  await admit(true);
-  await admit(false);
+  ...[
+    '/root/.config/mise',
+    '/root/.config',
+    '/root/.ssh',
+    '/root/x/.git/hooks',
+    '/etc/mise',
+    '/etc/profile.d',
+  ],
+  ...[
+    '/usr/local/bin',
+    '/usr/bin',
+    '/opt/app',
+    '/app',
+    '/root/bin',
+    '/root/mise',
+    '/workspaces/node_modules',
+  ],
+  ...['/root/a/../.local/bin', '/home/me', '/workspaces', '/var/www'],
+])(
+  'a tree that wants to be in %s, where programs may look for files of theirs, takes consent',
+  async (place) => {
+    write(`guest_path = "${place}"\n`);
+    await expect(admit(false)).rejects.toThrow('Nobody has agreed');
+    expect(asksFor(await current())).toMatchObject({
+      place: posix.normalize(place),
+      commands: [],
+      variables: [],
+    });
+    await admit(true);
+    await admit(false);
+  },
+);
+
+test.each([
+  '/root/app',
+  '/home/dev/src/app',
+  '/srv/app',
+  '/work',
+  '/work/a',
+  '/workspace',
+  '/workspaces/my app',
+])('a tree that wants to be in %s, where trees are, takes no consent', async (place) => {
+  write(`guest_path = "${place}"\n`);
+  expect((await admit(false)).template.guestPath).toBe(place);
 });
 
 test.each(['setup = ["make"]', 'ports = ["0.0.0.0:80:80"]', 'ports = ["127.0.0.2::80"]'])(

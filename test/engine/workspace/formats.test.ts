@@ -184,6 +184,9 @@ test.each([
   ['/home/me/my project', '/root/my-project'],
   ['/home/me/.dotfiles', '/root/dotfiles'],
   ['/home/me/größe', '/root/gr-e'],
+  // Programs look for files of theirs in those.
+  ['/home/me/bin', '/root/bin-tree'],
+  ['/home/me/.mise', '/root/mise-tree'],
   ['/', '/root/workspace'],
 ])('%s goes to %s', (hostPath, guestPath) => {
   expect(defaultGuestPath(hostPath)).toBe(guestPath);
