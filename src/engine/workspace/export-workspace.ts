@@ -9,10 +9,12 @@ import { patchFilterWarnings } from './host-tree/filtered-paths.ts';
 import { findRepository } from './host-tree/repository.ts';
 import { readCommits } from './guest-tree/guest-commits.ts';
 import { readChanges, type GuestChanges, type GuestWorkspace } from './guest-tree/guest-changes.ts';
+import { MailCheck } from './guest-tree/mail-check.ts';
 import { PatchCheck } from './guest-tree/patch-check.ts';
 import { readSizes } from './guest-tree/guest-sizes.ts';
 import { withGuestWorkspace } from './guest-workspace.ts';
 import { remarksOn } from './remarks.ts';
+import { withScratch } from './scratch.ts';
 import { withSpool, type Spool } from './spool.ts';
 import { tellWorkspace } from './workspace-events.ts';
 
@@ -60,7 +62,7 @@ export async function exportWorkspace(
     const { baseTree, vmName } = workspace;
     const place = { vm: vmName, hostPath, guestPath, baseTree };
     if (params.format === 'commits') {
-      return { ...place, ...(await readCommits(workspace, sentCommit, onPiece)) };
+      return { ...place, ...(await exportCommits(context, workspace, { sentCommit, onPiece })) };
     }
     if (params.format === 'list') {
       const changes = await readChanges(workspace);
@@ -91,5 +93,28 @@ export async function exportWorkspace(
       files: [...changes.files],
       warnings: [...remarksOn(changes, workspace, 'in the patch'), ...filtered, ...unchecked],
     };
+  });
+}
+
+/** The guest's commits as mails, each of which is what the list of commits says. */
+function exportCommits(
+  { exec, layout }: WorkspaceContext,
+  workspace: GuestWorkspace,
+  {
+    sentCommit,
+    onPiece,
+  }: { readonly sentCommit: string | undefined; readonly onPiece: (piece: Buffer) => Promise<void> },
+): Promise<Omit<Awaited<ReturnType<typeof readCommits>>, 'mailed'>> {
+  return withScratch(layout, async (scratch) => {
+    const check = new MailCheck(exec, scratch, workspace);
+    try {
+      const { mailed, ...told } = await readCommits(workspace, sentCommit, async (piece) => {
+        await onPiece(piece);
+        await check.push(piece);
+      });
+      return { ...told, warnings: [...told.warnings, ...(await check.end(mailed))] };
+    } finally {
+      await check.close();
+    }
   });
 }

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, rmSync, symlinkSync } from 'node:fs';
+import { chmodSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { exportWorkspace } from '../../../src/engine/workspace/export-workspace.ts';
@@ -131,6 +131,37 @@ test('every kind of change and name arrives by git am, exactly; commits without 
   const format = '--format=%an%n%ae%n%ad%n%B';
   expect(repo.git('log', '-1', format)).toBe(copy.git('log', '-1', format));
   repo.git('fsck', '--strict');
+});
+
+test('a commit of one odd thing is a mail that is what its commit is', async () => {
+  const { copy } = fixture;
+  const changes: readonly [string, () => void][] = [
+    ['an empty file', () => copy.write('empty', '')],
+    ['nothing but a mode', () => chmodSync(join(copy.path, 'empty'), 0o755)],
+    ['its end', () => rmSync(join(copy.path, 'empty'))],
+    ['a name', () => copy.git('mv', 'a', 'sp ace"q\\t"\n\ttab')],
+    [
+      'bytes for a name',
+      () => writeFileSync(Buffer.concat([Buffer.from(`${copy.path}/f`), Buffer.from([0xff, 0xfe])]), 'x\n'),
+    ],
+    ['a symlink for a file', () => (rmSync(join(copy.path, 'b')), symlinkSync('c', join(copy.path, 'b')))],
+    ['what looks like a mail', () => copy.write('mail', mail)],
+    ['line ends', () => copy.write('crlf', 'one\r\n\r\n-- \r\nFrom: x\r\n')],
+    ['bytes', () => copy.write('bytes', Buffer.from([0, 13, 10, 255]))],
+  ];
+  const mail = `From ${'a'.repeat(40)} Mon Sep 17 00:00:00 2001\n---\ndiff --git a/x b/x\n-- \n2.39.0\n`;
+  for (const [subject, change] of changes) {
+    change();
+    copy.git('add', '-A');
+    copy.git('commit', '-q', '-m', `${subject}\n\nWith [brackets] and = signs, größe.`);
+  }
+  const oid = copy.git('rev-parse', 'HEAD').trim();
+  copy.git('update-index', '--add', '--cacheinfo', `160000,${oid},repository`);
+  copy.git('commit', '-q', '-m', 'a repository');
+  const { commits, warnings, mbox } = await exportCommits();
+  expect(commits).toHaveLength(changes.length + 1);
+  expect(warnings.join()).not.toContain('compared');
+  expectSameTree(mbox);
 });
 
 test('a history that was rewritten is said to be', async () => {

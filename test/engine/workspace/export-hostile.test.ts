@@ -133,6 +133,72 @@ test('a patch of other files than those that are listed is not handed on', async
   expect(error).toBeUndefined();
 });
 
+const smuggled = `diff --git a/other b/other\nnew file mode 100755\n--- /dev/null\n+++ b/other\n@@ -0,0 +1 @@\n+evil\n`;
+const mailOf = (oid: string, path: string): string =>
+  `From ${oid} Mon Sep 17 00:00:00 2001\nFrom: A <a@example.com>\nDate: Mon, 1 Jan 2024 00:00:00 +0000\nSubject: [PATCH] s\n\n---\n\n${smuggled.replaceAll('other', path)}-- \n2.39.0\n\n`;
+
+test('a mail of git am that has another file, or another mail in it, than its commit is not handed on', async () => {
+  const head = fixture.copy.git('rev-parse', 'HEAD').trim();
+  const name = head.slice(0, 12);
+  const write = (file: string, text: string): string => {
+    writeFileSync(join(fixture.directory, file), text);
+    return `cat ${join(fixture.directory, file)}`;
+  };
+  const other = `says that ${name} changes other files than its mail, as "other"`;
+  const encoded = Buffer.from(smuggled)
+    .toString('base64')
+    .replace(/(.{70})/g, '$1\n');
+  const type =
+    'MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: base64';
+  const header = mailOf(head, 'x').slice(0, mailOf(head, 'x').indexOf('\n\n'));
+  const answers = [
+    ['a file after the signature', `$real "$@"; ${write('after', smuggled)}`, other],
+    ['a file instead', write('instead', mailOf(head, 'other')), other],
+    ['a file that nobody can read', write('encoded', `${header}\n${type}\n\n${encoded}\n`), other],
+    [
+      'a file less',
+      write('less', `${mailOf(head, 'x').split('diff --git')[0]}`),
+      'something that is not a mail',
+    ],
+    [
+      'another mail',
+      `$real "$@"; ${write('another', mailOf('b'.repeat(40), 'other'))}`,
+      'sent 2 mails for 1 commit;',
+    ],
+    [
+      'a mail in a message',
+      `$real "$@" | sed '/^---$/e ${write('inner', mailOf(head, 'edited'))}'`,
+      'sent 2 mails for 1 commit;',
+    ],
+    [
+      'the mail of another',
+      write('other-mail', mailOf('b'.repeat(40), 'edited')),
+      `another commit for ${name}`,
+    ],
+    ['none', 'true', 'sent 0 mails for 1 commit;'],
+    ['nonsense', 'echo nonsense', 'the mail of another commit'],
+  ] as const;
+  for (const [what, answer, words] of answers) {
+    const { error, sent } = await exportFrom(
+      `case "$*" in *format-patch*) ${answer}; exit;; esac`,
+      'commits',
+    );
+    expect(error?.message, what).toEqual(expect.stringContaining(words));
+    expect(error?.hint, what).toContain('tampered');
+    expect(sent, what).toBe('');
+  }
+  // Nor is one of a file outside of the tree, when the guest says so, too.
+  for (const path of ['.git/hooks/post-checkout', '../outside', 'sub/.GIT/config']) {
+    const script = `case "$*" in
+      *format-patch*) ${write('outside', mailOf(head, path))}; exit;;
+      *diff-tree*--stdin*) printf '%s\\0' ${head} '${path}'; exit;; esac`;
+    const { error, sent } = await exportFrom(script, 'commits');
+    expect(error?.message, path).toContain(`of "${path}", which is no path in a tree`);
+    expect(sent, path).toBe('');
+  }
+  expect((await exportFrom('', 'commits')).error).toBeUndefined();
+});
+
 test('a patch of a few lines that is a gigabyte for git to read is handed on, and said to be not compared', async () => {
   const literal = 'GIT binary patch\\nliteral 1073741824\\nHcmV?d00001\\n\\nliteral 0\\nHcmV?d00001\\n\\n';
   const text = `diff --git a/edited b/edited\\nindex ${oid}..${oid} 100644\\n${literal}`;

@@ -10,6 +10,7 @@ import {
   type GuestChanges,
   type GuestWorkspace,
 } from './guest-changes.ts';
+import { readMailedPaths, type MailedCommit } from './mail-check.ts';
 import { isMisreadAsMail, misreadError } from './mail-words.ts';
 import { submoduleMode } from '../host-tree/index-entries.ts';
 import { displayPath, splitRaw } from '../host-tree/raw-path.ts';
@@ -20,7 +21,10 @@ const maxCommits = 10_000;
 /** A guest could go on for ever: 4 GiB. */
 const maxMailBytes = 4 * 1024 ** 3;
 
-type Commits = Required<Pick<ExportHead, 'files' | 'warnings' | 'commits' | 'merged'>>;
+interface Commits extends Required<Pick<ExportHead, 'files' | 'warnings' | 'commits' | 'merged'>> {
+  /** Those in the mails, with what each changes */
+  readonly mailed: readonly MailedCommit[];
+}
 
 /**
  * Hands on the commits that were made in a guest since the tree was sent, as mails for `git am`, the oldest first. They
@@ -41,7 +45,7 @@ export async function readCommits(
   if (sent !== undefined) await requireCommit(workspace, sent);
   const changes = await readUncommitted(workspace, head);
   const remarks = remarksOn(changes, workspace, 'in the mails');
-  const none = { files: [...changes.files], commits: [], merged: [], warnings: remarks };
+  const none = { files: [...changes.files], commits: [], merged: [], mailed: [], warnings: remarks };
   if (head === undefined || head === sent) return none;
 
   const range = sent === undefined ? [head] : [head, `^${sent}`];
@@ -74,6 +78,7 @@ export async function readCommits(
   }
   return {
     ...none,
+    mailed: mailed.length === 0 ? [] : await readMailedPaths(workspace, mailed),
     commits: mailed.map(withoutParents),
     merged: all.filter(({ oid }) => !inChain.has(oid)).map(withoutParents),
     warnings,

@@ -86,7 +86,7 @@ async function collect({ stdio }: ChildStream): Promise<Buffer> {
   return Buffer.concat(pieces);
 }
 
-function tampered(what: string, vmName: string): BangerError {
+export function tampered(what: string, vmName: string): BangerError {
   return new BangerError('command_failed', `VM "${vmName}" ${what}; nothing of it is taken`, {
     hint: 'Do not trust what is in that VM: its git has been tampered with',
   });
