@@ -55,7 +55,11 @@ export function lastWords(text: string): string {
     .trim()
     .split('\n')
     .findLast((one) => tellsTrouble(one) && !one.includes('Firecracker exiting with error.'));
-  return (line ?? '').replace(linePrefix, '').trim();
+  // They go on in sentences of ours.
+  return (line ?? '')
+    .replace(linePrefix, '')
+    .trim()
+    .replace(/(?<!\.)\.$/, '');
 }
 
 function tellsTrouble(line: string): boolean {
