@@ -12,15 +12,20 @@ test('every way is a row, with the seconds of its phases and in all; a reason of
       ...usual,
       result: 'works',
       reason: '',
-      totalSeconds: 4.5,
+      totalSeconds: 6.5,
       phases: [
         phase('prepare', 0.25),
+        phase('disk', 0.125),
+        phase('vmm', 0.5),
         phase('kernel', 1),
         phase('modules', 0.5),
         phase('root', 0.75),
         phase('network', 0.5),
         phase('ssh', 1),
         phase('handshake', 0.5),
+        phase('exec', 0.25),
+        phase('power-off', 0.75),
+        phase('take-down', 0.25),
       ],
     },
     { ...usual, disk: 'dm-snapshot', result: 'not tried', reason: 'needs root' },
@@ -33,8 +38,14 @@ test('every way is a row, with the seconds of its phases and in all; a reason of
       .split('\n')
       .map((line) => line.split(/ {2,}/)),
   ).toEqual([
-    ['VMM', 'BY', 'DISK', 'NETWORK', 'RESULT', 'DISK MADE', 'KERNEL', 'ROOT', 'SSH', 'TOTAL'],
-    ['qemu', 'tcg', 'qcow2', 'user', 'works', '0.25', '1.50', '0.75', '2.00', '4.50'],
+    [
+      ...['VMM', 'BY', 'DISK', 'NETWORK', 'RESULT'],
+      ...['IMAGE', 'DISK MADE', 'START', 'KERNEL', 'ROOT', 'SSH', 'END', 'TOTAL'],
+    ],
+    [
+      ...['qemu', 'tcg', 'qcow2', 'user', 'works'],
+      ...['0.25', '0.13', '0.50', '1.50', '0.75', '2.25', '1.00', '6.50'],
+    ],
     ['qemu', 'tcg', 'dm-snapshot', 'user', 'not tried (1)'],
     ['qemu', 'tcg', 'qcow2', 'none', 'fails (2)'],
     ['firecracker', 'kvm', 'copy', 'user', 'not tried (3)'],

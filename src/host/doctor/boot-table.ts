@@ -42,13 +42,26 @@ export async function tryWays(input: BootTableInput, first: TrialBoot): Promise<
   const rows: BootRow[] = [
     { ...usual, result: 'works', reason: '', totalSeconds: first.totalSeconds, phases: first.phases },
   ];
-  for (const way of waysBeside(usual, input.findings.acceleration)) {
-    const refusal = await whyNot(input, way);
-    rows.push(
-      refusal === undefined ? await tryWay(input, way) : { ...way, result: 'not tried', reason: refusal },
-    );
+  const others: { readonly way: Way; readonly refusal: string | undefined }[] = [];
+  for (const way of waysBeside(usual, input.findings.acceleration))
+    others.push({ way, refusal: await whyNot(input, way) });
+  const count = others.filter(({ refusal }) => refusal === undefined).length;
+  let tried = 0;
+  for (const { way, refusal } of others) {
+    if (refusal !== undefined) {
+      rows.push({ ...way, result: 'not tried', reason: refusal });
+      continue;
+    }
+    input.onStage(`Trying another way, ${++tried} of ${count}: ${wordsOf(way)}`);
+    // Its phases are those of the first, and say nothing new.
+    rows.push(await tryWay({ ...input, onStage: () => undefined }, way));
   }
   return rows;
+}
+
+function wordsOf({ driver, acceleration, disk, network }: Way): string {
+  const names = { qemu: 'QEMU', firecracker: 'Firecracker', kvm: 'KVM', tcg: 'emulation' } as const;
+  return `${names[driver]} by ${names[acceleration]}, disk by ${disk}, network ${network}`;
 }
 
 const networks = ['user', 'none'] as const;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError } from '../../errors.ts';
 import { waitForReady, type GuestReady } from '../console.ts';
-import type { DiskMethod, DiskMethodName, RootDisk } from '../disks/disk-method.ts';
+import type { DiskMethodName } from '../disks/disk-method.ts';
 import { diskMethod } from '../disks/methods.ts';
 import {
   loopbackForward,
@@ -120,15 +120,23 @@ async function bootFully(
   const hostKey = generateHostKey();
   const key = await ensureClientKey(join(input.directory, 'client_key'));
   const method = diskMethod(input.exec ?? realExec, input.diskMethod ?? 'qcow2');
-  const disk = await measure('prepare', 'Unpacking kernel and root disk', () =>
-    makeDisk(input, { rootfs, method }),
-  );
+  const { backing, initrd } = await measure('prepare', 'Unpacking kernel and image', async () => ({
+    backing: await unpack(input, rootfs),
+    initrd: await writeTrialInitrd(input, hostKey, key.publicLine),
+  }));
+  const { size: sizeBytes } = await stat(backing);
+  const path = join(input.directory, 'disk');
+  const disk = { id: input.id, path, backing, imageBytes: sizeBytes, sizeBytes };
   try {
-    const initrd = await writeTrialInitrd(input, hostKey, key.publicLine);
-    const path = await method.attach(disk);
-    const spec = { ...(await machine(input, initrd)), disk: { path, format: method.format } };
+    const opened = await measure('disk', 'Making the disk', async () => {
+      await method.create(disk, { signal: unaborted() });
+      return method.attach(disk);
+    });
+    const spec = { ...(await machine(input, initrd)), disk: { path: opened, format: method.format } };
     await bootToPowerOff(input, spec, { measure, phases, target: { key, hostKey: hostKey.publicLine } });
+    await measure('take-down', 'Taking down the disk', () => method.detach(disk));
   } finally {
+    // Once more does no harm.
     await method.detach(disk);
   }
 }
@@ -190,23 +198,15 @@ export function guestPhases(ready: GuestReady, bootSeconds: number): BootPhase[]
   ];
 }
 
-async function makeDisk(
-  input: TrialBootInput,
-  { rootfs, method }: { readonly rootfs: NonNullable<TrialBootInput['rootfs']>; readonly method: DiskMethod },
-): Promise<RootDisk> {
+/** All of it, to be counted once: later calls find it done. Returns the image's filesystem. */
+async function unpack(input: TrialBootInput, rootfs: NonNullable<TrialBootInput['rootfs']>): Promise<string> {
   const work = join(input.directory, 'rootfs');
   await mkdir(work, { mode: 0o700 });
-  // Unpacked here, to be counted here: later calls find it done. One by one, so that a failure leaves nobody
-  // writing to what is removed then.
+  // One by one, so that a failure leaves nobody writing to what is removed then.
   await input.kernel();
   await input.toolbox();
   await input.modules();
-  const backing = await rootfs(work);
-  const { size: sizeBytes } = await stat(backing);
-  const path = join(input.directory, 'disk');
-  const disk = { id: input.id, path, backing, imageBytes: sizeBytes, sizeBytes };
-  await method.create(disk, { signal: unaborted() });
-  return disk;
+  return rootfs(work);
 }
 
 async function machine(input: TrialBootInput, initrd: string): Promise<VmmSpec> {

@@ -135,8 +135,10 @@ test('of published images the smallest is booted, and only read', async () => {
   }
   mkdirSync(join(root, 'images', '.staging'));
   const commands: string[] = [];
+  const asset = async () => join(root, 'asset');
+  writeFileSync(await asset(), 'x'.repeat(512));
   await runTrialBoot({
-    ...input({ qemuProgram: writeFakeQemu(root, 'fails') }),
+    ...input({ qemuProgram: writeFakeQemu(root, 'fails'), toolbox: asset, modules: asset }),
     exec: async (argv) => {
       commands.push(argv.join(' '));
       throw new Error('stopped here');

@@ -30,7 +30,9 @@ const methods = [
   { method: 'dm-snapshot', works: false, detail: 'needs root' },
 ] as const;
 
+let stages: string[];
 function input(findings: Partial<BootTableInput['findings']> = {}): BootTableInput {
+  stages = [];
   const checks = [
     pass({ id: 'qemu', title: 'QEMU' }, '8.1'),
     warn({ id: 'kvm', title: 'KVM' }, 'opens, but hangs'),
@@ -57,7 +59,7 @@ function input(findings: Partial<BootTableInput['findings']> = {}): BootTableInp
     vmsDirectory: root,
     scratch,
     jailScratch: scratch,
-    onStage: () => undefined,
+    onStage: (stage) => void stages.push(stage),
   };
 }
 
@@ -85,6 +87,11 @@ test('every way is told with what came of it, or with why it was not tried', asy
     'firecracker kvm copy bridge not tried not installed',
   ]);
   expect(readdirSync(scratch.directory)).toEqual(['owner.json']);
+  expect(stages).toEqual([
+    'Trying another way, 1 of 3: QEMU by emulation, disk by qcow2, network none',
+    'Trying another way, 2 of 3: QEMU by emulation, disk by copy, network user',
+    'Trying another way, 3 of 3: QEMU by emulation, disk by copy, network none',
+  ]);
 });
 
 test('what Firecracker reads is tried with it, as far as there is such a disk', async () => {
