@@ -1,4 +1,5 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { connect, createServer as createNetServer } from 'node:net';
@@ -24,8 +25,11 @@ import {
 } from '../../../src/host/process.ts';
 import { until } from '../../support/banger.ts';
 import { makeFakeFirecracker, type FakeFirecracker } from '../../support/firecracker-program.ts';
+import { echoPort, isEchoed } from '../../support/parity/traffic.ts';
 import { mountShared } from '../../support/shared-mounts.ts';
 
+/** Of nobody else's: VMMs of the whole host are found by it. Its card is named after what it begins with. */
+const id = `5a1e7ab1e0${randomBytes(11).toString('hex')}`;
 const refusal = await rootlessRefusal(exec);
 /** A test that says why it is skipped where there can be no such network. */
 const rootlessTest = (name: string, run: () => Promise<void>): void =>
@@ -56,7 +60,7 @@ async function start(
   reach: UserNetwork['reach'] = 'all',
 ): Promise<RunningVmm> {
   const spec: FirecrackerSpec = {
-    id: '5a1e7ab1e0c0ffee'.repeat(2),
+    id,
     cpus: 1,
     memoryMib: 128,
     kernel: join(root, 'kernel'),
@@ -93,7 +97,12 @@ function connectGuest(vmm: RunningVmm): void {
   execFileSync(program, argv, { input: commands.join('\n') });
 }
 
-const greeter = `require('net').createServer((socket) => socket.end('from the guest\\n')).listen(1022)`;
+/** By TCP it says something, by UDP whatever was said to it. */
+const greeter = `
+  require('net').createServer((socket) => socket.end('from the guest\\n')).listen(1022);
+  const echo = require('dgram').createSocket('udp4');
+  echo.on('message', (bytes, { port, address }) => echo.send(bytes, port, address)).bind(53);
+`;
 
 /** Says whether somebody answers at a port of the host. */
 const knock = `
@@ -101,6 +110,11 @@ const knock = `
   const say = (what) => () => { console.log(what); process.exit(); };
   socket.once('connect', say('connected')).once('error', say('nothing')).setTimeout(1500, say('nothing'));
 `;
+
+const udpForward = async (): Promise<PortForward> => ({
+  ...loopbackForward(await findFreePort({ protocol: 'udp', bind: '127.0.0.1' }), echoPort),
+  protocol: 'udp',
+});
 
 function answerOf(port: number): Promise<string> {
   return new Promise((resolve) => {
@@ -134,6 +148,11 @@ rootlessTest('a VMM without root has a tap on a network that leads in and out', 
   await control.removeForward(loopbackForward(second, 1022));
   await control.removeForward(loopbackForward(second, 1022));
   expect(await answerOf(second)).toBe('');
+  const datagrams = await udpForward();
+  await control.addForward(datagrams);
+  expect(await isEchoed(datagrams.hostPort, true)).toBe(true);
+  await control.removeForward(datagrams);
+  expect(await isEchoed(datagrams.hostPort, false)).toBe(false);
   control.close();
 
   const host = createServer((_, response) => response.end('from the host')).listen(0, '127.0.0.1');
@@ -145,9 +164,10 @@ rootlessTest('a VMM without root has a tap on a network that leads in and out', 
   expect(stdout.toString()).toBe('from the host');
 });
 
-rootlessTest('one that is cut off answers what comes in, and reaches nothing itself', async () => {
+rootlessTest('one that is cut off answers what comes in by TCP, and reaches nothing itself', async () => {
   const port = await findFreePort();
-  const vmm = await start([loopbackForward(port, 1022)], 'none');
+  const datagrams = await udpForward();
+  const vmm = await start([loopbackForward(port, 1022), datagrams], 'none');
   connectGuest(vmm);
   const [program, argv] = inside(vmm, process.execPath, '-e', greeter);
   children.push(spawn(program, argv, { stdio: 'ignore' }));
@@ -160,12 +180,14 @@ rootlessTest('one that is cut off answers what comes in, and reaches nothing its
   const [node, words] = inside(vmm, process.execPath, '-e', `const [port] = [${hostPort}];${knock}`);
   const knocked = async () => (await exec([node, ...words])).stdout.toString().trim();
   expect(await knocked()).toBe('nothing');
+  expect(await isEchoed(datagrams.hostPort, false)).toBe(false);
 
   const control = await driver().control(vmm);
   expect(await control.reach()).toEqual({ reach: 'none', canChange: true });
   await control.setReach('all');
   expect(await control.reach()).toEqual({ reach: 'all', canChange: true });
   expect(await knocked()).toBe('connected');
+  expect(await isEchoed(datagrams.hostPort, true)).toBe(true);
   for (let times = 0; times < 2; times++) await control.setReach('none');
   expect(await control.reach()).toEqual({ reach: 'none', canChange: true });
   expect(await knocked()).toBe('nothing');
@@ -189,7 +211,7 @@ rootlessTest('it has no rights there, can gain none, and sees no other network',
       .map((line) => line.split(/\s/)[0])
       .toSorted(),
   ).toEqual(['br', 'lo', 'up', 'vm']);
-  expect(driver().find('5a1e7ab1e0c0ffee'.repeat(2))?.process.pid).toBe(vmm.process.pid);
+  expect(driver().find(id)?.process.pid).toBe(vmm.process.pid);
 });
 
 test.runIf(refusal === undefined)('a start leaves the mounts of the host alone', async ({ skip }) => {
@@ -214,7 +236,7 @@ rootlessTest('a port that is taken is told as that, and nothing of the start is 
   const { port } = host.address() as { port: number };
   await expect(start([loopbackForward(port, 1022)])).rejects.toMatchObject({ code: 'busy' });
   host.close();
-  expect(driver().find('5a1e7ab1e0c0ffee'.repeat(2))).toBeUndefined();
+  expect(driver().find(id)).toBeUndefined();
   await until('slirp4netns has ended', () => slirps().length === 0);
 });
 
@@ -252,5 +274,5 @@ rootlessTest('a VMM that refuses its guest takes its network with it', async () 
   await expect(start()).rejects.toThrow(/told to fail/);
   await until('slirp4netns has ended', () => slirps().length === 0);
   expect(started.some(isAlive)).toBe(false);
-  expect(existsSync(controlSocket()) && driver().find('5a1e7ab1e0c0ffee'.repeat(2))).toBeFalsy();
+  expect(existsSync(controlSocket()) && driver().find(id)).toBeFalsy();
 });
