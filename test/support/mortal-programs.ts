@@ -6,11 +6,12 @@ import { join } from 'node:path';
 export function mortalPrograms(directory: string): {
   path: string;
   killAt(turn: number): void;
-  turns(): number;
+  /** Names of those that a shell has started since `killAt`, in order; the one whose turn it was among them */
+  ran(): string[];
 } {
   const bin = join(directory, 'bin');
   mkdirSync(bin);
-  const count = join(directory, 'count');
+  const ran = join(directory, 'ran');
   const at = join(directory, 'at');
   for (const name of ['tar', 'mv', 'rm', 'rmdir', 'mkdir', 'chmod', 'sync', 'sort', 'git']) {
     const program = execFileSync('sh', ['-c', `command -v ${name}`])
@@ -18,24 +19,25 @@ export function mortalPrograms(directory: string): {
       .trim();
     const script = `#!/bin/sh
 read -r parent </proc/$PPID/comm
-read -r count <${count}
 read -r at <${at}
 if [ "$parent" = sh ]; then
-  echo $((count + 1)) >${count}
-  [ "$count" != "$at" ] || kill -9 $PPID
+  echo ${name} >>${ran}
+  count=0
+  while read -r _; do count=$((count + 1)); done <${ran}
+  [ "$count" != "$((at + 1))" ] || kill -9 $PPID
 fi
 exec ${program} "$@"
 `;
     writeFileSync(join(bin, name), script, { mode: 0o755 });
   }
   const killAt = (turn: number): void => {
-    writeFileSync(count, '0\n');
+    writeFileSync(ran, '');
     writeFileSync(at, `${turn}\n`);
   };
   killAt(-1);
   return {
     path: `${bin}:${process.env['PATH']}`,
     killAt,
-    turns: () => Number(readFileSync(count, 'utf8')),
+    ran: () => readFileSync(ran, 'utf8').split('\n').slice(0, -1),
   };
 }

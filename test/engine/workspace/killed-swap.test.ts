@@ -66,6 +66,8 @@ test.each([false, true])(
     copy.write('built/deep/kept', 'built\n');
     const outcomes = new Set<string>();
     let before = seen(copy);
+    const killed: string[] = [];
+    let whole: string[] = [];
     let at = 0;
     for (; at < mostTurns; at++) {
       write(at + 1);
@@ -76,10 +78,14 @@ test.each([false, true])(
         () => 'killed' as const,
       );
       expect(turn, 'all of the tree was sent').toBeUndefined();
-      const reached = programs.turns() > at;
+      const ran = programs.ran();
       programs.killAt(-1);
       // Programs of a pipeline count at the same time, and may count as one.
-      if (!reached && ended === 'done') break;
+      if (ran.length <= at && ended === 'done') {
+        whole = ran;
+        break;
+      }
+      if (ran.length > at) killed.push(ran[at]!);
       expect(existsSync(guestPath), `at ${at}`).toBe(true);
       const found = seen(copy);
       if (found !== wanted) expect(found, `at ${at}`).toBe(before);
@@ -90,6 +96,10 @@ test.each([false, true])(
     }
     // What was interrupted is in nobody's way.
     expect(seen(copy)).toBe(seen(repo));
+    // All points of a whole sending, up to the last, which nobody waits for.
+    const waitedFor = (names: readonly string[]) => names.filter((name) => name !== 'sync');
+    expect(waitedFor(killed)).toHaveLength(waitedFor(whole).length);
+    expect(waitedFor(killed).slice(-3)).toEqual(waitedFor(whole).slice(-3));
     expect(at).toBeGreaterThan(4);
     expect(at).toBeLessThan(mostTurns);
     expect([...outcomes].sort()).toEqual(expect.arrayContaining(['killed, new', 'killed, old']));

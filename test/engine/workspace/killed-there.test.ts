@@ -36,17 +36,17 @@ afterEach(() => {
   own.remove();
 });
 
-/** Sends with the guest's side killed at a point; undefined when it was over before that. */
-async function sendKilledAt(at: number): Promise<'done' | 'killed' | undefined> {
+/** Sends with the guest's side killed at a point. Whether it was over before that, and what it had started. */
+async function sendKilledAt(at: number) {
   turn = at;
   const ended = await fixture.prepare().then(
     () => 'done' as const,
     () => 'killed' as const,
   );
   expect(turn, 'all of the tree was sent').toBeUndefined();
-  const reached = programs.turns() > at;
+  const ran = programs.ran();
   programs.killAt(-1);
-  return reached ? ended : undefined;
+  return { ended, ran, isOver: ran.length <= at };
 }
 
 const beside = (): string[] => readdirSync(dirname(fixture.guestPath));
@@ -59,10 +59,16 @@ test('a first sending that is killed there at any point is no tree or the whole 
   repo.write('file', 'two\n');
   const wanted = viewOf(repo);
   const outcomes = new Set<string>();
-  let at = 0;
-  for (; at < mostTurns; at++) {
-    const ended = await sendKilledAt(at);
-    if (ended === undefined) break;
+  const killed: string[] = [];
+  let whole: string[] | undefined;
+  for (let at = 0; at < mostTurns; at++) {
+    const { ended, ran, isOver } = await sendKilledAt(at);
+    if (isOver) {
+      expect(ended).toBe('done');
+      whole = ran;
+      break;
+    }
+    killed.push(ran[at]!);
     const isThere = existsSync(guestPath);
     if (isThere) expect(viewOf(copy), `at ${at}`).toEqual(wanted);
     outcomes.add(`${ended}, ${isThere ? 'there' : 'not there'}`);
@@ -75,7 +81,10 @@ test('a first sending that is killed there at any point is no tree or the whole 
     rmSync(guestPath, { recursive: true });
     context.db.exec('DELETE FROM workspaces');
   }
-  expect(at).toBeGreaterThan(2);
-  expect(at).toBeLessThan(mostTurns);
+  // Each program of a whole sending was the one, from the first to the last, which nobody waits for.
+  const waitedFor = (names: readonly string[] = []) => names.filter((name) => name !== 'sync');
+  expect(waitedFor(killed)).toEqual(waitedFor(whole));
+  expect(new Set(waitedFor(killed))).toEqual(new Set(['rm', 'mkdir', 'tar', 'mv']));
   expect(outcomes).toContain('killed, not there');
+  expect(outcomes).toContain('killed, there');
 });

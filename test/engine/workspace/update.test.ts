@@ -288,6 +288,7 @@ test('an update that is killed at any point is the old tree, or finished by whoe
   write(0);
   await fixture.prepare();
   const outcomes = new Set<string>();
+  const killed: string[] = [];
   for (let version = 1, before = viewOf(copy); ; version++, turn++) {
     write(version);
     const wanted = viewOf(repo);
@@ -296,9 +297,15 @@ test('an update that is killed at any point is the old tree, or finished by whoe
       () => 'done',
       () => 'killed',
     );
-    const reached = programs.turns() > turn;
+    const ran = programs.ran();
     programs.killAt(-1);
-    if (!reached) break;
+    if (ran.length <= turn) {
+      expect(ended).toBe('done');
+      // Each program of a whole update was the one, from the first to the last.
+      expect(killed).toEqual(ran);
+      break;
+    }
+    killed.push(ran[turn]!);
     expect((await fixture.export()).files).toEqual([]);
     const found = viewOf(copy);
     const isNew = found.join() === wanted.join();
