@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { checkTree } from '../../../src/engine/workspace/host-tree/inspect-tree.ts';
@@ -77,6 +77,46 @@ test("a repository that git does not trust is refused with git's own advice", as
   ).rejects.toMatchObject({
     message: `git refuses "${repo.path}": detected dubious ownership in repository at '${repo.path}'`,
     hint: `To add an exception for this directory, call: git config --global --add safe.directory ${repo.path}`,
+  });
+});
+
+test('a repository that is kept in a way that git or banger cannot read is refused with the way out', async () => {
+  const { repo } = fixture;
+  repo.write('a', 'a\n');
+  repo.commit('first');
+  const migrate = `Have git 2.46 or newer keep them in files: git -C ${repo.path} refs migrate --ref-format=files`;
+  const why = `"${repo.path}" keeps its branches as reftable (extensions.refStorage), which`;
+  // What a git tells that knows it.
+  const knowing: typeof hermeticExec = async (argv, options) => {
+    const output = await hermeticExec(argv, options);
+    if (!argv.includes('--show-scope')) return output;
+    const told = Buffer.from('local\0extensions.refstorage\nreftable\0');
+    return { ...output, stdout: Buffer.concat([output.stdout, told]) };
+  };
+  const { signal } = new AbortController();
+  await expect(checkTree(knowing, { path: repo.path, signal })).rejects.toMatchObject({
+    code: 'invalid_argument',
+    message: `${why} banger does not read`,
+    hint: migrate,
+  });
+  const config = readFileSync(join(repo.path, '.git/config'), 'utf8');
+  const withExtension = (extension: string): void =>
+    writeFileSync(
+      join(repo.path, '.git/config'),
+      `${config.replace('repositoryformatversion = 0', 'repositoryformatversion = 1')}[extensions]\n\t${extension}\n`,
+    );
+  withExtension('refStorage = reftable');
+  const known = /which (?:git here is too old to read|banger does not read)$/;
+  await expect(check(repo.path)).rejects.toMatchObject({
+    code: 'invalid_argument',
+    message: expect.stringMatching(known) as string,
+    hint: migrate,
+  });
+  withExtension('fromTheFuture = true');
+  await expect(check(repo.path)).rejects.toMatchObject({
+    code: 'invalid_argument',
+    message: `"${repo.path}" is kept in a way that git here is too old to read: fromthefuture`,
+    hint: expect.stringContaining('git --version') as string,
   });
 });
 

@@ -10,6 +10,7 @@ import {
   type GitConfig,
 } from './git-config.ts';
 import { hostGit, type HostGit } from './host-git.ts';
+import { refuseReferenceStorage, unknownExtension } from './unknown-formats.ts';
 
 /** A git repository on the host that a workspace can be made from. */
 export interface Repository {
@@ -62,6 +63,7 @@ export async function findRepository(exec: Exec, path: string, signal: AbortSign
     gitThere(['config', '--list', '--show-scope', '-z'], { okExitCodes: [128] }),
   ]);
   const scoped = parseScopedConfig(settings.stdout);
+  refuseReferenceStorage(scoped.config, path);
   const identity = scoped.general ?? (await generalIdentity(hostGit({ exec, directory: '/', signal })));
   // Guests know it as their own user's, for all of their repositories.
   const config = withoutGeneralIdentity(scoped.config, identity);
@@ -187,6 +189,8 @@ function refusal(stderr: string, path: string): BangerError {
       hint: `Make it one with: git init ${path}`,
     });
   }
+  const unknown = unknownExtension(words, path);
+  if (unknown) return unknown;
   const [what, ...advice] = words.split('\n');
   const hint = advice.map((line) => line.trim()).filter((line) => line !== '');
   return new BangerError('invalid_argument', `git refuses "${path}": ${what}`, {
