@@ -1,5 +1,6 @@
 import { beforeAll, afterAll, describe, expect, test } from 'vitest';
 import type { BootRow } from '../../src/host/doctor/boot-table.ts';
+import { until } from '../support/banger.ts';
 import { isLabWanted, labSkipReason, openLab, type Lab } from '../support/lab.ts';
 
 /** banger on a host with a KVM that works and with device-mapper. */
@@ -51,9 +52,12 @@ function labTests(): void {
   }, 600_000);
 
   test('a VMM that is killed leaves no device either, and a VM that is deleted no file', async () => {
-    await inner('pkill -9 qemu-system; sleep 3');
-    const [vm] = JSON.parse(await inner('banger vm list --json')) as { state: string }[];
-    expect(vm?.state).toBe('stopped');
+    await inner('pkill -9 qemu-system');
+    // Its devices are taken down before that is told.
+    await until('its end is seen, and its devices are gone', async () => {
+      const [vm] = JSON.parse(await inner('banger vm list --json')) as { state: string }[];
+      return vm?.state === 'stopped';
+    });
     expect(await inner('dmsetup ls; losetup -l --noheadings')).toBe('No devices found');
     await inner('banger vm delete inner');
     expect(await inner('ls /root/b/state/vms')).toBe('');
