@@ -19,10 +19,15 @@ export function fillIn(text: string, { names, containerEnv = {} }: Known): strin
   return text.replace(
     reference,
     (whole, place?: string, variable?: string, fallback?: string, name?: string) => {
-      if (name !== undefined) return names[name] ?? whole;
-      return (place === 'containerEnv' ? containerEnv[variable!] : undefined) ?? fallback ?? whole;
+      if (name !== undefined) return ownValue(names, name) ?? whole;
+      return (place === 'containerEnv' ? ownValue(containerEnv, variable!) : undefined) ?? fallback ?? whole;
     },
   );
+}
+
+/** Of what the file names alone: objects have a `constructor`, too. */
+function ownValue(values: Readonly<Record<string, string>>, name: string): string | undefined {
+  return Object.hasOwn(values, name) ? values[name] : undefined;
 }
 
 /**

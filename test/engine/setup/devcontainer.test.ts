@@ -105,6 +105,15 @@ test('nothing of the environment here gets into the VM', () => {
   );
 });
 
+test('names that only JavaScript knows are names like any other', () => {
+  const { template, warnings } = parse({
+    image: 'x',
+    containerEnv: { A: '${constructor}', B: '${containerEnv:toString}', C: '${containerEnv:valueOf:plain}' },
+  });
+  expect(template.env).toEqual({ C: 'plain' });
+  expect(warnings.join('\n')).toMatch(/A is not set.*"\$\{constructor\}"[^]*B is not set/);
+});
+
 test('variables are filled in where the file knows them, by their default, or by the guest', () => {
   const { template, warnings } = parse({
     image: 'x',
