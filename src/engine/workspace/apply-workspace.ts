@@ -66,7 +66,7 @@ async function applyBound(
   params: ApplyParams,
   operation: Operation,
 ): Promise<ApplyResult> {
-  const bound = await resolveWorkspace(context.db, params);
+  const bound = await resolveWorkspace(context.db, params, 'apply');
   return withGuestWorkspace(context, bound, operation, async (workspace, sent) => {
     const place = manifestPlace(context.layout, sent);
     const changes = await readChanges(workspace);

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { dirname, posix } from 'node:path';
 import { BangerError, errnoOf } from '../../errors.ts';
+import { shellQuote } from '../../host/shell-quote.ts';
 import type { Database } from '../../state/database.ts';
 import { findVm, getVm, resolveVm, type Vm } from '../../state/vms.ts';
 import {
@@ -49,15 +50,20 @@ export interface WantedWorkspace {
 }
 
 /**
- * Finds the workspace a user means: of the tree that holds `path`, of the VM given, or of both.
+ * Finds the workspace a user means: of the tree that holds `path`, of the VM given, or of both. `command` is what they
+ * have typed, for hints.
  * Throws `not_found` when nothing was sent, `invalid_argument` when what is given does not decide it.
  */
-export async function resolveWorkspace(db: Database, wanted: WantedWorkspace): Promise<BoundVm> {
+export async function resolveWorkspace(
+  db: Database,
+  wanted: WantedWorkspace,
+  command: 'apply' | 'export' | 'remote',
+): Promise<BoundVm> {
   const vm = wanted.vm === undefined ? undefined : resolveVm(db, wanted.vm);
   const path = wanted.path === undefined ? undefined : await resolvedPath(wanted.path);
   const guestPath = wanted.guestPath === undefined ? undefined : normalGuestPath(wanted.guestPath);
   if (path === undefined) {
-    if (vm) return onlyWorkspace(vm, listWorkspaces(db, vm.id), { guestPath });
+    if (vm) return onlyWorkspace(vm, listWorkspaces(db, vm.id), { guestPath, command });
     throw new BangerError('invalid_argument', 'Neither a path nor a VM was given');
   }
   const isThere = ({ workspace }: BoundVm): boolean =>
@@ -73,7 +79,7 @@ export async function resolveWorkspace(db: Database, wanted: WantedWorkspace): P
         hint: `Name the tree or a directory in it: ${directory}`,
       });
     }
-    return onlyWorkspace(found.vm, same, { guestPath, path });
+    return onlyWorkspace(found.vm, same, { guestPath, path, command });
   }
   throw new BangerError('not_found', `"${path}" has not been sent to ${vm ? `VM "${vm.name}"` : 'any VM'}`, {
     hint: notSentHint(db, path, vm),
@@ -105,7 +111,7 @@ export async function awaitRunningVm(
 function onlyWorkspace(
   vm: Vm,
   workspaces: readonly Workspace[],
-  { guestPath, path }: Pick<WantedWorkspace, 'guestPath' | 'path'>,
+  { guestPath, path, command }: Pick<WantedWorkspace, 'guestPath' | 'path'> & { readonly command: string },
 ): BoundVm {
   const fitting = workspaces.filter((each) => guestPath === undefined || each.guestPath === guestPath);
   const [workspace, ...others] = fitting;
@@ -117,8 +123,8 @@ function onlyWorkspace(
     });
   }
   const places = workspaces.map((each) => `"${each.hostPath}" in "${each.guestPath}"`).join(', ');
-  const words = path === undefined ? '' : ` ${path}`;
-  const hint = `Name one: banger workspace export${words} --vm ${vm.name} --guest-path ${first.guestPath}`;
+  const words = [command, ...(path === undefined ? [] : [path]), '--vm', vm.name];
+  const hint = `Name one: ${shellQuote(['banger', 'workspace', ...words, '--guest-path', first.guestPath])}`;
   if (workspace) {
     const what = path === undefined ? 'has several workspaces' : 'has that tree in several places';
     throw new BangerError('invalid_argument', `VM "${vm.name}" ${what}: ${places}`, { hint });

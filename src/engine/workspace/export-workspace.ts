@@ -55,7 +55,7 @@ export async function exportWorkspace(
   operation: Operation,
   into: ExportInto,
 ): Promise<ExportHead> {
-  const bound = await resolveWorkspace(context.db, params);
+  const bound = await resolveWorkspace(context.db, params, 'export');
   const { hostPath, guestPath, head: sentCommit } = bound.workspace;
   const onPiece = (piece: Buffer): Promise<void> => into.write(piece);
   return withGuestWorkspace(context, bound, operation, async (workspace) => {

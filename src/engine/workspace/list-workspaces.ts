@@ -11,7 +11,7 @@ export async function viewWorkspaces(
   { path, vm: reference, guestPath }: ParsedParams<typeof workspaceList>,
 ): Promise<WorkspaceView[]> {
   if (path !== undefined || guestPath !== undefined) {
-    const { vm, workspace } = await resolveWorkspace(db, { path, vm: reference, guestPath });
+    const { vm, workspace } = await resolveWorkspace(db, { path, vm: reference, guestPath }, 'remote');
     return [view(vm.name, workspace)];
   }
   if (reference !== undefined) {

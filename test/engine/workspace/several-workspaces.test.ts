@@ -136,15 +136,15 @@ test('one tree in two places of a VM is answered for the place that is named, an
   await fixture.prepare({ guestPath: second });
   const places = `"${repo.path}" in "${second}", "${repo.path}" in "${fixture.guestPath}"`;
   const asked = { path: join(repo.path) };
-  for (const ask of [
-    () => fixture.export(asked),
-    () => fixture.apply(asked),
-    () => viewWorkspaces(context.db, asked),
-  ])
+  for (const [command, ask] of [
+    ['export', () => fixture.export(asked)],
+    ['apply', () => fixture.apply(asked)],
+    ['remote', () => viewWorkspaces(context.db, asked)],
+  ] as const)
     await expect(ask()).rejects.toMatchObject({
       code: 'invalid_argument',
       message: `VM "web" has that tree in several places: ${places}`,
-      hint: `Name one: banger workspace export ${repo.path} --vm web --guest-path ${second}`,
+      hint: `Name one: banger workspace ${command} ${repo.path} --vm web --guest-path ${second}`,
     });
   await expect(fixture.export({ vm: 'web' })).rejects.toThrow(`has several workspaces: ${places}`);
 
