@@ -35,6 +35,14 @@ test('a program that does not exist exits with 127, one that cannot be run with 
   expect(denied.stderr).toContain('/etc/passwd: not executable');
 });
 
+test('a file of root gets no second name from anybody else, and no link of theirs in /tmp leads root', async () => {
+  const linked = await exec('web', '-u', 'nobody', '--', 'ln', '/etc/passwd', '/tmp/second');
+  expect(linked).toMatchObject({ code: 1, stderr: expect.stringContaining('not permitted') as string });
+  await exec('web', '-u', 'nobody', '--', 'ln', '-s', '/etc/passwd', '/tmp/leads');
+  const followed = await exec('web', '--', 'cat', '/tmp/leads');
+  expect(followed).toMatchObject({ code: 1, stderr: expect.stringContaining('ermission denied') as string });
+});
+
 test('a command of any length arrives, as whoever it is to run as and with its input', async () => {
   const long = 'x'.repeat(120_000);
   const words = ['sh', '-c', 'echo "$A $(id -u) ${#1} $# $0"; cat; exit 7', "it's", ...Array(5).fill(long)];

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createFakeGuest } from '../../support/fake-guest.ts';
@@ -103,5 +103,41 @@ test.runIf(isRoot)(
     await fixture.prepare({ overwrite: true });
     expect(readFileSync(join(copy.path, 'a'), 'utf8')).toBe('host\n');
     expect(ofRoot()).toEqual([]);
+  },
+);
+
+test.runIf(isRoot)(
+  "a file of root that somebody put into their repository by a second name stays root's",
+  async () => {
+    const { repo, copy } = fixture;
+    await fixture.prepare();
+    execFileSync('chown', ['-R', '1234:1234', copy.path]);
+    // Git's index has one of ours, and is theirs.
+    repo.write('a', 'staged\n');
+    repo.git('add', 'a');
+    await fixture.prepare();
+    const { nlink, uid } = statSync(join(copy.path, '.git/index'));
+    expect([nlink, uid]).toEqual([2, 1234]);
+
+    const secret = join(fixture.directory, 'shadow');
+    writeFileSync(secret, 'secret\n');
+    const owner = () => statSync(secret).uid;
+    for (const name of ['x', 'objects/x', 'banger-own-index']) {
+      rmSync(join(copy.path, '.git', name), { force: true });
+      linkSync(secret, join(copy.path, '.git', name));
+      await fixture.export();
+      expect(owner(), name).toBe(0);
+      repo.write('a', `host ${name}\n`);
+      await fixture.prepare();
+      expect(owner(), name).toBe(0);
+      rmSync(join(copy.path, '.git', name), { force: true });
+    }
+    // Git refuses that index.
+    for (const name of ['index', 'banger-own-index']) {
+      rmSync(join(copy.path, '.git', name), { force: true });
+      linkSync(secret, join(copy.path, '.git', name));
+    }
+    await fixture.export().catch(() => undefined);
+    expect(owner()).toBe(0);
   },
 );

@@ -207,12 +207,20 @@ echo .
 
 /**
  * What root has made in the repository of somebody that the tree was given to, objects above all, is theirs: their git
- * could not write beside it. `$directory` is the repository.
+ * could not write beside it. `$directory` is the repository. A file that has a name elsewhere, too, is somebody else's: it
+ * could be any of root's that they have put there. The index has names of ours, all here.
  */
 export const giveBackScript = `
 if [ ! -O "$directory" ]; then
   # Another git at work there takes files away.
-  find "$directory" -user 0 -exec chown -h "$(stat -c %u:%g "$directory")" {} + 2>/dev/null || :
+  find "$directory" -user 0 '(' -type d -o -links 1 ')' -exec chown -h "$(stat -c %u:%g "$directory")" {} + 2>/dev/null || :
+  names=0
+  for name in index ${ownIndexName} ${knownIndexName}; do
+    [ ! "$directory/$name" -ef "$directory/index" ] || names=$((names + 1))
+  done
+  if [ "$names" -gt 1 ] && [ "$(stat -c %h "$directory/index")" = "$names" ]; then
+    chown -h "$(stat -c %u:%g "$directory")" "$directory/index" 2>/dev/null || :
+  fi
 fi
 `;
 
