@@ -224,17 +224,20 @@ const evil =
   'diff --git a/evil b/evil\nnew file mode 100644\n--- /dev/null\n+++ b/evil\n@@ -0,0 +1 @@\n+evil\n';
 
 test.each([
-  ['ends for git am, and a patch follows', `---\n\n${evil}`],
-  ['has a patch without that', `text\n${evil}`],
+  ['ends for git am, and a patch follows', '', `---\n\n${evil}`],
+  ['has a patch without that', '', `text\n${evil}`],
+  ['has a patch after a line with a space', ' ', `text\n${evil}`],
+  ['has a patch after a line with a tab and a return', '\t\r', evil],
   [
     'has another mail in it',
+    '',
     `From ${'0'.repeat(40)} Mon Sep 17 00:00:00 2001\nSubject: evil\n\n---\n${evil}`,
   ],
-  ['names another author', 'From: Somebody Else <else@example.com>\n\ntext\n'],
-])('a commit whose message %s is named, and no mail made', async (_, message) => {
+  ['names another author', '', 'From: Somebody Else <else@example.com>\n\ntext\n'],
+])('a commit whose message %s is named, and no mail made', async (_, blank, message) => {
   const { copy, guestPath } = fixture;
   copy.write('b', 'changed\n');
-  copy.git('commit', '-q', '-a', '--cleanup=verbatim', '-m', `subject\n\n${message}`);
+  copy.git('commit', '-q', '-a', '--cleanup=verbatim', '-m', `subject\n${blank}\n${message}`);
   const oid = copy.git('rev-parse', '--short=12', 'HEAD').trim();
   await expect(exportCommits()).rejects.toMatchObject({
     code: 'invalid_state',

@@ -8,12 +8,13 @@ import type { GuestWorkspace } from './guest-changes.ts';
  * that no commit has.
  */
 export function isMisreadAsMail(message: string): boolean {
-  // The first paragraph is the subject, in one line.
-  const [, body = ''] = /^\n*[^]*?\n\n+([^]*)$/.exec(message) ?? [];
-  return misread.some((pattern) => pattern.test(body));
+  // The first paragraph is the subject, in one line. Git takes a line of spaces for an empty one.
+  const text = message.replace(/^(?:[ \t\r]*\n)+/, '');
+  const end = text.search(/\n[ \t\r]*\n/);
+  return end >= 0 && misread.some((pattern) => pattern.test(text.slice(end)));
 }
 
-/** See `patchbreak` and `check_inbody_header` in git's mailinfo.c, `is_from_line` in its mailsplit. */
+/** See `patchbreak` and `check_inbody_header` in git's mailinfo.c, `is_from_line` in its mailsplit, `is_blank_line` in pretty. */
 const misread = [
   /^diff -/m,
   /^Index: /m,
