@@ -12,7 +12,7 @@ import { findLater } from './applying/find-later.ts';
 import { runnableWarnings } from './applying/host-programs.ts';
 import { mergeChanges, type MergedPath } from './applying/merge-changes.ts';
 import { refuseChanges } from './applying/refuse-changes.ts';
-import { appliedNow, byPath, stillMarked, withApplied, type Applied } from './applying/since-applied.ts';
+import { appliedNow, byPath, withApplied, type Applied } from './applying/since-applied.ts';
 import { fillMoved, fillNeeded } from './applying/untracked-here.ts';
 import { withFiles } from './applying/with-files.ts';
 import { writeFiles, writeResult } from './applying/write-result.ts';
@@ -131,10 +131,15 @@ async function merge(
   operation.enter('Reading working tree');
   const { hostPath } = sent;
   const { signal } = operation;
-  const found = await inspectTree(context.exec, { path: hostPath, scratch, includeUntracked: true, signal });
-  refuseOtherTree(found, hostPath);
+  const inspected = await inspectTree(context.exec, {
+    path: hostPath,
+    scratch,
+    includeUntracked: true,
+    signal,
+  });
+  refuseOtherTree(inspected, hostPath);
   // What was written here is looked at also where git has come to ignore it.
-  const tree = await withFiles(found, applied.paths.keys(), signal);
+  const tree = await withFiles(inspected, applied.paths.keys(), signal);
   const { repository } = tree;
   const objects = await scratchObjects(repository, scratch);
   const env = { ...objects, GIT_INDEX_FILE: join(scratch, 'result-index') };
@@ -144,7 +149,8 @@ async function merge(
 
   operation.enter('Fetching changes');
   const target = { repository, env, scratch };
-  const { held, later, before } = await findLater({ ...target, workspace, changes, applied, now }, operation);
+  const found = await findLater({ ...target, workspace, changes, applied, now }, operation);
+  const { held, marked, later, before } = found;
 
   operation.enter('Merging changes');
   const { vmName } = workspace;
@@ -176,10 +182,9 @@ async function merge(
     return isWritable && (outcome !== 'conflict' || params.markers);
   });
   const result = await writeResult(tree, written, env);
-  const [sizes, warnings, marked] = await Promise.all([
+  const [sizes, warnings] = await Promise.all([
     compareTrees(repository, { before: nowTree, after: result, env }),
     runnableWarnings(written, { repository, env, before: nowTree }),
-    stillMarked(held, { repository, env, now }),
   ]);
   const told = { outcomes, sizes, warnings: [...markerWarnings(marked), ...warnings] };
   if (!isWritten(outcomes, params)) return told;
@@ -190,7 +195,7 @@ async function merge(
   // Nothing is new: what is recorded stays true.
   if (later.length === 0 && held.size === applied.paths.size) return told;
   const { head, branch } = repository;
-  const paths = appliedNow(outcomes, { held, changes: changes.paths, marked });
+  const paths = appliedNow(outcomes, { held, changes: changes.paths });
   const isRecorded = await recordApplied(place, sent, { ...workspace, applied: { head, branch, paths } });
   if (!isRecorded) context.log('warn', `what was applied of ${hostPath} from VM ${vmName} is not remembered`);
   return told;

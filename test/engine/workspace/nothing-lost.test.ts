@@ -1,6 +1,9 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { BangerError } from '../../../src/errors.ts';
 import { linesOf, randomOf, treeOf, writer } from './random-edits.ts';
+import type { GitRepo } from '../../support/git-repo.ts';
 import { createFixture, type Fixture } from './workspace-fixture.ts';
 
 // Many runs of git each.
@@ -16,6 +19,36 @@ afterEach(() => fixture.remove());
 const [first = 1, last = first] = (process.env['BANGER_TEST_SEEDS'] ?? '1').split('-').map(Number);
 const seeds = Array.from({ length: last - first + 1 }, (_, index) => first + index);
 const stepCount = 12;
+
+/** Lines of a file with numbers, of which the guest changes even ones, and adds to them, and the host odd ones. */
+const numbered = Array.from({ length: 14 }, (_, index) => `${index + 1} as it was\n`).join('');
+
+function editNumbered(random: (limit: number) => number): (tree: GitRepo, side: 'host' | 'guest') => string {
+  let count = 0;
+  return (tree, side) => {
+    const name = ['a', 'd/b'][random(2)]!;
+    const all = readFileSync(join(tree.path, name), 'utf8').split(/(?<=\n)/);
+    const number = 2 * random(7) + (side === 'guest' ? 2 : 1);
+    const at = all.findIndex((line) => line.startsWith(`${number} `));
+    const isNew = random(3) === 0;
+    all.splice(at + Number(isNew), isNew ? 0 : 1, `${number}${isNew ? '+' : ''} ${side} ${++count}\n`);
+    tree.write(name, all.join(''));
+    return `${side}: ${isNew ? 'add to' : 'edit'} ${number} of ${name}`;
+  };
+}
+
+/** Between markers there is what the guest has of its lines, and the host of its own. */
+function resolveNumbered(text: string): string {
+  const numberOf = (line: string): number => Number.parseInt(line);
+  return text.replaceAll(/^<{7} .*\n([^]*?)^={7}\n([^]*?)^>{7} .*\n/gm, (_, here: string, there: string) =>
+    [
+      ...here.split(/(?<=\n)/).filter((line) => numberOf(line) % 2 === 1),
+      ...there.split(/(?<=\n)/).filter((line) => numberOf(line) % 2 === 0),
+    ]
+      .sort((one, other) => numberOf(one) - numberOf(other))
+      .join(''),
+  );
+}
 
 test.each(seeds)('whatever both sides do, no line of anybody vanishes unseen (seed %i)', async (seed) => {
   const { repo, copy } = fixture;
@@ -91,6 +124,81 @@ test.each(seeds)(
       did.push(`apply: ${files.map(({ outcome, path }) => `${outcome} ${path}`).join(', ')}`);
       expect(files.filter(({ outcome }) => outcome === 'conflict').length, did.join('\n')).toBe(0);
       expect(treeOf(repo.path), did.join('\n')).toEqual(treeOf(copy.path));
+    }
+  },
+);
+
+test.each(seeds)(
+  'what was applied and then thrown away here is not lost in the guest, whatever is edited in other lines (seed %i)',
+  async (seed) => {
+    const { repo, copy } = fixture;
+    const random = randomOf(seed);
+    const edit = editNumbered(random);
+    for (const name of ['a', 'd/b']) repo.write(name, numbered);
+    repo.commit('first');
+    await fixture.prepare();
+    /** Lines that were sent, or told as in conflict: to throw those away is the host's business. */
+    const sent = new Set(linesOf(treeOf(repo.path)));
+    const did: string[] = [];
+    let [isThrownAway, isNew] = [false, false];
+    for (let step = 0; step < stepCount; step++) {
+      for (let count = random(3); count > 0; count--) {
+        did.push(edit(copy, 'guest'));
+        isNew = true;
+      }
+      for (let count = random(3); count > 0; count--) did.push(edit(repo, 'host'));
+      const act = random(6);
+      if (act === 0 || act === 1)
+        did.push(`commit${repo.git('commit', '-qa', '--allow-empty', '-m', `${step}`)}`);
+      if (act === 2 || act === 3) {
+        const isReset = act === 3 && Number(repo.git('rev-list', '--count', 'HEAD')) > 1;
+        did.push(
+          isReset
+            ? `reset${repo.git('reset', '-q', '--hard', 'HEAD~1')}`
+            : `checkout${repo.git('checkout', '-q', '.')}`,
+        );
+        isThrownAway = true;
+        did.push(edit(repo, 'host'));
+      }
+      const before = { host: treeOf(repo.path), guest: treeOf(copy.path) };
+      const told = `seed ${seed}\n`;
+      if (random(2) === 0) {
+        const { files } = await fixture.apply({ markers: true });
+        did.push(`apply: ${files.map(({ outcome, path }) => `${outcome} ${path}`).join(', ')}`);
+        for (const [name, text] of Object.entries(treeOf(repo.path))) repo.write(name, resolveNumbered(text));
+        // Told as a conflict: to leave out what the guest added is one way to resolve it.
+        for (const { path, outcome } of files)
+          if (outcome === 'conflict')
+            for (const line of linesOf({ [path]: before.guest[path]! }))
+              if (/^\d+\+/.test(line)) sent.add(line);
+        const now = linesOf(treeOf(repo.path));
+        const wanted = [
+          ...linesOf(before.host).filter((line) => /host/.test(line)),
+          ...linesOf(before.guest).filter((line) => /guest/.test(line) && !sent.has(line)),
+        ];
+        expect(
+          wanted.filter((line) => !now.includes(line)),
+          told + did.join('\n'),
+        ).toEqual([]);
+        expect(treeOf(copy.path)).toEqual(before.guest);
+        [isThrownAway, isNew] = [false, false];
+      } else {
+        const policy = (['stop', 'keep'] as const)[random(2)]!;
+        const stopped = await fixture.prepare({ policy }).then(
+          ({ update }) => update!.conflicts,
+          () => Object.keys(before.host),
+        );
+        did.push(`prepare ${policy}: ${stopped.join()}`);
+        if (!isThrownAway && !isNew) expect(stopped, told + did.join('\n')).toEqual([]);
+        expect(treeOf(repo.path)).toEqual(before.host);
+        const there = new Set(linesOf(treeOf(copy.path)));
+        const lost = linesOf(before.guest).filter(
+          (line) => /guest/.test(line) && !there.has(line) && !sent.has(line),
+        );
+        expect(lost, told + did.join('\n')).toEqual([]);
+        for (const [name, text] of Object.entries(before.host))
+          if (!stopped.includes(name)) for (const line of linesOf({ [name]: text })) sent.add(line);
+      }
     }
   },
 );

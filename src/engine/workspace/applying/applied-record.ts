@@ -95,14 +95,14 @@ export async function keepApplied(
     await writeRecordFile(place, token, { kind: 'applied', pieces: piecesOf(record) });
 }
 
-const version = 'banger applied 1';
+const version = 'banger applied 2';
 
 type Head = Omit<AppliedRecord, 'paths'> & { readonly version: string };
 
 function piecesOf({ paths, ...head }: AppliedRecord): AsyncGenerator<Buffer> {
   const lines = [...paths].map(
-    ([path, { sent, guest, isMarked }]) =>
-      `${entryText(sent)} ${entryText(guest)} ${isMarked ? 'marked' : 'whole'}\t${path}`,
+    ([path, { isMarked, ...each }]) =>
+      `${[each.sent, each.guest, each.previous].map(entryText).join(' ')} ${isMarked ? 'marked' : 'whole'}\t${path}`,
   );
   return recordPieces({ version, ...head }, lines);
 }
@@ -117,9 +117,10 @@ function parse(bytes: Buffer): AppliedRecord | undefined {
   const paths = new Map<RawPath, AppliedPath>();
   for (const [from, to] of recordSpans(bytes)) {
     const line = bytes.toString('latin1', from, to);
-    const [, sent, guest, word, path] = /^(\S+) (\S+) (marked|whole)\t([^]+)$/.exec(line) ?? [];
+    const [, entries, word, path] = /^(\S+ \S+ \S+) (marked|whole)\t([^]+)$/.exec(line) ?? [];
     if (path === undefined || !isTreePath(path)) return undefined;
-    paths.set(path, { sent: entryOf(sent!), guest: entryOf(guest!), isMarked: word === 'marked' });
+    const [sent, guest, previous] = entries!.split(' ').map(entryOf);
+    paths.set(path, { sent, guest, previous, isMarked: word === 'marked' });
   }
   return { ...head, paths };
 }

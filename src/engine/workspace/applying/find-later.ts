@@ -4,11 +4,15 @@ import { isSameEntry, type ChangedPath, type GitEntry } from '../guest-tree/chan
 import { fetchBlobs, findLostBlobs, type FetchTarget } from '../guest-tree/fetch-blobs.ts';
 import type { GuestChanges, GuestWorkspace } from '../guest-tree/guest-changes.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
-import { heldHere, isInside, sinceApplied, type Applied, type AppliedPaths } from './since-applied.ts';
+import { bringTextsFrom } from './bring-texts.ts';
+import { heldHere } from './held-here.ts';
+import { isInside, sinceApplied, type Applied, type AppliedPaths } from './since-applied.ts';
 
 export interface LaterChanges {
   /** What went into the host's tree before, as far as it still has it */
   readonly held: AppliedPaths;
+  /** Those of it that have conflict markers still */
+  readonly marked: ReadonlySet<RawPath>;
   /** What is to be merged, each compared with what went in last; their content is in the scratch objects */
   readonly later: readonly ChangedPath[];
   /** The guest's changes that went in before, as they are */
@@ -28,7 +32,9 @@ export async function findLater(
   { workspace, changes, applied, now, ...target }: LaterInput,
   operation: Operation,
 ): Promise<LaterChanges> {
-  const held = await withoutLost(await heldHere(applied, target.repository, now), { workspace, target });
+  const bring = bringTextsFrom(workspace, target, operation);
+  const here = await heldHere(applied, { ...target, now, bring });
+  const held = await withoutLost(here.held, { workspace, target });
   const unlisted = await unlistedPaths(held, changes, workspace);
   const later = sinceApplied(changes.paths, held, (path) => !unlisted(path));
   const oids = later.flatMap(({ before, after }) => [before?.oid, after?.oid]);
@@ -36,7 +42,8 @@ export async function findLater(
   await fetchBlobs(workspace, wanted, target, operation);
   const isHeld = ({ path, after }: ChangedPath): boolean =>
     held.has(path) && isSameEntry(held.get(path)!.guest, after);
-  return { held, later, before: changes.paths.filter(isHeld) };
+  const marked = new Set([...here.marked].filter((path) => held.has(path)));
+  return { held, marked, later, before: changes.paths.filter(isHeld) };
 }
 
 /**

@@ -41,7 +41,7 @@ export type Unmergeable = 'binary' | 'too large' | 'marked';
 const hereLabel = 'this tree';
 
 /** All versions of a file are in memory, and what git makes of their lines is many times that. */
-const mostMergedBytes = 32 * 1024 * 1024;
+export const mostMergedBytes = 32 * 1024 * 1024;
 
 /** Exit codes of `git merge-file`: the number of conflicts, or 255 for what it cannot merge. */
 const conflictCodes = Array.from({ length: 127 }, (_, index) => index + 1);

@@ -1,9 +1,6 @@
 import { isSameEntry, type ChangedPath, type GitEntry } from '../guest-tree/changes-format.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
-import type { Repository } from '../host-tree/repository.ts';
-import type { GitVariables } from '../host-tree/scratch-objects.ts';
 import type { MergedPath } from './merge-changes.ts';
-import { hasOwnMarkers } from './merge-content.ts';
 
 /** A path of a guest that went into the host's tree. A side is absent where the path does not exist. */
 export interface AppliedPath {
@@ -11,6 +8,8 @@ export interface AppliedPath {
   readonly sent?: GitEntry;
   /** As the guest had it then; never the same as `sent` */
   readonly guest?: GitEntry;
+  /** As the guest had it when it was applied the time before; absent where that is as it was sent */
+  readonly previous?: GitEntry;
   /** It went in with conflict markers */
   readonly isMarked: boolean;
 }
@@ -24,37 +23,6 @@ export interface Applied {
 }
 
 export type AppliedPaths = Applied['paths'];
-
-/**
- * Leaves those that the host's tree still has, as far as can be told. A file that is as it was sent has nothing of the
- * guest any more, and what was applied on one branch is not on another that parted before; unless it is there to the byte.
- */
-export async function heldHere(
-  { paths, ...then }: Applied,
-  repository: Repository,
-  now: ReadonlyMap<RawPath, GitEntry>,
-): Promise<AppliedPaths> {
-  if (paths.size === 0) return paths;
-  const isSameLine = await isLaterThan(then, repository);
-  return new Map(
-    [...paths].filter(([path, { sent, guest }]) => {
-      const entry = now.get(path);
-      return !isSameEntry(entry, sent) && (isSameLine || isSameEntry(entry, guest));
-    }),
-  );
-}
-
-/** The same branch counts whatever became of its commits: they are amended, and rebased. */
-async function isLaterThan(
-  then: Omit<Applied, 'paths'>,
-  { git, head, branch }: Repository,
-): Promise<boolean> {
-  if (then.head === head || then.head === undefined) return true;
-  if (then.branch !== undefined && then.branch === branch) return true;
-  if (head === undefined) return false;
-  const args = ['merge-base', '--is-ancestor', then.head, head];
-  return (await git(args, { okExitCodes: [1, 128] })).exitCode === 0;
-}
 
 /**
  * What a guest changed since its changes were applied, of what it changed since the tree was sent: those that went in
@@ -91,25 +59,24 @@ export function appliedNow(
   {
     held,
     changes,
-    marked,
   }: {
     readonly held: AppliedPaths;
     /** All that the guest changed since the tree was sent */
     readonly changes: readonly ChangedPath[];
-    /** Those in which there are conflict markers already */
-    readonly marked: ReadonlySet<RawPath>;
   },
 ): AppliedPaths {
   const sent = new Map(changes.map(({ path, before }) => [path, before]));
-  const paths = new Map([...held].map(([path, each]) => [path, { ...each, isMarked: marked.has(path) }]));
+  const paths = new Map(held);
   for (const { change, merged } of outcomes) {
     const { path, after } = change;
     const isConflict = merged.outcome === 'conflict';
     if (isConflict && !merged.isWritable) continue;
-    const before = sent.has(path) ? sent.get(path) : held.get(path)?.sent;
-    const isMarked = isConflict || marked.has(path);
+    const known = held.get(path);
+    // Nothing is new of it.
+    if (known && isSameEntry(known.guest, after)) continue;
+    const before = sent.has(path) ? sent.get(path) : known?.sent;
     if (isSameEntry(before, after)) paths.delete(path);
-    else paths.set(path, { sent: before, guest: after, isMarked });
+    else paths.set(path, { sent: before, guest: after, previous: known?.guest, isMarked: isConflict });
   }
   return paths;
 }
@@ -140,46 +107,4 @@ export function withApplied<Entry extends GitEntry>(
 /** Whether a path is in one of these repositories, which git lists as one thing each. */
 export function isInside(path: RawPath, repositories: readonly RawPath[]): boolean {
   return repositories.some((each) => path === each || path.startsWith(`${each}/`));
-}
-
-/** What the host's tree has of what was applied; of a file with conflict markers nobody knows yet what it will have. */
-export async function findTaken(
-  repository: Repository,
-  {
-    applied,
-    files: now,
-    env,
-  }: {
-    readonly applied?: Applied;
-    readonly files: ReadonlyMap<RawPath, GitEntry>;
-    readonly env: GitVariables;
-  },
-): Promise<{ readonly held: AppliedPaths; readonly marked: ReadonlySet<RawPath> }> {
-  if (!applied) return { held: new Map(), marked: new Set() };
-  const held = await heldHere(applied, repository, now);
-  const marked = await stillMarked(held, { repository, env, now });
-  return { held: new Map([...held].filter(([path]) => !marked.has(path))), marked };
-}
-
-/** Of those that went in with conflict markers: where nobody has resolved the conflict yet. */
-export async function stillMarked(
-  applied: AppliedPaths,
-  {
-    repository: { git },
-    env,
-    now,
-  }: {
-    readonly repository: Repository;
-    readonly env: GitVariables;
-    readonly now: ReadonlyMap<RawPath, GitEntry>;
-  },
-): Promise<ReadonlySet<RawPath>> {
-  const marked = new Set<RawPath>();
-  for (const [path, { isMarked }] of applied) {
-    const entry = now.get(path);
-    if (!isMarked || !entry?.mode.startsWith('100')) continue;
-    const content = await git(['cat-file', 'blob', entry.oid], { env });
-    if (hasOwnMarkers(content.stdout.toString('latin1'))) marked.add(path);
-  }
-  return marked;
 }

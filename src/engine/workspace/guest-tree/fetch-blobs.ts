@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -33,11 +34,11 @@ export async function fetchBlobs(
   workspace: GuestWorkspace,
   oids: readonly string[],
   { repository, env, scratch, maxPackBytes = defaultMaxPackBytes }: FetchTarget,
-  operation: Operation,
+  operation: Pick<Operation, 'progress'>,
 ): Promise<void> {
   const missing = await missingBlobs(repository, env, oids);
   if (missing.length === 0) return;
-  const file = join(scratch, 'objects', 'pack', 'pack-guest.pack');
+  const file = join(scratch, 'objects', 'pack', `pack-${randomUUID()}.pack`);
   await receivePack(workspace, { oids: missing, file, maxPackBytes }, operation);
   try {
     // One thread: each would have files of its own in memory.
@@ -60,14 +61,24 @@ export async function findLostBlobs(
   { repository, env }: FetchTarget,
 ): Promise<ReadonlySet<string>> {
   const missing = oids.length === 0 ? [] : await missingBlobs(repository, env, oids);
-  if (missing.length === 0) return new Set();
+  const there = await askSizes(workspace, missing);
+  return new Set(missing.filter((oid) => !there.has(oid)));
+}
+
+/** Sizes of those of these blobs that a guest has. */
+export async function askSizes(
+  workspace: GuestWorkspace,
+  oids: readonly string[],
+): Promise<ReadonlyMap<string, number>> {
+  if (oids.length === 0) return new Map();
   const { guest, ensureGit, guestPath, signal } = workspace;
   const command = [await ensureGit(), '-C', guestPath, ...guestGitSettings, 'cat-file', '--batch-check'];
-  const input = Buffer.from(missing.map((oid) => `${oid}\n`).join(''));
+  const input = Buffer.from(oids.map((oid) => `${oid}\n`).join(''));
   const { exit, stdout, stderr } = await guest.run(command, { env: guestGitEnvironment, input, signal });
   if (exit.code !== 0) throw unreadable(workspace, stderr);
-  const there = new Set(stdout.toString('latin1').match(/^[0-9a-f]{40,64}(?= blob \d+$)/gm));
-  return new Set(missing.filter((oid) => !there.has(oid)));
+  const found = stdout.toString('latin1').matchAll(/^([0-9a-f]{40,64}) blob (\d+)$/gm);
+  const asked = new Set(oids);
+  return new Map([...found].flatMap(([, oid, size]) => (asked.has(oid!) ? [[oid!, Number(size)]] : [])));
 }
 
 /** Those that neither the user's repository nor the scratch objects have. Throws when they are too large together. */
@@ -102,7 +113,7 @@ interface WantedPack {
 async function receivePack(
   { guest, ensureGit, guestPath, vmName, signal }: GuestWorkspace,
   { oids, file, maxPackBytes }: WantedPack,
-  operation: Operation,
+  operation: Pick<Operation, 'progress'>,
 ): Promise<void> {
   const process = await guest.spawn(
     [await ensureGit(), '-C', guestPath, ...guestGitSettings, 'pack-objects', '--stdout', '-q'],

@@ -1,5 +1,7 @@
 import type { AppliedRecord } from '../applying/applied-record.ts';
-import { findTaken, isInside, sinceApplied, withApplied } from '../applying/since-applied.ts';
+import type { BringTexts } from '../applying/bring-texts.ts';
+import { findTaken } from '../applying/held-here.ts';
+import { isInside, sinceApplied, withApplied, type AppliedPaths } from '../applying/since-applied.ts';
 import { isSameEntry, type ChangedPath } from '../guest-tree/changes-format.ts';
 import type { GuestChanges } from '../guest-tree/guest-changes.ts';
 import type { AskedPaths } from '../guest-tree/ask-guest.ts';
@@ -74,6 +76,8 @@ export interface UpdateInput extends Pick<HistoryInput, 'isHeadLost'> {
   readonly changes: Pick<GuestChanges, 'paths' | 'nested'>;
   /** What of that went into the host's tree */
   readonly applied?: AppliedRecord;
+  /** Gets what is compared of that */
+  readonly bring: BringTexts;
   /**
    * Tells what is in a guest at paths where nothing was sent, and which git does not list: it ignores them. Below
    * those of `files`, too.
@@ -142,11 +146,9 @@ export async function buildUpdate(
   const found = await input.findIgnored(newPaths(before, files, listed));
   const ignored = found.filter(({ path }) => !before.has(path) && !listed.has(path));
   const changes = [...paths, ...ignored];
-  const { held, marked } = await findTaken(tree.repository, {
-    applied: input.applied,
-    files,
-    env: snapshot.env,
-  });
+  const { repository } = tree;
+  const view = { repository, env: snapshot.env, scratch, now: files, bring: input.bring };
+  const { held, marked, known } = await findTaken(input.applied, view);
   const compared = planFiles({
     before: withApplied(before, held, files),
     after: files,
@@ -184,21 +186,21 @@ export async function buildUpdate(
     ({ pack, made } = await packMissing(tree, scratch, packed));
   }
   const applied =
-    input.policy === 'overwrite' ? undefined : stillApplied(input.applied, { baseTree, files, changes });
+    input.policy === 'overwrite'
+      ? undefined
+      : input.applied && { ...input.applied, baseTree, paths: stillApplied(known, { files, changes }) };
   return assemble(tree, scratch, { ...draft, ...input, applied, baseTree, files, history, pack, made, plan });
 }
 
 /** What stays true of it: where the new base is as the one before, and the guest is not. */
 function stillApplied(
-  applied: AppliedRecord | undefined,
-  { baseTree, files, changes }: Pick<Manifest, 'baseTree' | 'files'> & { changes: readonly ChangedPath[] },
-): AppliedRecord | undefined {
-  if (!applied) return undefined;
+  applied: AppliedPaths,
+  { files, changes }: Pick<Manifest, 'files'> & { readonly changes: readonly ChangedPath[] },
+): AppliedPaths {
   const changed = new Set(changes.map(({ path }) => path));
-  const paths = [...applied.paths].filter(
-    ([path, { sent }]) => changed.has(path) && isSameEntry(files.get(path), sent),
+  return new Map(
+    [...applied].filter(([path, { sent }]) => changed.has(path) && isSameEntry(files.get(path), sent)),
   );
-  return { ...applied, baseTree, paths: new Map(paths) };
 }
 
 interface Parts extends Draft, UpdateInput {

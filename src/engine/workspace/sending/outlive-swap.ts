@@ -1,5 +1,7 @@
 import type { BangerError } from '../../../errors.ts';
-import { findTaken, sinceApplied } from '../applying/since-applied.ts';
+import type { BringTexts } from '../applying/bring-texts.ts';
+import { findTaken } from '../applying/held-here.ts';
+import { sinceApplied } from '../applying/since-applied.ts';
 import type { ChangedPath } from '../guest-tree/changes-format.ts';
 import { readGuestHead, findFiles } from '../guest-tree/ask-guest.ts';
 import { readChanges, unreadable, type GuestWorkspace } from '../guest-tree/guest-changes.ts';
@@ -14,17 +16,21 @@ import { ignoredName } from './send-tree.ts';
 import { updateNames } from './update-names.ts';
 import { conflictError, shown, WouldBeLostError, type Place, type There } from './workspace-place.ts';
 
-type SnapshotTree = WorkingTree & { readonly snapshot: Snapshot };
+interface WantedTree {
+  readonly tree: WorkingTree & { readonly scratch: string; readonly snapshot: Snapshot };
+  readonly files: Manifest['files'];
+  readonly bring: BringTexts;
+}
 
 /** Throws when the guest has something that is nowhere else, and would go with the tree. */
 export async function refuseLoss(
   place: Place,
   there: There,
-  { tree, files }: { readonly tree: SnapshotTree; readonly files: Manifest['files'] },
+  { tree, files, bring }: WantedTree,
 ): Promise<void> {
   const { changes, isHeadKnown, manifest, workspace, applied } = there;
-  const { env } = tree.snapshot;
-  const { held } = await findTaken(tree.repository, { applied, files, env });
+  const { repository, scratch, snapshot } = tree;
+  const { held } = await findTaken(applied, { repository, scratch, env: snapshot.env, now: files, bring });
   // What the guest took back is what was sent: that is not lost.
   const later = sinceApplied(changes.paths, held, () => false);
   const paths = [...later.map(({ path }) => path), ...changes.nested].map(pathText);

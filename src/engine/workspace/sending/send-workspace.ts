@@ -5,6 +5,7 @@ import type { Workspace } from '../../../state/workspaces.ts';
 import type { WorkspaceContext } from '../../context.ts';
 import { failpoint } from '../../failpoints.ts';
 import type { Operation } from '../../operations.ts';
+import { bringTextsFrom, type BringTexts } from '../applying/bring-texts.ts';
 import { findFiles, findStaged } from '../guest-tree/ask-guest.ts';
 import { guestGitSettings } from '../guest-tree/changes-script.ts';
 import { canMakeBlobsIn } from './made-blobs.ts';
@@ -140,7 +141,9 @@ async function replace(
   const shipment = await buildShipment(tree, tree.scratch, options);
   const { files } = shipment.manifest;
   const isGuarded = there !== undefined && place.policy !== 'overwrite';
-  if (isGuarded) await refuseLoss(place, there, { tree, files });
+  const refuse = (seen: There): Promise<void> =>
+    refuseLoss(place, seen, { tree, files, bring: bringing(seen, tree, operation) });
+  if (isGuarded) await refuse(there);
   const workspace = record(context, place, { tree, baseTree: shipment.baseTree });
   await checkRoom({ guest, guestPath, vmName: vm.name }, shipment, { copies: 1, signal: operation.signal });
   sending(operation, shipment);
@@ -148,7 +151,7 @@ async function replace(
     operation,
     guard: isGuarded ? [await there.ensureGit(), ...guestGitSettings] : [],
     commit: async () => {
-      if (isGuarded) await refuseLoss(place, await lookAgain(there), { tree, files });
+      if (isGuarded) await refuse(await lookAgain(there));
       if (there) await noteIgnored(there.workspace, there.manifest);
       await announceSend(context, { token, workspace }, shipment);
     },
@@ -156,6 +159,14 @@ async function replace(
   await failpoint('tree in place');
   await concludeSend(context, { token, workspace }, true);
   return { tree, shipment, workspace, nested: [] };
+}
+
+function bringing(
+  { workspace }: There,
+  { repository, scratch, snapshot: { env } }: Inspected,
+  operation: Operation,
+): BringTexts {
+  return bringTextsFrom(workspace, { repository, scratch, env }, operation);
 }
 
 /** Sends what is different from what is there. */
@@ -174,6 +185,7 @@ async function update(
     draft: tree.draft?.manifest === manifest ? tree.draft : await draftUpdate(tree, tree.scratch, drafted),
     changes: there.changes,
     applied: there.applied,
+    bring: bringing(there, tree, operation),
     findIgnored: (paths) =>
       policy === 'overwrite' ? Promise.resolve([]) : findFiles(there.workspace, paths),
     isHeadLost: !isHeadKnown && policy === 'overwrite',
