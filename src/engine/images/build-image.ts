@@ -22,8 +22,8 @@ export interface ImageParts {
   readonly documents?: ImageDocuments;
   /** Digests to record for the layers; absent: those of their content */
   readonly layerDigests?: readonly string[];
-  /** Stored name */
-  readonly name: string;
+  /** Stored name; absent when the image is known, and only its files were lost */
+  readonly name: string | undefined;
   /** Told how far the conversion is, in place of the operation: layer by index, uncompressed bytes of all so far */
   readonly onProgress?: (done: { readonly layer: number; readonly bytes: number }) => void;
   /** Called when the layers have been read, before the image is published */
@@ -73,7 +73,9 @@ export async function buildImage(
     osRelease: converted.osRelease,
     hasShell: converted.hasShell,
   };
-  return publishImage(context, { stagingDirectory, image, name: parts.name }, operation.signal);
+  const { name } = parts;
+  const led = name === undefined ? ({ restores: true } as const) : { name };
+  return publishImage(context, { stagingDirectory, image, ...led }, operation.signal);
 }
 
 /** The id of an image that has no config of its own: a hash over the digests of its layers' content. */

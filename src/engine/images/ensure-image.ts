@@ -1,9 +1,11 @@
 import type { Image } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
 import { ensureBaseImage } from './base-image.ts';
-import { baseName, findImage } from './find-image.ts';
+import { baseName, findImage, nameMeant } from './find-image.ts';
+import { originsOf } from './image-origins.ts';
 import type { ImagesContext } from './image-services.ts';
 import { isPresent } from './publish-image.ts';
+import { pullAgain } from './pull-again.ts';
 import { pullImage } from './pull-image.ts';
 import { rootfsFile } from './rootfs-file.ts';
 
@@ -14,13 +16,14 @@ export async function ensureImage(
   operation: Operation,
 ): Promise<Image> {
   if (reference === baseName) return ensureBaseImage(context, operation);
-  const image = findImage(context.db, reference, context.config().catalog);
+  const { catalog } = context.config();
+  const image = findImage(context.db, reference, catalog);
   if (!image) return pullImage(context, reference, operation);
   if (!image.external && (await isPresent(context, image.id))) return image;
 
   // Somebody removed its files behind our back. What came from a registry can come again.
-  const [name] = image.names;
-  if (image.source === 'pull' && name !== undefined) return pullImage(context, name, operation);
+  const origins = originsOf(image, nameMeant(image, reference, catalog));
+  if (!image.external && origins.length > 0) return pullAgain(context, { image, origins }, operation);
   // Else it says what has become of it, and how it comes back.
   await rootfsFile(context, image);
   return image;

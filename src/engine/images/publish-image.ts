@@ -35,12 +35,12 @@ import { clearRowless, markRowless, settleRowless } from './rowless.ts';
 
 export type NewImage = Omit<Image, 'names' | 'digests' | 'createdAt' | 'rootfs'>;
 
-/** What a name is to lead to, or all names of another image are. */
+/** What a name is to lead to, all names of another image are, or those of the image itself lead to already. */
 export type Publication = {
   /** Holds `rootfs.ext4`, and the image's documents if it has any; renamed when the image is new, else left to be removed */
   readonly stagingDirectory: string;
   readonly image: NewImage;
-} & (NamePublication | Replacement);
+} & (NamePublication | Replacement | Restoration);
 
 interface NamePublication {
   /** Stored name; it moves here when it led elsewhere */
@@ -52,6 +52,11 @@ interface NamePublication {
 interface Replacement {
   /** Image whose names all move here; it is forgotten when no VM uses it */
   readonly replaces: string;
+}
+
+interface Restoration {
+  /** Its row is known and its files were lost */
+  readonly restores: true;
 }
 
 /** All publishing and deleting is one after the other: it takes milliseconds. */
@@ -124,10 +129,10 @@ export interface PulledWith {
   readonly documents: ImageDocuments;
 }
 
-/** Points a name at an image that is present already, or returns undefined when it is not (any more). */
+/** Points a name, if there is one, at an image that is present already, or returns undefined when it is not (any more). */
 export async function nameImage(
   context: ImageContext,
-  { id, name, pulled }: { id: string; name: string; pulled?: PulledWith },
+  { id, name, pulled }: { id: string; name: string | undefined; pulled?: PulledWith },
   signal: AbortSignal,
 ): Promise<Image | undefined> {
   return context.locks.publish.run(publishKey, signal, async () => {
@@ -136,7 +141,7 @@ export async function nameImage(
     if (pulled) await keepDocuments(imagePaths(context.layout, id), pulled);
     db.transaction(() => {
       if (pulled) setImagePulled(db, id, pulled);
-      setImageName(db, name, id, pulled?.digest);
+      if (name !== undefined) setImageName(db, name, id, pulled?.digest);
     })();
     return getImage(db, id);
   });
@@ -209,6 +214,7 @@ function record(context: ImageContext, publication: Publication, rootfs: RootfsM
 function giveNames(context: ImageContext, publication: Publication): void {
   const { db } = context;
   const { image } = publication;
+  if ('restores' in publication) return;
   if ('replaces' in publication) return replace(context, publication.replaces, image.id);
   if (publication.isNameOffered) refuseTakenName(db, publication.name, image.id);
   setImageName(db, publication.name, image.id, image.digest);

@@ -33,7 +33,7 @@ export async function pullImage(
   const { pulls } = imageServices(context);
   try {
     return await pulls.join(canonicalName(parsed), operation, (shared) =>
-      pull(context, { reference: parsed, onResolved }, shared),
+      pullFrom(context, { reference: parsed, onResolved }, shared),
     );
   } catch (error) {
     throw sayingWhatStays(error, { directory: context.layout.blobsDirectory, layers });
@@ -55,18 +55,28 @@ function sayingWhatStays(
   });
 }
 
-async function pull(
+export interface PullRequest {
+  readonly reference: Reference;
+  /** Id of a known image that has to come of it; its names stay as they are */
+  readonly restores?: string;
+  /** Told what is to be downloaded */
+  readonly onResolved?: (resolved: ResolvedImage) => void;
+}
+
+/** Does what `pullImage` does, whatever else is being pulled. */
+export async function pullFrom(
   context: ImagesContext,
-  request: { readonly reference: Reference; readonly onResolved: (resolved: ResolvedImage) => void },
+  request: PullRequest,
   operation: Operation,
 ): Promise<Image> {
-  const { reference } = request;
+  const { reference, restores } = request;
   const { tools, leases } = imageServices(context);
-  const name = canonicalName(reference);
+  const source = canonicalName(reference);
+  const name = restores === undefined ? source : undefined;
   using repository = tools.downloads.repository(reference);
 
   operation.enter('Resolving image');
-  operation.progress({ detail: familiarName(name) });
+  operation.progress({ detail: familiarName(source) });
   const { signal } = operation;
   const top = await repository.manifest(reference.digest ?? reference.tag ?? 'latest', signal);
   const resolved = await resolveImage({
@@ -76,9 +86,10 @@ async function pull(
         ? (await repository.manifest(digest, signal)).bytes
         : repository.smallBlob(digest, signal),
     platform: guestPlatform(process.arch),
-    image: familiarName(name),
+    image: familiarName(source),
   });
-  request.onResolved(resolved);
+  if (restores !== undefined && resolved.id !== restores) throw otherImage(source, restores, resolved.id);
+  request.onResolved?.(resolved);
   const pulled = {
     digest: top.digest,
     layers: resolved.layers.map((layer) => layer.digest),
@@ -92,7 +103,7 @@ async function pull(
     return await withStaging(context.layout, (stagingDirectory) =>
       downloadAndBuild(
         context,
-        { resolved, repository, name, digest: top.digest, stagingDirectory },
+        { resolved, repository, source, name, digest: top.digest, stagingDirectory },
         operation,
       ),
     );
@@ -106,17 +117,27 @@ async function pull(
   }
 }
 
+function otherImage(source: string, wanted: string, id: string): BangerError {
+  const [shown, was, is] = [familiarName(source), wanted.slice(0, 12), id.slice(0, 12)];
+  return new BangerError('invalid_state', `"${shown}" is image ${is} now, and no longer ${was}`, {
+    hint: `Take what it is now: banger image pull ${shown}`,
+  });
+}
+
 interface Pull {
   readonly resolved: ResolvedImage;
   readonly repository: Repository;
-  readonly name: string;
+  /** Name it has at its registry, in full */
+  readonly source: string;
+  /** Stored name it gets; absent when it is there to bring back files */
+  readonly name: string | undefined;
   readonly digest: string;
   readonly stagingDirectory: string;
 }
 
 /** Layers are converted in order while they and those above are still on their way. */
 async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: Operation): Promise<Image> {
-  const { resolved, name, digest, stagingDirectory } = pull;
+  const { resolved, source, name, digest, stagingDirectory } = pull;
   await checkSpace(context.layout.blobsDirectory, resolved.layers);
   // Whichever of download and conversion fails first ends the other.
   const abort = new AbortController();
@@ -173,7 +194,7 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
   } catch (error) {
     fail(error);
     if (operation.signal.aborted) throw abortError(operation.signal);
-    throw blamed(failure?.error, familiarName(name));
+    throw blamed(failure?.error, familiarName(source));
   } finally {
     // A download must not outlive the pull, unless another pull waits for it too.
     await downloads.settled();

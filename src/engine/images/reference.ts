@@ -62,6 +62,11 @@ export function canonicalName({ registry, repository, tag, digest }: Reference):
   return `${registry}/${repository}${digest === undefined ? `:${tag}` : `@${digest}`}`;
 }
 
+/** The registry and repository of a stored name, without its tag or digest. */
+export function repositoryOf(canonical: string): string {
+  return canonical.replace(/(?:@|:[^/]*$).*/, '');
+}
+
 /** A stored name as people write it: without the default registry and its `library/`. */
 export function familiarName(canonical: string): string {
   const hub = `${defaultRegistry}/`;

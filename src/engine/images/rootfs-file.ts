@@ -7,6 +7,7 @@ import { imagePaths } from '../../state/layout.ts';
 import { listVms } from '../../state/vms.ts';
 import type { ImageContext } from '../context.ts';
 import { baseName, shownImage } from './find-image.ts';
+import { originsOf } from './image-origins.ts';
 import { rootfsFate } from './rootfs-mark.ts';
 
 /** Where an image's filesystem is, whatever may have become of it. */
@@ -67,9 +68,11 @@ async function ownRootfs(context: Pick<ImageContext, 'layout' | 'db'>, image: Im
   const { rootfs } = imagePaths(context.layout, image.id);
   const fate = await rootfsFate(context, image);
   if (fate === 'same') return rootfs;
+  const users = usersOf(context, image);
+  const what = `The filesystem of image "${shownImage(image)}"${users}${users === '' ? '' : ','}`;
   throw new BangerError(
     'invalid_state',
-    `The filesystem of image "${shownImage(image)}"${usersOf(context, image)}, ${fate === 'gone' ? 'is gone' : 'was changed by somebody'}: "${rootfs}"`,
+    `${what} ${fate === 'gone' ? 'is gone' : 'was changed by somebody'}: "${rootfs}"`,
     { hint: wayBack(image) },
   );
 }
@@ -78,11 +81,15 @@ async function ownRootfs(context: Pick<ImageContext, 'layout' | 'db'>, image: Im
 function wayBack(image: Image): string {
   const then = 'VMs made from it start again then';
   const name = shownImage(image);
+  const [origin] = originsOf(image);
+  const source = image.names.includes(baseName) ? baseName : origin?.reference;
+  if (source !== undefined) return `Fetch it again: banger image pull ${source} (${then})`;
   if (image.names.length === 0) {
     return `Pull or import what it was made of once more (${then}), or delete the VMs: banger vm delete NAME`;
   }
-  if (image.source === 'pull' || name === baseName)
-    return `Fetch it again: banger image pull ${name} (${then})`;
+  if (image.source === 'pull') {
+    return `It was pulled, and no name that is left says from where: pull it by the name that it has there (${then})`;
+  }
   return `Make it again of what it was made of: banger image import FILE --name ${name} (${then})`;
 }
 

@@ -4,6 +4,7 @@ import type { ImageContext } from '../context.ts';
 import { baseName, getImageByReference, getImageHere, nameMeant } from './find-image.ts';
 import { newName } from './new-name.ts';
 import { publishKey } from './publish-image.ts';
+import { repositoryOf } from './reference.ts';
 
 export interface NewNameRequest {
   readonly reference: string;
@@ -52,7 +53,6 @@ export async function renameImage(
 
 /** What the image was pulled with from the repository of a name: a tag more there is the same in that registry. */
 function digestIn(image: Image, name: string): string | undefined {
-  const repository = (each: string): string => each.replace(/(?:@|:[^/]*$).*/, '');
-  const pulled = Object.keys(image.digests).find((each) => repository(each) === repository(name));
+  const pulled = Object.keys(image.digests).find((each) => repositoryOf(each) === repositoryOf(name));
   return pulled === undefined ? undefined : image.digests[pulled];
 }
