@@ -15,7 +15,7 @@ export interface HostileLayer {
   readonly below?: readonly EntrySpec[];
   /** Takes seconds to refuse, since it unpacks to gigabytes */
   readonly isSlow?: boolean;
-  /** What it may take on disk at most before it is refused */
+  /** What it may take on disk at most before it is refused; 0 when it is refused before anything is written */
   readonly diskBytes?: number;
   /** Instead of those that are the default, where these only take longer to reach */
   readonly limits?: Partial<ConversionLimits>;

@@ -1,6 +1,6 @@
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { gzipBomb, manyFiles, sameFile, zstdBomb, zstdRun } from '../bombs.ts';
-import { encodeEntry, file, tarOf, type EntrySpec } from '../tar-builder.ts';
+import { directory, encodeEntry, file, symlink, tarOf, type EntrySpec } from '../tar-builder.ts';
 import { numbered, type HostileLayer } from './hostile-layer.ts';
 
 const gib = 2 ** 30;
@@ -110,6 +110,24 @@ export const bombs: readonly HostileLayer[] = [
     entry: 'same',
     isSlow: true,
     diskBytes: 128 * 2 ** 20,
+  },
+  {
+    title: 'empty directories, each of which takes a block',
+    bytes: () => zstdCompressSync(tarOf(numbered(60_000).map((n) => directory(`many/${n}`)))),
+    error: /makes the image take more than 4 times the bytes of its layers/,
+    limits: { spreadFreeBytes: 64 * 2 ** 20 },
+    entry: 'many/',
+    isSlow: true,
+    diskBytes: 0,
+  },
+  {
+    title: 'symlinks whose targets take a block each',
+    bytes: () => zstdCompressSync(tarOf(numbered(60_000).map((n) => symlink(`many/${n}`, 'x'.repeat(60))))),
+    error: /makes the image take more than 4 times the bytes of its layers/,
+    limits: { spreadFreeBytes: 64 * 2 ** 20 },
+    entry: 'many/',
+    isSlow: true,
+    diskBytes: 0,
   },
   {
     title: 'one file ten million times',

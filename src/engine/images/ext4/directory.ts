@@ -7,8 +7,13 @@ const tailSize = 12;
 const entrySpace = blockSize - tailSize;
 
 /** Bytes an entry takes: header and name, padded to four. */
-function entrySize(nameLength: number): number {
+export function entrySize(nameLength: number): number {
   return (headerSize + nameLength + 3) & ~3;
+}
+
+/** What directories take at most whose entries have so many bytes in all: less than an entry is left over in each block. */
+export function mostDirectoryBytes(directories: number, entryBytes: number): number {
+  return blockSize * (directories + Math.ceil(entryBytes / (entrySpace - entrySize(255) + 1)));
 }
 
 /** How many blocks entries with names of those lengths need, in that order. */

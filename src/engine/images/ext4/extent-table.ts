@@ -1,5 +1,6 @@
 import type { BlockAllocator } from './block-allocator.ts';
 import { blockSize } from './format.ts';
+import { extentTreeBlocks } from './extents.ts';
 import { Records } from './records.ts';
 import type { BlockRun } from './run-list.ts';
 import type { Stretch, Stretches } from './stretches.ts';
@@ -30,9 +31,15 @@ const nextField = 3;
 /** The extents of files that have several, or that begin with a hole or end in one. */
 export class ExtentTable {
   readonly #records = new Records(4);
+  #treeBlocks = 0;
 
   get heldBytes(): number {
     return this.#records.heldBytes;
+  }
+
+  /** Blocks that will say where the contents of all files are, which have none yet. */
+  get treeBlocks(): number {
+    return this.#treeBlocks;
   }
 
   /**
@@ -52,9 +59,10 @@ export class ExtentTable {
         chain.append(extent);
       }
     }
-    if (!single) return chain.first === 0 ? 0 : firstChain + chain.first;
-    if (single.logical === 0 && single.run.length === blocksOf(size)) return single.run.start;
-    chain.append(single);
+    if (chain.first === 0 && !single) return 0;
+    if (single?.logical === 0 && single.run.length === blocksOf(size)) return single.run.start;
+    if (single) chain.append(single);
+    this.#treeBlocks += extentTreeBlocks(chain.length);
     return firstChain + chain.first;
   }
 
@@ -68,11 +76,13 @@ export class ExtentTable {
   /** Forgets them; the blocks are not given back. */
   remove(place: Place): void {
     if (place < firstChain) return;
-    for (let record = place - firstChain; record !== 0;) {
+    let length = 0;
+    for (let record = place - firstChain; record !== 0; length++) {
       const next = this.#records.get(record, nextField);
       this.#records.remove(record);
       record = next;
     }
+    this.#treeBlocks -= extentTreeBlocks(length);
   }
 }
 
@@ -91,12 +101,14 @@ class Chain {
   #last = 0;
   /** 0 while there is none */
   first = 0;
+  length = 0;
 
   constructor(records: Records) {
     this.#records = records;
   }
 
   append({ logical, run }: Extent): void {
+    this.length++;
     const record = this.#records.add();
     this.#records.set(record, logicalField, logical);
     this.#records.set(record, startField, run.start);

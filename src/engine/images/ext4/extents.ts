@@ -62,6 +62,16 @@ export function writeExtentTree(
   return { root, blocks };
 }
 
+/** How many blocks the tree of a file has below its inode. */
+export function extentTreeBlocks(extents: number): number {
+  let blocks = 0;
+  for (let records = extents; records > recordsInInode;) {
+    records = Math.ceil(records / recordsInBlock);
+    blocks += records;
+  }
+  return blocks;
+}
+
 /** A file of a million extents is never an array of as many objects. */
 function* inParts<Item>(items: Iterable<Item>, length: number): Generator<Item[]> {
   let part: Item[] = [];

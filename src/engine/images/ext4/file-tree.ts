@@ -1,3 +1,5 @@
+import { mostDirectoryBytes } from './directory.ts';
+import { blockSize, inodeSize } from './format.ts';
 import { NameTable } from './name-table.ts';
 import { type NodeId, NodeTable } from './node-table.ts';
 import { Texts } from './texts.ts';
@@ -14,6 +16,13 @@ export class FileTree {
 
   get heldBytes(): number {
     return this.#texts.heldBytes + this.nodes.heldBytes + this.names.heldBytes;
+  }
+
+  /** Bytes on disk that will be written once all is known, at most: directories, inodes, and what does not fit these. */
+  get pendingBytes(): number {
+    const { nodes, names } = this;
+    const directoryBytes = mostDirectoryBytes(nodes.directories, names.entryBytes);
+    return directoryBytes + nodes.blocks * blockSize + nodes.count * inodeSize;
   }
 
   /** What a name in a directory stands for; 0 when it is not there. */

@@ -4,7 +4,7 @@ import type { BlockAllocator } from './block-allocator.ts';
 import type { BlockFile } from './block-file.ts';
 import { crc32c } from './crc32c.ts';
 import { type FileTree, implicitDirectory } from './file-tree.ts';
-import { blockSize, inodesPerGroup } from './format.ts';
+import { blockSize, inodeSize, inodesPerGroup } from './format.ts';
 import { type Geometry, geometryOf, groupLayout, planBlocks } from './geometry.ts';
 import { writeGroups } from './groups.ts';
 import { InodeTable } from './inode-table.ts';
@@ -22,23 +22,32 @@ export interface FilesystemOptions {
   readonly seed: string;
   readonly label: string;
   readonly signal: AbortSignal;
+  /** Asked before so many bytes of the file are in use, inodes counted apart; undefined where there is room */
+  readonly reach?: (bytes: number) => Promise<void> | undefined;
+}
+
+export interface WrittenFilesystem {
+  readonly sizeBytes: number;
+  /** What contents and directories occupy */
+  readonly contentBytes: number;
 }
 
 /**
  * Completes a filesystem whose file contents are already in their blocks:
- * directories, inodes, journal, bitmaps, descriptors and superblocks. Returns
- * its size. Nothing else may use file or allocator afterwards.
+ * directories, inodes, journal, bitmaps, descriptors and superblocks. Nothing
+ * else may use file or allocator afterwards.
  */
 export async function writeFilesystem(
   file: BlockFile,
   allocator: BlockAllocator,
   tree: FileTree,
   options: FilesystemOptions,
-): Promise<number> {
+): Promise<WrittenFilesystem> {
   const identity = identityOf(options);
   const context: NodeContext = { file, allocator, checksumSeed: crc32c(0xffffffff, identity.uuid) };
   allocator.reclaim();
-  const { lastInode, directories } = await writeNodes(context, tree, options.signal);
+  const { lastInode, directories } = await writeNodes(context, tree, options);
+  const contentBytes = allocator.usedBytes;
 
   // Journal and resize inode come last: their sizes depend on that of the filesystem, which they may push up.
   const journal = writeJournal(context, plan(options, allocator, lastInode).blocks, identity.uuid);
@@ -63,7 +72,7 @@ export async function writeFilesystem(
     journalBytes: journal.sizeBytes,
   });
   await file.resize(geometry.blocks * blockSize);
-  return geometry.blocks * blockSize;
+  return { sizeBytes: geometry.blocks * blockSize, contentBytes };
 }
 
 function identityOf({ seed, label }: FilesystemOptions): Identity {
@@ -80,7 +89,11 @@ interface WrittenNodes {
   readonly directories: ReadonlyMap<number, number>;
 }
 
-async function writeNodes(context: NodeContext, tree: FileTree, signal: AbortSignal): Promise<WrittenNodes> {
+async function writeNodes(
+  context: NodeContext,
+  tree: FileTree,
+  { signal, reach }: FilesystemOptions,
+): Promise<WrittenNodes> {
   const ordered = numberNodes(tree, ensureLostAndFound(tree));
   const table = new InodeTable(context.file);
   const directories = new Map<number, number>();
@@ -95,6 +108,8 @@ async function writeNodes(context: NodeContext, tree: FileTree, signal: AbortSig
     }
     if (turns.isDue) await turns.share();
     if (signal.aborted) throw abortError(signal);
+    const asking = reach?.(context.allocator.end * blockSize + lastInode * inodeSize);
+    if (asking) await asking;
     if (!context.file.isReady) await context.file.ready();
   }
   table.flush();

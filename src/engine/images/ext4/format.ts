@@ -53,6 +53,8 @@ export const nodeTypes = {
 
 /** Beyond this many links the kernel refuses another one; a directory's count then reads 1, for “many”. */
 export const maxLinks = 65_000;
+/** Longest target of a symlink that is kept in the inode itself, with its final zero */
+export const inlineTargetLength = 59;
 /** The kernel's NAME_MAX and the longest symlink target that fits a block with its final zero */
 export const maxNameLength = 255;
 export const maxSymlinkLength = blockSize - 1;

@@ -1,3 +1,4 @@
+import { entrySize } from './directory.ts';
 import { NameHash } from './name-hash.ts';
 import type { NodeId, NodeTable } from './node-table.ts';
 import { Records } from './records.ts';
@@ -28,6 +29,7 @@ export class NameTable {
   readonly #hash = new NameHash();
   /** By the upper bits of the hash: the first name of a chain */
   #chains = new Uint32Array(fewestChains);
+  #entryBytes = 0;
 
   constructor(nodes: NodeTable, texts: Texts) {
     this.#nodes = nodes;
@@ -36,6 +38,11 @@ export class NameTable {
 
   get count(): number {
     return this.#records.count;
+  }
+
+  /** What the entries of all take in the blocks of directories. */
+  get entryBytes(): number {
+    return this.#entryBytes;
   }
 
   /** Memory, texts apart. */
@@ -61,6 +68,7 @@ export class NameTable {
   add(directory: NodeId, name: string, node: NodeId): NameId {
     const records = this.#records;
     const id = records.add();
+    this.#entryBytes += entrySize(name.length);
     records.set(id, textField, this.#texts.add(name));
     records.set(id, nodeField, node);
     records.set(id, directoryField, directory);
@@ -84,6 +92,7 @@ export class NameTable {
     else records.set(previous, nextField, next);
     if (next === 0) this.#nodes.setLastName(directory, previous);
     else records.set(next, previousField, previous);
+    this.#entryBytes -= entrySize(this.length(id));
     this.#texts.remove(records.get(id, textField));
     records.remove(id);
   }

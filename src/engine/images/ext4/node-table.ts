@@ -1,4 +1,5 @@
 import { ExtentTable, type Extents } from './extent-table.ts';
+import { inlineTargetLength } from './format.ts';
 import { encodeTime, type InodeTime } from './inode-time.ts';
 import type { Attributes, Node } from './nodes.ts';
 import { Records } from './records.ts';
@@ -43,6 +44,7 @@ export class NodeTable {
   readonly #texts: Texts;
   readonly #xattrs: XattrTable;
   #directories = 0;
+  #longTargets = 0;
 
   constructor(texts: Texts) {
     this.#texts = texts;
@@ -57,6 +59,15 @@ export class NodeTable {
   /** How many of the nodes are directories. */
   get directories(): number {
     return this.#directories;
+  }
+
+  get count(): number {
+    return this.#records.count;
+  }
+
+  /** Blocks that will be written for them, contents and those of directories apart. */
+  get blocks(): number {
+    return this.#longTargets + this.extents.treeBlocks + this.#xattrs.blocks;
   }
 
   /** A new node, with one name that is still to be given. */
@@ -74,6 +85,7 @@ export class NodeTable {
         this.#directories++;
         break;
       case 'symlink':
+        if (node.target.length > inlineTargetLength) this.#longTargets++;
         this.#records.set(id, firstField, this.#texts.add(node.target));
         break;
       case 'char':
@@ -105,9 +117,14 @@ export class NodeTable {
     this.#xattrs.release(this.#records.get(id, xattrsField));
     const kind = this.kind(id);
     if (kind === 'file') this.extents.remove(this.#records.get(id, thirdField));
-    else if (kind === 'symlink') this.#texts.remove(this.#records.get(id, firstField));
+    else if (kind === 'symlink') this.#forgetTarget(this.#records.get(id, firstField));
     else if (kind === 'directory') this.#directories--;
     this.#records.remove(id);
+  }
+
+  #forgetTarget(text: number): void {
+    if (this.#texts.length(text) > inlineTargetLength) this.#longTargets--;
+    this.#texts.remove(text);
   }
 
   kind(id: NodeId): Node['kind'] {

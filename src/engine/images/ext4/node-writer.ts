@@ -4,7 +4,7 @@ import { directoryLinks, writeDirectoryBlocks } from './directory-writer.ts';
 import { type Extents, extentsOf } from './extent-table.ts';
 import { writeExtentTree } from './extents.ts';
 import type { FileTree } from './file-tree.ts';
-import { blockSize, inodeFlags, inodeSize } from './format.ts';
+import { blockSize, inlineTargetLength, inodeFlags, inodeSize } from './format.ts';
 import { deviceBlockArea, encodeInode, inodeChecksumSeed, type InodeContents } from './inode.ts';
 import type { NumberedNode } from './numbering.ts';
 import type { BlockRun } from './run-list.ts';
@@ -22,9 +22,6 @@ const scratch = Buffer.alloc(blockSize);
 
 /** The inode at hand. */
 const inode = Buffer.alloc(inodeSize);
-
-/** Longest target that is kept in the inode itself, with its final zero */
-const inlineTargetLength = 59;
 
 /** Writes the blocks of a node (but not a file's contents, which are there) and returns its inode, valid until the next. */
 export function writeNode(context: NodeContext, tree: FileTree, { node, parent }: NumberedNode): Buffer {

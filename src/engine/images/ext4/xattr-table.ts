@@ -1,8 +1,11 @@
 import { Records } from './records.ts';
 import type { Texts } from './texts.ts';
+import { needXattrBlock } from './xattrs.ts';
 
 const textField = 0;
 const usersField = 1;
+/** 1: each user has a block for them */
+const blockField = 2;
 
 /** Sets of xattrs that are remembered in order to find out that the next file has one of them. */
 const remembered = 1024;
@@ -12,8 +15,9 @@ export type Xattrs = ReadonlyMap<string, Buffer>;
 /** The xattrs of files. Most that have any have the same ones, which are kept once. */
 export class XattrTable {
   readonly #texts: Texts;
-  readonly #sets = new Records(2);
+  readonly #sets = new Records(3);
   readonly #recent = new Uint32Array(remembered);
+  #blocks = 0;
 
   constructor(texts: Texts) {
     this.#texts = texts;
@@ -21,6 +25,11 @@ export class XattrTable {
 
   get heldBytes(): number {
     return this.#sets.heldBytes;
+  }
+
+  /** Blocks that will be written for the users of all sets. */
+  get blocks(): number {
+    return this.#blocks;
   }
 
   /** The number of a set for one user of it; 0 for none. */
@@ -31,11 +40,14 @@ export class XattrTable {
     const recent = this.#recent[slot]!;
     if (recent !== 0 && this.#texts.equals(this.#sets.get(recent, textField), text)) {
       this.#sets.set(recent, usersField, this.#sets.get(recent, usersField) + 1);
+      this.#blocks += this.#sets.get(recent, blockField);
       return recent;
     }
     const set = this.#sets.add();
     this.#sets.set(set, textField, this.#texts.add(text));
     this.#sets.set(set, usersField, 1);
+    this.#sets.set(set, blockField, needXattrBlock(xattrs) ? 1 : 0);
+    this.#blocks += this.#sets.get(set, blockField);
     this.#recent[slot] = set;
     return set;
   }
@@ -45,6 +57,7 @@ export class XattrTable {
     if (set === 0) return;
     const users = this.#sets.get(set, usersField) - 1;
     this.#sets.set(set, usersField, users);
+    this.#blocks -= this.#sets.get(set, blockField);
     if (users > 0) return;
     const text = this.#sets.get(set, textField);
     const slot = slotOf(this.#texts.read(text));

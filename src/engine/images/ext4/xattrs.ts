@@ -62,6 +62,12 @@ export function encodeXattrs(xattrs: ReadonlyMap<string, Buffer> | undefined): E
   return { inline: undefined, block };
 }
 
+/** Whether they take a block besides the inode. */
+export function needXattrBlock(xattrs: ReadonlyMap<string, Buffer>): boolean {
+  const stored = [...xattrs].map(([name, value]) => storedXattr(name, value));
+  return !haveRoom(stored, inodeSize - inlineXattrOffset - 4);
+}
+
 /** Adds the checksum of an xattr block, which depends on where the block is. */
 export function sealXattrBlock(data: Buffer, block: number, filesystemSeed: number): void {
   const seed = crc32cOfNumber(crc32cOfNumber(filesystemSeed, block), 0);
@@ -89,9 +95,7 @@ function compareStored(a: StoredXattr, b: StoredXattr): number {
 
 /** Entries grow from `start`, values from the end; false if they would meet. */
 function placeEntries(area: Buffer, start: number, stored: readonly StoredXattr[]): boolean {
-  const endOfEntries = stored.reduce((end, { name }) => end + pad4(entryHeaderSize + name.length), start) + 4;
-  const startOfValues = stored.reduce((end, { value }) => end - pad4(value.length), area.length);
-  if (endOfEntries > startOfValues) return false;
+  if (!haveRoom(stored, area.length - start)) return false;
 
   let entry = start;
   let valueEnd = area.length;
@@ -107,6 +111,13 @@ function placeEntries(area: Buffer, start: number, stored: readonly StoredXattr[
     entry += pad4(entryHeaderSize + xattr.name.length);
   }
   return true;
+}
+
+function haveRoom(stored: readonly StoredXattr[], bytes: number): boolean {
+  const size = ({ name, value }: StoredXattr): number =>
+    pad4(entryHeaderSize + name.length) + pad4(value.length);
+  // Four zeros end the entries.
+  return stored.reduce((sum, xattr) => sum + size(xattr), 4) <= bytes;
 }
 
 function pad4(length: number): number {

@@ -24,20 +24,29 @@ export class HostRoom {
     return bytes <= this.#sureBytes ? undefined : this.#ask(bytes);
   }
 
+  /** Throws when there is no room for so many bytes more than now. It is not taken: others write there, too. */
+  async foresee(moreBytes: number): Promise<void> {
+    await this.#roomFor(moreBytes);
+  }
+
   async #ask(bytes: number): Promise<void> {
+    const wantedBytes = bytes - this.#lastBytes;
+    const roomBytes = await this.#roomFor(wantedBytes);
+    this.#lastBytes = bytes;
+    this.#sureBytes = bytes + Math.min(stepBytes, (roomBytes - wantedBytes) / 2);
+  }
+
+  /** What may be written without touching the reserve; throws when it is less than what is wanted. */
+  async #roomFor(wantedBytes: number): Promise<number> {
     const { bavail, bsize } = await statfs(this.#directory);
     const freeBytes = bavail * bsize;
     const roomBytes = freeBytes - Math.min(reserveBytes, freeBytes / 8);
-    const wantedBytes = bytes - this.#lastBytes;
-    if (wantedBytes > roomBytes) {
-      const [wanted, free] = [wantedBytes, freeBytes].map((each) => Math.ceil(each / mib));
-      throw new BangerError(
-        'host_unsupported',
-        `There is no room for the image: it takes ${wanted} MiB or more, and ${free} MiB are free at "${this.#directory}"`,
-        { hint: 'Free space there, for example with: banger image prune --all' },
-      );
-    }
-    this.#lastBytes = bytes;
-    this.#sureBytes = bytes + Math.min(stepBytes, (roomBytes - wantedBytes) / 2);
+    if (wantedBytes <= roomBytes) return roomBytes;
+    const [wanted, free] = [wantedBytes, freeBytes].map((each) => Math.ceil(each / mib));
+    throw new BangerError(
+      'host_unsupported',
+      `There is no room for the image: it takes ${wanted} MiB or more, and ${free} MiB are free at "${this.#directory}"`,
+      { hint: 'Free space there, for example with: banger image prune --all' },
+    );
   }
 }

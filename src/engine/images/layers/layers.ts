@@ -105,14 +105,15 @@ async function writeImage(options: ConvertOptions, partial: string): Promise<Con
     const facts = await readRootfsFacts(image.tree.files, file);
     file.writeBack();
     const { size: entries } = image.tree;
-    const contentBytes = image.allocator.usedBytes;
-    const sizeBytes = await writeFilesystem(file, image.allocator, image.tree.files, {
+    await image.room.foresee(image.tree.files.pendingBytes);
+    const written = await writeFilesystem(file, image.allocator, image.tree.files, {
       sizeBytes: options.sizeBytes,
       seed: options.seed,
       label: options.label ?? '',
       signal: options.signal,
+      reach: (bytes) => image.room.reach(bytes),
     });
-    return { sizeBytes, contentBytes, entries, diffIds, ...facts };
+    return { ...written, entries, diffIds, ...facts };
   } finally {
     await file.close();
   }
@@ -146,7 +147,7 @@ async function applyLayer(
       if (!entry) break;
       budget.addEntry(entry.size);
       await applyEntry(image, entry, reader);
-      budget.checkSpread(image.allocator.end * blockSize);
+      budget.checkSpread(image.allocator.end * blockSize + image.tree.files.pendingBytes);
       if (turns.isDue) await turns.share();
     }
     image.tree.endLayer();

@@ -3,7 +3,11 @@ import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
-import { directory, file, symlink, tarOf } from '../../../support/tar-builder.ts';
+import { BlockAllocator } from '../../../../src/engine/images/ext4/block-allocator.ts';
+import { implicitDirectory } from '../../../../src/engine/images/ext4/file-tree.ts';
+import { defaultLimits } from '../../../../src/engine/images/layers/conversion-limits.ts';
+import { RootfsTree } from '../../../../src/engine/images/layers/rootfs-tree.ts';
+import { directory, file, symlink, tarOf, type EntrySpec } from '../../../support/tar-builder.ts';
 import { convert, debugfs, expectClean, failure, mountObstacle, tempDirectory } from './image-inspector.ts';
 
 test('caps stop what is meant to exhaust the host', async () => {
@@ -80,6 +84,69 @@ test('long zeros take no room on the disk, and read as zeros', async () => {
   expect(statSync(image).blocks * 512).toBeLessThan(4 * 2 ** 20);
   expect(debugfs(image, 'cat zeros')).toBe(data.toString('latin1'));
 });
+
+const spreading: readonly [string, (index: number) => EntrySpec][] = [
+  ['directories', (index) => directory(`many/${index}`)],
+  ['long symlinks', (index) => symlink(`many/${index}`, 'x'.repeat(60))],
+  [
+    'attributes that take a block',
+    (index) => file(`many/${index}`, '', { pax: { 'SCHILY.xattr.user.a': `${index}`.padEnd(200, 'v') } }),
+  ],
+];
+
+test.each(spreading)('what %s will take on disk is known before they are written', async (_, entry) => {
+  using temp = tempDirectory();
+  const count = 3000;
+  const many = Array.from({ length: count }, (_unused, index) => entry(index));
+  const { image, contentBytes } = await convert(temp.path, [many]);
+  const isOfXattrs = many[0]!.pax !== undefined;
+  // A block for each, and those of the directory that has them.
+  expect(contentBytes / 4096).toBeGreaterThan(count);
+  expect(contentBytes / 4096).toBeLessThan(count + 40);
+  expect(statSync(image).blocks * 512).toBeGreaterThan(contentBytes);
+  expectClean(image);
+
+  const limits = { spread: isOfXattrs ? 2 : 4, spreadFreeBytes: 2 ** 20 };
+  expect(await failure([many], { limits })).toMatch(
+    /^Entry "many\/\d+\/?" of layer "test" makes the image take more than/,
+  );
+});
+
+const largeXattrs = new Map([['user.large', Buffer.alloc(3000)]]);
+
+test('no room is wished for what a later layer takes away', () => {
+  const tree = new RootfsTree({ limits: defaultLimits, allocator: new BlockAllocator() });
+  const before = tree.files.pendingBytes;
+  const node = { ...implicitDirectory, kind: 'symlink', target: 'x'.repeat(100) } as const;
+  for (let round = 0; round < 2; round++) {
+    tree.put(['many', 'link'], node);
+    tree.put(['many', 'file'], { ...node, kind: 'file', size: 0, place: 0, xattrs: largeXattrs });
+    tree.put(['many', 'file'], { ...node, kind: 'directory', xattrs: largeXattrs });
+    tree.endLayer();
+    expect(tree.files.pendingBytes).toBeGreaterThan(before + 4 * 4096);
+    tree.whiteout(['many']);
+    tree.endLayer();
+    expect(tree.files.pendingBytes).toBe(before);
+  }
+});
+
+test.for(spreading)(
+  'a disk that is too small for %s is told before it is full',
+  async ([, entry], { skip }) => {
+    const obstacle = mountObstacle();
+    if (obstacle !== undefined) skip(obstacle);
+    using temp = tempDirectory();
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', temp.path]);
+    try {
+      const many = Array.from({ length: 3000 }, (_unused, index) => entry(index));
+      await expect(convert(temp.path, [many])).rejects.toThrow(
+        /^There is no room for the image: it takes 1\d MiB or more, and 8 MiB are free at/,
+      );
+    } finally {
+      execFileSync('umount', [temp.path]);
+    }
+  },
+);
 
 test('attributes that do not fit a block are refused with the entry they came with', async () => {
   const pax = { 'SCHILY.xattr.user.large': 'v'.repeat(4100) };
