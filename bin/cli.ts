@@ -1,10 +1,12 @@
 import { tmpdir } from 'node:os';
 import { isSea } from 'node:sea';
+import { errorLines } from '../src/commands/error-lines.ts';
 import { UsageError } from '../src/commands/usage-error.ts';
 import { usageErrorOf } from '../src/commands/usage-message.ts';
 import { BangerError } from '../src/errors.ts';
 import { buildInfo, openAssets } from '../src/host/assets.ts';
 import { refuseBorrowedHome } from '../src/host/borrowed-home.ts';
+import type { Layout } from '../src/state/layout.ts';
 import { migrations } from '../src/state/schema.ts';
 import { ownLayout } from './own-layout.ts';
 
@@ -18,7 +20,13 @@ const sshProxyWord = 'ssh-proxy';
 const exitCodes = { usage: 2, failed: 1, runFailed: 125, interrupted: 130, unread: 141 } as const;
 
 export async function runCommand(words: readonly string[], engineWord: string): Promise<number> {
-  const layout = ownLayout();
+  let layout: Layout;
+  try {
+    layout = ownLayout();
+  } catch (error) {
+    process.stderr.write(errorLines(error, words.includes('--json')));
+    return exitCodes.usage;
+  }
   const [{ CliRuntime }, { buildProgram }] = await Promise.all([
     import('../src/commands/cli-runtime.ts'),
     import('../src/commands/program.ts'),
@@ -102,9 +110,13 @@ function failureCode(error: unknown, words: readonly string[], report: (error: u
   report(error);
   if (error instanceof UsageError) return exitCodes.usage;
   if (error instanceof BangerError && error.code === 'cancelled') return exitCodes.interrupted;
+  return runsProgram(words) ? exitCodes.runFailed : exitCodes.failed;
+}
+
+/** A command whose exit code is that of a program in a guest, as far as there is one. */
+function runsProgram(words: readonly string[]): boolean {
   const [group, verb] = words.filter((word) => !word.startsWith('-'));
-  const runsProgram = group === 'vm' && ['exec', 'run', 'ssh', 'shell'].includes(verb ?? '');
-  return runsProgram ? exitCodes.runFailed : exitCodes.failed;
+  return group === 'vm' && ['exec', 'run', 'ssh', 'shell'].includes(verb ?? '');
 }
 
 function isCommanderError(error: unknown): error is Error & { exitCode: number } {
@@ -171,5 +183,18 @@ for (const output of [process.stdout, process.stderr]) {
   output.on('error', (error: NodeJS.ErrnoException) => {
     // `banger vm list | head -1`: whoever read has what they wanted. It is SIGPIPE that ends other programs then.
     if (error.code === 'EPIPE') process.exit(exitCodes.unread);
+    // Anything but 0: what was to be kept, such as a dump that a guest's program printed, is not whole.
+    if (output === process.stdout)
+      process.stderr.write(errorLines(unwritable(error), process.argv.includes('--json')));
+    process.exit(runsProgram(process.argv.slice(2)) ? exitCodes.runFailed : exitCodes.failed);
+  });
+}
+
+function unwritable(error: NodeJS.ErrnoException): BangerError {
+  const isFull = error.code === 'ENOSPC' || error.code === 'EDQUOT';
+  const why = isFull ? 'the disk is full' : (error.code ?? error.message);
+  return new BangerError('command_failed', `Standard output cannot be written: ${why}`, {
+    hint: 'What was written is not all of it: make room, or send the output elsewhere, and run the command again',
+    cause: error,
   });
 }

@@ -1,14 +1,15 @@
 import { lstatSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { homedir, tmpdir, userInfo } from 'node:os';
 import { resolveLayout, type Layout } from '../src/state/layout.ts';
 
-/** Where this user's things are. */
+/** Where this user's things are. Throws `invalid_argument` when the environment gives a relative path. */
 export function ownLayout(): Layout {
   const uid = process.getuid!();
   const runtime = process.env['XDG_RUNTIME_DIR'];
   return resolveLayout({
     env: { ...process.env, XDG_RUNTIME_DIR: runtime && isOwn(runtime, uid) ? runtime : undefined },
-    home: homedir(),
+    // An empty HOME says nothing.
+    home: homedir() || userInfo().homedir,
     uid,
     temporaryDirectory: tmpdir(),
   });

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { BangerError } from '../errors.ts';
 import type { DiskMethodName } from './disk-methods.ts';
 
 /** Every path banger uses, named once. Directories are made where they are first needed, with mode 0700. */
@@ -81,13 +82,22 @@ export const layoutVariables = [
 ] as const;
 
 /**
- * Decides where everything lives, touching nothing.
+ * Decides where everything lives, touching nothing. Throws `invalid_argument` when that would depend on the current
+ * directory: another one would have other VMs.
  *
  * `BANGER_HOME` puts all of it under one directory. Otherwise the XDG directories are used; sockets of
  * different state directories never meet, because their directory is named after a hash of it.
  */
 export function resolveLayout({ env, home, uid, temporaryDirectory }: LayoutInput): Layout {
-  const root = absolute(env['BANGER_HOME']);
+  const root = rootOf(env['BANGER_HOME']);
+  if (!root && !home.startsWith('/'))
+    throw new BangerError(
+      'invalid_argument',
+      `The home directory is "${home}", which is another place in each directory`,
+      {
+        hint: 'Set HOME to all of its path, or say where VMs and images are to be: BANGER_HOME=/… banger …',
+      },
+    );
   const config = root ?? join(absolute(env['XDG_CONFIG_HOME']) ?? join(home, '.config'), 'banger');
   const state = root
     ? join(root, 'state')
@@ -210,6 +220,18 @@ export function kernelPaths(layout: Layout, id: string, parent = layout.kernelsD
     modules: join(directory, 'modules.cpio'),
     manifest: join(directory, 'kernel.json'),
   };
+}
+
+function rootOf(path: string | undefined): string | undefined {
+  if (path === undefined || path === '') return undefined;
+  if (path.startsWith('/')) return path;
+  throw new BangerError(
+    'invalid_argument',
+    `BANGER_HOME is "${path}", which is another place in each directory`,
+    {
+      hint: 'Give all of the path: BANGER_HOME=/… banger …',
+    },
+  );
 }
 
 /** XDG variables that are not absolute paths must be ignored, says the specification. */
