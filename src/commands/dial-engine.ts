@@ -11,11 +11,15 @@ export function dialOrStart(options: ConnectOptions): Dial {
   return async () => (await import('../engine/rpc/connect.ts')).connectOrStart(options);
 }
 
-/** The engine that runs, of whatever build; one that leaves because it is of another counts as gone. */
+/**
+ * The engine that runs, of whatever build and wherever it listens; one that leaves because it is of another counts as
+ * gone. Throws `busy` for one that cannot be reached.
+ */
 export function dialIfRunning(options: ConnectOptions): Dial {
   return async () => {
-    const { connectIfRunning, greet } = await import('../engine/rpc/connect.ts');
-    const client = await connectIfRunning(options);
+    const { greet } = await import('../engine/rpc/connect.ts');
+    const { connectAnywhere } = await import('../engine/rpc/elsewhere.ts');
+    const client = await connectAnywhere(options);
     if (!client || (await greet(client))) return client;
     client.close();
     return undefined;

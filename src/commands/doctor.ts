@@ -80,10 +80,12 @@ async function diagnose(
   const { layout } = input;
   const { runChecks } = await import('../host/doctor/run-checks.ts');
   const { loadConfig, parseConfig } = await import('../state/config.ts');
+  const { engineSocketOf } = await import('../engine/rpc/elsewhere.ts');
   const assets = temporaryAssets(input, scratches.scratch);
   const host = await runChecks({
     paths: {
       ...layout,
+      engineSocket: engineSocketOf(layout),
       longestSocket: vmPaths(layout, '0'.repeat(32)).controlSocket,
       kvmVerdictFile: layout.kvmProbeFile,
       firecrackerVerdictFile: layout.firecrackerProbeFile,

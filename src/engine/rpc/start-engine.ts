@@ -6,7 +6,7 @@ import { spawnDetached } from '../../host/process.ts';
 import { allocatorEnv } from './allocator-env.ts';
 import type { RpcClient } from './client.ts';
 import { connectIfRunning, isOurs, type ConnectOptions } from './connect.ts';
-import { isOfThisHost, readEngineNote } from './engine-note.ts';
+import { connectElsewhere } from './elsewhere.ts';
 import { takeStartLock } from './start-lock.ts';
 
 /**
@@ -30,13 +30,6 @@ export async function startEngine(options: ConnectOptions): Promise<RpcClient> {
   throw new BangerError('timeout', `The engine did not answer within ${startTimeoutMs / 1000} s`, {
     hint: `Its log may say why: tail ${options.engineLog}`,
   });
-}
-
-/** A connection to an engine that was started with other ideas of where sockets belong: by cron, say, or `su`. */
-async function connectElsewhere(options: ConnectOptions): Promise<RpcClient | undefined> {
-  const note = readEngineNote(options.engineNote);
-  if (!note || note.socket === options.socketPath || !isOfThisHost(note)) return undefined;
-  return connectIfRunning({ ...options, socketPath: note.socket });
 }
 
 /** Spawns an engine, or finds somebody doing so. Undefined: look again. */

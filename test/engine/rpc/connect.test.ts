@@ -1,15 +1,17 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { leavesFor } from '../../../src/engine/leaves-for.ts';
 import { OperationRegistry } from '../../../src/engine/operations.ts';
 import { connectIfRunning, connectOrStart, type ConnectOptions } from '../../../src/engine/rpc/connect.ts';
+import { connectAnywhere, engineSocketOf } from '../../../src/engine/rpc/elsewhere.ts';
 import { protocolVersion, type HelloResult } from '../../../src/engine/rpc/messages.ts';
 import { serveRpc } from '../../../src/engine/rpc/server.ts';
+import { identifyProcess } from '../../../src/host/process.ts';
 
 const lastWords = JSON.stringify({
   level: 'fatal',
@@ -160,4 +162,36 @@ test('an engine that dies before it takes our connection is none', async () => {
   const proc = `/proc/${engine.pid}`;
   while (readdirSync(`${proc}/task`).length > 1 || !/\) Z /.test(readFileSync(`${proc}/stat`, 'utf8')));
   expect(await connecting).toBeUndefined();
+});
+
+/** What an engine leaves that listens there. */
+async function noteOf(socket: string, pid = process.pid): Promise<void> {
+  const note = { hostname: 'here', socket, process: identifyProcess(pid) };
+  await writeFile(options.engineNote, JSON.stringify(note));
+}
+
+test('an engine that listens elsewhere, for whoever has another TMPDIR, is the one that runs', async () => {
+  await engineAnswering({});
+  const there = options.socketPath;
+  await noteOf(there);
+  options = { ...options, socketPath: join(directory, 'other.sock') };
+  expect(await connectIfRunning(options)).toBeUndefined();
+  const client = await connectAnywhere(options);
+  expect((await client!.hello).build).toBe('ours');
+  client!.close();
+  const { engineNote } = options;
+  expect(engineSocketOf({ engineSocket: options.socketPath, engineNote })).toBe(there);
+});
+
+test('one whose socket is gone is told as that while it runs, and there is none when it has ended', async () => {
+  const engine = spawn('sleep', ['60']);
+  await once(engine, 'spawn');
+  await noteOf(options.socketPath, engine.pid);
+  await expect(connectAnywhere(options)).rejects.toMatchObject({
+    code: 'busy',
+    hint: `End it, which keeps VMs running, with: kill ${engine.pid}`,
+  });
+  engine.kill('SIGKILL');
+  await once(engine, 'exit');
+  expect(await connectAnywhere(options)).toBeUndefined();
 });
