@@ -29,6 +29,7 @@ const importRules: readonly { readonly files: string; readonly mayImport: readon
       // What is done as root, and for a user, is no engine's work.
       'src/host/setup/',
       'src/host/assets.ts',
+      'src/host/shell-quote.ts',
     ],
   },
   {

@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import { Command } from 'commander';
 import { vmExec } from '../engine/rpc/vm-methods.ts';
+import { shellQuote } from '../host/shell-quote.ts';
 import { exitCodeOf } from './attach.ts';
 import type { Cli } from './cli.ts';
 import { addEnvOptions, readEnvOptions, type EnvOptions } from './env-options.ts';
@@ -72,9 +73,9 @@ export function refuseLateOptions(
   const [word] = words;
   if (vm === undefined || word === undefined || !word.startsWith('-') || word === '--') return;
   const end = words.indexOf('--');
-  const [late, rest] = end < 0 ? [[word], ['…']] : [words.slice(0, end), words.slice(end + 1)];
+  const [late, rest] = end < 0 ? [[word], ['COMMAND']] : [words.slice(0, end), words.slice(end + 1)];
   throw new UsageError(
     `"${word}" comes after the VM, where the command begins`,
-    `Put options before the VM: banger vm ${verb} ${late.join(' ')} ${vm} -- ${rest.join(' ')}`,
+    `Put options before the VM: banger vm ${verb} ${shellQuote(late)} ${vm} -- ${shellQuote(rest)}`,
   );
 }

@@ -13,6 +13,7 @@ import { addTemplateOptions, chooseTemplate, type TemplateOptions } from './tree
 import { UsageError } from './usage-error.ts';
 import { addVmSpecOptions, vmSpecParams, type VmSpecOptions } from './vm-options.ts';
 import { stagesText } from './vm-text.ts';
+import { shellQuote, shellWord } from '../host/shell-quote.ts';
 
 interface RunOptions extends VmSpecOptions, EnvOptions, LendOptions, TemplateOptions, BranchOptions {
   readonly rm?: boolean;
@@ -123,7 +124,7 @@ function refuseContradictions({ path, argv }: RunWords, options: RunOptions): vo
   if (options.workdir !== undefined && !options.workdir.startsWith('/') && path === undefined) {
     throw new UsageError(
       `"${options.workdir}" is a relative --workdir, and there is no working tree that it could be in`,
-      `Write it from the root: --workdir /${options.workdir}`,
+      `Write it from the root: --workdir ${shellWord(`/${options.workdir}`)}`,
     );
   }
   if (!detach) return;
@@ -137,7 +138,7 @@ function refuseContradictions({ path, argv }: RunWords, options: RunOptions): vo
   if (extra) {
     throw new UsageError(
       `--detach runs nothing, and ${extra} was given`,
-      `Make the VM first: banger vm run -d --name NAME${path === undefined ? '' : ` ${path}`}; then: banger vm exec NAME -- ${argv?.join(' ') ?? 'COMMAND'}`,
+      `Make the VM first: banger vm run -d --name NAME${path === undefined ? '' : ` ${shellWord(path)}`}; then: banger vm exec NAME -- ${argv ? shellQuote(argv) : 'COMMAND'}`,
     );
   }
   if (options.secret ?? options.secretFile ?? options.sshAgent) {
@@ -150,7 +151,7 @@ function refuseContradictions({ path, argv }: RunWords, options: RunOptions): vo
     if (options[name] !== undefined) {
       throw new UsageError(
         `--detach runs nothing, so that --${name} has no meaning`,
-        `Give it to what runs later: banger vm exec --${name} ${options[name]} NAME -- COMMAND`,
+        `Give it to what runs later: banger vm exec --${name} ${shellWord(options[name]!)} NAME -- COMMAND`,
       );
     }
   }
@@ -162,9 +163,9 @@ function namingImages({ path, argv }: RunWords): (error: unknown) => never {
     // What has a way out of its own is about something else.
     if (!(error instanceof BangerError) || error.code !== 'not_found' || error.hint !== undefined)
       throw error;
-    const program = argv === undefined ? '' : ` -- ${argv.join(' ')}`;
+    const program = argv === undefined ? '' : ` -- ${shellQuote(argv)}`;
     throw new BangerError(error.code, error.message, {
-      hint: `Give a directory of a git working tree. An image is named with: banger vm run --image ${path}${program}`,
+      hint: `Give a directory of a git working tree. An image is named with: banger vm run --image ${shellWord(path ?? 'IMAGE')}${program}`,
       cause: error,
     });
   };

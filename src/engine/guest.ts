@@ -21,6 +21,8 @@ export interface GuestExecOptions {
   /** Unix socket of this host where an SSH agent listens that the program may use */
   readonly agentSocket?: string;
   readonly signal?: AbortSignal;
+  /** It is sent a hang-up when the signal aborts, as a shell does whose terminal has gone; without, it may run on */
+  readonly hangsUp?: boolean;
 }
 
 /** Where the guest finds the secrets of one program, and what they are called. */

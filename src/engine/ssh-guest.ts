@@ -60,7 +60,7 @@ export function sshGuest({ name, take, takeWithAgent, protocol: protocolOf }: Ss
       options.signal?.addEventListener('abort', giveUp, { once: true });
       try {
         return await lease.connection.exec(command, terminalOf(options), (channel) =>
-          attach(lease, channel, { signal: options.signal, name }),
+          attach(lease, channel, { ...options, name }),
         );
       } catch (error) {
         lease.release(false);
@@ -129,7 +129,7 @@ function terminalOf(options: GuestExecOptions): { term: string; cols: number; ro
 function attach(
   lease: Lease,
   channel: ClientChannel,
-  { signal, name }: { readonly signal: AbortSignal | undefined; readonly name: string },
+  { signal, hangsUp = false, name }: Pick<GuestExecOptions, 'signal' | 'hangsUp'> & { readonly name: string },
 ): GuestProcess {
   const exit = new Promise<GuestExit>((resolve, reject) => {
     let ended: GuestExit | undefined;
@@ -146,13 +146,15 @@ function attach(
   // Whoever is interested awaits it; others must not crash the engine by not doing so.
   exit.catch(() => undefined);
   const onAbort = (): void => {
+    // The end of a channel alone is noticed by programs with a terminal, and by those that write.
+    if (hangsUp) lease.connection.signal(channel, 'HUP');
     channel.close();
     // Closing wants the guest's answer, which a guest that hangs does not give.
     setTimeout(() => lease.release(false), closeTimeoutMs).unref();
   };
   signal?.addEventListener('abort', onAbort, { once: true });
   channel.once('close', () => signal?.removeEventListener('abort', onAbort));
-  if (signal?.aborted) channel.close();
+  if (signal?.aborted) onAbort();
   return {
     stdio: channel,
     stderr: channel.stderr as Readable,

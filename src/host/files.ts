@@ -2,6 +2,7 @@ import { lstatSync, mkdirSync, statSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { BangerError, errnoOf } from '../errors.ts';
+import { shellWord } from './shell-quote.ts';
 
 let temporaryCounter = 0;
 
@@ -78,7 +79,9 @@ export function ensureOwnDirectory(path: string): void {
     ? 'can be written to by other users'
     : `belongs to user ${found.uid}, not to you (${uid})`;
   throw new BangerError('invalid_state', `"${path}" ${why}`, {
-    hint: isOurs ? `Close it with: chmod go-w ${path}` : 'Choose another place: BANGER_HOME=DIR banger …',
+    hint: isOurs
+      ? `Close it with: chmod go-w ${shellWord(path)}`
+      : 'Choose another place: BANGER_HOME=DIR banger …',
   });
 }
 
@@ -99,7 +102,7 @@ export function ensurePrivateDirectory(path: string): void {
       : 'is open to other users';
   throw new BangerError('invalid_state', `"${path}" ${why}`, {
     hint: isOurs
-      ? `Close it with: chmod 700 ${path}`
+      ? `Close it with: chmod 700 ${shellWord(path)}`
       : `Have it removed, or choose another place: BANGER_HOME=DIR banger …`,
   });
 }

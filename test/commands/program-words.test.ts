@@ -109,6 +109,11 @@ test('an option of exec after the VM is told where it belongs, and is no command
     hint: 'Put options before the VM: banger vm exec -w /srv web -- ls -l',
   });
   await expect(runWords(['vm', 'exec', 'web', '-it', 'sh'])).rejects.toThrow('comes after the VM');
+  // It is to be copied into a shell, which is not to do here what was meant for there.
+  const words = ['vm', 'exec', 'web', '-w', '/my srv', '--', 'sh', '-c', 'echo "$A" >>f'];
+  await expect(runWords(words)).rejects.toMatchObject({
+    hint: `Put options before the VM: banger vm exec -w '/my srv' web -- sh -c 'echo "$A" >>f'`,
+  });
   expect((await runWords(['vm', 'exec', 'web', '--', '-x'])).params).toMatchObject({ argv: ['-x'] });
 });
 

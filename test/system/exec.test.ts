@@ -1,5 +1,6 @@
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openBanger, until } from '../support/banger.ts';
 
@@ -164,4 +165,34 @@ test('SIGINT to the command reaches the program', async () => {
   });
   expect(await closed).toBe(3);
   expect(output).toBe('ready\ninterrupted\n');
+});
+
+test.each(['SIGTERM', 'SIGKILL'] as const)(
+  'a program does not outlive a client that %s has ended',
+  async (signal) => {
+    const script = 'echo ready; exec sleep 7100';
+    const child = banger.start(['vm', 'exec', 'web', '--', 'sh', '-c', script]);
+    const closed = new Promise((resolve) => child.once('close', resolve));
+    child.stdout!.once('data', () => child.kill(signal));
+    await closed;
+    const isThere = async (): Promise<boolean> => (await banger.guest('web', 'ps')).includes('sleep 7100');
+    await until('the guest has ended it', async () => !(await isThere()));
+  },
+);
+
+test('output that cannot be written is no success, and the program that prints it ends', async () => {
+  const full = openSync('/dev/full', 'w');
+  const [program, ...words] = banger.argv;
+  const script = 'while :; do echo 7200; done; exit 7';
+  const ran = spawn(program, [...words, 'vm', 'exec', 'web', '--', 'sh', '-c', script], {
+    env: banger.env,
+    stdio: ['ignore', full, 'pipe'],
+  });
+  closeSync(full);
+  let said = '';
+  ran.stderr!.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  expect(await new Promise((resolve) => ran.once('close', resolve))).toBe(125);
+  expect(said).toContain('banger: Standard output cannot be written: the disk is full');
+  const isThere = async (): Promise<boolean> => (await banger.guest('web', 'ps')).includes('echo 7200');
+  await until('the guest has ended it', async () => !(await isThere()));
 });

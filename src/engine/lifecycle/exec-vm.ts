@@ -31,7 +31,7 @@ export interface ExecParams {
 
 /**
  * Runs a program in a running VM with the client's stream as its standard input and output, and returns how it
- * ended. The client going away ends the program's channel; the guest sends it a hang-up.
+ * ended. When the client goes away, however that ended, the program is sent a hang-up.
  */
 export async function execVm(
   context: EngineContext,
@@ -64,6 +64,7 @@ export async function execVm(
     workingDirectory: program.workingDirectory,
     fallBackToHome: program.fallBackToHome,
     signal: operation.signal,
+    hangsUp: true,
   };
   let process: GuestProcess;
   try {

@@ -75,7 +75,10 @@ export async function bootstrapTools(
   // Of what it can have without a network mise takes all; it would try for long to have the rest.
   const own = { MISE_YES: '1', ...(cutOff !== undefined && { MISE_OFFLINE: '1' }) };
   const run = async (argv: readonly string[], workingDirectory = guestPath) =>
-    runToEnd(await guest.spawn(argv, { workingDirectory, env: { ...own, ...env }, signal }), operation);
+    runToEnd(
+      await guest.spawn(argv, { workingDirectory, env: { ...own, ...env }, signal, hangsUp: true }),
+      operation,
+    );
 
   let mise = await findMise(guest, guestPath, signal);
   // Such as an untracked file that stayed behind.

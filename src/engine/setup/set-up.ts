@@ -37,6 +37,7 @@ export async function setUp(
       workingDirectory: guestPath,
       env,
       signal: operation.signal,
+      hangsUp: true,
     });
     const { code, signal } = await runToEnd(process, operation);
     if (code === 0) continue;

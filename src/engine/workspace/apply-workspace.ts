@@ -29,6 +29,7 @@ import { remarksOn } from './remarks.ts';
 import { withScratch } from './scratch.ts';
 import { readManifest } from './sending/manifest.ts';
 import { manifestPlace } from './sending/settle-sends.ts';
+import { shellWord } from '../../host/shell-quote.ts';
 
 type ApplyParams = ParsedParams<typeof workspaceApply>;
 type ApplyResult = ResultOf<typeof workspaceApply>;
@@ -224,6 +225,6 @@ function markerWarnings(marked: ReadonlySet<RawPath>): string[] {
 function refuseOtherTree({ repository }: WorkingTree, hostPath: string): void {
   if (repository.topLevel === hostPath) return;
   throw new BangerError('invalid_state', `"${hostPath}" is not the top of a git working tree any more`, {
-    hint: `Get the changes as a patch with: banger workspace export ${hostPath}`,
+    hint: `Get the changes as a patch with: banger workspace export ${shellWord(hostPath)}`,
   });
 }

@@ -13,6 +13,7 @@ import {
 } from '../../state/workspaces.ts';
 import type { WorkspaceContext } from '../context.ts';
 import { requireRunning } from '../lifecycle/exec-vm.ts';
+import { shellWord } from '../../host/shell-quote.ts';
 
 /** A VM and the working tree that is in it. */
 export interface BoundVm {
@@ -88,7 +89,7 @@ export async function resolveWorkspace(
 
 /** How it is sent and, where another tree was, how the changes of that get here. */
 function notSentHint(db: Database, path: string, vm: Vm | undefined): string {
-  const send = `Send it with: banger workspace prepare ${path}${vm ? ` --vm ${vm.name}` : ''}`;
+  const send = `Send it with: banger workspace prepare ${shellWord(path)}${vm ? ` --vm ${vm.name}` : ''}`;
   const others = vm ? listWorkspaces(db, vm.id) : [...workspacesByVm(db).values()].flat();
   const [other, ...more] = others;
   const name = other && findVm(db, other.vmId)?.name;

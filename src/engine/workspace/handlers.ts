@@ -28,6 +28,7 @@ import { guestPathOf, prepareWorkspace, type EnsureVm } from './prepare-workspac
 import { tellWorkspace } from './workspace-events.ts';
 import type { EngineStream } from '../rpc/frame-stream.ts';
 import { watchWorkspace } from './watch-workspace.ts';
+import { shellWord } from '../../host/shell-quote.ts';
 
 type PrepareParams = ParsedParams<typeof workspacePrepare>;
 
@@ -104,7 +105,7 @@ export function watchWorkspaceRoute(
     const bound = findReusableVm(context.db, hostPath);
     if (bound) return { vm: await startVm(context, bound.vm.id, operation), created: false };
     throw new BangerError('not_found', `"${hostPath}" has not been sent to any VM`, {
-      hint: `Send it with: banger workspace prepare ${hostPath}`,
+      hint: `Send it with: banger workspace prepare ${shellWord(hostPath)}`,
     });
   };
   const beforeSend = (): Promise<void> =>

@@ -10,6 +10,7 @@ import type { SetupPlaces } from './places.ts';
 import { isThere, writePublicFile } from './public-files.ts';
 import { setupFiles, unitName, type SetupPlan } from './plan-setup.ts';
 import type { SetupTools } from './setup-state.ts';
+import { shellWord } from '../shell-quote.ts';
 
 /**
  * Does what was planned. Doing it again changes nothing. VMs run without names as well: returns why whoever answers for
@@ -93,7 +94,7 @@ async function requireRootsOwn(directory: string): Promise<void> {
   });
   if (!found || (found.uid === process.getuid!() && (found.mode & 0o022) === 0)) return;
   throw new BangerError('host_unsupported', `"${directory}" can be written to by others than root`, {
-    hint: `Give it to root: sudo chown root: ${directory} && sudo chmod go-w ${directory}`,
+    hint: `Give it to root: sudo chown root: ${shellWord(directory)} && sudo chmod go-w ${shellWord(directory)}`,
   });
 }
 

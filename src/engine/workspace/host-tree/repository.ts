@@ -9,6 +9,7 @@ import {
   withoutGeneralIdentity,
   type GitConfig,
 } from './git-config.ts';
+import { shellWord } from '../../../host/shell-quote.ts';
 import { hostGit, type HostGit } from './host-git.ts';
 import { refuseReferenceStorage, unknownExtension } from './unknown-formats.ts';
 
@@ -186,7 +187,7 @@ function refusal(stderr: string, path: string): BangerError {
   const words = stderr.trim().replace(/^fatal: /, '');
   if (/not a git repository/.test(words)) {
     return new BangerError('invalid_argument', `"${path}" is not in a git repository`, {
-      hint: `Make it one with: git init ${path}`,
+      hint: `Make it one with: git init ${shellWord(path)}`,
     });
   }
   const unknown = unknownExtension(words, path);

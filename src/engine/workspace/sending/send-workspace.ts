@@ -26,6 +26,7 @@ import { buildShipment, type Shipment } from './shipment.ts';
 import type { Snapshot } from '../host-tree/snapshot.ts';
 import { FileChangedError } from './tar-stream.ts';
 import { conflictError, shown, WouldBeLostError, type Place, type There } from './workspace-place.ts';
+import { shellWord } from '../../../host/shell-quote.ts';
 
 /** A tree, and where in the scratch directory what is made of it goes. */
 export interface Inspected extends WorkingTree {
@@ -99,7 +100,7 @@ function isBusy(
   { place, cause }: { readonly place: Place; readonly cause: Error },
 ): BangerError {
   return new BangerError('busy', what, {
-    hint: `Let the program that writes it finish, then: banger workspace prepare ${place.workspace.hostPath}`,
+    hint: `Let the program that writes it finish, then: banger workspace prepare ${shellWord(place.workspace.hostPath)}`,
     cause,
   });
 }
@@ -240,7 +241,7 @@ function stopped(place: Place, { conflicts, misplaced, marked }: Conflicts): Ban
     'invalid_state',
     `VM "${vm.name}" renamed "${pathText(from)}" to "${pathText(to)}", and new in it here: ${paths}`,
     {
-      hint: `Take the new name over first: banger workspace apply ${workspace.hostPath} --vm ${vm.name}; or undo it there with --overwrite`,
+      hint: `Take the new name over first: banger workspace apply ${shellWord(workspace.hostPath)} --vm ${vm.name} --guest-path ${shellWord(workspace.guestPath)}; or undo it there with --overwrite`,
     },
   );
 }
@@ -250,7 +251,9 @@ function unresolved({ workspace: { hostPath } }: Place, paths: readonly RawPath[
   return new WouldBeLostError(
     'invalid_state',
     `"${hostPath}" has conflict markers that nobody has resolved: ${shown(paths.map(pathText))}`,
-    { hint: `Find them with: git -C ${hostPath} diff --check; or send them as they are with --overwrite` },
+    {
+      hint: `Find them with: git -C ${shellWord(hostPath)} diff --check; or send them as they are with --overwrite`,
+    },
   );
 }
 

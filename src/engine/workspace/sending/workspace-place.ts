@@ -14,6 +14,7 @@ import { defaultGuestPath } from '../guest-path.ts';
 import { readManifest, type Manifest } from './manifest.ts';
 import { lookAt } from './send-tree.ts';
 import { isSendUnsettled, manifestPlace, settleSend } from './settle-sends.ts';
+import { shellWord } from '../../../host/shell-quote.ts';
 
 export interface Place {
   readonly vm: Vm;
@@ -58,7 +59,7 @@ export async function findThere(
   const known = all.find((each) => each.guestPath === guestPath);
   if (known && known.hostPath !== hostPath) {
     throw new BangerError('already_exists', `"${guestPath}" in VM "${vm.name}" holds "${known.hostPath}"`, {
-      hint: `Choose another place: banger workspace prepare ${hostPath} --vm ${vm.name} --guest-path ${guestPath}-2`,
+      hint: `Choose another place: banger workspace prepare ${shellWord(hostPath)} --vm ${vm.name} --guest-path ${shellWord(`${guestPath}-2`)}`,
     });
   }
   if (!known) await refuseMixture(place, all, signal);
@@ -76,7 +77,7 @@ export async function findThere(
       'already_exists',
       `"${guestPath}" in VM "${vm.name}" is not empty and not a workspace`,
       {
-        hint: `Choose another place with --guest-path, or replace it: banger workspace prepare ${hostPath} --vm ${vm.name} --guest-path ${guestPath} --overwrite`,
+        hint: `Choose another place with --guest-path, or replace it: banger workspace prepare ${shellWord(hostPath)} --vm ${vm.name} --guest-path ${shellWord(guestPath)} --overwrite`,
       },
     );
   }
@@ -105,7 +106,7 @@ async function refuseMixture(
       ? `is in the workspace "${other.guestPath}"`
       : `has the workspace "${other.guestPath}" in it`;
     throw new BangerError('invalid_argument', `"${guestPath}" in VM "${vm.name}" ${where}`, {
-      hint: `Choose a place of its own: banger workspace prepare ${hostPath} --vm ${vm.name} --guest-path ${defaultGuestPath(hostPath)}-2`,
+      hint: `Choose a place of its own: banger workspace prepare ${shellWord(hostPath)} --vm ${vm.name} --guest-path ${shellWord(`${defaultGuestPath(hostPath)}-2`)}`,
     });
   }
 }
@@ -187,7 +188,7 @@ export function conflictError(
     'invalid_state',
     `"${guestPath}" in VM "${vm.name}" has ${what} that would be lost${list}`,
     {
-      hint: `Give --overwrite, or save them first: banger workspace export ${hostPath} --vm ${vm.name} -o changes.patch`,
+      hint: `Give --overwrite, or save them first: banger workspace export ${shellWord(hostPath)} --vm ${vm.name} --guest-path ${shellWord(guestPath)} -o changes.patch`,
     },
   );
 }
