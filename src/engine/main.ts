@@ -1,5 +1,4 @@
-import { chmod, rm } from 'node:fs/promises';
-import { BangerError, errorText, explainHostError } from '../errors.ts';
+import { errorText, explainHostError } from '../errors.ts';
 import type { Assets } from '../host/assets.ts';
 import { DiskProbes } from '../host/disks/probe.ts';
 import { exec } from '../host/exec.ts';
@@ -17,7 +16,6 @@ import {
   type SqliteAddon,
 } from '../state/database.ts';
 import { hostMarkersDirectory, vmPaths, type Layout } from '../state/layout.ts';
-import { migrations } from '../state/schema.ts';
 import { watchRows } from '../state/row-changes.ts';
 import { findVm } from '../state/vms.ts';
 import { cancelOperations } from './cancel-operations.ts';
@@ -31,15 +29,15 @@ import { Haste } from './haste.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { leaveOnBugs } from './last-resort.ts';
 import { builtInCapabilities } from './lifecycle/capabilities.ts';
-import { leavesFor } from './leaves-for.ts';
+import { countRunning, listen } from './listen.ts';
 import { createLocks } from './locks.ts';
 import { keepVmLogs, LogKeeper } from './log-keeper.ts';
 import { lastGood, once } from './once.ts';
 import { openLog, type Log } from './log.ts';
-import { openNames, type Names } from './names/open-names.ts';
+import { openNames } from './names/open-names.ts';
 import type { OwnProgram } from './names/ssh-config.ts';
 import { operationEvent } from './operation-routes.ts';
-import { OperationRegistry, type OperationView } from './operations.ts';
+import { OperationRegistry } from './operations.ts';
 import { ResolverKeeper } from './network/resolver-keeper.ts';
 import { DatagramKeeper } from './ports/datagram-keeper.ts';
 import { PortFollowers } from './ports/port-followers.ts';
@@ -47,11 +45,7 @@ import { SocketKeeper } from './ports/socket-keeper.ts';
 import { reconcile } from './reconciler.ts';
 import { holdOptimizer } from './optimizer.ts';
 import { MemoryRest } from './rest.ts';
-import { routes } from './routes.ts';
 import type { BuildIdentity } from './rpc/client.ts';
-import { engineStatus, engineStop } from './rpc/engine-methods.ts';
-import { protocolVersion } from './rpc/messages.ts';
-import { route, serveRpc, type RpcServer } from './rpc/server.ts';
 import { takeStateDirectory } from './state-directory.ts';
 import { settleBeforeUse } from './workspace/sending/settle-sends.ts';
 import { StopTimers } from './stop-timers.ts';
@@ -208,93 +202,4 @@ function takeRoom(db: Database, log: Log): void {
   } catch (error) {
     log('warn', `no room could be reserved for the database: ${errorText(error)}`);
   }
-}
-
-async function listen(
-  context: EngineContext,
-  input: EngineInput,
-  control: { readonly stop: AbortController; readonly idle: IdleTimer; readonly names: Names },
-): Promise<RpcServer> {
-  const { layout, build } = input;
-  const startedAt = new Date().toISOString();
-  const leave = (reason: string): void => {
-    // After the answer has gone out.
-    setImmediate(() => control.stop.abort(reason));
-  };
-  // We hold the lock: a socket that is there belongs to an engine that is not any more.
-  await rm(layout.engineSocket, { force: true });
-  const server = await serveRpc({
-    socketPath: layout.engineSocket,
-    operations: context.operations,
-    routes: [
-      ...routes(context),
-      ...control.names.routes,
-      route(engineStatus, () => ({
-        pid: process.pid,
-        version: build.version,
-        build: build.buildId,
-        startedAt,
-        stateDirectory: layout.stateDirectory,
-        socket: layout.engineSocket,
-        log: layout.engineLog,
-        names: control.names.place(),
-        runningVms: countRunning(context),
-        operations: work(context).map(({ id, kind, subject }) => ({ id, kind, subject })),
-        memoryBytes: process.memoryUsage.rss(),
-      })),
-      route(engineStop, ({ force }) => {
-        if (!force) refuseWhileBusy(context);
-        leave('asked to');
-        return { pid: process.pid };
-      }),
-    ],
-    hello: (clientBuild, schema) => {
-      const engine = {
-        build: build.buildId,
-        schema: migrations.length,
-        hasWork: work(context).length > 0,
-      };
-      const leaving =
-        control.stop.signal.aborted ||
-        leavesFor({ client: { build: clientBuild, schema }, engine, database: layout.database });
-      if (leaving) leave('a client of another build came');
-      return {
-        protocol: protocolVersion,
-        build: build.buildId,
-        version: build.version,
-        pid: process.pid,
-        leaving,
-      };
-    },
-    onError: (error, operation) =>
-      context.log('error', `internal error: ${errorText(error)}`, {
-        operation,
-        stack: error instanceof Error ? error.stack : undefined,
-      }),
-    onConnections: (count) => control.idle.setClients(count),
-  });
-  await chmod(layout.engineSocket, 0o600);
-  return server;
-}
-
-/** Operations under way, other than questions to the engine itself. */
-function work(context: EngineContext): OperationView[] {
-  return context.operations
-    .list()
-    .filter(({ state, kind }) => state === 'running' && !kind.startsWith('engine.'));
-}
-
-function refuseWhileBusy(context: EngineContext): void {
-  const busy = work(context).map(({ kind, subject }) => (subject ? `${kind} ${subject}` : kind));
-  if (busy.length === 0) return;
-  throw new BangerError('busy', `The engine is busy with: ${busy.join(', ')}`, {
-    hint: 'Wait until it is done, or cancel it with: banger engine stop --force',
-  });
-}
-
-function countRunning(context: EngineContext): number {
-  const row = context.db
-    .prepare<[], { count: number }>("SELECT count(*) AS count FROM vms WHERE state NOT IN ('stopped')")
-    .get();
-  return row?.count ?? 0;
 }

@@ -1,4 +1,4 @@
-import { createServer, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import type { OperationRegistry, TimedOperation } from '../operations.ts';
 import { Connection } from './connection.ts';
 import type { EngineStream } from './frame-stream.ts';
@@ -60,6 +60,8 @@ export interface RpcServerOptions {
 }
 
 export interface RpcServer {
+  /** Makes the socket again after somebody has removed it; connections stay */
+  listenAgain(): Promise<void>;
   /** Takes no more connections and begins no more requests; what has begun goes on */
   close(): void;
   /** Ends the connections that are left once their answers are out, for an engine that is about to end */
@@ -75,8 +77,7 @@ export const hangUpTimeoutMs = 5_000;
 export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
   const routes = new Map(options.routes.map((entry) => [entry.method.name, entry]));
   const connections = new Map<Socket, Connection>();
-  // Half-open: a client that cancels closes its half, and still gets the answer, once everything is undone.
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
+  const onSocket = (socket: Socket): void => {
     const connection = new Connection(socket, routes, options);
     connections.set(socket, connection);
     options.onConnections(connections.size);
@@ -85,20 +86,14 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
       options.onConnections(connections.size);
     });
     connection.start();
-  });
-  server.maxConnections = maxConnections;
-  const previousMask = process.umask(0o177);
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(options.socketPath, resolve);
-    });
-  } finally {
-    process.umask(previousMask);
-  }
-  // Such as a connection that found no descriptor left: the next one may.
-  server.on('error', (error) => options.onError(error, 'listen'));
+  };
+  let server = await listenAt(options, onSocket);
   return {
+    listenAgain: async () => {
+      // Before the next one: it removes whatever is at its path.
+      server.close();
+      server = await listenAt(options, onSocket);
+    },
     close: () => {
       server.close();
       for (const connection of connections.values()) connection.leave();
@@ -107,6 +102,27 @@ export async function serveRpc(options: RpcServerOptions): Promise<RpcServer> {
       await Promise.all([...connections.keys()].map(hangUpOn));
     },
   };
+}
+
+async function listenAt(
+  { socketPath, onError }: RpcServerOptions,
+  onSocket: (socket: Socket) => void,
+): Promise<Server> {
+  // Half-open: a client that cancels closes its half, and still gets the answer, once everything is undone.
+  const server = createServer({ allowHalfOpen: true }, onSocket);
+  server.maxConnections = maxConnections;
+  const previousMask = process.umask(0o177);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(socketPath, resolve);
+    });
+  } finally {
+    process.umask(previousMask);
+  }
+  // Such as a connection that found no descriptor left: the next one may.
+  server.on('error', (error) => onError(error, 'listen'));
+  return server;
 }
 
 /** What was written before goes out first. */
