@@ -29,6 +29,7 @@ import { Haste } from './haste.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { leaveOnBugs } from './last-resort.ts';
 import { builtInCapabilities } from './lifecycle/capabilities.ts';
+import { GuestClocks } from './lifecycle/guest-clocks.ts';
 import { countRunning, listen } from './listen.ts';
 import { createLocks } from './locks.ts';
 import { keepVmLogs, LogKeeper } from './log-keeper.ts';
@@ -106,6 +107,8 @@ export async function runEngine(input: EngineInput): Promise<void> {
   keepVmLogs(context);
   const resolvers = new ResolverKeeper(context);
   resolvers.start();
+  const clocks = new GuestClocks(context);
+  clocks.start();
   // What may fail comes before the socket is there: a client that has reached an engine takes its end for a farewell.
   const idleTimeoutMs = lastGood(() => context.config().engineIdleTimeoutMs);
   requireSpareDescriptors();
@@ -134,6 +137,7 @@ export async function runEngine(input: EngineInput): Promise<void> {
   context.stopTimers.close();
   await names.close();
   resolvers.close();
+  clocks.close();
   context.logs.close();
   context.egress.close();
   context.portFollowers.close();

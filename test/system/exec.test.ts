@@ -37,9 +37,9 @@ test('a program that does not exist exits with 127, one that cannot be run with 
 });
 
 test('a file of root gets no second name from anybody else, and no link of theirs in /tmp leads root', async () => {
-  const linked = await exec('web', '-u', 'nobody', '--', 'ln', '/etc/passwd', '/tmp/second');
+  const linked = await exec('-u', 'nobody', 'web', '--', 'ln', '/etc/passwd', '/tmp/second');
   expect(linked).toMatchObject({ code: 1, stderr: expect.stringContaining('not permitted') as string });
-  await exec('web', '-u', 'nobody', '--', 'ln', '-s', '/etc/passwd', '/tmp/leads');
+  await exec('-u', 'nobody', 'web', '--', 'ln', '-s', '/etc/passwd', '/tmp/leads');
   const followed = await exec('web', '--', 'cat', '/tmp/leads');
   expect(followed).toMatchObject({ code: 1, stderr: expect.stringContaining('ermission denied') as string });
 });

@@ -1,9 +1,10 @@
-import { BangerError, errorText } from '../../errors.ts';
+import { BangerError } from '../../errors.ts';
 import { getVm, moveVm, type Vm } from '../../state/vms.ts';
 import type { VmState } from '../../state/vm-states.ts';
 import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import { requireRunning } from './exec-vm.ts';
+import { setGuestClock } from './guest-clocks.ts';
 import { vmmControl } from './guest-activity.ts';
 import { withRollback } from './rollback.ts';
 import { settleVm } from './settle-vm.ts';
@@ -56,29 +57,11 @@ export async function resumeVm(context: EngineContext, id: string, operation: Op
     });
   });
   operation.enter('Setting clock');
-  await setGuestClock(context, resumed, operation.signal);
+  await setGuestClock(context, resumed, operation);
   return resumed;
 }
 
 /** Takes a move back, if it was made. */
 function moveBack(context: EngineContext, id: string, { from, to }: Record<'from' | 'to', VmState>): void {
   if (getVm(context.db, id).state === from) moveVm(context.db, id, to);
-}
-
-/** A guest that does not answer in this time keeps the clock it has. */
-const clockTimeoutMs = 5_000;
-
-/** A guest's clock stands still with its processors. */
-async function setGuestClock(context: EngineContext, vm: Vm, signal: AbortSignal): Promise<void> {
-  const bounded = AbortSignal.any([signal, AbortSignal.timeout(clockTimeoutMs)]);
-  try {
-    const guest = await context.guest(vm, bounded);
-    const { exit, stderr } = await guest.runToolbox(
-      ['date', '-u', '-s', `@${Math.round(Date.now() / 1000)}`],
-      { signal: bounded },
-    );
-    if (exit.code !== 0) throw new Error(stderr.trim());
-  } catch (error) {
-    context.log('warn', `the guest's clock could not be set: ${errorText(error)}`, { vm: vm.id });
-  }
 }
