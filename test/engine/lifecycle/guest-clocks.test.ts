@@ -25,8 +25,8 @@ beforeEach(() => {
   [hostTime, monotonic] = [1_800_000_000_000, 5_000];
   guestSays(1_800_000_000);
 });
-afterEach(() => {
-  engine.close();
+afterEach(async () => {
+  await engine.close();
   rmSync(root, { recursive: true });
 });
 
