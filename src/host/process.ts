@@ -118,6 +118,8 @@ export async function spawnDetached(
     readonly env?: NodeJS.ProcessEnv;
     readonly pulse?: 'new' | 'input' | Socket;
     readonly input?: Socket;
+    /** Where it begins; `/` unless given */
+    readonly directory?: string;
   },
 ): Promise<ChildProcess> {
   const [program, ...args] = argv;
@@ -125,7 +127,7 @@ export async function spawnDetached(
   const output = options.outputFile === undefined ? log : openSync(options.outputFile, 'a', 0o600);
   try {
     const child = spawn(program, args, {
-      cwd: '/',
+      cwd: options.directory ?? '/',
       detached: true,
       env: options.env,
       stdio: [

@@ -73,7 +73,7 @@ export function prepareJailedPlace(below = ''): void {
       disk: { path: join(vm, 'disk'), format: 'raw' },
       consoleLog: join(vm, 'console.log'),
       vmmLog: join(vm, 'vmm.log'),
-      controlSocket: join(root, 'vm.control'),
+      controlSocket: join(root, `${id}.control`),
       network: {},
       acceleration: 'kvm',
     };

@@ -1,7 +1,7 @@
 import { realpathSync, watch, type FSWatcher } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { errorText } from '../../errors.ts';
-import { hostResolvers, readHostResolvers, updateResolvers } from '../../host/drivers/qemu-root.ts';
+import { hostResolvers, readHostResolvers, updateResolvers } from '../../host/drivers/own-resolvers.ts';
 import { vmPaths } from '../../state/layout.ts';
 import { listVms } from '../../state/vms.ts';
 import type { EngineContext } from '../context.ts';

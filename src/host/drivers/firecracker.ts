@@ -32,6 +32,7 @@ import { findFirecracker } from './firecracker/find.ts';
 import type { JailerWish } from './firecracker/jail.ts';
 import { checkMachine, planMachine, type FirecrackerSpec } from './firecracker/machine.ts';
 import { networkSocket } from './firecracker/namespace.ts';
+import { makeNetworkEtc } from './firecracker/network-program.ts';
 import { removeJailOf } from './firecracker/remove-jail.ts';
 import { joinNetwork, rootlessCard } from './firecracker/rootless-network.ts';
 import { explainStart, startError } from './firecracker/start-errors.ts';
@@ -161,6 +162,7 @@ async function configure({
         socket: networkSocket(spec.controlSocket),
         logFile: standardErrorPath(spec.vmmLog),
         isRoots: jail !== undefined,
+        etc: process.getuid!() === 0 ? await makeNetworkEtc(spec.vmmLog, { hasNames: !tap }) : undefined,
       };
       if (tap) await openWayIn(exec, joined, { tap, user }, signal);
       else {

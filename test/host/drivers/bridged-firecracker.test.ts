@@ -14,17 +14,18 @@ import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { loopbackForward, type PortForward, type RunningVmm } from '../../../src/host/drivers/driver.ts';
 import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
-import { networkSocket, rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
+import { rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
 import type { JailerWish } from '../../../src/host/drivers/firecracker/jail.ts';
 import { removeJailOf } from '../../../src/host/drivers/firecracker/remove-jail.ts';
 import { readOwnRights, vmUser } from '../../../src/host/drivers/qemu-confinement.ts';
 import { exec } from '../../../src/host/exec.ts';
 import { applyHostNetwork } from '../../../src/host/network/apply.ts';
 import { networkOwner, tapName, type HostNetwork } from '../../../src/host/network/plan.ts';
-import { commandLine, findProcessesByArguments, killProcess } from '../../../src/host/process.ts';
+import { commandLine, killProcess } from '../../../src/host/process.ts';
 import { until } from '../../support/banger.ts';
 import { makeFakeJailer } from '../../support/jailer-program.ts';
 import { makeFakeFirecracker, type FakeFirecracker } from '../../support/firecracker-program.ts';
+import { findNetworkPrograms } from '../../support/network-programs.ts';
 import {
   canMakeLab,
   labAddresses,
@@ -96,7 +97,7 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
   });
 
   const driver = () => firecrackerDriver(fake.program, { jailer: 'never' });
-  const slirps = () => findProcessesByArguments(['--api-socket', networkSocket(join(root, 'vm.control'))]);
+  const slirps = () => findNetworkPrograms(join(root, `${id}.control`));
 
   /** Starts it where the host's network is; as root unless `user` says who does. */
   function start(
@@ -111,7 +112,7 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
       initrd: join(files, 'initrd'),
       consoleLog: join(files, 'console.log'),
       vmmLog: join(files, 'vmm.log'),
-      controlSocket: join(root, 'vm.control'),
+      controlSocket: join(root, `${id}.control`),
       network: {
         tap: { tap: 'bgt0000-1-2', mac: '02:0a:d5:01:00:02', address: labAddresses.world },
         user: { forwards, reach: 'none' },

@@ -17,11 +17,11 @@ import {
   removeControlGroups,
 } from '../../../src/host/drivers/firecracker/control-groups.ts';
 import { removeJailOf } from '../../../src/host/drivers/firecracker/remove-jail.ts';
-import { networkSocket } from '../../../src/host/drivers/firecracker/namespace.ts';
 import { hasCapabilities } from '../../../src/host/own-capabilities.ts';
 import { findFreePort } from '../../../src/host/ports.ts';
-import { findProcessesByArguments, killProcess } from '../../../src/host/process.ts';
+import { killProcess } from '../../../src/host/process.ts';
 import { until } from '../../support/banger.ts';
+import { findNetworkPrograms } from '../../support/network-programs.ts';
 import { mountShared } from '../../support/shared-mounts.ts';
 import {
   bodyOf,
@@ -193,7 +193,7 @@ describe.runIf(refusal === undefined)('a jailed Firecracker', () => {
         'vm',
       ]);
       expect(owner.toString()).toContain(`user ${user}`);
-      const slirps = () => findProcessesByArguments(['--api-socket', networkSocket(spec.controlSocket)]);
+      const slirps = () => findNetworkPrograms(spec.controlSocket);
       const [slirp] = slirps();
       // To bind ports below 1024.
       expect(statusOf(slirp!, 'CapEff')).toBe('0000000000000400');

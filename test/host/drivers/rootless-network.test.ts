@@ -1,11 +1,11 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { connect, createServer as createNetServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import {
   loopbackForward,
   type PortForward,
@@ -15,16 +15,14 @@ import {
 import { firecrackerDriver } from '../../../src/host/drivers/firecracker.ts';
 import type { FirecrackerSpec } from '../../../src/host/drivers/firecracker/machine.ts';
 import { networkSocket, rootlessRefusal } from '../../../src/host/drivers/firecracker/namespace.ts';
+import { confinedNetworkProgram } from '../../../src/host/drivers/firecracker/network-program.ts';
+import { readHostResolvers, updateResolvers } from '../../../src/host/drivers/own-resolvers.ts';
 import { exec } from '../../../src/host/exec.ts';
 import { findFreePort } from '../../../src/host/ports.ts';
-import {
-  findProcessesByArguments,
-  isAlive,
-  killProcess,
-  type ProcessIdentity,
-} from '../../../src/host/process.ts';
+import { isAlive, killProcess, type ProcessIdentity } from '../../../src/host/process.ts';
 import { until } from '../../support/banger.ts';
 import { makeFakeFirecracker, type FakeFirecracker } from '../../support/firecracker-program.ts';
+import { findNetworkPrograms } from '../../support/network-programs.ts';
 import { echoPort, isEchoed } from '../../support/parity/traffic.ts';
 import { mountShared } from '../../support/shared-mounts.ts';
 
@@ -52,12 +50,13 @@ afterEach(async () => {
 });
 
 const driver = () => firecrackerDriver(fake.program, { jailer: 'never' });
-const controlSocket = (): string => join(root, 'vm.control');
-const slirps = (): number[] => findProcessesByArguments(['--api-socket', networkSocket(controlSocket())]);
+const controlSocket = (): string => join(root, `${id}.control`);
+const slirps = (): number[] => findNetworkPrograms(controlSocket());
 
 async function start(
   forwards: readonly PortForward[] = [],
   reach: UserNetwork['reach'] = 'all',
+  socket = controlSocket(),
 ): Promise<RunningVmm> {
   const spec: FirecrackerSpec = {
     id,
@@ -67,14 +66,14 @@ async function start(
     initrd: join(root, 'initrd'),
     consoleLog: join(root, 'console.log'),
     vmmLog: join(root, 'vmm.log'),
-    controlSocket: controlSocket(),
+    controlSocket: socket,
     network: { user: { forwards, reach } },
     acceleration: 'kvm',
   };
   const process = await driver().start(spec, new AbortController().signal);
   started.push(process);
   const { consoleLog, vmmLog } = spec;
-  return { process, controlSocket: controlSocket(), consoleLog, vmmLog, disk: '' };
+  return { process, controlSocket: socket, consoleLog, vmmLog, disk: '' };
 }
 
 /** Runs something where the VMM is. */
@@ -222,6 +221,54 @@ test.runIf(refusal === undefined)('a start leaves the mounts of the host alone',
   await until('slirp4netns has ended', () => slirps().length === 0);
   expect(mounts.isWhole()).toBe(true);
 });
+
+test.runIf(refusal === undefined)(
+  'root’s network program sees name servers alone of the host',
+  async ({ skip }) => {
+    if (process.getuid!() !== 0) skip('without root its files and sockets are out of reach as they are');
+    // As XDG_RUNTIME_DIR is, for sockets; and others' are there.
+    const run = mkdtempSync('/run/banger-net-');
+    onTestFinished(() => rmSync(run, { recursive: true, force: true }));
+    const vmm = await start([], 'all', join(run, `${id}.control`));
+    const [slirp] = findNetworkPrograms(vmm.controlSocket);
+    const seen = (path: string): string[] => readdirSync(`/proc/${slirp}/root/${path}`);
+    expect(seen('').toSorted()).toEqual(['etc', 'run']);
+    expect(seen('etc')).toEqual(['resolv.conf']);
+    expect(seen('run')).toEqual([]);
+    const names = (): string => readFileSync(`/proc/${slirp}/root/etc/resolv.conf`, 'utf8');
+    expect(names()).toBe(await readHostResolvers());
+    await updateResolvers(vmm.vmmLog, 'nameserver 192.0.2.7\n');
+    expect(names()).toBe('nameserver 192.0.2.7\n');
+
+    const control = await driver().control(vmm);
+    onTestFinished(() => control.close());
+    const forward = loopbackForward(await findFreePort(), 22);
+    await control.addForward(forward);
+    expect(await control.forwards()).toEqual([forward]);
+    expect(await control.reach()).toEqual({ reach: 'all', canChange: true });
+    await killProcess(vmm.process);
+  },
+);
+
+test.runIf(refusal === undefined)(
+  'root’s network program leaves a /tmp that is shared as it is',
+  async ({ skip }) => {
+    if (process.getuid!() !== 0) skip('mounts take root, and only root’s are those of the host');
+    const vmm = await start();
+    const beside = join(root, 'beside.slirp');
+    const etc = join(root, 'jail', 'etc');
+    const { words, socket } = confinedNetworkProgram(beside, { etc });
+    // A host whose /tmp is a mount, in a namespace of our own. The program ends with its standard input.
+    const count = 'grep -c " /tmp " /proc/self/mounts';
+    const host = `mount --rbind /tmp /tmp && mount --make-shared /tmp && ${count}; "$@"; ${count}`;
+    const own = [...words, '--exit-fd', '0', '--api-socket', socket, String(vmm.process.pid), 'beside'];
+    const argv = ['unshare', '--mount', '--', 'sh', '-c', host, 'sh', ...own] as const;
+    const { stdout, stderr } = await exec(argv, { input: '' });
+    expect(stderr.toString()).toContain('exitfd event');
+    const [before, ...after] = stdout.toString().trim().split('\n');
+    expect(after.at(-1)).toBe(before);
+  },
+);
 
 rootlessTest('its network ends with it, even by kill -9, with nobody there to see to it', async () => {
   const vmm = await start();

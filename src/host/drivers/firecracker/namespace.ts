@@ -1,4 +1,4 @@
-import { closeSync, openSync, readFileSync, realpathSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { BangerError, errnoOf, errorText } from '../../../errors.ts';
 import type { Exec } from '../../exec.ts';
 
@@ -45,37 +45,6 @@ export const withoutRightsWords = ['setpriv', '--bounding-set=-all', '--inh-caps
 /** The same before a jailer, which gives up root by itself. */
 export function jailedNamespaceWords(): Words {
   return [...limitWords(maxOpenFiles()), 'unshare', '--net', '--', 'setpriv', '--no-new-privs', '--'];
-}
-
-/**
- * What slirp4netns, which reads all that a guest sends, is started with, to be confined: its own root directory with
- * `/etc` and `/run` alone, no rights but to bind ports below 1024, and a filter of system calls.
- */
-export function networkProgramWords(
-  isRoots: boolean,
-  { resolver = '/etc/resolv.conf', uid = process.getuid!() } = {},
-): Words {
-  const hasResolverInside = /^\/(?:etc|run)\//.test(realPathOf(resolver) ?? '/etc/');
-  // Where names are looked up by a file elsewhere, guests would have none; what root runs is confined all the same.
-  const sandbox = isRoots || hasResolverInside ? ['--enable-sandbox'] : [];
-  const words: Words = [networkProgram, ...sandbox, '--enable-seccomp'];
-  return uid === 0 ? [...apartWords, ...words] : words;
-}
-
-/**
- * slirp4netns leaves its old root directory in a copy of the mounts of who starts it, and the kernel takes what is
- * unmounted below a shared mount from all who share it: root's copy would take along the host's /dev/pts and more. So
- * root gives it mounts that only follow what the host does. Nobody else's copy is shared: it is another user
- * namespace's (mount_namespaces(7)).
- */
-const apartWords: Words = ['unshare', '--mount', '--propagation', 'slave', '--'];
-
-function realPathOf(path: string): string | undefined {
-  try {
-    return realpathSync(path);
-  } catch {
-    return undefined;
-  }
 }
 
 /** Where slirp4netns of a VM is spoken to. No longer than the VMM's own socket. */

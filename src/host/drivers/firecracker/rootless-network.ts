@@ -17,7 +17,8 @@ import {
 import { vmmEnvironment } from '../vmm-environment.ts';
 import { lastWords } from '../vmm-process.ts';
 import { isNobodyThere } from './api.ts';
-import { networkFailedWords, networkProgramWords } from './namespace.ts';
+import { networkFailedWords } from './namespace.ts';
+import { confinedNetworkProgram, hideLoader, socketArguments } from './network-program.ts';
 
 /**
  * A network for a VMM that needs a tap, without root: the VMM runs in a user and a network namespace of its own, in
@@ -49,6 +50,8 @@ export interface Joined {
   readonly logFile: string;
   /** It is one of root's: who runs there has no user namespace */
   readonly isRoots: boolean;
+  /** What is `/etc` for a slirp4netns that root starts (`makeNetworkEtc`) */
+  readonly etc?: string;
 }
 
 /**
@@ -73,7 +76,9 @@ type OwnNamespace = Pick<Joined, 'process' | 'isRoots'>;
 
 /** True for a VMM whose own namespace the network with this socket is in, and not one beside it. */
 export function isJoined({ pid }: ProcessIdentity, socket: string): boolean {
-  return findProcessesByArguments(['--api-socket', socket, String(pid)]).length > 0;
+  return socketArguments(socket).some(
+    (words) => findProcessesByArguments([...words, String(pid)]).length > 0,
+  );
 }
 
 export async function readReach(exec: Exec, namespace: OwnNamespace): Promise<Reach> {
@@ -96,18 +101,20 @@ export async function withNetwork(
   { network, signal }: { readonly network: UserNetwork; readonly signal: AbortSignal },
   wire: () => Promise<void>,
 ): Promise<void> {
-  const { process, socket, isRoots } = joined;
+  const { process, socket, etc } = joined;
   await rm(socket, { force: true });
-  const child = await spawnDetached(
-    [
-      ...networkProgramWords(isRoots),
-      ...['--exit-fd', String(pulseDescriptor), '--api-socket', socket, String(process.pid), devices.uplink],
-    ],
-    { logFile: joined.logFile, env: vmmEnvironment(), pulse: joined.pulse },
-  );
+  const program = confinedNetworkProgram(socket, { etc });
+  const place = ['--api-socket', program.socket, String(process.pid), devices.uplink];
+  const child = await spawnDetached([...program.words, '--exit-fd', String(pulseDescriptor), ...place], {
+    logFile: joined.logFile,
+    env: vmmEnvironment(),
+    pulse: joined.pulse,
+    directory: program.directory,
+  });
   child.unref();
   try {
     await waitForAnswer(joined, child, signal);
+    if (etc !== undefined) await hideLoader(etc);
     await wire();
     for (const port of network.forwards) await addForward(socket, port);
   } catch (error) {
