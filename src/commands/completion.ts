@@ -5,10 +5,24 @@ const shells = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof shells)[number];
 
 /** Scripts that ask banger itself for candidates, so that they never go stale. `__complete` prints one per line. */
-const scripts: Readonly<Record<Shell, string>> = {
+export const scripts: Readonly<Record<Shell, string>> = {
+  // Readline ends words at ":" and "=": banger gets whole ones, and of what it says readline what it lacks.
   bash: `_banger() {
-  local IFS=$'\\n'
-  COMPREPLY=($(compgen -W "$(banger __complete "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)" -- "\${COMP_WORDS[COMP_CWORD]}"))
+  local IFS=$'\\n' line=\${COMP_LINE:0:COMP_POINT} word before
+  local -a words
+  IFS=$' \\t\\n' read -ra words <<<"$line"
+  [[ $line == *[[:space:]] ]] && words+=("")
+  word=\${words[-1]}
+  if [[ $word == --*=* ]]; then
+    words[-1]=\${word%%=*}
+    word=\${word#*=}
+    words+=("$word")
+  fi
+  COMPREPLY=($(compgen -W "$(banger __complete "\${words[@]:1}" 2>/dev/null)" -- "$word"))
+  if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then
+    before=\${word%"\${word##*:}"}
+    COMPREPLY=("\${COMPREPLY[@]#"$before"}")
+  fi
 }
 complete -o default -F _banger banger
 `,

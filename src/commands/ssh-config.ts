@@ -23,7 +23,7 @@ Examples:
   rsync -a ./data/ web.vm:/srv/data/
   ssh -L 8080:localhost:80 web.vm
   banger ssh-config --uninstall          takes them out again
-  ssh -F <(banger ssh-config) web.vm     without installing anything`;
+  banger ssh-config > vms.conf; ssh -F vms.conf web.vm     without installing anything`;
 
 export function sshConfigCommand(cli: Cli): Command {
   return new Command('ssh-config')
