@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { openRepo, viewOf } from '../../support/git-repo.ts';
@@ -72,7 +72,7 @@ test('what has no room in the guest is told before anything is sent, with how mu
     repo.git('add', 'large');
     commands.length = 0;
     await expect(prepare()).rejects.toMatchObject(refused);
-    expect(commands.some((argv) => argv.some((word) => word.includes('banger-next.part')))).toBe(false);
+    expect(commands.some((argv) => argv.some((word) => word.includes('>.git/banger-next.part')))).toBe(false);
     expect(viewOf(copy)).toEqual(before);
   });
 });
@@ -107,5 +107,18 @@ test('a disk that is full in the middle leaves the tree that was there, and the 
     }
     await prepare();
     expect(viewOf(copy)).toEqual(viewOf(repo));
+  });
+});
+
+test('what interrupted sendings left there does not count as taken', async (context) => {
+  await withSmallGuest(context, async ({ fixture, guestPath, prepare }) => {
+    const { repo } = fixture;
+    const left = `${guestPath}.banger-new`;
+    mkdirSync(left, { recursive: true });
+    writeFileSync(join(left, 'file'), Buffer.alloc(12 * mib, 1));
+    repo.write('large', Buffer.alloc(9 * mib));
+    repo.commit('large');
+    await prepare();
+    expect(existsSync(left)).toBe(false);
   });
 });

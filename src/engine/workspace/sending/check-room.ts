@@ -2,6 +2,7 @@ import { BangerError } from '../../../errors.ts';
 import { formatBytes } from '../../../state/units.ts';
 import type { GuestPlace } from './send-tree.ts';
 import type { Shipment } from './shipment.ts';
+import { updateNames } from './update-names.ts';
 
 /** What is sent has no room in a VM; nothing was sent. */
 export class NoRoomError extends BangerError {
@@ -20,8 +21,12 @@ const leastFiles = 1000;
 const blockBytes = 4096;
 const gib = 1024 ** 3;
 
-/** Room of the filesystem that a path is on, or will be: free blocks, their size, inodes that are free, all inodes, all blocks. */
+/**
+ * Room of the filesystem that a path is on, or will be: free blocks, their size, inodes that are free, all inodes, all blocks.
+ * What an interrupted sending left there is in nobody's way, and goes first.
+ */
 const roomScript = `
+rm -rf "$1.banger-new" "$1/${updateNames.part}"
 at=$1
 while [ ! -d "$at" ] && [ -n "$at" ]; do at=\${at%/*}; done
 exec stat -f -c '%f %S %d %c %b' "\${at:-/}"
@@ -29,7 +34,7 @@ exec stat -f -c '%f %S %d %c %b' "\${at:-/}"
 
 /**
  * Throws `NoRoomError` when a guest's disk has no room for a shipment, of which so many copies are there at the same
- * time. Says nothing where it cannot be told.
+ * time. Says nothing where it cannot be told. The caller holds the lock of the VM's workspaces.
  */
 export async function checkRoom(
   { guest, guestPath, vmName }: GuestPlace,
