@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { guestPrograms } from '../../support/guest-programs.ts';
@@ -15,7 +15,7 @@ let lastMoment: string;
 beforeEach(async () => {
   own = makeTempDirectory();
   lastMoment = join(own.path, 'act');
-  const place = `#!/bin/sh\n[ ! -e ${lastMoment} ] || . ${lastMoment}\nexec ${guestPrograms()}/place "$@"\n`;
+  const place = `#!/bin/sh\n[ "$1" = lock ] || [ ! -e ${lastMoment} ] || . ${lastMoment}\nexec ${guestPrograms()}/place "$@"\n`;
   writeFileSync(join(own.path, 'place'), place, { mode: 0o755 });
   for (const name of ['look', 'lib']) symlinkSync(join(guestPrograms(), name), join(own.path, name));
   fixture = createFixture({ programs: own.path });
@@ -71,6 +71,48 @@ test.each([
   },
 );
 
+test.each([
+  ['where a new file is to come', 'mkdir fresh; echo guest >fresh/work', 'fresh/work'],
+  ['where a new directory is to come', 'echo guest >made', 'made'],
+  ['in a directory that becomes a file', 'echo guest >conv/work', 'conv/work'],
+  ['in a directory of one that becomes a file', 'echo guest >conv/deep/work', 'conv/deep/work'],
+  ['in place of a file that is changed', 'rm a; mkdir a; echo guest >a/work', 'a/work'],
+])('what the guest makes at the last moment %s is looked at, and not lost', async (...row) => {
+  const [, script, path] = row;
+  const { repo, copy } = fixture;
+  repo.write('conv/deep/in', 'in\n');
+  repo.git('add', '-A');
+  await fixture.prepare();
+  for (const name of ['a', 'last']) repo.write(name, `${name} a third time\n`);
+  rmSync(join(repo.path, 'conv'), { recursive: true });
+  repo.write('conv', 'a file now\n');
+  repo.write('fresh', 'fresh\n');
+  repo.write('made/deep/file', 'made\n');
+  repo.git('add', '-A');
+  act(script);
+  await expect(fixture.prepare()).rejects.toThrow(path);
+  expect(read(path)).toBe('guest\n');
+  expect(read('last')).toBe('last again\n');
+  expect(ofBanger()).toEqual([]);
+  await fixture.prepare({ overwrite: true });
+  expect(viewOf(copy)).toEqual(viewOf(repo));
+});
+
+test('where nobody knows any more what was changed at the last moment, all is looked at again', async () => {
+  act('rm -f .git/banger-looked .git/banger-quiet; echo guest >edited');
+  await expect(fixture.prepare()).rejects.toThrow('that would be lost: "edited"');
+  expect([read('edited'), read('a')]).toEqual(['guest\n', 'a\n']);
+});
+
+test('what is built of the old files while the new ones wait is older than those', async () => {
+  const { copy } = fixture;
+  act('cp a built');
+  await fixture.prepare();
+  expect(read('built')).toBe('a\n');
+  const timeOf = (name: string): number => statSync(join(copy.path, name)).mtimeMs;
+  expect(timeOf('a')).toBeGreaterThan(timeOf('built'));
+});
+
 test('a file that is written at every last moment keeps the tree as it is, and is named', async () => {
   act('echo guest >>.git/../edited; touch -d 2001-01-01 edited', { once: false });
   await expect(fixture.prepare({ overwrite: true })).rejects.toThrow('keeps changing: "edited"');
@@ -97,5 +139,13 @@ test('files come to where directories were, and the other way round; none goes t
   await fixture.prepare({ overwrite: true });
   expect(readFileSync(join(outside, 'file'), 'utf8')).toBe('outside\n');
   expect(read('a/deep/file')).toBe('of the host\n');
+  expect(ofBanger()).toEqual([]);
+});
+
+test('a guest of an older build, whose program knows of no locks, is updated without it', async () => {
+  const { repo, copy } = fixture;
+  writeFileSync(join(own.path, 'place'), '#!/bin/sh\nexit 2\n', { mode: 0o755 });
+  await fixture.prepare();
+  expect(viewOf(copy)).toEqual(viewOf(repo));
   expect(ofBanger()).toEqual([]);
 });

@@ -15,7 +15,7 @@ import { hasSamePaths } from './known-paths.ts';
 import type { Manifest, SentFile } from './manifest.ts';
 import { planHistory, type History, type HistoryInput } from './plan-history.ts';
 import { describeHistory } from '../host-tree/history.ts';
-import { directoriesOf, keeping, overwriting, planFiles, type FilePlan } from './plan-update.ts';
+import { keeping, overwriting, planFiles, type FilePlan } from './plan-update.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
 import {
   convertsContent,
@@ -41,7 +41,7 @@ import { madeLater, type TarEntry } from './tar-stream.ts';
 import type { TreeFile } from '../host-tree/tree-files.ts';
 import { updateNames } from './update-names.ts';
 import { updateScript } from './update-script.ts';
-import { placeList } from './place-files.ts';
+import { placeList, planDirectories } from './place-files.ts';
 
 /** What turns the tree that a guest has into another one. */
 export interface Update extends Shipment {
@@ -222,11 +222,13 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
   const wanted = tree.files.filter((file) => plan.write.has(file.path));
   // Git in the guest has no such filter: it takes the file for the one in the index as long as it does not read it.
   const bearsTime = ({ path }: TreeFile): boolean => tree.filtered.has(path) && !tree.touched.has(path);
+  const times = new Map(wanted.filter(bearsTime).map(({ path, mtimeSeconds }) => [path, mtimeSeconds]));
+  const directories = planDirectories(plan, files);
   const script = updateScript({
     plan,
     permissionsOf: (path) => files.get(path)!.permissions!,
-    times: new Map(wanted.filter(bearsTime).map(({ path, mtimeSeconds }) => [path, mtimeSeconds])),
-    directories: plan.remove.size === 0 ? new Set() : directoriesOf(files.keys()),
+    times,
+    directories,
     baseTree,
     knownPaths: keepsPaths(tree, parts) ? manifest.baseTree : undefined,
     ...difference,
@@ -245,7 +247,8 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     ...(indexFile ? [await fileEntry(updateNames.index, indexFile, 0o644)] : []),
   ];
   const ownPaths = [...made.map(({ target }) => target), ...own.map(({ path }) => path)];
-  const list = placeList(plan, { written: wanted.map(({ path }) => path), own: ownPaths });
+  const written = wanted.map(({ path }) => path);
+  const list = placeList({ ...plan, ...directories, written, times, own: ownPaths });
   const entries = madeLater(function* () {
     yield textEntry(updateNames.script, script);
     yield textEntry(updateNames.list, list);

@@ -50,15 +50,23 @@ carry_over() {
 }
 `;
 
-/**
- * Takes back what an interrupted `prepare` left beside the path, then says what is at the path, and whether an update
- * of it was begun. What is changed later is newer than the mark that it leaves. The toolbox's shell runs it, and the programs in it are the toolbox's, whatever the image has.
- */
-const lookScript = `${carryScript}
+/** Takes back what an interrupted `prepare` left beside the path. */
+const putBackScript = `${carryScript}
 path=$1
 if [ -f "$path/${updateNames.sent}" ] && [ -f "$path.banger-old/${ignoredName}" ]; then carry_over; fi
 if [ ! -e "$path" ] && [ -e "$path.banger-old" ]; then mv "$path.banger-old" "$path" || exit; fi
-[ ! -f "$path/${updateNames.archive}" ] || echo unfinished
+`;
+
+/** Says whether an update was begun. What that goes by stays: what was changed since the mark that it was begun with. */
+const unfinishedScript = `${putBackScript}
+if [ -e "$path/${updateNames.archive}" ] || [ -e "$path/${updateNames.coming}" ]; then echo unfinished; fi
+`;
+
+/**
+ * Says what is at the path. What is changed later is newer than the mark that it leaves. The toolbox's shell runs it, and
+ * the programs in it are the toolbox's, whatever the image has.
+ */
+const lookScript = `${putBackScript}
 [ ! -f "$path/${updateNames.sent}" ] || ${lookProgram} -m "$path" 2>/dev/null || : >"$path/${updateNames.looked}"
 if [ ! -e "$path" ] && [ ! -L "$path" ]; then echo missing
 elif [ -d "$path" ] && [ -z "$(ls -A "$path")" ]; then echo empty
@@ -114,14 +122,17 @@ sync </dev/null >/dev/null 2>&1 &
 export interface Look {
   /** Something is there. An empty directory counts as nothing. */
   readonly isOccupied: boolean;
-  /** An update of it was begun, and has to be finished before anything else */
-  readonly isUnfinished: boolean;
 }
 
-/** Tells what is where a workspace is to go. */
+/** Tells what is where a workspace is to go, and marks it as looked at. An update of it that was begun is finished before. */
 export async function lookAt(place: GuestPlace, signal: AbortSignal): Promise<Look> {
   const words = (await runScript(place, lookScript, { signal })).toString('latin1').trim().split('\n');
-  return { isOccupied: words.includes('present'), isUnfinished: words.includes('unfinished') };
+  return { isOccupied: words.includes('present') };
+}
+
+/** Whether an update was begun. What an interrupted sending of all of it has moved away is back then. */
+export async function isUnfinished(place: GuestPlace, signal: AbortSignal): Promise<boolean> {
+  return (await runScript(place, unfinishedScript, { signal })).length > 0;
 }
 
 export interface SendTreeOptions {

@@ -2,15 +2,15 @@ import { BangerError } from '../../../errors.ts';
 import { failpoint } from '../../failpoints.ts';
 import { unpackInto } from '../../packed-pieces.ts';
 import { uncancellable, type Operation } from '../../operations.ts';
-import { makeBlobs } from './made-blobs.ts';
+import { blobsProgram, makeBlobs } from './made-blobs.ts';
 import type { Update } from './build-update.ts';
 import { changedScript, exitIfChanged, throwIfChanged } from './changed-since.ts';
 import { guestGitSettings } from '../guest-tree/changes-script.ts';
 import { complaint } from '../guest-tree/guest-git.ts';
 import { stream, type GuestPlace } from './send-tree.ts';
 import { GuestReferencesError, guardScript } from './reference-guard.ts';
-import type { RawPath } from '../host-tree/raw-path.ts';
-import { placeProgram } from './place-files.ts';
+import { splitRaw, type RawPath } from '../host-tree/raw-path.ts';
+import { lockScript } from './place-files.ts';
 import { updateNames } from './update-names.ts';
 
 /** Git at work in the guest would write its own index over ours. */
@@ -32,9 +32,10 @@ const carryOutScript = `
 trap '' HUP TERM INT PIPE
 cd "$1" || exit
 shift
+${lockScript}
 waiting="${updateNames.coming} ${updateNames.going}"
 [ ! -e ${updateNames.coming} ] || rm -rf $waiting || exit
-if [ -x ${placeProgram} ]; then
+if [ -n "$place_program" ] || [ -x ${blobsProgram} ]; then
   if ! mkdir ${updateNames.coming} || ! tar -x -m -f ${updateNames.part} -C ${updateNames.coming} ||
     ! ${makeBlobs(updateNames.coming)}; then
     rm -rf $waiting ${updateNames.part}
@@ -50,7 +51,7 @@ ${exitIfChanged}
 `;
 /** Files of the tree are looked at when they are replaced, where that is done by our program. */
 const refuseChangedByOldBuild = `
-if [ ! -x ${placeProgram} ]; then
+if [ -z "$place_program" ]; then
 ${refuseChangedScript}
 fi
 `;
@@ -58,6 +59,9 @@ const isOfRepository = (path: RawPath): boolean => path.startsWith('.git/');
 /** Nothing was changed when it was looked at: later looks need not go further back. */
 const quietScript = `
 [ ! -s ${updateNames.looked} ] || mv -f ${updateNames.looked} ${updateNames.quiet} || exit
+`;
+const tellKeptScript = `
+[ ! -s ${updateNames.kept} ] || cat ${updateNames.kept}
 `;
 /** Builds that did not have what comes wait in a directory have the script in the archive only. */
 const findScript = `
@@ -69,24 +73,30 @@ fi
 `;
 const replaceScript = `
 mv -f ${updateNames.part} ${updateNames.archive} || exit
-is_first=yes place_program=${placeProgram}
+is_first=yes
 ${findScript}
 set -- . "$@"
 . "./$script"
+${tellKeptScript}
 `;
 
-/** Carries out what was begun, and prints the token of the last sending that is in place. */
+/**
+ * Carries out what was begun, by whomever: that one may still be at it. Prints the token of the last sending that is in
+ * place, and what that left as it was.
+ */
 const finishScript = `
-trap '' HUP TERM INT PIPE
 cd "$1" 2>/dev/null || exit 0
 shift
+${lockScript}
+trap '' HUP TERM INT PIPE
 rm -f ${updateNames.part}
 if [ -f ${updateNames.archive} ]; then
   ${findScript}
-  place_program=${placeProgram} sh "$script" . "$@" >&2 || exit
+  place_program=$place_program sh "$script" . "$@" >&2 || exit
 elif [ -e ${updateNames.coming} ]; then rm -rf ${updateNames.coming} ${updateNames.going}
 fi
 [ ! -f ${updateNames.sent} ] || cat ${updateNames.sent}
+${tellKeptScript}
 `;
 
 /** How long a guest may take to move files about. */
@@ -94,7 +104,8 @@ const carryOutTimeoutMs = 15 * 60_000;
 
 /**
  * Brings a guest's workspace from one state to the next. Files arrive beside it first; `commit` is called when all
- * are there, before any is put in place. From then on it is not cancelled.
+ * are there, before any is put in place. From then on it is not cancelled. Returns the paths at which it could not put
+ * anything, and what was there stays: `keepBefore` makes that what is recorded.
  *
  * Throws `FileChangedError` when a file changed meanwhile, `GuestChangedError` when one did in the guest, and
  * `GuestReferencesError` when branches there are in the way; the workspace is as it was then.
@@ -112,7 +123,7 @@ export async function sendUpdate(
     /** The guest was found to be as it was sent */
     readonly wasQuiet: boolean;
   },
-): Promise<void> {
+): Promise<RawPath[]> {
   try {
     await stream(place, { script: uploadScript, shipment: update }, operation);
     await failpoint('update arrived');
@@ -137,16 +148,30 @@ export async function sendUpdate(
         : refuseChangedByOldBuild;
   const guard = guardScript(update.guard, referencesInTheWay);
   const quiet = wasQuiet ? quietScript : '';
-  await run(place, `${carryOutScript}${check}${guard}${quiet}${replaceScript}`, { signal, input });
+  const output = await run(place, `${carryOutScript}${check}${guard}${quiet}${replaceScript}`, {
+    signal,
+    input,
+  });
+  const { write, remove } = update.plan;
+  return splitRaw(output).filter((path) => write.has(path) || remove.has(path));
 }
 
-/** Finishes an update that was interrupted. Returns the token of what is in place; undefined when there is none. */
+export interface Finished {
+  /** Of what is in place; undefined when there is none */
+  readonly token?: string;
+  /** Where that left what was there: somebody has changed it since, or it could not be replaced */
+  readonly kept: readonly RawPath[];
+}
+
+/** Finishes an update that was interrupted. */
 export async function finishUpdate(
   place: GuestPlace & { readonly git: string },
   signal: AbortSignal,
-): Promise<string | undefined> {
-  const token = (await run(place, finishScript, { signal })).toString('latin1').trim();
-  return /^[0-9a-f-]{36}$/.test(token) ? token : undefined;
+): Promise<Finished> {
+  const output = await run(place, finishScript, { signal });
+  const token = output.toString('latin1', 0, 36);
+  if (!/^[0-9a-f-]{36}$/.test(token)) return { kept: [] };
+  return { token, kept: splitRaw(output.subarray(37)) };
 }
 
 async function run(

@@ -4,7 +4,7 @@ import { findVm } from '../../../state/vms.ts';
 import type { Workspace } from '../../../state/workspaces.ts';
 import type { WorkspaceContext } from '../../context.ts';
 import { failpoint } from '../../failpoints.ts';
-import type { Operation } from '../../operations.ts';
+import { uncancellable, type Operation } from '../../operations.ts';
 import { bringTextsFrom, type BringTexts } from '../applying/bring-texts.ts';
 import { findFiles, findStaged } from '../guest-tree/ask-guest.ts';
 import { guestGitSettings } from '../guest-tree/changes-script.ts';
@@ -21,7 +21,7 @@ import { lookAgain, noteIgnored, refuseLoss } from './outlive-swap.ts';
 import { movedTo } from './moved-branches.ts';
 import { GuestReferencesError } from './reference-guard.ts';
 import { isSentWhole } from './sent-whole.ts';
-import { announceSend, concludeSend } from './settle-sends.ts';
+import { announceSend, concludeSend, recordKept } from './settle-sends.ts';
 import { buildShipment, type Shipment } from './shipment.ts';
 import type { Snapshot } from '../host-tree/snapshot.ts';
 import { FileChangedError } from './tar-stream.ts';
@@ -215,14 +215,18 @@ async function update(
   await checkRoom({ guest, guestPath, vmName: vm.name }, shipment, { copies: 2, signal: operation.signal });
   sending(operation, shipment);
   const git = shipment.needsGit ? await there.ensureGit() : 'git';
-  await sendUpdate({ guest, guestPath, vmName: vm.name, git }, shipment, {
+  const kept = await sendUpdate({ guest, guestPath, vmName: vm.name, git }, shipment, {
     operation,
     wasQuiet: isQuiet(there),
     commit: () => announceSend(context, { token, workspace }, shipment),
   });
   await failpoint('tree in place');
-  await concludeSend(context, { token, workspace }, true);
-  return { tree, shipment, workspace, nested };
+  const { ensureGit } = there;
+  const begun = { guest, vmName: vm.name, ensureGit, signal: uncancellable(operation).signal };
+  const send = await recordKept(context, { ...begun, send: { token, workspace } }, kept);
+  await concludeSend(context, send, true);
+  const plan = { ...shipment.plan, kept: [...shipment.plan.kept, ...kept] };
+  return { tree, shipment: { ...shipment, plan }, workspace: send.workspace, nested };
 }
 
 function isQuiet({ changes, isHeadKnown, isUnderWay }: There): boolean {

@@ -15,7 +15,9 @@ import { ensureGuestGit } from '../guest-tree/guest-git.ts';
 import { keepApplied, type AppliedRecord } from '../applying/applied-record.ts';
 import { writeManifest, type Manifest } from './manifest.ts';
 import { forgetRecords, type ManifestPlace } from './record-files.ts';
-import { lookAt } from './send-tree.ts';
+import { pathText, type RawPath } from '../host-tree/raw-path.ts';
+import { keepBefore, type SentUpdate } from './keep-before.ts';
+import { isUnfinished } from './send-tree.ts';
 import { finishUpdate } from './send-update.ts';
 
 type SettleContext = Pick<WorkspaceContext, 'layout' | 'db' | 'log' | 'assets'>;
@@ -44,6 +46,17 @@ export async function concludeSend(
   await forgetRecords(manifestPlace(layout, send.workspace), known?.token);
 }
 
+/** Records of what an update left as it was that it did; see `keepBefore`. */
+export function recordKept(
+  { db, layout }: Pick<SettleContext, 'db' | 'layout'>,
+  sent: Omit<SentUpdate, 'known' | 'recorded'>,
+  kept: readonly RawPath[],
+): Promise<WorkspaceSend> {
+  const { vmId, guestPath } = sent.send.workspace;
+  const known = listWorkspaces(db, vmId).find((each) => each.guestPath === guestPath);
+  return keepBefore({ ...sent, known, recorded: manifestPlace(layout, sent.send.workspace) }, kept);
+}
+
 export function manifestPlace(
   layout: WorkspaceContext['layout'],
   { vmId, guestPath }: { readonly vmId: string; readonly guestPath: string },
@@ -62,22 +75,20 @@ export async function settleSend(
 ): Promise<void> {
   const send = listSends(context.db, vm.id).find(({ workspace }) => workspace.guestPath === guestPath);
   if (!send) return;
-  const token = await finish(context, { vm, guest, guestPath }, signal);
-  await concludeSend(context, send, token === send.token);
-  const what = token === send.token ? 'the new tree is in place' : 'the tree is the one before';
-  context.log('info', `an interrupted prepare of ${guestPath} in VM ${vm.name} is settled: ${what}`);
-}
-
-async function finish(
-  { assets }: SettleContext,
-  { vm, guest, guestPath }: { readonly vm: Vm; readonly guest: Guest; readonly guestPath: string },
-  signal: AbortSignal,
-): Promise<string | undefined> {
+  let git: Promise<string> | undefined;
+  const ensureGit = (): Promise<string> =>
+    (git ??= ensureGuestGit({ assets: context.assets, guest, vmName: vm.name, signal }));
   const place = { guest, guestPath, vmName: vm.name };
-  const { isUnfinished } = await lookAt(place, signal);
   // Git comes with the next boot only when somebody asks for it.
-  const git = isUnfinished ? await ensureGuestGit({ assets, guest, vmName: vm.name, signal }) : 'git';
-  return finishUpdate({ ...place, git }, signal);
+  const program = (await isUnfinished(place, signal)) ? await ensureGit() : 'git';
+  const { token, kept } = await finishUpdate({ ...place, git: program }, signal);
+  const isInPlace = token === send.token;
+  const settled = isInPlace ? await recordKept(context, { ...place, ensureGit, send, signal }, kept) : send;
+  await concludeSend(context, settled, isInPlace);
+  const first = isInPlace ? kept[0] : undefined;
+  const stays = first === undefined ? '' : `, but for what was changed there meanwhile (${pathText(first)})`;
+  const what = isInPlace ? `the new tree is in place${stays}` : 'the tree is the one before';
+  context.log('info', `an interrupted prepare of ${guestPath} in VM ${vm.name} is settled: ${what}`);
 }
 
 /** Whether there is something to settle in a place; costs next to nothing. */

@@ -12,6 +12,8 @@ export const updateNames = {
   coming: '.git/banger-coming',
   /** What they replace, until all is done */
   going: '.git/banger-going',
+  /** Paths at which the last update left what was there, each ended by a zero byte; see `keepBefore` */
+  kept: '.git/banger-kept',
   /** Which objects are made of files that come; see `guest/blobs.c` */
   blobs: '.git/banger-blobs',
   index: '.git/banger-next-index',

@@ -1,7 +1,7 @@
 import { shellQuote } from '../../../host/shell-quote.ts';
 import { giveBackScript, guestGitEnvironment } from '../guest-tree/changes-script.ts';
 import { knownPathsName, ownIndexName } from '../guest-tree/known-index.ts';
-import { placeFunctions } from './place-files.ts';
+import { placeFunctions, type planDirectories } from './place-files.ts';
 import { valueFunction } from './reference-guard.ts';
 import { directoriesOf, type FilePlan } from './plan-update.ts';
 import type { RawPath } from '../host-tree/raw-path.ts';
@@ -29,8 +29,7 @@ export interface ScriptInput {
   readonly permissionsOf: (path: RawPath) => number;
   /** Files that bear a time of the host's, in seconds; others that of their arrival, so that they are built again */
   readonly times: ReadonlyMap<RawPath, number>;
-  /** Directories that the new tree has; none when nothing is removed */
-  readonly directories: ReadonlySet<RawPath>;
+  readonly directories: ReturnType<typeof planDirectories>;
   readonly baseTree: string;
   /** The base before, if paths stay the same in tree and index, as `knownPathsName` says */
   readonly knownPaths?: string;
@@ -59,23 +58,24 @@ export interface ScriptInput {
 export function updateScript(input: ScriptInput): Buffer {
   const { plan, directories, head, token } = input;
   const removed = [...plan.remove];
-  const emptied = new Set([...directoriesOf(removed)].filter((path) => !directories.has(path)));
-  const needed = directoriesOf(plan.write);
+  const { needed, emptied } = directories;
   const lines = [
     functions,
     ...calls('objects', [...directoriesOf(input.made)]),
     'place',
+    // In a guest without our program for it.
+    'if [ $was_placed != 0 ]; then',
     ...calls('gone', removed),
-    // Below others first.
-    ...calls('empty', [...emptied].sort().reverse()),
-    ...calls('directory', [...needed].sort()),
+    ...calls('empty', emptied),
+    ...calls('directory', needed),
     ...calls('free', [...plan.write]),
-    'place_rest',
-    ...calls('object', input.made),
-    ...byPermissions(input).flatMap(([mode, paths]) => calls(`permit ${mode}`, paths)),
+    `tar -x -m -f ${updateNames.archive} || exit`,
     ...[...Map.groupBy(input.times.keys(), (path) => input.times.get(path)!)].flatMap(([time, paths]) =>
       calls(`touch -c -d @${time} --`, paths),
     ),
+    'fi',
+    ...calls('object', input.made),
+    ...byPermissions(input).flatMap(([mode, paths]) => calls(`permit ${mode}`, paths)),
     ...shallowLines(input),
     ...referenceLines(input),
     ...(head === undefined ? [] : [headLine(head)]),
@@ -93,11 +93,12 @@ export function updateScript(input: ScriptInput): Buffer {
     'if [ ! -O . ]; then',
     'owner=$(stat -c %u:%g .) || exit',
     ...calls('own', [...plan.write]),
-    ...calls('own_made', [...needed]),
+    ...calls('own_made', needed),
     'fi',
     `sync -f . 2>/dev/null || sync`,
     `echo ${token} >${updateNames.sent}.new && mv -f ${updateNames.sent}.new ${updateNames.sent} || exit`,
-    `rm -rf ${updateNames.archive} ${updateNames.coming} ${updateNames.going} ${updateNames.script} ${updateNames.list} ${updateNames.blobs} ${updateNames.looked}`,
+    `kept=; [ -s ${updateNames.kept} ] || kept=${updateNames.kept}`,
+    `rm -rf $kept ${updateNames.archive} ${updateNames.coming} ${updateNames.going} ${updateNames.script} ${updateNames.list} ${updateNames.blobs} ${updateNames.looked}`,
     `directory=.git${giveBackScript}`,
     '',
   ];
@@ -121,7 +122,6 @@ cd "$1" || exit
 shift
 ${placeFunctions}
 gone() {
-  [ $was_placed = 3 ] || return 0
   for path; do
     shift
     if [ -L "$path" ] || { [ -e "$path" ] && [ ! -d "$path" ]; }; then set -- "$@" "$path"; fi
