@@ -5,7 +5,7 @@ import type { EngineContext } from '../context.ts';
 import type { Operation } from '../operations.ts';
 import { requireRunning } from './exec-vm.ts';
 import { setGuestClock } from './guest-clocks.ts';
-import { vmmControl } from './guest-activity.ts';
+import { matchActivity, vmmControl } from './guest-activity.ts';
 import { withRollback } from './rollback.ts';
 import { settleVm } from './settle-vm.ts';
 
@@ -33,7 +33,10 @@ export async function pauseVm(context: EngineContext, id: string, operation: Ope
   });
 }
 
-/** Lets a paused VM go on, with the host's time on its clock. One that runs is left alone. */
+/**
+ * Lets a paused VM go on, with the host's time on its clock. One that runs is left alone. Throws `invalid_state` when the
+ * host still lacks what it was paused for.
+ */
 export async function resumeVm(context: EngineContext, id: string, operation: Operation): Promise<Vm> {
   const resumed = await context.locks.vm.run(id, operation.signal, async () => {
     const vm = await settleVm(context, getVm(context.db, id), operation);
@@ -58,7 +61,12 @@ export async function resumeVm(context: EngineContext, id: string, operation: Op
   });
   operation.enter('Setting clock');
   await setGuestClock(context, resumed, operation);
-  return resumed;
+  await matchActivity(context, id);
+  const now = getVm(context.db, id);
+  if (now.state !== 'paused' || now.lastError === undefined) return now;
+  throw new BangerError('invalid_state', `VM "${now.name}" has gone on, and was paused again at once`, {
+    hint: now.lastError,
+  });
 }
 
 /** Takes a move back, if it was made. */

@@ -37,7 +37,8 @@ test('a paused guest stands still until it is resumed; each twice is once', asyn
 test('a guest that was paused is told the time', async () => {
   await pause();
   await resume();
-  expect(engine.toolboxRuns).toEqual([['date', '-u', '-s', expect.stringMatching(/^@\d{10}$/)]]);
+  const script = expect.stringContaining('date -u -s "@$1"') as string;
+  expect(engine.toolboxRuns).toEqual([['sh', '-c', script, 'sh', expect.stringMatching(/^\d{10}$/), '2']]);
 });
 
 test('what a paused VM cannot do is refused with the way out', async () => {
@@ -90,4 +91,23 @@ test.each([
   expect(getVm(engine.context.db, vm.id).lastError).toContain(why);
   await resume();
   expect(getVm(engine.context.db, vm.id).lastError).toBeUndefined();
+});
+
+test('one that is stopped at a write again as soon as it goes on is no success', async () => {
+  machine.activity = 'disk-full';
+  for (const listener of machine.listeners) listener();
+  await vi.waitFor(() => expect(state()).toBe('paused'), 30_000);
+  const context = {
+    ...engine.context,
+    guest: async () => {
+      machine.activity = 'disk-full';
+      throw new Error('it does not answer');
+    },
+  };
+  await expect(resumeVm(context, vm.id, operation())).rejects.toMatchObject({
+    code: 'invalid_state',
+    message: 'VM "web" has gone on, and was paused again at once',
+    hint: expect.stringContaining('disk is full') as string,
+  });
+  expect(state()).toBe('paused');
 });
