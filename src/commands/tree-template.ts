@@ -27,7 +27,7 @@ export function addTemplateOptions(command: Command): Command {
     .option('--no-template', "do not use the tree's banger.toml or devcontainer.json")
     .option(
       '--trust',
-      'agree to all that it asks for (commands, variables, ports …), and to what its mise files do, without being asked',
+      'agree to all that it asks for (image, commands, variables, ports …), and to what its mise files do, without being asked',
     )
     .option('--no-bootstrap', 'do not install the tools that the tree names for mise')
     .addOption(new Option('-y, --yes', 'as --trust').hideHelp());
@@ -71,11 +71,12 @@ export async function chooseTemplate(
 }
 
 async function askToAgree(cli: Cli, hostPath: string, { file, asksFor }: Template): Promise<void> {
-  const { commands, variables, place, ports } = asksFor;
+  const { image, commands, variables, place, ports } = asksFor;
   for (const line of demandLines({ file: `"${file}" of "${hostPath}"`, ...asksFor })) cli.say(line);
   const answer = await cli.ask('Agree to that, as long as the file stays as it is?');
   if (answer) return;
   const what = enumerated([
+    ...(image === undefined ? [] : ['an image that is not known here']),
     ...(commands.length > 0 ? [count(commands.length, 'setup command')] : []),
     ...(variables.length > 0
       ? [`${count(variables.length, 'variable')} by which programs may run code`]
@@ -119,6 +120,12 @@ async function askForTools(cli: Cli, hostPath: string, { files }: NonNullable<Sa
 /** Everything that is agreed to, in full: a text that is cut or obeyed by the terminal could hide something. */
 function demandLines(demand: { file: string } & Template['asksFor']): string[] {
   const lines: string[] = [];
+  if (demand.image !== undefined) {
+    lines.push(
+      `${demand.file} wants an image that is not known here, and what is in it runs in the VM as root:`,
+    );
+    lines.push(`  ${demand.image}`);
+  }
   if (demand.commands.length > 0) {
     lines.push(`${demand.file} wants to run in the VM, as root:`);
     for (const command of demand.commands) {

@@ -13,6 +13,7 @@ const template = {
   env: { MODE: 'dev', LD_PRELOAD: 'x.so\u001b' },
   setup: ['npm ci', 'one\n\u001b[2Jtwo'],
   asksFor: {
+    image: 'evil/node\u001b',
     commands: ['npm ci', 'one\n\u001b[2Jtwo'],
     variables: ['LD_PRELOAD=x.so\u001b'],
     place: '/root/.config\u001b',
@@ -70,8 +71,10 @@ async function run(words: readonly string[], says: object | undefined, answer?: 
 
 test('what takes consent is shown in full and made harmless, asked about, and agreed to', async () => {
   const { talk, questions, used } = await run(['vm', 'run', '.', '--', 'make'], template, true);
-  expect(talk.slice(0, 12)).toEqual([
+  expect(talk.slice(0, 14)).toEqual([
     'Warning: "mounts" is not honoured',
+    '"banger.toml" of "/home/me/tree" wants an image that is not known here, and what is in it runs in the VM as root:',
+    '  evil/node\\x1b',
     '"banger.toml" of "/home/me/tree" wants to run in the VM, as root:',
     '  $ npm ci',
     '  $ one',
@@ -102,7 +105,7 @@ test('without a terminal it is an error that says what to type', async () => {
   expect(error).toMatchObject({
     code: 'invalid_argument',
     message: expect.stringContaining(
-      '2 setup commands, 1 variable by which programs may run code, a place among the files of programs and 1 port open to others',
+      'asks for an image that is not known here, 2 setup commands, 1 variable by which programs may run code, a place among the files of programs and 1 port open to others',
     ) as string,
     hint: 'Read it: cat -v /home/me/tree/banger.toml; then agree with --trust, or go without it: --no-template',
   });

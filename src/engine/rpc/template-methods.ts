@@ -57,6 +57,7 @@ export const templateRead = question(
         setup: z.array(z.string()),
         /** What the user has to agree to */
         asksFor: z.object({
+          image: z.optional(z.string()),
           commands: z.array(z.string()),
           variables: z.array(z.string()),
           /** Where the tree goes in the guest */

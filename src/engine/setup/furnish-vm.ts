@@ -35,7 +35,7 @@ export async function planFurniture(
 ): Promise<Furniture> {
   const { hostPath, choice, image } = tree;
   const hasImage = image !== undefined;
-  const template = choice && (await admitTemplate(context.db, hostPath, { choice, hasImage }));
+  const template = choice && (await admitTemplate(context, hostPath, { choice, hasImage }));
   if (!tree.bootstrap || template?.template.bootstrap === false) return { template };
   const reach = plannedReach(context, tree);
   const chosen = { hostPath, image: image ?? template?.template.image, reach };

@@ -1,5 +1,4 @@
 import { BangerError } from '../../errors.ts';
-import type { Database } from '../../state/database.ts';
 import {
   isTrusted,
   trust,
@@ -7,9 +6,11 @@ import {
   type Template,
   type TemplatePort,
 } from '../../state/templates.ts';
+import type { EngineContext } from '../context.ts';
 import { loopback } from '../rpc/port-text.ts';
 import { isUsualPlace } from '../workspace/guest-path.ts';
 import { isHarmless } from './harmless-variables.ts';
+import { isKnownImage } from './known-images.ts';
 import { readTemplate } from './read-template.ts';
 
 /** What a client saw of a tree's template, and what the user says to it. */
@@ -22,11 +23,14 @@ export interface TemplateChoice {
   readonly trust: boolean;
 }
 
+type Context = Pick<EngineContext, 'db' | 'config'>;
+
 /**
- * What nobody gets without asking: commands, variables and a place by which programs may run code of the tree, and ports
- * that others than this host can reach.
+ * What nobody gets without asking: an image of whomever, commands, variables and a place by which programs may run code of
+ * the tree, and ports that others than this host can reach.
  */
 export interface AsksFor {
+  readonly image?: string;
   readonly commands: readonly string[];
   /** `NAME=value` */
   readonly variables: readonly string[];
@@ -35,8 +39,9 @@ export interface AsksFor {
   readonly ports: readonly string[];
 }
 
-export function asksFor({ setup, ports, env, guestPath }: Template): AsksFor {
+export function asksFor(context: Context, { image, setup, ports, env, guestPath }: Template): AsksFor {
   return {
+    image: image === undefined || isKnownImage(context, image) ? undefined : image,
     commands: setup.map(({ text }) => text),
     variables: Object.entries(env).flatMap(([name, value]) =>
       isHarmless(name, value) ? [] : [`${name}=${value}`],
@@ -46,11 +51,16 @@ export function asksFor({ setup, ports, env, guestPath }: Template): AsksFor {
   };
 }
 
-/** True when the user has to agree first. */
-export function needsConsent(db: Database, hostPath: string, template: Template): boolean {
-  const { commands, variables, place, ports } = asksFor(template);
-  const asks = commands.length + variables.length + ports.length > 0 || place !== undefined;
-  return asks && !isTrusted(db, hostPath, template);
+/** True when the user has to agree first. `hasImage`: they have chosen an image themselves. */
+export function needsConsent(
+  context: Context,
+  hostPath: string,
+  { template, hasImage }: { readonly template: Template; readonly hasImage: boolean },
+): boolean {
+  const { image, commands, variables, place, ports } = asksFor(context, template);
+  const single = [hasImage ? undefined : image, place].filter((one) => one !== undefined);
+  const count = single.length + commands.length + variables.length + ports.length;
+  return count > 0 && !isTrusted(context.db, hostPath, template);
 }
 
 /**
@@ -58,7 +68,7 @@ export function needsConsent(db: Database, hostPath: string, template: Template)
  * Throws `busy` when the file is not the one that was shown any more, `invalid_argument` without consent.
  */
 export async function admitTemplate(
-  db: Database,
+  context: Context,
   hostPath: string,
   { choice, hasImage }: { readonly choice: TemplateChoice; readonly hasImage: boolean },
 ): Promise<RecordedTemplate> {
@@ -69,9 +79,9 @@ export async function admitTemplate(
     });
   }
   const { template } = read;
-  if (needsConsent(db, hostPath, template)) {
+  if (needsConsent(context, hostPath, { template, hasImage })) {
     if (!choice.trust) throw consentMissing(hostPath, template);
-    trust(db, hostPath, template);
+    trust(context.db, hostPath, template);
   }
   return { hostPath, template };
 }

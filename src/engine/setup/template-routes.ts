@@ -20,7 +20,7 @@ export function templateRoutes(context: EngineContext): Route[] {
       const read = await readTemplate(hostPath, { hasImage, file: chosen });
       if (!read) return { hostPath, tools };
       const { file, sha256, image, cpus, memoryMib, diskBytes, guestPath, ports, env, setup } = read.template;
-      const { commands, variables, place, ports: asked } = asksFor(read.template);
+      const asked = asksFor(context, read.template);
       return {
         hostPath,
         tools,
@@ -29,8 +29,11 @@ export function templateRoutes(context: EngineContext): Route[] {
           ports: ports.map(portText),
           env: { ...env },
           setup: setup.map(({ text }) => text),
-          asksFor: { commands: [...commands], variables: [...variables], place, ports: [...asked] },
-          isAgreed: !needsConsent(context.db, hostPath, read.template),
+          asksFor: {
+            ...asked,
+            ...{ commands: [...asked.commands], variables: [...asked.variables], ports: [...asked.ports] },
+          },
+          isAgreed: !needsConsent(context, hostPath, { template: read.template, hasImage }),
           warnings: [...read.warnings],
         },
       };

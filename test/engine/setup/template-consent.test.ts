@@ -3,7 +3,9 @@ import { join, posix } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { readTemplate } from '../../../src/engine/setup/read-template.ts';
 import { admitTemplate, asksFor, needsConsent } from '../../../src/engine/setup/template-consent.ts';
+import { parseConfig } from '../../../src/state/config.ts';
 import { openDatabase, type Database } from '../../../src/state/database.ts';
+import { insertImage, setImageName } from '../../../src/state/images.ts';
 import { makeTempDirectory } from '../../support/git-repo.ts';
 
 let db: Database;
@@ -20,14 +22,44 @@ afterEach(() => {
 
 const write = (text: string): void => writeFileSync(join(tree, 'banger.toml'), text);
 const current = async () => (await readTemplate(tree, { hasImage: false }))!.template;
-const admit = async (trust: boolean, sha256?: string) =>
-  admitTemplate(db, tree, { choice: { sha256: sha256 ?? (await current()).sha256, trust }, hasImage: false });
+const catalog: Record<string, string> = {};
+const context = () => ({
+  db,
+  config: () => ({ ...parseConfig('', 'config.toml'), image: 'example.com/mine', catalog }),
+});
+const admit = async (trust: boolean, sha256?: string, hasImage = false) =>
+  admitTemplate(context(), tree, { choice: { sha256: sha256 ?? (await current()).sha256, trust }, hasImage });
 
 test('what only shapes the VM takes no consent: image, size, known variables, ports on the loopback, a usual place', async () => {
   write(
     'image = "node"\ncpus = 2\nports = [3000, "8080:80"]\nguest_path = "/srv/app"\n[env]\nNODE_ENV = "test"\nPORT = "3000"\nTZ = "Europe/Berlin"\nDEBUG = "app:*"\nLANG = "C.UTF-8"\n',
   );
   expect((await admit(false)).template.image).toBe('node');
+});
+
+test('an image of whomever takes consent, and one that is here, that the user names, or of a known publisher does not', async () => {
+  for (const image of ['evil/node', 'ghcr.io/library/node', 'localhost:5000/x', 'mcr.microsoft.com/evil']) {
+    write(`image = "${image}"\n`);
+    await expect(admit(false), image).rejects.toThrow('Nobody has agreed');
+    expect(asksFor(context(), await current())).toMatchObject({ image, commands: [] });
+    // That of the file is not used then.
+    await admit(false, undefined, true);
+  }
+  await admit(true);
+  await admit(false);
+  catalog['mine'] = 'example.com/other';
+  const known = ['base', 'node:22', 'docker.io/library/nothing', 'oven/bun', 'mine', 'example.com/mine'];
+  for (const image of [...known, 'mcr.microsoft.com/devcontainers/typescript-node:20', 'NOT//an image']) {
+    write(`image = "${image}"\n`);
+    await admit(false);
+  }
+  write('image = "team/app:1"\n');
+  await expect(admit(false)).rejects.toThrow('Nobody has agreed');
+  const id = 'a'.repeat(64);
+  const found = { sizeBytes: 1, contentBytes: 1, layers: [], osRelease: {}, hasShell: true, createdAt: '' };
+  insertImage(db, { id, source: 'pull', config: { env: [] }, ...found });
+  setImageName(db, 'docker.io/team/app:1', id);
+  await admit(false);
 });
 
 test('a variable of which it is not known what programs do with it takes consent, whatever its value', async () => {
@@ -59,7 +91,7 @@ test('a variable of which it is not known what programs do with it takes consent
   for (const value of ['', '1', 'x']) {
     write(`[env]\nNODE_ENV = "dev"\n${names.map((name) => `${name} = "${value}"\n`).join('')}`);
     await expect(admit(false)).rejects.toThrow('Nobody has agreed');
-    expect(asksFor(await current()).variables).toEqual(names.map((name) => `${name}=${value}`));
+    expect(asksFor(context(), await current()).variables).toEqual(names.map((name) => `${name}=${value}`));
   }
 });
 
@@ -78,7 +110,9 @@ test('a variable that is known, with a value that may be more than it says, take
   };
   const all = Object.entries(values);
   write(`[env]\n${all.map(([name, value]) => `${name} = ${JSON.stringify(value)}\n`).join('')}`);
-  expect(asksFor(await current()).variables).toEqual(all.map(([name, value]) => `${name}=${value}`));
+  expect(asksFor(context(), await current()).variables).toEqual(
+    all.map(([name, value]) => `${name}=${value}`),
+  );
 });
 
 test.each([
@@ -105,7 +139,7 @@ test.each([
   async (place) => {
     write(`guest_path = "${place}"\n`);
     await expect(admit(false)).rejects.toThrow('Nobody has agreed');
-    expect(asksFor(await current())).toMatchObject({
+    expect(asksFor(context(), await current())).toMatchObject({
       place: posix.normalize(place),
       commands: [],
       variables: [],
@@ -150,8 +184,10 @@ test('another byte asks again, what was agreed to before does not, and another t
   await admit(true);
   write('setup = ["make"]\n');
   await admit(false);
-  expect(needsConsent(db, `${tree}-other`, first)).toBe(true);
-  expect(needsConsent(db, tree, { ...first, file: '.devcontainer.json' })).toBe(true);
+  expect(needsConsent(context(), `${tree}-other`, { template: first, hasImage: false })).toBe(true);
+  expect(
+    needsConsent(context(), tree, { template: { ...first, file: '.devcontainer.json' }, hasImage: false }),
+  ).toBe(true);
 });
 
 test('consent to the file that was shown is none to the one that is there now, and is not kept', async () => {
