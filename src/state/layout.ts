@@ -171,11 +171,7 @@ export function vmPaths(layout: Layout, id: string): VmPaths {
   };
 }
 
-/** Where a published image keeps its filesystem. `id` is the hex part of the image's digest. */
-export function imagePaths(
-  layout: Layout,
-  id: string,
-): {
+export interface ImagePaths {
   readonly directory: string;
   readonly rootfs: string;
   /** The documents it was made from, byte for byte, when there were any */
@@ -183,8 +179,15 @@ export function imagePaths(
   readonly config: string;
   /** The manifest of a name that was pulled with another one, by the digest it was pulled by */
   readonly manifestOf: (digest: string) => string;
-} {
-  const directory = join(layout.imagesDirectory, id);
+}
+
+/** Where a published image keeps its filesystem. `id` is the hex part of the image's digest. */
+export function imagePaths(layout: Layout, id: string): ImagePaths {
+  return imageFiles(join(layout.imagesDirectory, id));
+}
+
+/** The same in any directory, such as one in which an image is being made. */
+export function imageFiles(directory: string): ImagePaths {
   return {
     directory,
     rootfs: join(directory, 'rootfs.ext4'),

@@ -1,7 +1,7 @@
 import type { Image } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
 import { ensureBaseImage } from './base-image.ts';
-import { baseName, findImage, nameMeant } from './find-image.ts';
+import { baseName, findImage, namePulled } from './find-image.ts';
 import { originsOf } from './image-origins.ts';
 import type { ImagesContext } from './image-services.ts';
 import { isPresent } from './publish-image.ts';
@@ -22,7 +22,7 @@ export async function ensureImage(
   if (!image.external && (await isPresent(context, image.id))) return image;
 
   // Somebody removed its files behind our back. What came from a registry can come again.
-  const origins = originsOf(image, nameMeant(image, reference, catalog));
+  const origins = originsOf(image, namePulled(image, reference, catalog));
   if (!image.external && origins.length > 0) return pullAgain(context, { image, origins }, operation);
   // Else it says what has become of it, and how it comes back.
   await rootfsFile(context, image);

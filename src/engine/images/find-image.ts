@@ -2,7 +2,7 @@ import { BangerError } from '../../errors.ts';
 import type { Database } from '../../state/database.ts';
 import { findImageByName, findImagesByPrefix, listImages, type Image } from '../../state/images.ts';
 import { expandShortName, wholeCatalog, type OwnCatalog } from './catalog.ts';
-import { canonicalName, familiarName, parseReference, type Reference } from './reference.ts';
+import { canonicalName, familiarName, parseReference, repositoryOf, type Reference } from './reference.ts';
 
 /** Name of the image that is embedded in the binary. */
 export const baseName = 'base';
@@ -91,6 +91,22 @@ export function nameMeant(image: Image, reference: string, catalog?: OwnCatalog)
   const asMeant = meant === undefined ? asWritten : canonicalName(parseReference(meant));
   const spellings = familiarName(asWritten) === reference ? [asWritten, asMeant] : [asMeant, asWritten];
   return spellings.find((name) => image.names.includes(name));
+}
+
+/** The same, or the name that was pulled with the digest that a reference has. */
+export function namePulled(image: Image, reference: string, catalog?: OwnCatalog): string | undefined {
+  const meant = nameMeant(image, reference, catalog);
+  const at = reference.indexOf('@');
+  if (meant !== undefined || at < 0) return meant;
+  const digest = reference.slice(at + 1);
+  const repository = repositoryOf(canonicalName(parseReference(reference)));
+  return image.names.find((name) => image.digests[name] === digest && repositoryOf(name) === repository);
+}
+
+/** What an image was pulled with by the name that is meant, if it is one; else by any. */
+export function digestPulled(image: Image, name: string | undefined): string | undefined {
+  const own = name === undefined ? undefined : image.digests[name];
+  return own ?? Object.values(image.digests)[0] ?? image.digest;
 }
 
 /** How a user would be told which image it is. */

@@ -18,7 +18,7 @@ import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import { ensureBaseImage } from './base-image.ts';
 import { wholeCatalog } from './catalog.ts';
 import { deleteImage } from './delete-image.ts';
-import { baseName, findImage, getImageByReference, nameMeant } from './find-image.ts';
+import { baseName, findImage, getImageByReference, namePulled } from './find-image.ts';
 import { toImageDetails, toImageView } from './image-views.ts';
 import { importImage } from './import-image.ts';
 import { pullImage } from './pull-image.ts';
@@ -58,7 +58,7 @@ export async function showImageRoute(
 ): Promise<ImageDetails> {
   const { catalog } = context.config();
   const image = getImageByReference(context.db, reference, catalog);
-  return toImageDetails(context, image, nameMeant(image, reference, catalog));
+  return toImageDetails(context, image, namePulled(image, reference, catalog));
 }
 
 export async function tagImageRoute(

@@ -4,6 +4,7 @@ import type { Database } from '../../state/database.ts';
 import { vmsOfImage, type Image } from '../../state/images.ts';
 import type { ImageDetails, ImageView } from '../rpc/image-methods.ts';
 import type { ImageContext } from '../context.ts';
+import { digestPulled } from './find-image.ts';
 import { layerSizes } from './layer-sizes.ts';
 import { familiarName } from './reference.ts';
 import { hexOf } from './registry/resolve-image.ts';
@@ -14,7 +15,7 @@ export function toImageView(db: Database, image: Image): ImageView {
     id: image.id,
     names: image.names.map(familiarName),
     source: image.source,
-    digest: Object.values(image.digests)[0] ?? image.digest,
+    digest: digestPulled(image, undefined),
     digests: Object.fromEntries(
       Object.entries(image.digests).map(([name, digest]) => [familiarName(name), digest]),
     ),
@@ -37,7 +38,7 @@ export async function toImageDetails(
   const { env, workingDirectory, user, entrypoint, command } = image.config;
   return {
     ...toImageView(db, image),
-    ...(name !== undefined && image.digests[name] !== undefined && { digest: image.digests[name] }),
+    digest: digestPulled(image, name),
     layers: image.layers.map((digest) => ({
       digest,
       sizeBytes: sizes.get(digest),

@@ -23,7 +23,7 @@ import { imagePaths, type Layout } from '../../state/layout.ts';
 import type { ImageContext } from '../context.ts';
 import { failpoint } from '../failpoints.ts';
 import { shownImage } from './find-image.ts';
-import { keepDocuments } from './image-documents.ts';
+import { keepDocuments, readDocuments, takeDocumentsAlong } from './image-documents.ts';
 import { imageServices } from './image-services.ts';
 import { discardPath } from './image-staging.ts';
 import { lostUsersOf } from './lost-users.ts';
@@ -96,7 +96,11 @@ export async function publishImage(
       await checkLostUsers(context, image.id, mark);
       await mkdir(layout.imagesDirectory, { recursive: true, mode: 0o700 });
       // Without its row or without its filesystem, what lies there is of no use to anybody.
-      if (existsSync(directory)) await rename(directory, discarded);
+      if (existsSync(directory)) {
+        const known = findImageById(db, image.id);
+        if (known) await takeDocumentsAlong(known, { directory, stagingDirectory, digest: image.digest });
+        await rename(directory, discarded);
+      }
       await failpoint('place free');
       await rename(stagingDirectory, directory);
       await syncDirectory(layout.imagesDirectory);
@@ -110,6 +114,9 @@ export async function publishImage(
         throw error;
       }
     }
+    // Somebody else has brought it meanwhile, maybe by another name.
+    const documents = await readDocuments(stagingDirectory);
+    if (image.digest !== undefined) await keepPulled(context, image.id, { digest: image.digest, documents });
     db.transaction(() => giveNames(context, publication))();
     return getImage(db, image.id);
   };
@@ -138,13 +145,21 @@ export async function nameImage(
   return context.locks.publish.run(publishKey, signal, async () => {
     if (!(await isPresent(context, id))) return undefined;
     const { db } = context;
-    if (pulled) await keepDocuments(imagePaths(context.layout, id), pulled);
+    if (pulled) await keepPulled(context, id, pulled);
     db.transaction(() => {
       if (pulled) setImagePulled(db, id, pulled);
       if (name !== undefined) setImageName(db, name, id, pulled?.digest);
     })();
     return getImage(db, id);
   });
+}
+
+async function keepPulled(
+  { layout, db }: ImageContext,
+  id: string,
+  pulled: Pick<PulledWith, 'digest' | 'documents'>,
+): Promise<void> {
+  await keepDocuments(imagePaths(layout, id), { ...pulled, first: getImage(db, id).digest });
 }
 
 /**
@@ -214,6 +229,8 @@ function record(context: ImageContext, publication: Publication, rootfs: RootfsM
 function giveNames(context: ImageContext, publication: Publication): void {
   const { db } = context;
   const { image } = publication;
+  const { digest, layers } = image;
+  if (image.source === 'pull' && digest !== undefined) setImagePulled(db, image.id, { digest, layers });
   if ('restores' in publication) return;
   if ('replaces' in publication) return replace(context, publication.replaces, image.id);
   if (publication.isNameOffered) refuseTakenName(db, publication.name, image.id);

@@ -1,7 +1,7 @@
 import { BangerError } from '../../errors.ts';
 import { getImage, renameImageName, setImageName, type Image } from '../../state/images.ts';
 import type { ImageContext } from '../context.ts';
-import { baseName, getImageByReference, getImageHere, nameMeant } from './find-image.ts';
+import { baseName, getImageByReference, getImageHere, nameMeant, namePulled } from './find-image.ts';
 import { newName } from './new-name.ts';
 import { publishKey } from './publish-image.ts';
 import { repositoryOf } from './reference.ts';
@@ -19,8 +19,10 @@ export async function tagImage(
 ): Promise<Image> {
   const stored = newName(name);
   return context.locks.publish.run(publishKey, signal, async () => {
-    const image = getImageByReference(context.db, reference, context.config().catalog);
-    setImageName(context.db, stored, image.id, digestIn(image, stored));
+    const { catalog } = context.config();
+    const image = getImageByReference(context.db, reference, catalog);
+    const meant = namePulled(image, reference, catalog);
+    setImageName(context.db, stored, image.id, digestIn(image, { name: stored, meant }));
     return getImage(context.db, image.id);
   });
 }
@@ -46,13 +48,20 @@ export async function renameImage(
         hint: `Give it a name with: banger image tag ${reference} ${name}`,
       });
     }
-    renameImageName(context.db, old, stored, digestIn(image, stored));
+    renameImageName(context.db, old, stored, digestIn(image, { name: stored, meant: old }));
     return getImage(context.db, image.id);
   });
 }
 
-/** What the image was pulled with from the repository of a name: a tag more there is the same in that registry. */
-function digestIn(image: Image, name: string): string | undefined {
-  const pulled = Object.keys(image.digests).find((each) => repositoryOf(each) === repositoryOf(name));
+/**
+ * What the image was pulled with from the repository of a new name, by the name that was meant if that is there: a tag
+ * more in a repository is the same in that registry.
+ */
+function digestIn(
+  image: Image,
+  { name, meant }: { readonly name: string; readonly meant: string | undefined },
+): string | undefined {
+  const there = Object.keys(image.digests).filter((each) => repositoryOf(each) === repositoryOf(name));
+  const pulled = there.find((each) => each === meant) ?? there[0];
   return pulled === undefined ? undefined : image.digests[pulled];
 }

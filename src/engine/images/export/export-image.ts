@@ -6,7 +6,7 @@ import type { EngineStream } from '../../rpc/frame-stream.ts';
 import type { exportSummary, imageExport, imageExportLayout } from '../../rpc/image-methods.ts';
 import type { ParsedParams } from '../../rpc/method.ts';
 import type * as z from 'zod/mini';
-import { nameMeant } from '../find-image.ts';
+import { namePulled } from '../find-image.ts';
 import { holdPresentImage } from '../hold-image.ts';
 import { digestOf } from '../registry/resolve-image.ts';
 import { archive, type ArchiveMember } from './archive-member.ts';
@@ -52,7 +52,7 @@ async function withMembers(
 ): Promise<ExportSummary> {
   using held = await holdPresentImage(context, reference, operation);
   const { image } = held;
-  const name = nameMeant(image, reference, context.config().catalog);
+  const name = namePulled(image, reference, context.config().catalog);
   const exported =
     (await originalImage(context.layout, image, { isOci: format === 'oci', name })) ??
     (await flattenedImage(context, image, operation));

@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
 import { BangerError, errnoOf } from '../../../errors.ts';
 import type { Image } from '../../../state/images.ts';
-import { imagePaths, type Layout } from '../../../state/layout.ts';
+import { imagePaths, type ImagePaths, type Layout } from '../../../state/layout.ts';
+import { digestPulled } from '../find-image.ts';
+import { readIfPresent } from '../image-documents.ts';
 import { parseManifest, type Descriptor } from '../registry/manifest.ts';
 import { digestOf, hexOf } from '../registry/resolve-image.ts';
 import { ociMediaTypes, type ExportedImage, type ExportedLayer } from './oci-layout.ts';
@@ -24,9 +26,7 @@ export async function originalImage(
   { isOci, name }: { readonly isOci: boolean; readonly name?: string | undefined },
 ): Promise<ExportedImage | undefined> {
   const paths = imagePaths(layout, image.id);
-  const digest = name === undefined ? undefined : image.digests[name];
-  const own = digest === undefined ? undefined : await readIfPresent(paths.manifestOf(digest));
-  const manifest = own ?? (await readIfPresent(paths.manifest));
+  const manifest = await manifestOf(paths, image, digestPulled(image, name));
   const config = await readIfPresent(paths.config);
   if (!manifest || !config || digestOf(config) !== `sha256:${image.id}`) return undefined;
   const parsed = parseManifest(manifest, image.id);
@@ -39,6 +39,19 @@ export async function originalImage(
     layers.push({ digest: layer.digest, sizeBytes: layer.size, content: () => checkedBlob(path, layer) });
   }
   return { manifest: isOci ? asOci(manifest) : manifest, config, layers, original: true };
+}
+
+/** The manifest that an image was pulled with by a digest: that of another one would be of another image for a registry. */
+async function manifestOf(
+  paths: ImagePaths,
+  image: Image,
+  digest: string | undefined,
+): Promise<Buffer | undefined> {
+  const own = digest === undefined ? undefined : await readIfPresent(paths.manifestOf(digest));
+  if (own) return own;
+  const first = await readIfPresent(paths.manifest);
+  // The digest may be that of an index, of which no manifest says anything.
+  return first && (digest === image.digest || digestOf(first) === digest) ? first : undefined;
 }
 
 /** The cache is only a cache: what does not have its hash any more must not leave as if it had. */
@@ -80,15 +93,6 @@ function ociLayerType(mediaType: string): string {
   const compression = /\.(gzip|zstd)$/.exec(mediaType)?.[1];
   if (!mediaType.startsWith('application/vnd.docker.')) return mediaType;
   return compression ? `${ociMediaTypes.tar}+${compression}` : ociMediaTypes.tar;
-}
-
-async function readIfPresent(path: string): Promise<Buffer | undefined> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return undefined;
-    throw error;
-  }
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {
