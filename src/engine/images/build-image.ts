@@ -3,9 +3,10 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Image, ImageConfig } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
+import type { ConversionTurns } from './conversion/conversion-turns.ts';
 import { writeDocuments } from './image-documents.ts';
 import { imageServices, type ImagesContext } from './image-services.ts';
-import type { LayerSource } from './layers/layers.ts';
+import type { ConvertResult, LayerSource } from './layers/layers.ts';
 import { publishImage, stagedRootfs, type NewImage } from './publish-image.ts';
 import type { ImageDocuments } from './registry/resolve-image.ts';
 
@@ -26,6 +27,8 @@ export interface ImageParts {
   readonly name: string | undefined;
   /** Told how far the conversion is, in place of the operation: layer by index, uncompressed bytes of all so far */
   readonly onProgress?: (done: { readonly layer: number; readonly bytes: number }) => void;
+  /** Settles when all layers are here, for those that are still on their way */
+  readonly arrived?: Promise<unknown>;
   /** Called when the layers have been read, before the image is published */
   readonly onConverted?: () => Promise<void>;
 }
@@ -45,19 +48,7 @@ export async function buildImage(
   // The image's own directory; the converter's scratch files stay outside.
   const stagingDirectory = join(parts.stagingDirectory, 'image');
   await mkdir(stagingDirectory, { recursive: true, mode: 0o700 });
-  const converted = await imageServices(context).tools.convert({
-    layers: parts.layers,
-    destination: stagedRootfs(stagingDirectory),
-    workDirectory: parts.stagingDirectory,
-    sizeBytes: filesystemBytes,
-    seed: parts.id ?? rootfsSeed,
-    signal: operation.signal,
-    onProgress: ({ layer, bytes }) => {
-      if (parts.onProgress) return parts.onProgress({ layer, bytes });
-      const detail = `layer ${layer + 1} of ${parts.layers.length}`;
-      operation.progress({ detail, done: bytes, unit: 'bytes' });
-    },
-  });
+  const converted = await convert(context, { parts, stagingDirectory }, operation);
   await parts.onConverted?.();
   await writeDocuments(stagingDirectory, parts.documents);
 
@@ -76,6 +67,60 @@ export async function buildImage(
   const { name } = parts;
   const led = name === undefined ? ({ restores: true } as const) : { name };
   return publishImage(context, { stagingDirectory, image, ...led }, operation.signal);
+}
+
+/** Converts when it is this image's turn: what is kept of an image's files is bounded for one. */
+async function convert(
+  context: ImagesContext,
+  { parts, stagingDirectory }: { readonly parts: ImageParts; readonly stagingDirectory: string },
+  operation: Operation,
+): Promise<ConvertResult> {
+  const { tools, conversions } = imageServices(context);
+  // The one in the binary is small, and whoever has no other is not kept waiting.
+  const turn = parts.source === 'embedded' ? undefined : await turnOf(conversions, parts, operation);
+  try {
+    return await tools.convert({
+      layers: parts.layers,
+      destination: stagedRootfs(stagingDirectory),
+      workDirectory: parts.stagingDirectory,
+      sizeBytes: filesystemBytes,
+      seed: parts.id ?? rootfsSeed,
+      signal: operation.signal,
+      onProgress: ({ layer, bytes }) => {
+        if (parts.onProgress) return parts.onProgress({ layer, bytes });
+        const detail = `layer ${layer + 1} of ${parts.layers.length}`;
+        operation.progress({ detail, done: bytes, unit: 'bytes' });
+      },
+    });
+  } finally {
+    turn?.[Symbol.dispose]();
+  }
+}
+
+/** While layers are on their way, that is what is shown. */
+async function turnOf(
+  conversions: ConversionTurns,
+  { arrived }: ImageParts,
+  operation: Operation,
+): Promise<Disposable> {
+  let hasArrived = arrived === undefined;
+  let isWaiting = false;
+  const tell = (): void => {
+    if (isWaiting && hasArrived) operation.enter('Waiting for other conversions');
+  };
+  const arrive = (): void => {
+    hasArrived = true;
+    tell();
+  };
+  void arrived?.then(arrive, () => undefined);
+  const onWait = (): void => {
+    isWaiting = true;
+    tell();
+  };
+  const turn = await conversions.take({ signal: operation.signal, arrived, onWait });
+  if (isWaiting && hasArrived) operation.enter('Converting layers');
+  isWaiting = false;
+  return turn;
 }
 
 /** The id of an image that has no config of its own: a hash over the digests of its layers' content. */

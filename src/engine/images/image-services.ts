@@ -2,6 +2,7 @@ import { threadScript } from '../../host/assets.ts';
 import type { Database } from '../../state/database.ts';
 import type { Image } from '../../state/images.ts';
 import type { ImageContext } from '../context.ts';
+import { ConversionTurns } from './conversion/conversion-turns.ts';
 import type { Downloads } from './downloads/downloads.ts';
 import { downloadsInThread } from './downloads/downloads-in-thread.ts';
 import type { ConvertOptions, ConvertResult } from './layers/layers.ts';
@@ -26,6 +27,7 @@ export interface ImageServices {
   readonly pulls: SharedWork<Image>;
   /** By digest; yields the path in the cache */
   readonly blobs: SharedWork<string>;
+  readonly conversions: ConversionTurns;
   /** Images by id and blobs by digest that work in progress needs */
   readonly leases: { readonly images: Leases; readonly blobs: Leases };
   /** Digest of the content of the embedded image, computed on first use */
@@ -42,6 +44,7 @@ export function imageServices(context: ImagesContext): ImageServices {
     tools: { ...productionTools(context), ...context.imageTools },
     pulls: new SharedWork(),
     blobs: new SharedWork(),
+    conversions: new ConversionTurns(),
     leases: { images: new Leases(), blobs: new Leases() },
   };
   services.set(context.db, made);

@@ -177,6 +177,7 @@ async function downloadAndBuild(context: ImagesContext, pull: Pull, operation: O
         layerDigests: resolved.layers.map((layer) => layer.digest),
         name,
         onProgress: conversionProgress(resolved.layers, downloads, progress),
+        arrived: allDownloaded,
         onConverted: async () => {
           await allDownloaded;
           if (downloads.wereReadInVain) throw new Error('a layer was read that arrived again');
