@@ -74,6 +74,13 @@ function aboutFile(error: unknown, kind: 'archive' | 'rootfs'): unknown {
   return new BangerError(error.code, message, { hint: fileHint, cause: error });
 }
 
+/** An image of nothing would take its name from a good one. */
+export function emptySource(message: string): BangerError {
+  return new BangerError('invalid_argument', message, {
+    hint: 'What wrote it may have failed: see what that says. An image without files is made of a tar without files',
+  });
+}
+
 /** Opens what is at a path as an archive of an image; undefined when it is a root filesystem. */
 async function openArchiveAt(
   { path, ref }: ImageImport,
@@ -97,6 +104,8 @@ async function openArchiveAt(
       },
     );
   }
+  if (kind === 'compressed' && (await unpacksToNothing(path)))
+    throw emptySource(`"${path}" unpacks to nothing`);
   let files: ArchiveFiles | undefined;
   if (kind === 'plain') {
     files = await archiveFiles(path);
@@ -128,6 +137,7 @@ async function kindOf(path: string): Promise<'directory' | 'plain' | 'compressed
     const file = await open(path, 'r');
     try {
       const { buffer, bytesRead } = await file.read(Buffer.alloc(signatureBytes), 0, signatureBytes, 0);
+      if (bytesRead === 0) throw emptySource(`"${path}" is empty`);
       return formatOf(buffer.subarray(0, bytesRead)) === 'plain' ? 'plain' : 'compressed';
     } finally {
       await file.close();
@@ -146,6 +156,16 @@ async function kindOf(path: string): Promise<'directory' | 'plain' | 'compressed
       });
     }
     throw error;
+  }
+}
+
+async function unpacksToNothing(path: string): Promise<boolean> {
+  try {
+    for await (const chunk of uncompressedInPlace(createReadStream(path))) if (chunk.length > 0) return false;
+    return true;
+  } catch {
+    // What is wrong with it is found by whoever reads it next.
+    return false;
   }
 }
 

@@ -8,7 +8,8 @@ import type { EngineStream } from '../rpc/frame-stream.ts';
 import { counted, standardInput } from '../standard-input.ts';
 import { noSpace, withStaging } from './image-staging.ts';
 import type { ImagesContext } from './image-services.ts';
-import { importImage, type ImageImport } from './import-image.ts';
+import { emptySource, importImage, type ImageImport } from './import-image.ts';
+import { HostRoom } from './layers/host-room.ts';
 import { newName } from './new-name.ts';
 
 /**
@@ -25,10 +26,15 @@ export async function importStream(
   return withStaging(context.layout, async (directory) => {
     const path = join(directory, 'input');
     operation.enter('Receiving archive');
+    let receivedBytes = 0;
     try {
       await pipeline(
-        counted(await standardInput(stream, operation.signal), (done) =>
-          operation.progress({ done, unit: 'bytes' }),
+        withRoom(
+          new HostRoom(directory),
+          counted(await standardInput(stream, operation.signal), (done) => {
+            receivedBytes = done;
+            operation.progress({ done, unit: 'bytes' });
+          }),
         ),
         createWriteStream(path, { mode: 0o600, flags: 'wx' }),
         { signal: operation.signal },
@@ -39,12 +45,23 @@ export async function importStream(
         throw noSpace(directory, error);
       throw error;
     }
+    if (receivedBytes === 0) throw emptySource('Standard input was empty');
     try {
       return await importImage(context, { path, name, ref }, operation);
     } catch (error) {
       throw aboutInput(error, path);
     }
   });
+}
+
+/** Passes on what there is room for on the host, which VMs write to as well. */
+async function* withRoom(room: HostRoom, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    bytes += chunk.length;
+    await room.reach(bytes);
+    yield chunk;
+  }
 }
 
 /** Where it was written down means nothing to the user. */

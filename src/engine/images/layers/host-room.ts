@@ -2,7 +2,7 @@ import { statfs } from 'node:fs/promises';
 import { BangerError } from '../../../errors.ts';
 
 const mib = 2 ** 20;
-/** Left free for whoever else writes there, VMs above all; of little, an eighth */
+/** Left free for whoever else writes there, VMs above all; of little, an eighth of what was free at first */
 const reserveBytes = 256 * mib;
 /** How much further an image may grow at most before the host is asked again: others write there, too */
 const stepBytes = 256 * mib;
@@ -10,6 +10,7 @@ const stepBytes = 256 * mib;
 /** Room on the host for a file that grows, asked for before it is needed. */
 export class HostRoom {
   readonly #directory: string;
+  #keptBytes: number | undefined;
   /** How long the file was when the host was last asked */
   #lastBytes = 0;
   /** Up to where there was room then */
@@ -40,12 +41,14 @@ export class HostRoom {
   async #roomFor(wantedBytes: number): Promise<number> {
     const { bavail, bsize } = await statfs(this.#directory);
     const freeBytes = bavail * bsize;
-    const roomBytes = freeBytes - Math.min(reserveBytes, freeBytes / 8);
+    const keptBytes = (this.#keptBytes ??= Math.min(reserveBytes, freeBytes / 8));
+    const roomBytes = freeBytes - keptBytes;
     if (wantedBytes <= roomBytes) return roomBytes;
-    const [wanted, free] = [wantedBytes, freeBytes].map((each) => Math.ceil(each / mib));
+    const [wanted, free, kept] = [wantedBytes, freeBytes, keptBytes].map((each) => Math.ceil(each / mib));
+    const reserve = wantedBytes <= freeBytes ? `, ${kept} MiB of which are kept for VMs` : '';
     throw new BangerError(
       'host_unsupported',
-      `There is no room for the image: it takes ${wanted} MiB or more, and ${free} MiB are free at "${this.#directory}"`,
+      `There is no room for the image: it takes ${wanted} MiB or more, and ${free} MiB are free at "${this.#directory}"${reserve}`,
       { hint: 'Free space there, for example with: banger image prune --all' },
     );
   }
