@@ -24,6 +24,7 @@ import { checkNames } from './names.ts';
 import { checkPrograms } from './programs.ts';
 import type { Scratch } from './scratch.ts';
 import { checkConfig, checkEngine, checkLoopback } from './services.ts';
+import { checkSession } from './session.ts';
 import { checkUnowned } from './unowned.ts';
 import { checkExecutable, checkSpace, checkTemporaryDirectory, readOptional } from './storage.ts';
 
@@ -245,6 +246,7 @@ async function checkSurroundings({
   return [
     checkConfig(paths.configFile, readConfig),
     ...found,
+    checkSession({ uid, userName: userInfo().username }),
     checkDefaultNetwork(network, found),
     checkSocketPath(paths.longestSocket),
   ];
