@@ -46,8 +46,8 @@ export async function fillIndex(tree: WorkingTree, env: GitVariables & IndexVari
   const read =
     tree.unsure.size === 0 ? [] : tree.files.flatMap(({ path }) => (tree.unsure.has(path) ? [path] : []));
   if (read.length > 0) {
-    // `--remove`: a file that goes away just now is missed when it is sent, not here.
-    await git(['update-index', '--add', '--remove', '-z', '--stdin'], {
+    // They go in a moment, and compressing takes longer than all else. `--remove`: a file that goes away just now is missed when it is sent, not here.
+    await git(['-c', 'core.looseCompression=0', 'update-index', '--add', '--remove', '-z', '--stdin'], {
       env,
       input: Buffer.from(read.map((path) => `${path}\0`).join(''), 'latin1'),
     });
