@@ -206,6 +206,7 @@ async function checkSurroundings({
   const loopback = { id: 'loopback', title: 'Loopback' };
   const bridges = { id: 'bridges', title: 'Bridges' };
   const engine = { id: 'engine', title: 'Engine' };
+  const session = { id: 'session', title: 'Login' };
   const names = { id: 'names', title: 'Names' };
   const uid = process.getuid!();
   const setup = readHostSetup(uid);
@@ -233,6 +234,7 @@ async function checkSurroundings({
       }),
     ),
     guard(engine, () => checkEngine(paths.engineSocket)),
+    guard(session, async () => checkSession({ uid, userName: userInfo().username })),
     guard(names, () =>
       checkNames({
         exec,
@@ -246,7 +248,6 @@ async function checkSurroundings({
   return [
     checkConfig(paths.configFile, readConfig),
     ...found,
-    checkSession({ uid, userName: userInfo().username }),
     checkDefaultNetwork(network, found),
     checkSocketPath(paths.longestSocket),
   ];

@@ -95,6 +95,7 @@ test('every check reports once, under a name of its own', async () => {
     'firewall',
     'leftovers',
     'engine',
+    'session',
     'names',
     'default-network',
     'socket-path',
