@@ -12,6 +12,8 @@ export async function startEngine(): Promise<void> {
   process.title = 'banger-engine';
   forgetAllocatorEnv(process.env);
   const layout = ownLayout();
+  // It is of the shell that happened to start us, and may go with it.
+  delete process.env['TMPDIR'];
   const assets = openAssets(layout.assetsDirectory);
   try {
     await runEngine({

@@ -118,7 +118,9 @@ async function matchBridges(context: EngineContext): Promise<void> {
 
 /** What probes of an engine before, or of a doctor, left when they were killed: VMMs that run for ever among it. */
 async function removeTrials({ exec, layout, log }: EngineContext): Promise<void> {
-  const parents = [tmpdir(), layout.vmsDirectory, layout.stateDirectory];
+  // Doctor's are among temporary files. Releases before this one had theirs there, too, or in the scratch directory.
+  const { vmsDirectory, runtimeDirectory, stateDirectory, scratchDirectory } = layout;
+  const parents = [tmpdir(), vmsDirectory, runtimeDirectory, stateDirectory, scratchDirectory];
   await removeLeftTrials(exec, parents, (directory, error) =>
     log('warn', `what a probe left could not be removed: ${errorText(error)}`, { directory }),
   );

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { exec } from '../host/exec.ts';
+import { ensurePrivateDirectory } from '../host/files.ts';
 import {
   cachedKvmProbe,
   deviceRefusal,
@@ -8,6 +8,7 @@ import {
   probedFirecracker,
   probedQemu,
   type KvmVerdict,
+  type ProbedVmm,
 } from '../host/kvm-probe.ts';
 import { chooseVmm, firecrackerVerdict, type FirecrackerVerdict, type VmmNeeds } from '../host/vmm-choice.ts';
 import type { Config } from '../state/config.ts';
@@ -31,9 +32,17 @@ export function vmmChooser(
     guestId: assets.buildId,
     kernel: () => assets.file('vmlinux.zst'),
     initrd: () => assets.file('toolbox.cpio.zst'),
-    temporaryDirectory: tmpdir(),
+    // Not where temporary files are: that was the shell's in which we were started, and may have gone with it. Where VMs'
+    // own jails are, since another filesystem may have no devices, or run nothing.
+    temporaryDirectory: layout.vmsDirectory,
+    socketDirectory: layout.runtimeDirectory,
     device,
     timeoutMs,
+  };
+  const cachedProbe = (vmm: ProbedVmm, cacheFile: string): Promise<KvmVerdict> => {
+    mkdirSync(layout.vmsDirectory, { recursive: true, mode: 0o700 });
+    ensurePrivateDirectory(layout.runtimeDirectory);
+    return cachedKvmProbe({ ...guest, vmm }, cacheFile);
   };
   const probing = shared<KvmVerdict>();
   const proven = new Set<string>();
@@ -43,9 +52,7 @@ export function vmmChooser(
       deviceRefusal(device) ??
       (proven.has(program)
         ? kvmWorks
-        : await probing(program, () =>
-            cachedKvmProbe({ ...guest, vmm: probedQemu(program) }, layout.kvmProbeFile),
-          ));
+        : await probing(program, () => cachedProbe(probedQemu(program), layout.kvmProbeFile)));
     // Of what works nothing is asked again; what does not may the next time.
     if (verdict.works) proven.add(program);
     if (verdict.reason !== lastTold) log('info', `KVM: ${verdict.reason}`, { works: verdict.works });
@@ -54,15 +61,12 @@ export function vmmChooser(
   };
   const firecracker = (needs: VmmNeeds): Promise<FirecrackerVerdict> => {
     const { firecrackerProgram, firecrackerJailer } = config();
-    // Where VMs' own jails are: another filesystem may have no devices, or run nothing.
-    mkdirSync(layout.vmsDirectory, { recursive: true, mode: 0o700 });
-    const place = { temporaryDirectory: layout.vmsDirectory, socketDirectory: tmpdir() };
     return firecrackerVerdict({
       exec,
       vmm: probedFirecracker(firecrackerProgram, firecrackerJailer),
       probe: (vmm) =>
         probing([vmm.title, vmm.program, vmm.confinement].join(' '), () =>
-          cachedKvmProbe({ ...guest, ...place, vmm }, layout.firecrackerProbeFile),
+          cachedProbe(vmm, layout.firecrackerProbeFile),
         ),
       jailer: firecrackerJailer,
       needs,

@@ -151,13 +151,13 @@ const refusalHoldsMs = 60 * 60 * 1000;
 /** Told by the VMM, or its guest: `isTold`. */
 async function bootOnKvm(input: KvmProbeInput): Promise<KvmVerdict & { readonly isTold: boolean }> {
   const places: TrialPlace[] = [];
-  const place = (parent: string): TrialPlace => {
-    places.push(makeTrialPlace(parent, 'probe'));
+  const place = (parent: string, kind: 'probe' | 'sockets'): TrialPlace => {
+    places.push(makeTrialPlace(parent, kind));
     return places.at(-1)!;
   };
   try {
-    const { directory, id } = place(input.temporaryDirectory);
-    const { directory: sockets } = place(input.socketDirectory ?? input.temporaryDirectory);
+    const { directory, id } = place(input.temporaryDirectory, 'probe');
+    const { directory: sockets } = place(input.socketDirectory ?? input.temporaryDirectory, 'sockets');
     const driver = await input.vmm.driver();
     // Unpacking takes its time, which is no guest's.
     const guest = { kernel: await input.kernel(), initrd: await input.initrd() };
@@ -203,7 +203,7 @@ async function bootGuest(
         memoryMib: 256,
         consoleLog,
         vmmLog: join(directory, 'vmm'),
-        controlSocket: join(sockets, 'control'),
+        controlSocket: join(sockets, 'c'),
         network,
         acceleration: 'kvm',
         kernelWords: ['banger.probe=1'],

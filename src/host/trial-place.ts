@@ -39,7 +39,13 @@ export interface TrialPlace {
   readonly id: string;
 }
 
-const kinds = { probe: 'banger-probe-', doctor: 'banger-doctor-', disk: '.disk-probe-' } as const;
+const kinds = {
+  probe: 'banger-probe-',
+  // With a socket in it, it is to be no longer than a VM's own socket.
+  sockets: '.p-',
+  doctor: 'banger-doctor-',
+  disk: '.disk-probe-',
+} as const;
 
 interface Note {
   readonly id: string;

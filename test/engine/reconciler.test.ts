@@ -1,11 +1,14 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import { HandleCache } from '../../src/engine/handles.ts';
 import { startVm } from '../../src/engine/lifecycle/start-vm.ts';
 import { stopVm } from '../../src/engine/lifecycle/stop-vm.ts';
 import { reconcile } from '../../src/engine/reconciler.ts';
 import { checkUnowned } from '../../src/host/doctor/unowned.ts';
+import { processName } from '../../src/host/drivers/vmm-process.ts';
 import { hostBootId, isAlive, killProcess } from '../../src/host/process.ts';
 import { makeTrialPlace } from '../../src/host/trial-place.ts';
 import { vmPaths } from '../../src/state/layout.ts';
@@ -43,13 +46,24 @@ test('what work under way had put aside goes', async () => {
   expect(existsSync(scratchDirectory)).toBe(false);
 });
 
-test('what a probe of an engine that was killed had made goes', async () => {
-  const { directory } = makeTrialPlace(engine.context.layout.stateDirectory, 'probe');
-  const note = join(directory, 'owner.json');
-  writeFileSync(note, readFileSync(note, 'utf8').replace(/"bootId":"[^"]+"/, '"bootId":"another"'));
-  await reconcile(nextEngine());
-  expect(existsSync(directory)).toBe(false);
-});
+// The last is where releases before this one had them: its files go anyway, and with them what tells of a VMM.
+test.for(['stateDirectory', 'vmsDirectory', 'runtimeDirectory', 'scratchDirectory'] as const)(
+  'what a probe of an engine that was killed had made in the %s goes, its VMM, too',
+  async (parent) => {
+    const place = engine.context.layout[parent];
+    mkdirSync(place, { recursive: true });
+    const { directory, id } = makeTrialPlace(place, 'probe');
+    const note = join(directory, 'owner.json');
+    writeFileSync(note, readFileSync(note, 'utf8').replace(/"bootId":"[^"]+"/, '"bootId":"another"'));
+    // As a VMM is found: by its words.
+    const vmm = spawn('sh', ['-c', 'read x', 'vmm', '--id', processName(id)], { stdio: 'pipe' });
+    onTestFinished(() => void vmm.kill('SIGKILL'));
+    const ended = once(vmm, 'exit');
+    await reconcile(nextEngine());
+    expect(existsSync(directory)).toBe(false);
+    await ended;
+  },
+);
 
 test('a VM that runs is adopted with its handles', async () => {
   const next = nextEngine();

@@ -1,7 +1,7 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { vmmChooser } from '../../src/engine/vmm-chooser.ts';
 import { rootlessRefusal } from '../../src/host/drivers/firecracker/namespace.ts';
 import { exec } from '../../src/host/exec.ts';
@@ -17,7 +17,10 @@ beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'banger-chooser-'));
   device = join(root, 'kvm');
 });
-afterEach(() => rmSync(root, { recursive: true, force: true }));
+afterEach(() => {
+  vi.unstubAllEnvs();
+  rmSync(root, { recursive: true, force: true });
+});
 
 const needs = { network: 'user', disk: 'qcow2', cpus: 1 } as const;
 
@@ -55,6 +58,23 @@ test('who asks while it is being found out waits for the same answer', async () 
   const { chooseVmm } = chooser(`driver = "qemu"\nqemu = "${program}"\n`);
   await Promise.all(Array.from({ length: 5 }, () => chooseVmm(needs)));
   expect(readFileSync(`${program}.starts`, 'utf8')).toBe('1\n');
+});
+
+test('it is found out where the temporary files of a shell have gone with that', async ({ skip }) => {
+  vi.stubEnv('TMPDIR', join(root, 'gone'));
+  writeFileSync(device, '');
+  const qemu = chooser(`driver = "qemu"\nqemu = "${writeFakeQemu(root, 'works')}"\n`);
+  expect((await qemu.chooseVmm(needs)).acceleration).toBe('kvm');
+  const emptied = () => ['state/vms', 'run'].map((name) => readdirSync(join(root, 'b', name)));
+  expect(emptied()).toEqual([[], []]);
+
+  const refusal = await rootlessRefusal(exec);
+  if (refusal !== undefined) skip(refusal);
+  const fake = await makeFakeFirecracker(root);
+  fake.behave({ console: 'banger-probe-ok\n' });
+  const settings = `driver = "firecracker"\nfirecracker = "${fake.program}"\njailer = "never"\n`;
+  expect((await chooser(settings).chooseVmm({ ...needs, disk: 'raw' })).driver).toBe('firecracker');
+  expect(emptied()).toEqual([[], []]);
 });
 
 test('of Firecracker, too, one guest is booted for all who ask at once', async ({ skip }) => {

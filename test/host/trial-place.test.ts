@@ -59,7 +59,7 @@ test('what a probe was about when its engine was killed is ended and removed by 
   );
   const engine = identifyProcess(spawn(process.execPath, [script], { stdio: 'inherit' }).pid!)!;
   onTestFinished(() => killProcess(engine));
-  const places = () => readdirSync(root).filter((name) => name.startsWith('banger-probe-'));
+  const places = () => readdirSync(root).filter((name) => /^(?:banger-probe-|\.p-)/.test(name));
   const hasStarted = () => expect(existsSync(`${qemu}.pid`) && places()).toHaveLength(2);
   await vi.waitFor(hasStarted, 60_000);
   const vmm = identifyProcess(Number(readFileSync(`${qemu}.pid`, 'utf8')))!;
