@@ -30,11 +30,9 @@ export async function chooseDiskMethod(
   const kernel = guestKernel(context.db, vm.kernelId);
   if (!(await context.wantsRawDisk({ network: vm.network, cpus: vm.cpus, kernel }))) return 'qcow2';
   const vms = await vmsPlace(context);
-  const [ours, image] = await Promise.all([
-    stat(vms),
-    stat(await rootfsFile(context, getImage(context.db, vm.imageId))),
-  ]);
-  // An image of the user's may be on another filesystem.
-  const canShare = ours.dev === image.dev && (await context.diskProbes.reflink(vms)).works;
+  const rootfs = await rootfsFile(context, getImage(context.db, vm.imageId));
+  const [ours, image] = await Promise.all([stat(vms), stat(rootfs)]);
+  // An image of the user's may be on another filesystem. On one, too, files may be of kinds that share nothing.
+  const canShare = ours.dev === image.dev && (await context.diskProbes.reflink(vms, rootfs)).works;
   return canShare ? 'reflink' : 'copy';
 }

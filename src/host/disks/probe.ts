@@ -1,10 +1,11 @@
-import { constants, copyFile, stat, truncate, writeFile } from 'node:fs/promises';
+import { stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BangerError, errorText } from '../../errors.ts';
+import { BangerError, errnoOf, errorText } from '../../errors.ts';
 import { exec as realExec, type Exec } from '../exec.ts';
+import { syncFile } from '../files.ts';
 import { dmSnapshot } from './dm-snapshot.ts';
 import { makeTrialPlace, removeTrialPlace, type TrialPlace } from '../trial-place.ts';
-import { isNoReflink } from './raw-files.ts';
+import { isNoReflink, shareBlocks } from './raw-files.ts';
 
 /** Whether a way to make disks works at a place, found out by doing it. */
 export interface MethodVerdict {
@@ -25,8 +26,9 @@ export class DiskProbes {
     this.#exec = exec;
   }
 
-  /** Whether files in a directory can share their blocks */
-  reflink(directory: string): Promise<MethodVerdict> {
+  /** Whether files in a directory can share their blocks; or those of a file of its filesystem, asked each time */
+  reflink(directory: string, from?: string): Promise<MethodVerdict> {
+    if (from !== undefined) return probeReflink(directory, { from });
     return this.#ask('reflink', directory, () => probeReflink(directory));
   }
 
@@ -45,17 +47,29 @@ export class DiskProbes {
   }
 }
 
-/** Shares a block in a directory of its own, which it removes. */
-export async function probeReflink(directory: string): Promise<MethodVerdict> {
+/**
+ * Shares blocks in a directory of its own, which it removes: one of its own, or all of `from`. On btrfs a file without
+ * checksums (`chattr +C`, as is advised for disks of VMs) shares none with one that has some.
+ */
+export async function probeReflink(
+  directory: string,
+  { from, share = shareBlocks }: { readonly from?: string; readonly share?: typeof shareBlocks } = {},
+): Promise<MethodVerdict> {
   return inOwnPlace(realExec, directory, async ({ directory: own }) => {
-    const from = join(own, 'from');
-    await writeFile(from, Buffer.alloc(4096, 1));
+    const source = from ?? join(own, 'from');
     try {
-      await copyFile(from, join(own, 'to'), constants.COPYFILE_FICLONE_FORCE);
+      if (from === undefined) {
+        await writeFile(source, Buffer.alloc(4096, 1));
+        await syncFile(source);
+      }
+      await share(source, join(own, 'to'));
       return works;
     } catch (error) {
+      if (errnoOf(error) === 'EAGAIN')
+        return { works: false, reason: 'this filesystem is slow to share blocks' };
       if (!isNoReflink(error)) throw error;
-      return { works: false, reason: 'this filesystem has no reflinks' };
+      const what = from === undefined ? 'has no reflinks' : 'shares no blocks of the image';
+      return { works: false, reason: `this filesystem ${what}` };
     }
   });
 }

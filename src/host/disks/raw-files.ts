@@ -1,8 +1,10 @@
 import { constants, copyFile, stat, truncate } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { BangerError, errnoOf } from '../../errors.ts';
 import type { Exec } from '../exec.ts';
 import { syncFile } from '../files.ts';
+import { Deadline } from '../patience.ts';
 import { plainFile, refuseCutOff, type DiskMethod, type DiskWork, type RootDisk } from './disk-method.ts';
 import { checkSpace } from './space.ts';
 
@@ -19,6 +21,32 @@ export function isNoReflink(error: unknown): boolean {
   return noReflink.has(errnoOf(error) ?? '');
 }
 
+/** How long blocks may take to be on disk: ZFS writes them in rounds of 5 s, more when it is busy. */
+const unwrittenTimeoutMs = 10_000;
+const unwrittenPollMs = 250;
+
+/**
+ * Makes a file that shares the blocks of another one. ZFS refuses blocks that are not on disk yet, as those of an
+ * image that was just pulled (https://github.com/openzfs/zfs/issues/15842): they are waited for, and EAGAIN is its last
+ * word.
+ */
+export async function shareBlocks(
+  from: string,
+  to: string,
+  { copy = copyFile, timeoutMs = unwrittenTimeoutMs } = {},
+): Promise<void> {
+  const deadline = new Deadline(timeoutMs);
+  for (;;) {
+    try {
+      return await copy(from, to, constants.COPYFILE_FICLONE_FORCE);
+    } catch (error) {
+      if (errnoOf(error) !== 'EAGAIN' || deadline.isOver()) throw error;
+    }
+    await syncFile(from);
+    await sleep(unwrittenPollMs);
+  }
+}
+
 /** A file that shares the image's blocks until one of both is written: btrfs, XFS and the like. */
 export const reflinkClone: DiskMethod = {
   ...plainFile,
@@ -29,8 +57,17 @@ export const reflinkClone: DiskMethod = {
     const { backing, path } = disk;
     await checkSpace(dirname(path));
     try {
-      await copyFile(backing, path, constants.COPYFILE_FICLONE_FORCE);
+      await shareBlocks(backing, path);
     } catch (error) {
+      if (errnoOf(error) === 'EAGAIN')
+        throw new BangerError(
+          'busy',
+          `"${dirname(path)}" cannot share the blocks of "${backing}" yet: its filesystem has not written them (EAGAIN)`,
+          {
+            hint: 'Try again in a while; or let banger choose: set method = "auto" under [disk] in the configuration',
+            cause: error,
+          },
+        );
       if (!isNoReflink(error)) throw error;
       throw new BangerError(
         'host_unsupported',

@@ -12,7 +12,7 @@ import { createTestVm } from '../../support/vm-world.ts';
 
 let engine: FakeEngine;
 /** Where it was tried whether files share their blocks */
-let asked: string[];
+let asked: [string, string | undefined][];
 beforeEach(() => {
   engine = fakeEngine();
   asked = [];
@@ -29,8 +29,8 @@ const choose = (
     wantsRawDisk: async () => host.wantsRaw ?? false,
     diskProbes: {
       ...engine.context.diskProbes,
-      reflink: async (directory) => {
-        asked.push(directory);
+      reflink: async (directory, from) => {
+        asked.push([directory, from]);
         return { works: host.hasReflinks ?? false, reason: 'for this test' };
       },
     },
@@ -40,7 +40,8 @@ const choose = (
 
 test('a VMM that reads plain disks gets one that shares its blocks with the image, where there are reflinks', async () => {
   expect(await choose({ wantsRaw: true, hasReflinks: true })).toBe('reflink');
-  expect(asked).toEqual([engine.context.layout.vmsDirectory]);
+  const { vmsDirectory, imagesDirectory } = engine.context.layout;
+  expect(asked).toEqual([[vmsDirectory, expect.stringContaining(imagesDirectory)]]);
 });
 
 test('without reflinks it gets a copy', async () => {

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import {
   closeSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -9,12 +10,14 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { copyFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { DiskMethodName, RootDisk } from '../../../src/host/disks/disk-method.ts';
 import { diskMethod } from '../../../src/host/disks/methods.ts';
-import { probeReflink } from '../../../src/host/disks/probe.ts';
+import { DiskProbes, probeReflink } from '../../../src/host/disks/probe.ts';
+import { shareBlocks } from '../../../src/host/disks/raw-files.ts';
 import { exec } from '../../../src/host/exec.ts';
 import { syncDirectory } from '../../../src/host/files.ts';
 import { withLoopFilesystem } from '../../support/loop-filesystem.ts';
@@ -195,6 +198,46 @@ for (const kind of ['xfs', 'btrfs'] as const) {
     });
   });
 }
+
+test('on btrfs a directory whose files have no checksums shares no blocks of an image that has some', async (context) => {
+  await withLoopFilesystem(context, 'btrfs', async (directory) => {
+    const backing = makeImage(directory, 32 * mib, 8 * mib);
+    const vms = join(directory, 'vms');
+    mkdirSync(vms);
+    const probes = new DiskProbes(exec);
+    expect((await probes.reflink(vms, backing)).works).toBe(true);
+    execFileSync('chattr', ['+C', vms]);
+    expect((await probes.reflink(vms)).works).toBe(true);
+    expect(await probes.reflink(vms, backing)).toEqual({
+      works: false,
+      reason: 'this filesystem shares no blocks of the image',
+    });
+    expect(readdirSync(vms)).toEqual([]);
+  });
+});
+
+/** Does what a copy of a file does on ZFS while the file is not on disk: nothing. */
+const unwritten = (times: number) => {
+  let asked = 0;
+  const copy: typeof copyFile = async (from, to) => {
+    if (asked++ < times) throw Object.assign(new Error('EAGAIN: copyfile'), { code: 'EAGAIN' });
+    await copyFile(from, to);
+  };
+  return copy;
+};
+
+test('blocks that are not on disk yet are waited for, and not for ever', async () => {
+  const from = makeImage(root, mib, 4096);
+  await shareBlocks(from, join(root, 'to'), { copy: unwritten(2) });
+  expect(statSync(join(root, 'to')).size).toBe(mib);
+  const never = { copy: unwritten(Infinity), timeoutMs: 0 };
+  await expect(shareBlocks(from, join(root, 'other'), never)).rejects.toMatchObject({ code: 'EAGAIN' });
+  const share = (source: string, to: string) => shareBlocks(source, to, never);
+  expect(await probeReflink(root, { share })).toEqual({
+    works: false,
+    reason: 'this filesystem is slow to share blocks',
+  });
+});
 
 test('where there are no reflinks, that is found out, told, and nothing is left', async (context) => {
   await withLoopFilesystem(context, 'ext4', async (directory) => {
