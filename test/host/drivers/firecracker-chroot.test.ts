@@ -17,7 +17,7 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import {
   deviceNumber,
@@ -59,6 +59,35 @@ const make = (): Promise<JailPaths> =>
     },
     { jailer: '/usr/bin/jailer', execFile: '/usr/bin/firecracker', user },
   );
+
+test.runIf(isRoot)(
+  'where files cannot be given away that is told, as the host’s, and nothing is left',
+  async () => {
+    const script = join(root, 'program.ts');
+    const content = {
+      id,
+      kernel: join(root, 'kernel'),
+      initrd: join(vm, 'initrd'),
+      vmmLog: join(vm, 'vmm.log'),
+    };
+    const jailing = { jailer: '/usr/bin/jailer', execFile: '/usr/bin/firecracker', user };
+    writeFileSync(
+      script,
+      `import { exec } from ${JSON.stringify(resolve('src/host/exec.ts'))};
+     import { makeJail } from ${JSON.stringify(resolve('src/host/drivers/firecracker/chroot.ts'))};
+     makeJail(exec, ${JSON.stringify(content)}, ${JSON.stringify(jailing)}).catch(({ code, message, hint }) =>
+       console.log(JSON.stringify({ code, message, hint })));`,
+    );
+    // Root of a container, or on a filesystem of another system.
+    const { stdout } = await exec(['setpriv', '--bounding-set=-chown', '--', process.execPath, script]);
+    expect(JSON.parse(stdout.toString())).toEqual({
+      code: 'host_unsupported',
+      message: `Firecracker's jail cannot be made at "${join(vm, 'jail')}": what is in it cannot be given to its user there (chown: EPERM)`,
+      hint: expect.stringContaining('jailer = "never"') as string,
+    });
+    expect(existsSync(join(vm, 'jail'))).toBe(false);
+  },
+);
 const modeOf = (path: string): string => (statSync(path).mode & 0o777).toString(8);
 
 describe.runIf(isRoot)('a jail that is made', () => {

@@ -22,6 +22,7 @@ import { dirname, join } from 'node:path';
 import { BangerError, errnoOf } from '../../../errors.ts';
 import type { Exec } from '../../exec.ts';
 import type { VmmDisk } from '../driver.ts';
+import { explainJailRefusal } from './jail-refusal.ts';
 import { insidePaths, jailPaths, type Jailing, type JailPaths } from './jail.ts';
 
 /** What a jailed Firecracker needs to find inside. */
@@ -60,7 +61,7 @@ export async function makeJail(
     return paths;
   } catch (error) {
     await removeJail(paths.directory);
-    throw error;
+    throw explainJailRefusal(error, paths.directory);
   }
 }
 
