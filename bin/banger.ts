@@ -1,4 +1,5 @@
 import { basename } from 'node:path';
+import { withSystemPrograms } from '../src/host/system-programs.ts';
 
 /** Hidden first word that makes this process the engine. */
 const engineWord = '__engine';
@@ -7,6 +8,7 @@ const engineWord = '__engine';
 const remoteHelper = { name: 'git-remote-banger', word: 'git-remote' };
 
 async function main(): Promise<void> {
+  process.env['PATH'] = withSystemPrograms(process.env['PATH']);
   const isRemoteHelper = basename(process.argv0) === remoteHelper.name;
   const words = [...(isRemoteHelper ? [remoteHelper.word] : []), ...process.argv.slice(2)];
   if (words[0] === engineWord) {
