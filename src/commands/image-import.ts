@@ -21,7 +21,7 @@ export function imageImportCommand(cli: Cli): Command {
     .option('--detach', 'return at once with the id of the operation, which goes on')
     .addHelpText(
       'after',
-      '\nExample:\n  docker save app | gzip > app.tar.gz && banger image import app.tar.gz' +
+      '\nExamples:\n  docker save app | gzip > app.tar.gz && banger image import app.tar.gz' +
         '\n  banger image import layout/ --ref 1.2 --name app:1.2' +
         '\n  docker export box | banger image import - --name box',
     )

@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { imageList, type ImageView } from '../engine/rpc/image-methods.ts';
 import { formatBytes } from '../state/units.ts';
 import type { Cli } from './cli.ts';
@@ -9,15 +9,19 @@ import { renderTable } from './table.ts';
 const maxOsLength = 40;
 
 export function imageListCommand(cli: Cli): Command {
-  return new Command('list')
-    .alias('ls')
-    .description('List the images on this host')
-    .option('-q, --quiet', 'print ids only')
-    .addHelpText('after', '\nExample:\n  banger image list')
-    .action(async (options: { readonly quiet?: boolean }) => {
-      const images = await cli.call(imageList, {});
-      cli.print(images, options.quiet ? idsText : listText);
-    });
+  return (
+    new Command('list')
+      .alias('ls')
+      .description('List the images on this host')
+      .option('-q, --quiet', 'print ids only')
+      // As docker has it: here nothing is left out without.
+      .addOption(new Option('-a, --all', 'list all images, which is done anyway').hideHelp())
+      .addHelpText('after', '\nExample:\n  banger image list')
+      .action(async (options: { readonly quiet?: boolean }) => {
+        const images = await cli.call(imageList, {});
+        cli.print(images, options.quiet ? idsText : listText);
+      })
+  );
 }
 
 function listText(images: readonly ImageView[]): string {

@@ -15,8 +15,8 @@ interface PullOptions {
 }
 
 const help = `
-What begins with ./, ../ or / or is an address (https://…) is a bundle, as banger image bundle writes it. One from a
-server needs its hash, in the address or beside it: what arrives is used only if it has that hash.
+A path that begins with ./, ../ or /, or an address (https://…), is a bundle, as banger image bundle writes it. One from
+a server needs its hash, in the address or beside it: what arrives is used only if it has that hash.
 
 Examples:
   banger image pull ubuntu:24.04

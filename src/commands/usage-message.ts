@@ -1,3 +1,4 @@
+import { dockerCommandHint, dockerOptionHint } from './docker-words.ts';
 import { UsageError } from './usage-error.ts';
 
 /** Where on the command line something was wrong. */
@@ -22,16 +23,18 @@ export function usageErrorOf(complaint: string, place: UsagePlace): UsageError {
   if (unknown) {
     const elsewhere = place.elsewhere(unknown[0]!);
     const candidates = elsewhere.length > 0 ? elsewhere : meant.map((name) => `${command} ${name}`);
+    const docker = elsewhere.length === 0 ? dockerCommandHint(command, unknown[0]!) : undefined;
     const hint =
       candidates.length > 0
         ? `Did you mean: ${candidates.join(', or ')}`
         : `List commands with: ${command} --help`;
-    return new UsageError(`There is no command "${command} ${unknown[0]}"`, hint);
+    return new UsageError(`There is no command "${command} ${unknown[0]}"`, docker ?? hint);
   }
   const option = match(/^unknown option '(.*)'$/s, text);
   if (option) {
+    const docker = dockerOptionHint(command, option[0]!);
     const hint = meant.length > 0 ? `Did you mean: ${meant.join(', or ')}` : help;
-    return new UsageError(`"${command}" has no option "${option[0]}"`, hint);
+    return new UsageError(`"${command}" has no option "${option[0]}"`, docker ?? hint);
   }
   return new UsageError(rephrased(text, command), help);
 }

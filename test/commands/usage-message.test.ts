@@ -48,3 +48,18 @@ test('a verb without its noun is told with every noun that has it', () => {
   ]);
   expect(hint).toBe('Did you mean: banger vm delete, or banger image delete');
 });
+
+test.each([
+  ['banger', 'login', 'Registries get the logins that docker has: docker login REGISTRY'],
+  ['banger image', 'load', 'Did you mean: banger image import FILE, or banger image import - --name NAME'],
+  ['banger vm', 'login', 'Did you mean: banger vm engine'],
+])('what docker calls otherwise is told: %s %s', (words, name, hint) => {
+  expect(said(`error: unknown command '${name}'\n(Did you mean engine?)`, words)[1]).toBe(hint);
+});
+
+test('force that would not do what it does for docker is told with what does', () => {
+  for (const option of ['-f', '--force'])
+    expect(said(`error: unknown option '${option}'`, 'banger image delete')[1]).toMatch(
+      /^An image that VMs use goes after them: banger vm delete VM/,
+    );
+});

@@ -7,8 +7,10 @@ import { canonicalName, familiarName, parseReference, repositoryOf, type Referen
 /** Name of the image that is embedded in the binary. */
 export const baseName = 'base';
 
-/** Shortest id prefix accepted in place of a name. */
-const minPrefixLength = 6;
+/** Shortest id prefix accepted in place of a name, as for VMs. */
+const minPrefixLength = 3;
+/** Shorter ones than this may well be names, which come first */
+const surePrefixLength = 6;
 const idLength = 64;
 
 /**
@@ -19,16 +21,27 @@ const idLength = 64;
 export function findImage(db: Database, reference: string, catalog: OwnCatalog = {}): Image | undefined {
   const exact = findImageByName(db, reference);
   if (exact) return exact;
-  if (isIdPrefix(reference)) {
-    const id = reference.replace(/^sha256:/, '');
+  if (isSurePrefix(reference)) {
+    const id = idDigits(reference);
     const byId = findByPrefix(db, reference, id);
     if (byId || id.length === idLength) return byId;
   }
+  const byName = findByName(db, reference, catalog);
+  if (byName || !isIdPrefix(reference) || isSurePrefix(reference)) return byName;
+  return findByPrefix(db, reference, idDigits(reference));
+}
+
+function findByName(db: Database, reference: string, catalog: OwnCatalog): Image | undefined {
   const own = findAsListed(db, reference);
   if (own) return own;
   const meant = expandShortName(reference, catalog);
   const listed = meant === undefined ? undefined : findImage(db, meant);
   if (listed) return listed;
+  return findAsWritten(db, reference);
+}
+
+/** Finds the image that a reference says without any catalog, by its name or by name and digest. */
+export function findAsWritten(db: Database, reference: string): Image | undefined {
   const parsed = parseReference(reference);
   return findImageByName(db, canonicalName(parsed)) ?? findByDigest(db, parsed);
 }
@@ -47,7 +60,8 @@ export function getImageByReference(db: Database, reference: string, catalog: Ow
   const listed = meantInCatalog(reference, catalog);
   const pull = `Pull it with: banger image pull ${listed ?? reference}`;
   const elsewhere = listed === undefined ? pull : `Did you mean "${listed}"? ${pull}`;
-  throw notHere(reference, meantHere(db, reference) ?? (isIdPrefix(reference) ? listHint : elsewhere));
+  const isId = isSurePrefix(reference) || (isIdPrefix(reference) && /[0-9]/.test(reference));
+  throw notHere(reference, meantHere(db, reference) ?? (isId ? listHint : elsewhere));
 }
 
 /** The same, for those to whom an image that is not here is of no use. */
@@ -64,9 +78,14 @@ function notHere(reference: string, hint: string): BangerError {
 }
 
 function meantHere(db: Database, reference: string): string | undefined {
-  const names = listImages(db).flatMap((known) => known.names.map(familiarName));
-  const close = names.find((name) => isClose(reference, name));
+  const close = closeName(db, reference);
   return close === undefined ? undefined : `Did you mean "${close}"? ${listHint}`;
+}
+
+/** The name of an image here that may be what was mistyped. */
+export function closeName(db: Database, reference: string): string | undefined {
+  const names = listImages(db).flatMap((known) => known.names.map(familiarName));
+  return names.find((name) => isClose(reference, name));
 }
 
 /** A short name that was mistyped, but none for a name that is one itself. */
@@ -78,14 +97,22 @@ function meantInCatalog(reference: string, catalog: OwnCatalog): string | undefi
 
 /** True for text that may be the start of an image's id. It may be a name as well: `facade`. */
 export function isIdPrefix(reference: string): boolean {
-  const id = reference.replace(/^sha256:/, '');
+  const id = idDigits(reference);
   return id.length >= minPrefixLength && id.length <= idLength && /^[0-9a-f]+$/.test(id);
+}
+
+function isSurePrefix(reference: string): boolean {
+  return isIdPrefix(reference) && idDigits(reference).length >= surePrefixLength;
+}
+
+function idDigits(reference: string): string {
+  return reference.replace(/^sha256:/, '');
 }
 
 /** The stored name of an image that a reference spells out, or undefined when it is an id or a digest. */
 export function nameMeant(image: Image, reference: string, catalog?: OwnCatalog): string | undefined {
   if (image.names.includes(reference)) return reference;
-  if (isIdPrefix(reference) && image.id.startsWith(reference.replace(/^sha256:/, ''))) return undefined;
+  if (isSurePrefix(reference) && image.id.startsWith(idDigits(reference))) return undefined;
   const asWritten = canonicalName(parseReference(reference));
   const meant = expandShortName(reference, catalog ?? {});
   const asMeant = meant === undefined ? asWritten : canonicalName(parseReference(meant));
@@ -136,7 +163,8 @@ function findByDigest(db: Database, { registry, repository, digest }: Reference)
 
 /** True when a name is part of the other, or a typing error or two away; tags count only when one was given. */
 function isClose(wanted: string, known: string): boolean {
-  const [left, right] = wanted.includes(':') ? [wanted, known] : [wanted, known.replace(/:[^/]*$/, '')];
+  const tag = /:[^/]*$/;
+  const [left, right] = tag.test(wanted) ? [wanted, known] : [wanted, known.replace(tag, '')];
   if (left.length < 3 || right.length < 3) return false;
   // The registry or the owner may have been left out.
   if (right.endsWith(`/${left}`)) return true;

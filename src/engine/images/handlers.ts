@@ -16,9 +16,9 @@ import type {
 } from '../rpc/image-methods.ts';
 import type { ParsedParams, ResultOf } from '../rpc/method.ts';
 import { ensureBaseImage } from './base-image.ts';
-import { wholeCatalog } from './catalog.ts';
+import { expandShortName, wholeCatalog } from './catalog.ts';
 import { deleteImage } from './delete-image.ts';
-import { baseName, findImage, getImageByReference, namePulled } from './find-image.ts';
+import { baseName, findAsWritten, getImageByReference, namePulled } from './find-image.ts';
 import { toImageDetails, toImageView } from './image-views.ts';
 import { importImage } from './import-image.ts';
 import { pullImage } from './pull-image.ts';
@@ -81,7 +81,8 @@ export function imageCatalogRoute({ db, config }: ImageContext): ResultOf<typeof
   const own = config().catalog;
   return wholeCatalog(own).map((entry) => {
     try {
-      return { ...entry, isPresent: findImage(db, entry.name, own) !== undefined };
+      const reference = expandShortName(entry.name, own) ?? entry.reference;
+      return { ...entry, isPresent: findAsWritten(db, reference) !== undefined };
     } catch (error) {
       // One that is wrong is where people look for what is wrong: the others are listed, too.
       if (!(error instanceof BangerError)) throw error;

@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BangerError, errnoOf } from '../../errors.ts';
+import { shellWord } from '../../host/shell-quote.ts';
 import type { Image } from '../../state/images.ts';
 import type { Operation } from '../operations.ts';
 import { cleanMemberName, directoryFiles, tarFiles, type ArchiveFiles } from './archive-files.ts';
@@ -83,11 +84,11 @@ export function emptySource(message: string): BangerError {
 
 /** Opens what is at a path as an archive of an image; undefined when it is a root filesystem. */
 async function openArchiveAt(
-  { path, ref }: ImageImport,
+  { path, name, ref }: ImageImport,
   stagingDirectory: string,
   operation: Operation,
 ): Promise<ArchivedImage | undefined> {
-  const kind = await kindOf(path);
+  const kind = await kindOf(path, name);
   if (kind === 'directory') {
     const archived = await openArchive(directoryFiles(path), path, ref);
     if (archived) return archived;
@@ -128,7 +129,7 @@ async function openArchiveAt(
   });
 }
 
-async function kindOf(path: string): Promise<'directory' | 'plain' | 'compressed'> {
+async function kindOf(path: string, name: string): Promise<'directory' | 'plain' | 'compressed'> {
   try {
     const found = await stat(path);
     if (found.isDirectory()) return 'directory';
@@ -151,7 +152,7 @@ async function kindOf(path: string): Promise<'directory' | 'plain' | 'compressed
     }
     if (errnoOf(error) === 'EACCES') {
       throw new BangerError('invalid_argument', `"${path}" cannot be read`, {
-        hint: `Make it readable with: sudo chmod a+r ${path}`,
+        hint: `Send it to banger: sudo cat ${shellWord(path)} | banger image import - --name ${shellWord(name)}`,
         cause: error,
       });
     }

@@ -57,6 +57,19 @@ test('a wrong entry of the user is an error that names it', () => {
   expect(() => parseConfig('[catalog]\n"a/b" = "x"', 'config.toml')).toThrow('a short name is lowercase');
 });
 
+test('an entry is here when the image that it stands for is, whatever else has its name', async () => {
+  await using registry = await startRegistry();
+  using context = imageContext({ config: `[catalog]\napp = "${registry.host}/team/app:1"` });
+  putImage(registry, 'team/app', { tag: '1' });
+  putImage(registry, 'other');
+  const isHere = (): boolean => imageCatalogRoute(context).find(({ name }) => name === 'app')!.isPresent;
+  await pullImage(context, `${registry.host}/other`, recordedOperation());
+  await tagImage(context, { reference: `${registry.host}/other`, name: 'app' }, signal);
+  expect(isHere()).toBe(false);
+  await pullImage(context, 'app', recordedOperation());
+  expect(isHere()).toBe(true);
+});
+
 test('a wrong entry of the user is listed with what is wrong, among the others', () => {
   using context = imageContext({ config: '[catalog]\nbad = "Not A Ref"\ngood = "a.example/b"' });
   const listed = imageCatalogRoute(context).filter((entry) => entry.isOwn);

@@ -37,11 +37,42 @@ test('an image is found by every form of its name and by its id', async () => {
     `sha256:${one}`,
     'abcdef',
     'abcdef1',
+    'abc',
+    'sha256:abc',
   ];
   for (const form of [...forms, `ubuntu@${digest}`]) expect(findImage(context.db, form)?.id).toBe(one);
-  for (const form of ['ubuntu:22.04', 'abcde', 'owner/ubuntu', `debian@${digest}`, two]) {
+  for (const form of ['ubuntu:22.04', 'ab', 'owner/ubuntu', `debian@${digest}`, two]) {
     expect(findImage(context.db, form)).toBeUndefined();
   }
+});
+
+test('a few hex digits are a name first, where there is one', async () => {
+  using context = imageContext();
+  await addImage(context, 'docker.io/library/other:latest', one);
+  await addImage(context, 'docker.io/library/abc:latest', '1'.repeat(64));
+  expect(findImage(context.db, 'abc')?.id).toBe('1'.repeat(64));
+  expect(findImage(context.db, 'abcd')?.id).toBe(one);
+  setImageName(context.db, 'docker.io/library/111:latest', '1'.repeat(64));
+  // Of its names the one that was said is gone, not the image that its id begins like.
+  expect(await deleteImage(context, '111', signal)).toEqual({ untagged: ['111:latest'], deleted: null });
+  expect(() => getImageByReference(context.db, 'ca2e')).toThrow(
+    expect.objectContaining({ hint: 'List images with: banger image list' }),
+  );
+  expect(() => getImageByReference(context.db, 'fed')).toThrow(
+    expect.objectContaining({ hint: 'Pull it with: banger image pull fed' }),
+  );
+});
+
+test('a mistyped name that no registry has is told with the one that is here', async () => {
+  await using registry = await startRegistry();
+  using context = imageContext();
+  await addImage(context, `${registry.host}/tiny:latest`, one);
+  await expect(ensureImage(context, `${registry.host}/tinny`, recordedOperation())).rejects.toMatchObject({
+    code: 'not_found',
+    hint: expect.stringMatching(
+      /^"127.0.0.1:\d+\/tinny" is not on this host, "127.0.0.1:\d+\/tiny:latest" is: did you mean that\? Check name and tag/,
+    ) as string,
+  });
 });
 
 test('an id prefix of two images is refused with both', async () => {
