@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { shellQuote } from '../../host/shell-quote.ts';
 import { findVmTemplate } from '../../state/templates.ts';
 import { formatBytes } from '../../state/units.ts';
 import { resolveVm, type Vm } from '../../state/vms.ts';
@@ -17,9 +18,10 @@ import { canMakeBlobsIn } from './sending/made-blobs.ts';
 import { readManifest } from './sending/manifest.ts';
 import { pathText } from './host-tree/raw-path.ts';
 import { withScratch } from './scratch.ts';
-import { sendConsistently, type Inspected, type SendInput } from './sending/send-workspace.ts';
+import { sendConsistently, type Inspected, type SendInput, type Sent } from './sending/send-workspace.ts';
 import { isSendUnsettled, manifestPlace } from './sending/settle-sends.ts';
 import { sideBySide } from './side-by-side.ts';
+import { keptReference } from './sending/taken-commits.ts';
 import { takeSnapshot } from './host-tree/snapshot.ts';
 import { findThere, type Place } from './sending/workspace-place.ts';
 
@@ -184,8 +186,18 @@ async function send(
       kept: [...plan.kept, ...sent.nested].map(pathText),
       conflicts: plan.conflicts.map(pathText),
     },
-    warnings: [...tree.warnings],
+    warnings: [...tree.warnings, ...leftWarnings(place, shipment)],
   };
+}
+
+/** Nobody looks for commits that their branch has left. */
+function leftWarnings({ vm, workspace: { guestPath } }: Place, shipment: Sent['shipment']): string[] {
+  if (!('left' in shipment) || !shipment.left) return [];
+  const reference = keptReference(shipment.left);
+  const log = shellQuote(['git', '-C', guestPath, 'log', reference]);
+  return [
+    `What was committed in VM "${vm.name}" is in the tree here, and its branch is where it is here now. Its commits are kept there as ${reference}: banger vm exec ${vm.name} -- ${log}`,
+  ];
 }
 
 /** Where a tree goes in a VM: the place that was chosen, or the one that the tree named when the VM was made for it. */

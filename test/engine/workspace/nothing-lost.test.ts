@@ -141,12 +141,14 @@ test.each(seeds)(
     const sent = new Set(linesOf(treeOf(repo.path)));
     const did: string[] = [];
     let [isThrownAway, isNew] = [false, false];
+    const told = `seed ${seed}\n`;
     for (let step = 0; step < stepCount; step++) {
       for (let count = random(3); count > 0; count--) {
         did.push(edit(copy, 'guest'));
         isNew = true;
       }
       for (let count = random(3); count > 0; count--) did.push(edit(repo, 'host'));
+      if (random(4) === 0) did.push(`guest: commit${copy.git('commit', '-qa', '--allow-empty', '-m', 'x')}`);
       const act = random(6);
       if (act === 0 || act === 1)
         did.push(`commit${repo.git('commit', '-qa', '--allow-empty', '-m', `${step}`)}`);
@@ -161,7 +163,6 @@ test.each(seeds)(
         did.push(edit(repo, 'host'));
       }
       const before = { host: treeOf(repo.path), guest: treeOf(copy.path) };
-      const told = `seed ${seed}\n`;
       if (random(2) === 0) {
         const { files } = await fixture.apply({ markers: true });
         did.push(`apply: ${files.map(({ outcome, path }) => `${outcome} ${path}`).join(', ')}`);

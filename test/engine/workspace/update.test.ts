@@ -200,7 +200,7 @@ test('commits of the guest are in nobody’s way until the host moves its branch
   expect(copy.git('rev-parse', 'HEAD')).toBe(commit);
   repo.commit('on the host');
   await expect(fixture.prepare()).rejects.toMatchObject({
-    message: `"${fixture.guestPath}" in VM "web" has commits that would be lost: "a"`,
+    message: `"${fixture.guestPath}" in VM "web" has commits that would be lost`,
   });
   await fixture.prepare({ overwrite: true });
   expect(viewOf(copy)).toEqual(viewOf(repo));

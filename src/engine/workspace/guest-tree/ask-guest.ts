@@ -1,6 +1,6 @@
 import { guestGitEnvironment, guestGitSettings } from './changes-script.ts';
 import type { Applied } from '../applying/since-applied.ts';
-import type { ChangedPath } from './changes-format.ts';
+import type { ChangedPath, GitEntry } from './changes-format.ts';
 import { unreadable, type GuestWorkspace } from './guest-changes.ts';
 import { submoduleMode } from '../host-tree/index-entries.ts';
 import type { Manifest, SentFile } from '../sending/manifest.ts';
@@ -63,6 +63,15 @@ async function gitIn({ guest, ensureGit, guestPath, signal }: GuestWorkspace, ar
     env: guestGitEnvironment,
     signal,
   });
+}
+
+/** What git in a guest prints; undefined where it fails. */
+export async function askGit(
+  workspace: GuestWorkspace,
+  args: readonly string[],
+): Promise<Buffer | undefined> {
+  const { exit, stdout } = await gitIn(workspace, args);
+  return exit.code === 0 ? stdout : undefined;
 }
 
 /** Where nothing was sent to a guest that the next sending has files at, or directories on the way to those. */
@@ -144,14 +153,16 @@ interface Known {
   /** What of its changes went into the host's tree */
   readonly applied?: Applied;
   readonly changes: { readonly paths: readonly ChangedPath[] };
+  /** What it has committed, and keeps */
+  readonly committed?: ReadonlyMap<RawPath, GitEntry | undefined>;
 }
 
 /**
- * Paths of which a guest has staged what is nowhere else: not in the file, not in the index that was sent, and not
- * applied. Those would be lost with its index.
+ * Paths of which a guest has staged what is nowhere else: not in the file, not in the index that was sent, not in a commit
+ * that stays, and not applied. Those would be lost with its index.
  */
 export async function findStaged(
-  { manifest, applied, changes }: Known,
+  { manifest, applied, changes, committed }: Known,
   workspace: GuestWorkspace,
 ): Promise<RawPath[]> {
   if (manifest.index === undefined || manifest.staged === undefined) return [];
@@ -165,7 +176,8 @@ export async function findStaged(
     // A file may be called as what every object has.
     const before = Object.hasOwn(staged, path) ? staged[path]! : '';
     if (before.includes(oid!) || files.get(path)?.oid === oid) return [];
-    if (applied?.paths.get(path)?.guest?.oid === oid) return [];
+    if ([applied?.paths.get(path)?.guest, committed?.get(path)].some((entry) => entry?.oid === oid))
+      return [];
     return inFiles.get(path) === oid || stage !== '0' ? [] : [path];
   });
 }

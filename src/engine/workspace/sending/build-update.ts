@@ -1,13 +1,13 @@
 import type { AppliedRecord } from '../applying/applied-record.ts';
 import type { BringTexts } from '../applying/bring-texts.ts';
-import { findTaken } from '../applying/held-here.ts';
+import { findTaken, type Held } from '../applying/held-here.ts';
 import { isInside, sinceApplied, withApplied, type AppliedPaths } from '../applying/since-applied.ts';
 import { isSameEntry, type ChangedPath } from '../guest-tree/changes-format.ts';
 import type { GuestChanges } from '../guest-tree/guest-changes.ts';
 import type { AskedPaths } from '../guest-tree/ask-guest.ts';
 import { newPaths } from './new-paths.ts';
 import { writeGuestIndex } from './guest-index.ts';
-import { compareTexts } from './compare-texts.ts';
+import { compareTexts, parseReferences, type TextDifference } from './compare-texts.ts';
 import type { CanMakeBlobs, MadeBlob } from './made-blobs.ts';
 import { packMissing } from './pack-missing.ts';
 import type { WorkingTree } from '../host-tree/inspect-tree.ts';
@@ -39,6 +39,7 @@ import {
 import type { Snapshot } from '../host-tree/snapshot.ts';
 import { madeLater, type TarEntry } from './tar-stream.ts';
 import type { TreeFile } from '../host-tree/tree-files.ts';
+import { keptReference, type TakenCommits } from './taken-commits.ts';
 import { updateNames } from './update-names.ts';
 import { updateScript } from './update-script.ts';
 import { placeList, planDirectories } from './place-files.ts';
@@ -58,6 +59,8 @@ export interface Update extends Shipment {
   readonly replaced: readonly RawPath[];
   /** What of the guest's changes went into the host's tree, and is compared with from now on */
   readonly applied?: AppliedRecord;
+  /** Commits that its branch leaves, and which it keeps elsewhere */
+  readonly left?: TakenCommits;
 }
 
 /** What to do where guest and host both changed a file. */
@@ -83,6 +86,10 @@ export interface UpdateInput extends Pick<HistoryInput, 'isHeadLost'> {
    * those of `files`, too.
    */
   readonly findIgnored: (paths: AskedPaths) => Promise<readonly ChangedPath[]>;
+  /** Finds the guest's own commits, where it has some, if all of them is held here */
+  readonly findTaken?: (
+    here: Pick<Held, 'held'> & Pick<Manifest, 'files'>,
+  ) => Promise<TakenCommits | undefined>;
   readonly policy: ConflictPolicy;
   /** Commits of the host at which branches of the guest were found */
   readonly knownCommits: readonly string[];
@@ -189,7 +196,9 @@ export async function buildUpdate(
     input.policy === 'overwrite'
       ? undefined
       : input.applied && { ...input.applied, baseTree, paths: stillApplied(known, { files, changes }) };
-  return assemble(tree, scratch, { ...draft, ...input, applied, baseTree, files, history, pack, made, plan });
+  const taken = await input.findTaken?.({ held, files: draft.files });
+  const parts = { ...draft, ...input, applied, taken, baseTree, files, history, pack, made, plan };
+  return assemble(tree, scratch, parts);
 }
 
 /** What stays true of it: where the new base is as the one before, and the guest is not. */
@@ -204,6 +213,7 @@ function stillApplied(
 }
 
 interface Parts extends Draft, UpdateInput {
+  readonly taken?: TakenCommits;
   readonly baseTree: string;
   readonly plan: FilePlan;
 }
@@ -215,8 +225,12 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     ? undefined
     : await writeGuestIndex(tree, scratch, [...plan.kept, ...plan.conflicts]);
   const texts = textsOf(await repositoryEntries(tree, { baseTree, shallowEnds: history.ends, pack: [] }));
-  const difference = compareTexts(parts.isHeadLost ? undefined : manifest.texts, texts);
-  const guard = planGuard(difference, { ...parts, texts, head: repository.head });
+  const compared = compareTexts(parts.isHeadLost ? undefined : manifest.texts, texts);
+  const movesHead = compared.references.length > 0 || compared.head !== undefined || !isIndexSame;
+  const left = movesHead ? parts.taken : undefined;
+  const difference = left ? leaving(compared, left, texts) : compared;
+  const knownCommits = left ? [...parts.knownCommits, left.head] : parts.knownCommits;
+  const guard = planGuard(difference, { ...parts, knownCommits, texts, head: repository.head });
   const head = difference.head ?? guard.headToSet;
 
   const wanted = tree.files.filter((file) => plan.write.has(file.path));
@@ -240,7 +254,6 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     index: isIndexSame ? 'same' : indexFile ? 'sent' : 'none',
     token: parts.token,
   });
-  const movesHead = difference.references.length > 0 || head !== undefined || !isIndexSame;
   const own: TarEntry[] = [
     ...(await Promise.all(pack.map((file) => packEntry(file)))),
     ...difference.changedTexts.map(({ path, next }) => textEntry(next, latin1(texts[path]!))),
@@ -264,6 +277,7 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
     baseTree,
     plan,
     applied: parts.applied,
+    left,
     movesHead,
     needsGit: difference.references.length > 0 || head !== undefined,
     setsIndex: !isIndexSame,
@@ -284,6 +298,19 @@ async function assemble(tree: WorkingTree, scratch: string, parts: Parts): Promi
       texts,
     },
   };
+}
+
+/** The branch goes to where the host has it, also where that did not move, and its commits stay beside it. */
+function leaving(
+  difference: TextDifference,
+  left: TakenCommits,
+  texts: Readonly<Record<string, string>>,
+): TextDifference {
+  const references = new Map(difference.references);
+  const [, branch = ''] = /^ref: (.+)\n$/.exec(texts['HEAD']!) ?? [];
+  const oid = parseReferences(texts['packed-refs']).get(branch);
+  if (oid !== undefined) references.set(branch, oid);
+  return { ...difference, references: [...references, [keptReference(left), left.head]] };
 }
 
 /** Whether tree and index have the paths that they had, and the same ones. */

@@ -14,7 +14,14 @@ import { newPaths } from './new-paths.ts';
 import type { Manifest } from './manifest.ts';
 import { ignoredName } from './send-tree.ts';
 import { updateNames } from './update-names.ts';
-import { conflictError, shown, WouldBeLostError, type Place, type There } from './workspace-place.ts';
+import {
+  commitsError,
+  conflictError,
+  shown,
+  WouldBeLostError,
+  type Place,
+  type There,
+} from './workspace-place.ts';
 
 interface WantedTree {
   readonly tree: WorkingTree & { readonly scratch: string; readonly snapshot: Snapshot };
@@ -35,7 +42,7 @@ export async function refuseLoss(
   const later = sinceApplied(changes.paths, held, () => false);
   const paths = [...later.map(({ path }) => path), ...changes.nested].map(pathText);
   if (paths.length > 0) throw conflictError(place, paths);
-  if (!isHeadKnown) throw conflictError(place, [], 'commits');
+  if (!isHeadKnown) throw commitsError(place);
   const own = await findOwn(workspace, 'own', () => withInner(tree).map(({ repository }) => repository));
   if (own.length > 0) throw ownCommits(place, own);
   const found = await findFiles(workspace, newPaths(manifest.files, files, new Set()));

@@ -24,8 +24,16 @@ import { isSentWhole } from './sent-whole.ts';
 import { announceSend, concludeSend, recordKept } from './settle-sends.ts';
 import { buildShipment, type Shipment } from './shipment.ts';
 import type { Snapshot } from '../host-tree/snapshot.ts';
+import { findTakenCommits } from './taken-commits.ts';
 import { FileChangedError } from './tar-stream.ts';
-import { conflictError, shown, WouldBeLostError, type Place, type There } from './workspace-place.ts';
+import {
+  commitsError,
+  conflictError,
+  shown,
+  WouldBeLostError,
+  type Place,
+  type There,
+} from './workspace-place.ts';
 import { shellWord } from '../../../host/shell-quote.ts';
 
 /** A tree, and where in the scratch directory what is made of it goes. */
@@ -190,6 +198,7 @@ async function update(
     findIgnored: (paths) =>
       policy === 'overwrite' ? Promise.resolve([]) : findFiles(there.workspace, paths),
     isHeadLost: !isHeadKnown && policy === 'overwrite',
+    findTaken: isHeadKnown || policy === 'overwrite' ? undefined : (here) => findTakenCommits(there, here),
     policy,
     knownCommits,
     token,
@@ -199,15 +208,10 @@ async function update(
   const buried = nested.filter((path) => isInTheWay(path, shipment.plan.write));
   if (buried.length > 0) throw conflictError(place, buried.map(pathText));
   if (shipment.movesHead && there.isUnderWay) throw conflictError(place, [], 'a merge or the like under way');
-  if (shipment.movesHead && !isHeadKnown && policy !== 'overwrite') {
-    throw conflictError(
-      place,
-      there.changes.files.map((file) => file.path),
-      'commits',
-    );
-  }
+  if (shipment.movesHead && !isHeadKnown && !shipment.left && policy !== 'overwrite')
+    throw commitsError(place);
   if (shipment.setsIndex && policy !== 'overwrite') {
-    const staged = await findStaged(there, there.workspace);
+    const staged = await findStaged({ ...there, committed: shipment.left?.files }, there.workspace);
     if (staged.length > 0) throw conflictError(place, staged.map(pathText), 'staged changes');
   }
   const workspace = record(context, place, { tree, baseTree: shipment.baseTree });

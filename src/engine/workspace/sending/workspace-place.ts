@@ -193,6 +193,17 @@ export function conflictError(
   );
 }
 
+/** A patch has what they changed, and does not help: the branch would leave them all the same. */
+export function commitsError({ vm, workspace: { hostPath, guestPath } }: Place): BangerError {
+  return new WouldBeLostError(
+    'invalid_state',
+    `"${guestPath}" in VM "${vm.name}" has commits that would be lost`,
+    {
+      hint: `Take all of what they changed over: banger workspace apply ${shellWord(hostPath)} --vm ${vm.name} --guest-path ${shellWord(guestPath)}; or get them, and give --overwrite: git fetch ${shellWord(`banger::${vm.name}${guestPath}`)}`,
+    },
+  );
+}
+
 /** Paths in words, the first of many. */
 export function shown(paths: readonly string[]): string {
   const first = paths.slice(0, 10).map((path) => JSON.stringify(path));
