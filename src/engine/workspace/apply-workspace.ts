@@ -197,9 +197,14 @@ async function merge(
   if (later.length === 0 && held.size === applied.paths.size) return told;
   const { head, branch } = repository;
   const paths = appliedNow(outcomes, { held, changes: changes.paths });
-  const isRecorded = await recordApplied(place, sent, { ...workspace, applied: { head, branch, paths } });
-  if (!isRecorded) context.log('warn', `what was applied of ${hostPath} from VM ${vmName} is not remembered`);
-  return told;
+  const why = await recordApplied(place, sent, { ...workspace, applied: { head, branch, paths } });
+  if (why === undefined) return told;
+  context.log('warn', `what was applied of ${hostPath} from VM ${vmName} is not remembered: ${why}`);
+  return { ...told, warnings: [...told.warnings, notRemembered(why)] };
+}
+
+function notRemembered(why: string): string {
+  return `What was applied is not remembered, since ${why}. Put that right and apply again before anything else changes, here or there: until then what changes in these files on both sides is a conflict`;
 }
 
 /** What is in an index, by path. */

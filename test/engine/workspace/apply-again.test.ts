@@ -1,4 +1,14 @@
-import { existsSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Failpoints } from '../../../src/engine/failpoints.ts';
@@ -267,6 +277,53 @@ test.each<[string, (fixture: Fixture) => Promise<void> | void]>([
   // From now on it is known again.
   copy.write('a', 'guest, later\n');
   expect(await apply()).toEqual(['applied a']);
+});
+
+test('an apply that cannot be remembered says so, and what was remembered before still counts; the same again puts it right', async () => {
+  const { copy, repo, context } = fixture;
+  copy.write('a', lines([3, 'one'], [20, 'a']));
+  await fixture.apply();
+
+  const inGuest = join(copy.path, '.git/banger-applied.new');
+  mkdirSync(inGuest);
+  copy.write('a', lines([3, 'two'], [20, 'a']));
+  const { files, warnings } = await fixture.apply();
+  expect(files).toMatchObject([{ path: 'a', outcome: 'applied', isWritten: true }]);
+  expect(warnings).toEqual([
+    expect.stringMatching(
+      /^What was applied is not remembered, since VM "web" cannot write it to its disk: .*banger-applied\.new.*\. Put that right and apply again/,
+    ),
+  ]);
+  rmdirSync(inGuest);
+  expect(await fixture.apply()).toMatchObject({ files: [{ outcome: 'present' }], warnings: [] });
+
+  const { manifests } = vmPaths(context.layout, vmId);
+  const name = readdirSync(manifests).find((each) => each.endsWith('.applied'))!;
+  mkdirSync(join(manifests, `${name}-next`));
+  copy.write('a', lines([3, 'three'], [20, 'a']));
+  expect((await fixture.apply()).warnings).toEqual([
+    expect.stringContaining(`is not remembered, since "${manifests}" cannot be written to.`),
+  ]);
+  rmdirSync(join(manifests, `${name}-next`));
+  // It was not for nothing: what was taken back since the second time is known.
+  copy.write('a', lines([20, 'a']));
+  repo.write('a', lines([3, 'two'], [20, 'a']));
+  expect(await apply()).toEqual(['applied a']);
+  expect(here('a')).toBe(lines([20, 'a']));
+});
+
+test('an engine that is killed between both halves of remembering has remembered', async () => {
+  const { copy, context } = fixture;
+  copy.write('a', lines([3, 'one'], [20, 'a']));
+  await fixture.apply();
+  const { manifests } = vmPaths(context.layout, vmId);
+  const name = readdirSync(manifests).find((each) => each.endsWith('.applied'))!;
+  renameSync(join(manifests, name), join(manifests, `${name}-next`));
+  copy.write('a', lines([3, 'two'], [20, 'a']));
+  expect(await apply()).toEqual(['applied a']);
+  copy.write('a', lines([20, 'a']));
+  expect(await apply()).toEqual(['applied a']);
+  expect(readdirSync(manifests).filter((each) => each.includes('applied'))).toEqual([]);
 });
 
 test('what was applied and is nowhere any more, in no file and no repository, is compared with what was sent', async () => {

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import { errnoOf } from '../../../errors.ts';
 import type { GuestWorkspace } from '../guest-tree/guest-changes.ts';
 import type { GitEntry } from '../guest-tree/changes-format.ts';
+import { complaint } from '../guest-tree/guest-git.ts';
 import { isTreePath, type RawPath } from '../host-tree/raw-path.ts';
 import {
   readRecordFile,
@@ -8,6 +10,7 @@ import {
   recordPieces,
   recordSpans,
   removeRecord,
+  renameRecord,
   writeRecordFile,
   type ManifestPlace,
 } from '../sending/record-files.ts';
@@ -44,20 +47,25 @@ export async function readApplied(
   { guest, guestPath, signal }: Pick<GuestWorkspace, 'guest' | 'guestPath' | 'signal'>,
 ): Promise<AppliedRecord | undefined> {
   if (token === undefined) return undefined;
-  const bytes = await readRecordFile(place, token, 'applied');
-  const record = bytes && parse(bytes);
-  if (record?.baseTree !== baseTree) return undefined;
+  const files = await Promise.all(kinds.map((kind) => readRecordFile(place, token, kind)));
+  const records = files.flatMap((bytes) => (bytes && parse(bytes)) ?? []);
+  const ours = records.filter((record) => record.baseTree === baseTree);
+  if (ours.length === 0) return undefined;
   const found = await guest.runToolbox(['cat', `${guestPath}/${markName}`], { signal });
-  return found.exit.code === 0 && found.stdout.toString('latin1').trim() === record.mark ? record : undefined;
+  if (found.exit.code !== 0) return undefined;
+  const mark = found.stdout.toString('latin1').trim();
+  return ours.find((record) => record.mark === mark);
 }
+
+const kinds = ['applied', 'applied-next'] as const;
 
 /** A disk has this long to take what is written; a guest that hangs is not waited for longer. */
 const markTimeoutMs = 60_000;
 
 /**
  * Records what was applied, in place of what was recorded before. First all of it is on the guest's disk, under a new
- * mark: what a guest lost when it was ended is not to look like something that it took back. False when that does not
- * work, which is no harm: it was not applied then, as far as anybody knows.
+ * mark: what a guest lost when it was ended is not to look like something that it took back. Until then what was recorded
+ * before counts. Says why it does not work, if so.
  */
 export async function recordApplied(
   place: ManifestPlace,
@@ -65,24 +73,32 @@ export async function recordApplied(
   {
     guest,
     guestPath,
+    vmName,
     signal: cancelled,
     applied,
-  }: Pick<GuestWorkspace, 'guest' | 'guestPath' | 'signal'> & { readonly applied: Applied },
-): Promise<boolean> {
-  if (token === undefined) return false;
+  }: Pick<GuestWorkspace, 'guest' | 'guestPath' | 'vmName' | 'signal'> & { readonly applied: Applied },
+): Promise<string | undefined> {
+  if (token === undefined) return 'it was sent by an older build';
   if (applied.paths.size === 0) {
-    await removeRecord(place, token, 'applied');
-    return true;
+    for (const kind of kinds) await removeRecord(place, token, kind);
+    return undefined;
   }
   const mark = randomUUID();
+  const pieces = piecesOf({ ...applied, baseTree, mark });
+  if (!(await writeRecordFile(place, token, { kind: 'applied-next', pieces })))
+    return `"${place.directory}" cannot be written to`;
   // All of it is written here: Ctrl-C is for this alone by now.
   const signal = AbortSignal.any([cancelled, AbortSignal.timeout(markTimeoutMs)]);
   const marked = await guest
     .runToolbox(['sh', '-c', markScript, 'banger', guestPath, mark], { signal })
     .catch(() => undefined);
-  if (marked?.exit.code !== 0) return false;
-  const pieces = piecesOf({ ...applied, baseTree, mark });
-  return writeRecordFile(place, token, { kind: 'applied', pieces });
+  if (!marked) return `VM "${vmName}" did not write it to its disk`;
+  if (marked.exit.code !== 0) return `VM "${vmName}" cannot write it to its disk${complaint(marked)}`;
+  // Where that does not work, it counts by its mark.
+  await renameRecord(place, token, { from: 'applied-next', to: 'applied' }).catch((error: unknown) => {
+    if (errnoOf(error) === undefined) throw error;
+  });
+  return undefined;
 }
 
 /** Records of the next sending what stays true of it. It counts when that is in place. */

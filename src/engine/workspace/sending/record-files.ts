@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../../errors.ts';
-import { writeFileAtomic } from '../../../host/files.ts';
+import { syncDirectory, writeFileAtomic } from '../../../host/files.ts';
 
 /** Where manifests of a VM's workspaces are, and of which of them. */
 export interface ManifestPlace {
@@ -10,8 +10,11 @@ export interface ManifestPlace {
   readonly guestPath: string;
 }
 
-/** What is recorded of a sending: what it was made of, and what of the guest's changes went into the host's tree since. */
-export type RecordKind = 'manifest' | 'applied';
+/**
+ * What is recorded of a sending: what it was made of, and what of the guest's changes went into the host's tree since.
+ * `applied-next` takes the place of that once the guest has its mark.
+ */
+export type RecordKind = 'manifest' | 'applied' | 'applied-next';
 
 /** Reads a record of a sending; undefined when there is none. */
 export async function readRecordFile(
@@ -60,6 +63,16 @@ export async function forgetRecords(place: ManifestPlace, keep: string | undefin
 
 export async function removeRecord(place: ManifestPlace, token: string, kind: RecordKind): Promise<void> {
   await rm(fileOf(place, token, kind), { force: true });
+}
+
+/** One takes the place of another. */
+export async function renameRecord(
+  place: ManifestPlace,
+  token: string,
+  { from, to }: { readonly from: RecordKind; readonly to: RecordKind },
+): Promise<void> {
+  await rename(fileOf(place, token, from), fileOf(place, token, to));
+  await syncDirectory(place.directory);
 }
 
 function fileOf({ directory, guestPath }: ManifestPlace, token: string, kind: RecordKind): string {
