@@ -3,7 +3,7 @@ import { failpoint } from '../../failpoints.ts';
 import { unpackInto } from '../../packed-pieces.ts';
 import { uncancellable, type Operation } from '../../operations.ts';
 import { blobsProgram, makeBlobs } from './made-blobs.ts';
-import type { Update } from './build-update.ts';
+import type { Update } from './assemble-update.ts';
 import { changedScript, exitIfChanged, throwIfChanged } from './changed-since.ts';
 import { guestGitSettings } from '../guest-tree/changes-script.ts';
 import { complaint } from '../guest-tree/guest-git.ts';
