@@ -107,17 +107,29 @@ static int open_parent(char *path, char **name) {
   return parent;
 }
 
+/* Puts back what was written after it was looked at, unless what came in its place was, too: then it bears another time. */
+static int put_back(const struct record *each, long index, int at, const char *name) {
+  struct status came;
+  if (each->kind == 'r') return rename_new(going, name_aside(each, index), at, name) == 0;
+  if (find(at, name, &came) < 0) return 0;
+  if (came.modified.seconds == came.changed.seconds && came.modified.nanoseconds == came.changed.nanoseconds) return 0;
+  return rename_to(coming, each->path, at, name, exchange) == 0;
+}
+
 /* By a run that was ended. Of what changed places the old one has a second name, or is a directory. */
 static int is_done(struct record *each, long index) {
   struct status saved, other;
   char *name;
-  int at = each->kind == 'w' ? coming : open_parent(each->path, &name);
-  int is_there = at >= 0 && find(at, each->kind == 'w' ? each->path : name, &other) == 0;
+  int at = open_parent(each->path, &name), is_changed = 0;
+  int is_there = each->kind == 'w' ? find(coming, each->path, &other) == 0 : at >= 0 && find(at, name, &other) == 0;
   int is_saved = find(going, name_aside(each, index), &saved) == 0;
   int is_old = is_there && is_saved && saved.inode == other.inode;
-  if (each->kind == 'w' && (!is_there || is_old || is_directory(&other))) return each->done = settled;
-  if (each->kind == 'r' && is_saved && !is_old) return each->done = settled;
-  return 0;
+  if (each->kind == 'd' || (each->kind == 'r' && (is_old || !is_saved))) return 0;
+  if (each->kind == 'r') is_changed = is_new(&saved.modified);
+  else if (is_old) is_changed = is_new(&other.modified);
+  else if (is_there && is_directory(&other)) is_changed = has_new(coming, each->path, 0);
+  else if (is_there) return 0;
+  return each->done = is_changed && at >= 0 && put_back(each, index, at, name) ? skipped : settled;
 }
 
 /* What is to give way, as it is before anything is done. Whether it may. */

@@ -204,3 +204,25 @@ test('a file bears the time of when it is put in place, or one that was asked fo
   expect(timeOf('a')).toBeGreaterThan(timeOf('built'));
   expect(timeOf('b')).toBe(1_000_000_000_000);
 });
+
+test('what was written just before it was replaced by a run that was ended comes back', () => {
+  for (const name of ['a', 'both', 'gone']) write(name, `${name}\n`);
+  write('conv/old', 'old\n');
+  mark();
+  const records = ['rgone', 'wa', 'wboth', 'wconv', 'wlast'];
+  for (const path of ['a', 'both', 'conv', 'last']) comes(path, 'host\n');
+  expect(place(records)).toEqual({ code: 0, told: [] });
+  // Whoever had them open when they were replaced; nobody has looked at them again.
+  for (const path of ['coming/a', 'coming/both', 'coming/conv/old', 'going/0'])
+    write(`.git/banger-${path}`, 'guest\n');
+  write('both', 'later\n');
+  expect(place(records, { again: true })).toEqual({ code: 0, told: ['gone', 'a', 'conv'] });
+  expect(names()).toEqual(['a', 'both', 'conv', 'conv/old', 'gone', 'last']);
+  expect([read('a'), read('both'), read('conv/old'), read('gone')]).toEqual([
+    'guest\n',
+    'later\n',
+    'guest\n',
+    'guest\n',
+  ]);
+  expect(place(records, { again: true })).toEqual({ code: 0, told: ['gone', 'a', 'conv'] });
+});
