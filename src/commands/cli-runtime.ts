@@ -181,19 +181,9 @@ export class CliRuntime implements Cli {
 
   async ask(question: string): Promise<boolean | undefined> {
     if (!this.canAsk) return undefined;
-    const { stdin, stderr } = this.#input.streams;
     this.#view?.clear();
-    const { createInterface } = await import('node:readline/promises');
-    // Not as a terminal, so that Ctrl-C ends the program as always.
-    const lines = createInterface({ input: stdin, output: stderr, terminal: false });
-    const closed = new Promise<string>((resolve) => lines.once('close', () => resolve('')));
-    try {
-      const answer = await Promise.race([lines.question(`${printableLines(question)} [y/N] `), closed]);
-      return /^\s*y(es)?\s*$/i.test(answer);
-    } finally {
-      lines.close();
-      stdin.unref();
-    }
+    const { askQuestion } = await import('./ask-question.ts');
+    return askQuestion(this.#input, printableLines(question));
   }
 
   showProgress(event: ProgressEvent | undefined, subject?: string): void {
