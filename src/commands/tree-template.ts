@@ -72,7 +72,7 @@ export async function chooseTemplate(
 
 async function askToAgree(cli: Cli, hostPath: string, { file, asksFor }: Template): Promise<void> {
   const { image, commands, variables, place, ports } = asksFor;
-  for (const line of demandLines({ file: `"${file}" of "${hostPath}"`, ...asksFor })) cli.say(line);
+  for (const line of demandLines(`"${file}" of "${hostPath}"`, asksFor)) cli.say(line);
   const answer = await cli.ask('Agree to that, as long as the file stays as it is?');
   if (answer) return;
   const what = enumerated([
@@ -81,7 +81,7 @@ async function askToAgree(cli: Cli, hostPath: string, { file, asksFor }: Templat
     ...(variables.length > 0
       ? [`${count(variables.length, 'variable')} by which programs may run code`]
       : []),
-    ...(place === undefined ? [] : ['a place among the files of programs']),
+    ...(place === undefined ? [] : ['a place where programs look for files']),
     ...(ports.length > 0 ? [`${count(ports.length, 'port')} open to others`] : []),
   ]);
   const isRefused = answer === false;
@@ -117,39 +117,31 @@ async function askForTools(cli: Cli, hostPath: string, { files }: NonNullable<Sa
   );
 }
 
-/** Everything that is agreed to, in full: a text that is cut or obeyed by the terminal could hide something. */
-function demandLines(demand: { file: string } & Template['asksFor']): string[] {
-  const lines: string[] = [];
-  if (demand.image !== undefined) {
-    lines.push(
-      `${demand.file} wants an image that is not known here, and what is in it runs in the VM as root:`,
-    );
-    lines.push(`  ${demand.image}`);
-  }
-  if (demand.commands.length > 0) {
-    lines.push(`${demand.file} wants to run in the VM, as root:`);
-    for (const command of demand.commands) {
-      const [first = '', ...rest] = command.split('\n');
-      lines.push(`  $ ${first}`, ...rest.map((line) => `    ${line}`));
-    }
-  }
-  if (demand.variables.length > 0) {
-    lines.push(
-      `${demand.file} wants variables in the VM by which programs may run code, or ask other servers:`,
-    );
-    lines.push(...demand.variables.map((variable) => `  ${variable}`));
-  }
-  if (demand.place !== undefined) {
-    lines.push(
-      `${demand.file} wants to be in the VM where programs may look for settings, or for other programs:`,
-    );
-    lines.push(`  ${demand.place}`);
-  }
-  if (demand.ports.length > 0) {
-    lines.push(`${demand.file} wants ports of this host that others can reach:`);
-    lines.push(...demand.ports.map((port) => `  ${port}`));
-  }
-  return lines.map(printable);
+/** Everything that is agreed to, in full, and why: a text that is cut or obeyed by the terminal could hide something. */
+function demandLines(
+  file: string,
+  { image, commands, variables, place, ports }: Template['asksFor'],
+): string[] {
+  const section = (what: string, lines: readonly string[]): string[] =>
+    lines.length === 0 ? [] : [`  ${what}:`, ...lines.map((line) => `    ${line}`)];
+  const shown = commands.flatMap((command) => {
+    const [first = '', ...rest] = command.split('\n');
+    return [`$ ${first}`, ...rest.map((line) => `  ${line}`)];
+  });
+  return [
+    `${file} wants:`,
+    ...section(
+      'an image that is not known here, and what is in it runs in the VM as root',
+      image === undefined ? [] : [image],
+    ),
+    ...section('to run in the VM, as root', shown),
+    ...section('variables in the VM by which programs may run code, or ask other servers', variables),
+    ...section(
+      'to be in the VM where programs may look for settings, or for other programs',
+      place === undefined ? [] : [place],
+    ),
+    ...section('ports of this host that others can reach', ports),
+  ].map(printable);
 }
 
 /** `image node:22, 2 CPUs, 2 GiB of memory, port 3000, 2 setup commands` */

@@ -71,20 +71,21 @@ async function run(words: readonly string[], says: object | undefined, answer?: 
 
 test('what takes consent is shown in full and made harmless, asked about, and agreed to', async () => {
   const { talk, questions, used } = await run(['vm', 'run', '.', '--', 'make'], template, true);
-  expect(talk.slice(0, 14)).toEqual([
+  expect(talk.slice(0, 15)).toEqual([
     'Warning: "mounts" is not honoured',
-    '"banger.toml" of "/home/me/tree" wants an image that is not known here, and what is in it runs in the VM as root:',
-    '  evil/node\\x1b',
-    '"banger.toml" of "/home/me/tree" wants to run in the VM, as root:',
-    '  $ npm ci',
-    '  $ one',
-    '    \\x1b[2Jtwo',
-    '"banger.toml" of "/home/me/tree" wants variables in the VM by which programs may run code, or ask other servers:',
-    '  LD_PRELOAD=x.so\\x1b',
-    '"banger.toml" of "/home/me/tree" wants to be in the VM where programs may look for settings, or for other programs:',
-    '  /root/.config\\x1b',
-    '"banger.toml" of "/home/me/tree" wants ports of this host that others can reach:',
-    '  0.0.0.0:80:80',
+    '"banger.toml" of "/home/me/tree" wants:',
+    '  an image that is not known here, and what is in it runs in the VM as root:',
+    '    evil/node\\x1b',
+    '  to run in the VM, as root:',
+    '    $ npm ci',
+    '    $ one',
+    '      \\x1b[2Jtwo',
+    '  variables in the VM by which programs may run code, or ask other servers:',
+    '    LD_PRELOAD=x.so\\x1b',
+    '  to be in the VM where programs may look for settings, or for other programs:',
+    '    /root/.config\\x1b',
+    '  ports of this host that others can reach:',
+    '    0.0.0.0:80:80',
     'Using banger.toml: image node:22, 2 CPUs, 2 GiB of memory, port 3000, variables MODE=dev, LD_PRELOAD=x.so\\x1b, 2 setup commands',
   ]);
   expect(questions).toHaveLength(1);
@@ -105,7 +106,7 @@ test('without a terminal it is an error that says what to type', async () => {
   expect(error).toMatchObject({
     code: 'invalid_argument',
     message: expect.stringContaining(
-      'asks for an image that is not known here, 2 setup commands, 1 variable by which programs may run code, a place among the files of programs and 1 port open to others',
+      'asks for an image that is not known here, 2 setup commands, 1 variable by which programs may run code, a place where programs look for files and 1 port open to others',
     ) as string,
     hint: 'Read it: cat -v /home/me/tree/banger.toml; then agree with --trust, or go without it: --no-template',
   });

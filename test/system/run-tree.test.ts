@@ -53,7 +53,7 @@ test('a devcontainer.json shapes a VM once it was agreed to on a terminal, and n
   terminal.open(`cd ${tree}; ${banger.argv.join(' ')} vm run --name dev .; echo "exit code $?"`);
   const question = await terminal.onScreen(/\[y\/N\]/);
   expect(question).toContain(
-    '  $ pwd >>/root/made; echo $MODE >>/root/made\n  $ sh -c "echo two >>/root/made"\n',
+    '    $ pwd >>/root/made; echo $MODE >>/root/made\n    $ sh -c "echo two >>/root/made"\n',
   );
   terminal.type('y');
   await terminal.onScreen(/\/app #$/m);
