@@ -169,7 +169,7 @@ function isClose(wanted: string, known: string): boolean {
   // The registry or the owner may have been left out.
   if (right.endsWith(`/${left}`)) return true;
   if (left.startsWith(right) || right.startsWith(left)) return true;
-  return isMistyped(left, right);
+  return isMistyped(left, right) || (!left.includes('/') && isMistyped(left, right.replace(/.*\//, '')));
 }
 
 function isMistyped(wanted: string, known: string): boolean {

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { buildImage } from '../../../src/engine/images/build-image.ts';
 import { deleteImage } from '../../../src/engine/images/delete-image.ts';
 import { ensureImage } from '../../../src/engine/images/ensure-image.ts';
-import { findImage, getImageByReference } from '../../../src/engine/images/find-image.ts';
+import { closeName, findImage, getImageByReference } from '../../../src/engine/images/find-image.ts';
 import type { ImagesContext } from '../../../src/engine/images/image-services.ts';
 import { withStaging } from '../../../src/engine/images/image-staging.ts';
 import { listImages, setImageName, type Image } from '../../../src/state/images.ts';
@@ -67,6 +67,7 @@ test('a mistyped name that no registry has is told with the one that is here', a
   await using registry = await startRegistry();
   using context = imageContext();
   await addImage(context, `${registry.host}/tiny:latest`, one);
+  expect(closeName(context.db, 'tinny')).toBe(`${registry.host}/tiny:latest`);
   await expect(ensureImage(context, `${registry.host}/tinny`, recordedOperation())).rejects.toMatchObject({
     code: 'not_found',
     hint: expect.stringMatching(
