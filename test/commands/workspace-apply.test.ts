@@ -60,6 +60,7 @@ test('the diffstat is of what was written here, as git prints it, and merges are
     vm: undefined,
     dryRun: false,
     markers: false,
+    ours: [],
     umask: process.umask(),
   });
   expect(stdout).toBe(
@@ -80,7 +81,7 @@ test('a conflict is a failure, told as git tells it, with the command that goes 
   expect(stdout.split('\n')[0]).toBe('CONFLICT (content): Merge conflict in b\\x1b[2J');
   expect(stdout).toContain(' a | 3 ++-');
   expect(talk).toEqual([
-    'Nothing was written: 1 file in conflict. Write the others, and conflict markers, with: banger workspace apply --vm web --markers',
+    'Nothing was written: 1 file in conflict. Write the others, and conflict markers, with: banger workspace apply --vm web --markers; keep yours of a file with --ours FILE',
   ]);
   expect(exitCode).toBe(1);
 });
@@ -99,6 +100,12 @@ test.each(['--check', '--dry-run'])('%s says that nothing was written, and what 
   expect(params).toMatchObject({ dryRun: true });
   expect(talk).toEqual(['Nothing was written. Write it with: banger workspace apply .']);
   expect(exitCode).toBe(0);
+});
+
+test('files that are to stay as they are go along, also in what goes on', async () => {
+  const { params, talk } = await run(['.', '--ours', 'bin', '--ours', 'a b'], clash);
+  expect(params).toMatchObject({ ours: ['bin', 'a b'] });
+  expect(talk).toEqual([expect.stringContaining(`apply . --ours bin --ours 'a b' --markers; keep`)]);
 });
 
 test('nothing to write, and nothing changed, are told apart', async () => {

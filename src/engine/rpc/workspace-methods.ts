@@ -237,6 +237,8 @@ export const workspaceApply = method(
     dryRun: z._default(z.boolean(), false),
     /** Writes files with conflicts too, with git's conflict markers */
     markers: z._default(z.boolean(), false),
+    /** Changed files, as they are named in the result, that stay as they are here; what the guest has of them counts as applied */
+    ours: z._default(z.array(z.string()), []),
     /** Permissions that new files do not get; the caller's own */
     umask: z._default(z.int().check(z.gte(0), z.lte(0o777)), 0o022),
   }),

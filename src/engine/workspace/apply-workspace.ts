@@ -113,6 +113,8 @@ interface Merge {
 interface Outcome {
   readonly change: ChangedPath;
   readonly merged: MergedPath;
+  /** See `ours` of the method */
+  readonly isOurs?: boolean;
 }
 
 interface Merged {
@@ -162,13 +164,18 @@ async function merge(
   if (await fillMoved(tree, { rest, changes: later, sent: sentPaths, now }, env))
     now = await entriesOf(repository, env);
   const nowTree = await writeTree(repository, env);
-  const merged = await mergeChanges(later, {
+  const ours = chosenHere([...later, ...before], params);
+  const mergedPaths = await mergeChanges(later, {
     ...target,
     now,
     others: rest.map(({ path }) => path),
     vmName,
     sentPaths,
     unresolved: new Set(changes.unresolved),
+  });
+  const merged = mergedPaths.map((each, index) => {
+    const change = later[index]!;
+    return ours.has(change.path) ? asBefore(change, now) : each;
   });
   const gone = new Set(
     merged.flatMap(({ path, result, isWritable }) => (isWritable && !result ? [path] : [])),
@@ -178,7 +185,9 @@ async function merge(
   const outcomes = [
     ...later.map((change, index) => ({ change, merged: merged[index]! })),
     ...before.map((change) => ({ change, merged: asBefore(change, now) })),
-  ].sort((one, other) => byPath(one.change, other.change));
+  ]
+    .map((each) => ({ ...each, isOurs: ours.has(each.change.path) }))
+    .sort((one, other) => byPath(one.change, other.change));
   const written = merged.filter(({ isWritable, outcome }) => {
     return isWritable && (outcome !== 'conflict' || params.markers);
   });
@@ -194,13 +203,23 @@ async function merge(
   await writeFiles(tree, { written, env, umask: params.umask }, operation);
   await failpoint('files written');
   // Nothing is new: what is recorded stays true.
-  if (later.length === 0 && held.size === applied.paths.size) return told;
+  if (later.length === 0 && ours.size === 0 && held.size === applied.paths.size) return told;
   const { head, branch } = repository;
   const paths = appliedNow(outcomes, { held, changes: changes.paths });
   const why = await recordApplied(place, sent, { ...workspace, applied: { head, branch, paths } });
   if (why === undefined) return told;
   context.log('warn', `what was applied of ${hostPath} from VM ${vmName} is not remembered: ${why}`);
   return { ...told, warnings: [...told.warnings, notRemembered(why)] };
+}
+
+/** Files of which the version here was chosen, by their names. */
+function chosenHere(changes: readonly ChangedPath[], { ours }: ApplyParams): ReadonlySet<RawPath> {
+  const paths = new Map(changes.map(({ path }) => [pathText(path), path] as const));
+  const unknown = ours.find((name) => !paths.has(name));
+  if (unknown === undefined) return new Set(ours.map((name) => paths.get(name)!));
+  throw new BangerError('invalid_argument', `"${unknown}" is no file that changed in the VM`, {
+    hint: 'Name files as `banger workspace apply --check` does, from the top of the tree',
+  });
 }
 
 function notRemembered(why: string): string {
@@ -215,7 +234,7 @@ async function entriesOf(repository: Repository, env: GitVariables): Promise<Rea
   return entries;
 }
 
-/** What went in before is no news, whatever became of it here. */
+/** What went in before is no news, whatever became of it here; nor is what was chosen not to go in. */
 function asBefore({ path }: ChangedPath, now: ReadonlyMap<RawPath, GitEntry>): MergedPath {
   return { path, outcome: 'present', result: now.get(path), isWritable: false };
 }

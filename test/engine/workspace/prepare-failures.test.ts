@@ -158,7 +158,11 @@ test(
     const context = { ...fixture.context, events: bus } as unknown as EngineContext;
     const { repo, copy, guestPath, operation } = fixture;
     const apply = (dryRun: boolean) =>
-      applyWorkspaceRoute(context, { path: repo.path, dryRun, markers: false, umask: 0o022 }, operation);
+      applyWorkspaceRoute(
+        context,
+        { path: repo.path, dryRun, markers: false, ours: [], umask: 0o022 },
+        operation,
+      );
     await apply(false);
     copy.write('made', 'in the guest\n');
     const stream = { send: async () => undefined, onFrame: () => undefined };

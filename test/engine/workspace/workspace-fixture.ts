@@ -144,7 +144,11 @@ export function createFixture(guestOptions: FakeGuestOptions = {}): Fixture {
       planWorkspace(context, { path: repo.path, includeUntracked: false, include: [], ...params }, operation),
     export: runExport,
     apply: ({ context: view = context, operation: own = operation, ...params } = {}) =>
-      applyWorkspace(view, { path: repo.path, dryRun: false, markers: false, umask: 0o022, ...params }, own),
+      applyWorkspace(
+        view,
+        { path: repo.path, dryRun: false, markers: false, ours: [], umask: 0o022, ...params },
+        own,
+      ),
     async exportAndApply() {
       const result = await runExport();
       applyPatch(repo.path, Buffer.from(result.patch, 'base64'));

@@ -117,8 +117,8 @@ type Head = Omit<AppliedRecord, 'paths'> & { readonly version: string };
 
 function piecesOf({ paths, ...head }: AppliedRecord): AsyncGenerator<Buffer> {
   const lines = [...paths].map(
-    ([path, { isMarked, ...each }]) =>
-      `${[each.sent, each.guest, each.previous].map(entryText).join(' ')} ${isMarked ? 'marked' : 'whole'}\t${path}`,
+    ([path, { how, ...each }]) =>
+      `${[each.sent, each.guest, each.previous].map(entryText).join(' ')} ${how}\t${path}`,
   );
   return recordPieces({ version, ...head }, lines);
 }
@@ -133,10 +133,10 @@ function parse(bytes: Buffer): AppliedRecord | undefined {
   const paths = new Map<RawPath, AppliedPath>();
   for (const [from, to] of recordSpans(bytes)) {
     const line = bytes.toString('latin1', from, to);
-    const [, entries, word, path] = /^(\S+ \S+ \S+) (marked|whole)\t([^]+)$/.exec(line) ?? [];
+    const [, entries, word, path] = /^(\S+ \S+ \S+) (marked|whole|ours)\t([^]+)$/.exec(line) ?? [];
     if (path === undefined || !isTreePath(path)) return undefined;
     const [sent, guest, previous] = entries!.split(' ').map(entryOf);
-    paths.set(path, { sent, guest, previous, isMarked: word === 'marked' });
+    paths.set(path, { sent, guest, previous, how: word as AppliedPath['how'] });
   }
   return { ...head, paths };
 }

@@ -48,6 +48,7 @@ export async function heldHere({ paths, ...then }: Applied, view: HostView): Pro
     if (isSameEntry(entry, each.guest)) continue;
     // What git does not track may be there, and is not sent.
     if (!isSameLine || (!entry && !each.sent)) held.delete(path);
+    else if (each.how === 'ours') continue;
     else if (await hasMarkers(each, entry, view)) marked.add(path);
     else {
       const fate = fateOf(each, entry);
@@ -66,7 +67,7 @@ export async function heldHere({ paths, ...then }: Applied, view: HostView): Pro
 
 /** What became of a file, or what it takes to find out. */
 function fateOf(
-  { sent, guest, isMarked }: AppliedPath,
+  { sent, guest, how }: AppliedPath,
   now: GitEntry | undefined,
 ): 'here' | 'thrown away' | Reworked {
   if (isSameEntry(now, sent)) return 'thrown away';
@@ -75,7 +76,7 @@ function fateOf(
   if (!isFile(now) || !isFile(guest) || (sent && !isFile(sent))) return 'thrown away';
   if (sent && sent.mode !== guest.mode && now.mode !== guest.mode) return 'thrown away';
   if (now.oid === guest.oid || sent?.oid === guest.oid) return 'here';
-  return { before: sent, guest, now, isResolved: isMarked };
+  return { before: sent, guest, now, isResolved: how === 'marked' };
 }
 /** The same branch counts whatever became of its commits: they are amended, and rebased. */
 async function isLaterThan(
@@ -95,11 +96,11 @@ function isFile(entry: GitEntry | undefined): entry is GitEntry {
 
 /** Whether it went in with conflict markers, and nobody has resolved the conflict yet. */
 async function hasMarkers(
-  { isMarked }: AppliedPath,
+  { how }: AppliedPath,
   entry: GitEntry | undefined,
   { repository: { git }, env }: HostView,
 ): Promise<boolean> {
-  if (!isMarked || !isFile(entry)) return false;
+  if (how !== 'marked' || !isFile(entry)) return false;
   return hasOwnMarkers((await git(['cat-file', 'blob', entry.oid], { env })).stdout.toString('latin1'));
 }
 
@@ -127,8 +128,10 @@ async function stillThere(
     return isFile(guest) ? [[path, { ...files.get(path)!, guest }] as const] : [];
   });
   const goneBefore = await pathsGone(older, view);
-  for (const [path, { guest, isResolved: isMarked }] of older)
-    if (!goneBefore.has(path)) found.set(path, { sent: applied.get(path)!.sent, guest, isMarked });
+  for (const [path, { guest }] of older) {
+    const { sent, how } = applied.get(path)!;
+    if (!goneBefore.has(path)) found.set(path, { sent, guest, how });
+  }
   return found;
 }
 

@@ -10,8 +10,8 @@ export interface AppliedPath {
   readonly guest?: GitEntry;
   /** As the guest had it when it was applied the time before; absent where that is as it was sent */
   readonly previous?: GitEntry;
-  /** It went in with conflict markers */
-  readonly isMarked: boolean;
+  /** With conflict markers; or not at all, since the host's version was chosen */
+  readonly how: 'whole' | 'marked' | 'ours';
 }
 
 /** What of a guest went into the host's tree since that was sent; see docs/decisions/applied-changes.md. */
@@ -48,6 +48,8 @@ export function sinceApplied(
 export interface Outcome {
   readonly change: ChangedPath;
   readonly merged: Pick<MergedPath, 'outcome' | 'isWritable'>;
+  /** The host's version was chosen, whatever the guest has */
+  readonly isOurs?: boolean;
 }
 
 /**
@@ -67,16 +69,17 @@ export function appliedNow(
 ): AppliedPaths {
   const sent = new Map(changes.map(({ path, before }) => [path, before]));
   const paths = new Map(held);
-  for (const { change, merged } of outcomes) {
+  for (const { change, merged, isOurs } of outcomes) {
     const { path, after } = change;
     const isConflict = merged.outcome === 'conflict';
     if (isConflict && !merged.isWritable) continue;
     const known = held.get(path);
     // Nothing is new of it.
-    if (known && isSameEntry(known.guest, after)) continue;
+    if (known && isSameEntry(known.guest, after) && !isOurs) continue;
     const before = sent.has(path) ? sent.get(path) : known?.sent;
+    const how = isOurs ? 'ours' : isConflict ? 'marked' : 'whole';
     if (isSameEntry(before, after)) paths.delete(path);
-    else paths.set(path, { sent: before, guest: after, previous: known?.guest, isMarked: isConflict });
+    else paths.set(path, { sent: before, guest: after, previous: known?.guest, how });
   }
   return paths;
 }

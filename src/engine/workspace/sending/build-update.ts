@@ -55,6 +55,8 @@ export interface UpdateInput extends Pick<HistoryInput, 'isHeadLost'> {
 export interface Conflicts extends Pick<FilePlan, 'conflicts' | 'misplaced'> {
   /** Those among them in which the host has conflict markers */
   readonly marked: ReadonlySet<RawPath>;
+  /** Those of which something was applied that is not here any more, not all of it */
+  readonly undone: ReadonlySet<RawPath>;
 }
 
 /** The part of an update that does not depend on what the guest made of the tree. */
@@ -119,7 +121,9 @@ export async function buildUpdate(
   });
   if (input.policy === 'stop' && compared.conflicts.length > 0) {
     const { conflicts, misplaced } = compared;
-    return { conflicts, misplaced, marked };
+    const applied = input.applied?.paths.keys() ?? [];
+    const undone = new Set([...applied].filter((path) => !held.has(path) && !marked.has(path)));
+    return { conflicts, misplaced, marked, undone };
   }
   const plan = input.policy === 'overwrite' ? overwriting(compared, files) : keeping(compared);
   if (plan.conflicts.length > 0) {
@@ -163,6 +167,9 @@ function stillApplied(
 ): AppliedPaths {
   const changed = new Set(changes.map(({ path }) => path));
   return new Map(
-    [...applied].filter(([path, { sent }]) => changed.has(path) && isSameEntry(files.get(path), sent)),
+    [...applied].filter(([path, { sent, how }]) => {
+      const isSent = files.has(path);
+      return changed.has(path) && isSameEntry(files.get(path), sent) && !(isSent && how === 'ours');
+    }),
   );
 }

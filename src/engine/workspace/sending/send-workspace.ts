@@ -31,6 +31,7 @@ import {
   commitsError,
   conflictError,
   shown,
+  undoneError,
   WouldBeLostError,
   type Place,
   type There,
@@ -239,10 +240,13 @@ function isQuiet({ changes, isHeadKnown, isUnderWay }: There): boolean {
 }
 
 /** What would be lost comes first: what is only in the wrong place can be told when that is settled. */
-function stopped(place: Place, { conflicts, misplaced, marked }: Conflicts): BangerError {
+function stopped(place: Place, { conflicts, misplaced, marked, undone }: Conflicts): BangerError {
   const lost = conflicts.filter((path) => !misplaced.has(path));
   if (lost.length > 0 && lost.every((path) => marked.has(path))) return unresolved(place, lost);
-  if (lost.length > 0) return conflictError(place, lost.map(pathText));
+  if (lost.length > 0) {
+    const all = lost.map(pathText);
+    return lost.every((path) => undone.has(path)) ? undoneError(place, all) : conflictError(place, all);
+  }
   const { vm, workspace } = place;
   const [{ from, to }] = [...misplaced.values()] as [MovedDirectory];
   const paths = shown([...misplaced.keys()].map(pathText));

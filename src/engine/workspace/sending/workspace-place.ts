@@ -193,6 +193,20 @@ export function conflictError(
   );
 }
 
+/** Nobody knows whether that is to go there, too. */
+export function undoneError(
+  { vm, workspace: { hostPath, guestPath } }: Place,
+  paths: readonly string[],
+): BangerError {
+  return new WouldBeLostError(
+    'invalid_state',
+    `"${guestPath}" in VM "${vm.name}" has changes that would be lost: ${shown(paths)}; they were applied here, and are not here any more, or not all of them`,
+    {
+      hint: `Apply them again, or keep yours with --ours FILE: banger workspace apply ${shellWord(hostPath)} --vm ${vm.name} --guest-path ${shellWord(guestPath)}`,
+    },
+  );
+}
+
 /** A patch has what they changed, and does not help: the branch would leave them all the same. */
 export function commitsError({ vm, workspace: { hostPath, guestPath } }: Place): BangerError {
   return new WouldBeLostError(
