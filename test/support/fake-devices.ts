@@ -82,7 +82,7 @@ export function fakeDevices(): FakeDevices {
         if (!isThere) refuse(`device-mapper: reload ioctl on ${rest[0]} failed: No such file or directory`);
       }
       mappings.set(rest[0]!, input);
-      minors.set(rest[0]!, minors.size);
+      minors.set(rest[0]!, Math.max(-1, ...minors.values()) + 1);
       return {};
     }
     if (line.startsWith('dmsetup info --columns --noheadings --options minor '))
@@ -97,6 +97,7 @@ export function fakeDevices(): FakeDevices {
       mappings.delete(rest[0]!);
       return {};
     }
+    if (line === 'udevadm control --reload') return {};
     return refuse(`Unknown command: ${line}`);
   };
 

@@ -5,6 +5,7 @@ import type { Exec } from '../exec.ts';
 import { writeFileAtomic } from '../files.ts';
 import { Deadline } from '../patience.ts';
 import { hostBootId } from '../process.ts';
+import { keepUdevAway } from './udev-rules.ts';
 
 /** How the files are named in which devices are written down. */
 export const recordSuffix = '.devices.json';
@@ -12,6 +13,8 @@ export const recordSuffix = '.devices.json';
 export interface StackOptions {
   /** How long a device may be held by somebody else, such as udev, before it is given up */
   readonly busyTimeoutMs?: number;
+  /** `/run/udev` unless given */
+  readonly udevDirectory?: string;
 }
 
 /** One device, written down before it is made. */
@@ -46,12 +49,18 @@ export class DeviceStack {
   readonly #exec: Exec;
   readonly #file: string;
   readonly #busyTimeoutMs: number;
+  readonly #udevDirectory: string | undefined;
   #steps: StackStep[] = [];
 
-  constructor(exec: Exec, file: string, { busyTimeoutMs = defaultBusyTimeoutMs }: StackOptions = {}) {
+  constructor(
+    exec: Exec,
+    file: string,
+    { busyTimeoutMs = defaultBusyTimeoutMs, udevDirectory }: StackOptions = {},
+  ) {
     this.#exec = exec;
     this.#file = file;
     this.#busyTimeoutMs = busyTimeoutMs;
+    this.#udevDirectory = udevDirectory;
   }
 
   /** Makes a loop device of a file; returns its path. */
@@ -71,6 +80,7 @@ export class DeviceStack {
     name: string,
     { table, isReadOnly }: { readonly table: readonly string[]; readonly isReadOnly: boolean },
   ): Promise<string> {
+    await keepUdevAway(this.#exec, this.#udevDirectory);
     await this.#write([...this.#steps, { kind: 'mapping', name }]);
     const options = isReadOnly ? ['--readonly'] : [];
     await this.#exec(['dmsetup', 'create', name, ...options], { input: `${table.join('\n')}\n` });

@@ -1,4 +1,13 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -62,6 +71,45 @@ test('a disk is the image with zeros behind it, and a file for what changes', as
   expect(devices.commands).toHaveLength(attachCommands);
   expect(devices.mappings.get(`banger-${id}-base`)).toBe('0 65536 linear /dev/loop0 0\n65536 65536 zero\n');
   expect(devices.mappings.get(`banger-${id}`)).toBe(`0 131072 snapshot /dev/dm-0 /dev/loop1 P 32\n`);
+});
+
+test('udev is kept from what guests write, by rules that are there before a device is', async () => {
+  const udevDirectory = join(root, 'udev');
+  const rules = join(udevDirectory, 'rules.d', '11-banger.rules');
+  const withUdev = dmSnapshot(devices.exec, { udevDirectory });
+  // A host without it.
+  await withUdev.attach(disk);
+  expect(existsSync(udevDirectory)).toBe(false);
+
+  mkdirSync(udevDirectory);
+  writeFileSync(join(udevDirectory, 'control'), '');
+  const order = async () => {
+    devices.commands.length = 0;
+    await withUdev.attach(disk);
+    return devices.commands
+      .filter((line) => /^udevadm|^dmsetup create/.test(line))
+      .map((line) => line.split(' ')[0]);
+  };
+  expect(await order()).toEqual(['udevadm', 'dmsetup', 'dmsetup']);
+  const text = readFileSync(rules, 'utf8');
+  // No line of it goes on in a comment, and all of the flags are set of ours alone.
+  const [rule, ...others] = text
+    .replaceAll('\\\n', ' ')
+    .split('\n')
+    .filter((line) => line && !line.startsWith('#'));
+  expect(others).toEqual([]);
+  expect(rule).toMatch(/KERNEL=="dm-\*", ATTR\{dm\/name\}=="banger-\*",/);
+  for (const flag of ['DISK_RULES', 'SUBSYSTEM_RULES', 'OTHER_RULES'])
+    expect(rule).toContain(`ENV{DM_UDEV_DISABLE_${flag}_FLAG}="1"`);
+  expect(rule).toContain('OPTIONS:="nowatch"');
+  expect(statSync(rules).mode & 0o777).toBe(0o644);
+  expect(statSync(join(udevDirectory, 'rules.d')).mode & 0o777).toBe(0o755);
+  expect(await order()).toEqual(['dmsetup', 'dmsetup']);
+  for (const spoil of [() => rmSync(rules), () => writeFileSync(rules, '# nothing')]) {
+    spoil();
+    expect(await order()).toEqual(['udevadm', 'dmsetup', 'dmsetup']);
+    expect(readFileSync(rules, 'utf8')).toBe(text);
+  }
 });
 
 test('one that the kernel has thrown away is told as lost, and not given to a guest', async () => {
