@@ -5,9 +5,10 @@
 static void give_up(void);
 
 enum { sys_fstat = 5, sys_getdents64 = 217, sys_clock_gettime = 228, sys_openat = 257 };
-enum { sys_newfstatat = 262, sys_readlinkat = 267 };
+enum { sys_newfstatat = 262, sys_readlinkat = 267, sys_utimensat = 280 };
 enum { read_only = 0, write_only = 1, create = 0100, truncate = 01000, directory = 0200000, no_follow = 0400000 };
 enum { at_cwd = -100, symlink_itself = 0x100, real_time = 0, since_boot = 7 };
+enum { entry_unknown = 0, entry_directory = 4 };
 enum { type_mask = 0170000, type_file = 0100000, type_directory = 0040000, type_symlink = 0120000 };
 
 enum { deepest = 100, name_bytes = 8192, path_bytes = 4096 };
@@ -89,7 +90,7 @@ static struct entry *next(struct listing *of) {
     }
     found = (struct entry *)(of->buffer + of->at);
     of->at += found->length;
-    if (!is(found->name, ".") && !is(found->name, "..")) return found;
+    if (found->name[0] != '.' || (!is(found->name, ".") && !is(found->name, ".."))) return found;
   }
 }
 

@@ -1,17 +1,27 @@
 /*
  * look PATH MOST: what may have changed in the workspace PATH since all of it was known to be as it was sent.
- * look -m PATH: leaves a mark of the time in it.
+ * look -c PATH MOST: the same by name only, whatever git's own files are.
+ * look -m PATH: leaves a mark of the time in it; look -t PATH: one that knows the directories, too.
  * look -n PATH: which of the paths that come in, from PATH on, were changed since it was looked at.
  *
  * `.git/banger-quiet` is such a mark, of a time when all was as sent. Whatever was changed later, or came to its place
  * later, has a time of change (ctime) that is not older, which nobody can set. The times hold only while the guest's
  * clock is not set, so the mark says how that stood to the time since boot. It also tells git's index of then.
  *
- * Each look leaves `.git/banger-looked` first: the next mark, when what it tells turns out to be as sent. What it tells,
- * each ended by a zero byte: `f` or `x`, a file's SHA-1 as git has it, and its path; `l` likewise for a symlink; `d` and
- * the path of a directory in which names came or went, and after an `e` the path of each that is there now, those of
- * directories with a slash. A dot ends it. Where it cannot say, it ends with 3, and git has to look: no mark, changes in
- * the repository itself, more than MOST files and directories, anything odd.
+ * A directory that came to the place of another has a new time of change, and what is in it has not. So a mark names the
+ * directories that there were, by path and inode, and of any other one all that is in it is told. Where the directory
+ * above has no new time of change, it is the one of then.
+ *
+ * Each look but -c leaves `.git/banger-looked` first: the next mark, when what it tells turns out to be as sent. What it
+ * tells, each ended by a zero byte: `f` or `x`, a file's SHA-1 as git has it, and its path; `l` likewise for a symlink; `d`
+ * and the path of a directory in which names came or went, `n` and that of one of which all is told, and after an `e` the
+ * path of each that is in such directories now, those of directories with a slash. A dot ends it. Where it cannot say, it
+ * ends with 3, and git has to look: no mark, changes in the repository itself, more than MOST files and directories,
+ * anything odd.
+ *
+ * With -c nothing is read, of a file or symlink there are `f` or `l` and its path, and nothing is left behind. Of the
+ * repository, only what decides which files git looks at and how must be as it was. It ends with 3, too, where a thousand
+ * files are told.
  *
  * With -n, paths come in each ended by a zero byte, and go out each in a line; of a directory all files in it are meant.
  * Those below `.git` count by when they were written: git's files get second names, and are always written anew. It ends
@@ -21,28 +31,20 @@
 #include "system.h"
 #include "files.h"
 #include "sha1.h"
+#include "marks.h"
 
-enum { largest_file = 4 << 20, most_output = 4 << 20 };
+enum { largest_file = 4 << 20, most_output = 4 << 20, most_named = 1000 };
 
-/* A clock that is not set drifts less than this while it is corrected by little. */
-static const long steady = 50 * 1000 * 1000;
-
-/* What a mark says, besides by its age. */
-struct identity {
-  long inode, size, seconds, nanoseconds;
-};
-struct mark {
-  long offset;
-  struct identity index;
-};
-
-static struct mark marked;
-static struct time since;
 static long left;
-static char path[path_bytes];
 static char output[65536];
 static long filled, printed;
 static int is_reading;
+
+/* By name only; how many have been told so, or for the sake of their directory. */
+static int is_naming;
+static long named;
+
+static unsigned long top_device;
 
 static void give_up(void) {
   leave(is_reading ? 1 : 3);
@@ -93,70 +95,77 @@ static void print_symlink(int parent, const char *name) {
   print_hash();
 }
 
-static int is_new(const struct status *known) {
-  if (known->changed.seconds != since.seconds) return known->changed.seconds > since.seconds;
-  return known->changed.nanoseconds >= since.nanoseconds;
+/* By -c. */
+static void name_file(int is_link, long end) {
+  print(is_link ? "l" : "f", 1);
+  print(path, end + 1);
 }
 
-/* What is in a directory whose path, with a slash unless it is the workspace, is the first `end` bytes of `path`. */
-static void look_into(int here, long end, int depth, int changed) {
+/*
+ * What is in a directory whose path, with a slash unless it is the workspace, is the first `end` bytes of `path`. It has
+ * not changed, names came or went in it, or all that is in it is to be told.
+ */
+enum { is_same_directory, has_other_names, is_other_directory };
+static void look_into(int here, long end, int depth, int state) {
   struct listing listing;
   struct status found;
   struct entry *entry;
   list(&listing, here, depth);
   while ((entry = next(&listing))) {
-    long length = length_of(entry->name), at;
+    const char *name = entry->name;
     int type;
-    if (depth == 0 && is(entry->name, ".git")) continue;
-    /* A repository inside is git's to look into. */
-    if (--left < 0 || is(entry->name, ".git") || end + length + 2 > path_bytes) give_up();
-    look_at(here, entry->name, &found);
-    type = found.mode & type_mask;
-    for (at = 0; at < length; at++) path[end + at] = entry->name[at];
-    if (type == type_directory) path[end + length++] = '/';
-    path[end + length] = 0;
-    if (changed) {
-      print("e", 1);
-      print(path, end + length + 1);
+    long length;
+    if (name[0] == '.' && is(name, ".git")) {
+      if (depth == 0) continue;
+      /* A repository inside is git's to look into. */
+      give_up();
     }
+    if (--left < 0) give_up();
+    look_at(here, name, &found);
+    /* What is mounted over a file may be of any time. */
+    if (found.device != top_device) give_up();
+    type = found.mode & type_mask;
     if (type == type_directory) {
-      int inner = open_directory(here, entry->name);
+      int inner = open_directory(here, name), inner_state = is_same_directory;
+      unsigned long told;
       if (depth + 1 == deepest) give_up();
-      if (is_new(&found)) {
-        print("d", 1);
-        print(path, end + length + 1);
+      length = append(end, name);
+      path[length++] = '/';
+      path[length] = 0;
+      told = name_of(found.inode, length);
+      note_directory(told);
+      if (state == is_other_directory || (state == has_other_names && is_new(&found) && !*place_of(told)))
+        inner_state = is_other_directory;
+      else if (is_new(&found)) inner_state = has_other_names;
+      if (state) {
+        print("e", 1);
+        print(path, length + 1);
       }
-      look_into(inner, end + length, depth + 1, is_new(&found));
+      if (inner_state) {
+        print(inner_state == is_other_directory ? "n" : "d", 1);
+        print(path, length + 1);
+      }
+      look_into(inner, length, depth + 1, inner_state);
       call(sys_close, inner, 0, 0);
       continue;
     }
-    if (!is_new(&found)) continue;
-    if (type == type_file) print_file(here, entry->name, &found);
-    else if (type == type_symlink) print_symlink(here, entry->name);
-    else give_up();
-    print(path, end + length + 1);
+    if (!state && !is_new(&found)) continue;
+    length = append(end, name);
+    if (state) {
+      print("e", 1);
+      print(path, length + 1);
+    }
+    if (state != is_other_directory && !is_new(&found)) continue;
+    if (type != type_file && type != type_symlink) give_up();
+    /* Of another directory all is read, which may be much, and for nothing. */
+    if ((is_naming || !is_new(&found)) && ++named > most_named) give_up();
+    if (is_naming) name_file(type == type_symlink, length);
+    else {
+      if (type == type_file) print_file(here, name, &found);
+      else print_symlink(here, name);
+      print(path, length + 1);
+    }
   }
-}
-
-/* Git writes its index anew and never into it. Second names change its time of change, and nothing of this. */
-static void identify(int repository, struct identity *into) {
-  struct status found;
-  into->inode = into->size = into->seconds = into->nanoseconds = 0;
-  if (call4(sys_newfstatat, repository, (long)"index", (long)&found, symlink_itself) < 0) return;
-  into->inode = found.inode;
-  into->size = found.size;
-  into->seconds = found.modified.seconds;
-  into->nanoseconds = found.modified.nanoseconds;
-}
-
-/* It is the one that there was at the mark, or has the second name of one that was sent or looked at. */
-static int is_known_index(int repository, const struct status *index) {
-  struct identity now;
-  struct status own;
-  identify(repository, &now);
-  return same((const char *)&now, (const char *)&marked.index, sizeof now) ||
-         (call4(sys_newfstatat, repository, (long)"banger-own-index", (long)&own, symlink_itself) == 0 &&
-          own.inode == index->inode);
 }
 
 /*
@@ -185,34 +194,18 @@ static void look_into_repository(int here, int depth) {
   }
 }
 
-/* How the time of day stands to the time since boot, in nanoseconds. */
-static long clock_offset(void) {
-  struct time day, boot;
-  call(sys_clock_gettime, real_time, (long)&day, 0);
-  call(sys_clock_gettime, since_boot, (long)&boot, 0);
-  return (day.seconds - boot.seconds) * 1000000000 + day.nanoseconds - boot.nanoseconds;
-}
-
-static void leave_mark(int repository) {
-  struct mark now;
-  int mark = call4(sys_openat, repository, (long)"banger-looked", write_only | create | truncate | no_follow, 0600);
-  now.offset = clock_offset();
-  identify(repository, &now.index);
-  if (mark < 0 || !write_all(mark, &now, sizeof now)) give_up();
-  call(sys_close, mark, 0, 0);
-}
-
-static void read_mark(int repository, const char *name) {
-  struct status known;
-  long drift;
-  int mark = call4(sys_openat, repository, (long)name, read_only | no_follow, 0);
-  if (mark < 0 || call(sys_fstat, mark, (long)&known, 0) < 0) give_up();
-  if (read_some(mark, &marked, sizeof marked) != sizeof marked) give_up();
-  call(sys_close, mark, 0, 0);
-  since.seconds = known.modified.seconds;
-  since.nanoseconds = known.modified.nanoseconds;
-  drift = clock_offset() - marked.offset;
-  if (drift > steady || drift < -steady) give_up();
+/* What decides which files git looks at, and how it reads them. */
+static void look_at_settings(int repository) {
+  struct status found;
+  int information;
+  look_at(repository, "config", &found);
+  if (is_new(&found)) give_up();
+  if (call4(sys_newfstatat, repository, (long)"config.worktree", (long)&found, symlink_itself) == 0) give_up();
+  if (call4(sys_newfstatat, repository, (long)"info", (long)&found, symlink_itself) < 0) return;
+  if (is_new(&found)) give_up();
+  information = open_directory(repository, "info");
+  look_into_repository(information, 1);
+  call(sys_close, information, 0, 0);
 }
 
 static long number(const char *text) {
@@ -290,13 +283,22 @@ static void tell_newer_of_input(int here) {
 void look(long *stack) {
   const char *first = (const char *)stack[2], *second = (const char *)stack[3];
   struct status found;
-  int here, repository;
-  if (stack[0] != 3) {
-    say("usage: look PATH MOST, look -m PATH, or look -n PATH\n");
+  int here, repository, mark;
+  is_naming = stack[0] == 4 && is(first, "-c");
+  if (is_naming) {
+    first = second;
+    second = (const char *)stack[4];
+  } else if (stack[0] != 3) {
+    say("usage: look [-c] PATH MOST, look -m PATH, look -t PATH, or look -n PATH\n");
     leave(2);
   }
-  if (is(first, "-m")) {
-    leave_mark(open_directory(open_directory(at_cwd, second), ".git"));
+  if (is(first, "-m") || is(first, "-t")) {
+    here = open_directory(at_cwd, second);
+    mark = leave_mark(open_directory(here, ".git"));
+    if (is(first, "-t")) {
+      note_directories(here, 0, 0);
+      name_directories(mark);
+    }
     leave(0);
   }
   if (is(first, "-n")) {
@@ -309,12 +311,17 @@ void look(long *stack) {
   here = open_directory(at_cwd, first);
   repository = open_directory(here, ".git");
   read_mark(repository, "banger-quiet");
-  leave_mark(repository);
   left = number(second);
-  look_into_repository(repository, 0);
+  if (is_naming) look_at_settings(repository);
+  else {
+    mark = leave_mark(repository);
+    look_into_repository(repository, 0);
+  }
   call4(sys_newfstatat, here, (long)".", (long)&found, 0);
+  top_device = found.device;
   if (is_new(&found)) print("d", 2);
-  look_into(here, 0, 0, is_new(&found));
+  look_into(here, 0, 0, is_new(&found) ? has_other_names : is_same_directory);
+  if (!is_naming) name_directories(mark);
   print(".", 2);
   flush();
   leave(0);

@@ -1,6 +1,7 @@
 import {
   appendFileSync,
   chmodSync,
+  cpSync,
   linkSync,
   mkdirSync,
   readFileSync,
@@ -33,6 +34,8 @@ beforeEach(async () => {
   symlinkSync('one', join(repo.path, 'link'));
   repo.commit('first');
   await fixture.prepare();
+  cpSync(at('dir'), join(fixture.directory, 'older'), { recursive: true });
+  writeFileSync(join(fixture.directory, 'older/deep/three'), 'dir/deep/older\n');
   // What git ignores does not come between.
   copy.write('dir/made.log', 'x\n');
   copy.write('built/deep/out', 'x\n');
@@ -125,6 +128,20 @@ test.each<[string, () => void]>([
   ],
   ['a file with another name', () => renameSync(at('one'), at('uno'))],
   ['a directory with another name', () => renameSync(at('dir/deep'), at('dir/shallow'))],
+  [
+    'an older copy of a directory in its place',
+    () => {
+      rmSync(at('dir/deep'), { recursive: true });
+      renameSync(join(fixture.directory, 'older/deep'), at('dir/deep'));
+    },
+  ],
+  [
+    'an older copy of a directory and all above it',
+    () => {
+      rmSync(at('dir'), { recursive: true });
+      renameSync(join(fixture.directory, 'older'), at('dir'));
+    },
+  ],
   ['an old directory that git ignored', () => renameSync(at('built/deep'), at('dir/moved'))],
   ['an old file that git ignored', () => renameSync(at('dir/made.log'), at('dir/made'))],
   ['a second name of an old file', () => linkSync(at('dir/made.log'), at('dir/made'))],

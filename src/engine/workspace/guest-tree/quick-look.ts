@@ -32,11 +32,14 @@ export interface QuickLook {
  */
 export async function isAsSent({ guest, guestPath, token, files, signal }: QuickLook): Promise<boolean> {
   if ([...files.values()].some(({ mode }) => mode === submoduleMode)) return false;
-  // More than that is what git ignores there: going through it would take longer than git does without it.
-  const most = Math.ceil(files.size * 1.25) + 2000;
-  const words = ['sh', '-c', lookScript, 'look', guestPath, token ?? '', String(most)];
+  const words = ['sh', '-c', lookScript, 'look', guestPath, token ?? '', String(mostEntries(files.size))];
   const { exit, stdout } = await guest.runToolbox(words, { signal });
   return exit.code === 0 && tellsNothingNew(stdout, files);
+}
+
+/** More than that is what git ignores there: going through it would take longer than git does without it. */
+export function mostEntries(sent: number): number {
+  return Math.ceil(sent * 1.25) + 2000;
 }
 
 /** What a guest answers may be anything: whatever is not known to be as sent is git's to look at. */
@@ -47,11 +50,11 @@ function tellsNothingNew(output: Buffer, files: QuickLook['files']): boolean {
   const present = new Set<RawPath>();
   for (const record of records) {
     const path = record.slice(1);
-    if (record.startsWith('d')) changed.add(path);
+    if (/^[dn]/.test(record)) changed.add(path);
     else if (record.startsWith('e')) present.add(path);
     else if (!isSameFile(record, files)) return false;
   }
-  const expected = namesIn(changed, files);
+  const expected = sentPathsIn(changed, files);
   return (
     expected.size === changed.size &&
     [...expected.values()].every((names) => names.every((path) => present.has(path)))
@@ -67,28 +70,34 @@ function isSameFile(record: string, files: QuickLook['files']): boolean {
 }
 
 /**
- * What was sent in each of these directories, by path. What else is there has its own time of change: it was there when
- * all was as sent, or is told of. Directories that nothing was sent to are left out.
+ * What was sent in each of these directories, by path; directories in them with a slash. What else is there has its own
+ * time of change: it was there when all was as sent, or is told of. Directories that nothing was sent to are left out.
  */
-function namesIn(
+export function sentPathsIn(
   directories: ReadonlySet<RawPath>,
   files: QuickLook['files'],
 ): ReadonlyMap<RawPath, readonly RawPath[]> {
   const names = new Map<RawPath, RawPath[]>();
   if (directories.size === 0) return names;
-  const seen = new Set<RawPath>();
+  const note = (path: RawPath, parent: RawPath): void => {
+    if (!directories.has(parent)) return;
+    const known = names.get(parent);
+    if (known) known.push(path);
+    else names.set(parent, [path]);
+  };
+  const seen = new Set<RawPath>(['']);
+  let parent = '';
   for (const path of files.keys()) {
-    // From the file up, as far as nobody has been.
-    for (let each = path; !seen.has(each);) {
+    // Most files are beside the one before.
+    const length = path.lastIndexOf('/') + 1;
+    if (length !== parent.length || !path.startsWith(parent)) parent = path.slice(0, length);
+    note(path, parent);
+    // From there up, as far as nobody has been.
+    for (let each = parent; !seen.has(each);) {
       seen.add(each);
-      const parent = each.slice(0, each.lastIndexOf('/', each.length - 2) + 1);
-      if (directories.has(parent)) {
-        const known = names.get(parent);
-        if (known) known.push(each);
-        else names.set(parent, [each]);
-      }
-      if (parent === '') break;
-      each = parent;
+      const above = each.slice(0, each.lastIndexOf('/', each.length - 2) + 1);
+      note(each, above);
+      each = above;
     }
   }
   return names;

@@ -62,12 +62,17 @@ const unfinishedScript = `${putBackScript}
 if [ -e "$path/${updateNames.archive}" ] || [ -e "$path/${updateNames.coming}" ]; then echo unfinished; fi
 `;
 
+/** Guests of an older build do not know the former, or neither. */
+const markScript = `
+leave_mark() { ${lookProgram} -t "$1" 2>/dev/null || ${lookProgram} -m "$1" 2>/dev/null; }
+`;
+
 /**
  * Says what is at the path. What is changed later is newer than the mark that it leaves. The toolbox's shell runs it, and
  * the programs in it are the toolbox's, whatever the image has.
  */
-const lookScript = `${putBackScript}
-[ ! -f "$path/${updateNames.sent}" ] || ${lookProgram} -m "$path" 2>/dev/null || : >"$path/${updateNames.looked}"
+const lookScript = `${putBackScript}${markScript}
+[ ! -f "$path/${updateNames.sent}" ] || leave_mark "$path" || : >"$path/${updateNames.looked}"
 if [ ! -e "$path" ] && [ ! -L "$path" ]; then echo missing
 elif [ -d "$path" ] && [ -z "$(ls -A "$path")" ]; then echo empty
 else echo present
@@ -75,12 +80,12 @@ fi
 `;
 
 /** All of it becomes the user's who unpacks it, which is whose it says it is: asking for that of each costs a third. */
-const unpackScript = `
+const unpackScript = `${markScript}
 rm -rf "$1.banger-new" && mkdir -p "$1.banger-new" || exit
 ${unpackInto('tar -x -o -f - -C "$1.banger-new"')} || exit
 ${makeBlobs('"$1.banger-new"')} || exit
 rm -f "$1.banger-new/${updateNames.blobs}"
-if ${lookProgram} -m "$1.banger-new" 2>/dev/null; then
+if leave_mark "$1.banger-new"; then
   mv -f "$1.banger-new/${updateNames.looked}" "$1.banger-new/${updateNames.quiet}"
 fi
 `;
