@@ -19,7 +19,7 @@ import { writeFiles, writeResult } from './applying/write-result.ts';
 import { resolveWorkspace } from './bound-vm.ts';
 import { statusOf, type ChangedPath, type GitEntry } from './guest-tree/changes-format.ts';
 import { readChanges, type GuestChanges, type GuestWorkspace } from './guest-tree/guest-changes.ts';
-import { withGuestWorkspace } from './guest-workspace.ts';
+import { fetchSent, withGuestWorkspace } from './guest-workspace.ts';
 import { inspectTree, type WorkingTree } from './host-tree/inspect-tree.ts';
 import { displayPath, pathText, type RawPath } from './host-tree/raw-path.ts';
 import type { Repository } from './host-tree/repository.ts';
@@ -70,7 +70,7 @@ async function applyBound(
   const bound = await resolveWorkspace(context.db, params, 'apply');
   return withGuestWorkspace(context, bound, operation, async (workspace, sent) => {
     const place = manifestPlace(context.layout, sent);
-    const changes = await readChanges(workspace);
+    const changes = await readChanges(workspace, { sent: await fetchSent(context, sent) });
     const applied = (await readApplied(place, sent, workspace)) ?? { paths: new Map() };
     const { outcomes, sizes, warnings } = await withScratch(context.layout, (scratch) =>
       merge(context, { sent, workspace, changes, applied, scratch, params }, operation),

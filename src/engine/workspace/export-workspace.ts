@@ -12,7 +12,7 @@ import { readChanges, type GuestChanges, type GuestWorkspace } from './guest-tre
 import { MailCheck } from './guest-tree/mail-check.ts';
 import { PatchCheck } from './guest-tree/patch-check.ts';
 import { readSizes } from './guest-tree/guest-sizes.ts';
-import { withGuestWorkspace } from './guest-workspace.ts';
+import { fetchSent, withGuestWorkspace } from './guest-workspace.ts';
 import { remarksOn } from './remarks.ts';
 import { withScratch } from './scratch.ts';
 import { withSpool, type Spool } from './spool.ts';
@@ -58,14 +58,15 @@ export async function exportWorkspace(
   const bound = await resolveWorkspace(context.db, params, 'export');
   const { hostPath, guestPath, head: sentCommit } = bound.workspace;
   const onPiece = (piece: Buffer): Promise<void> => into.write(piece);
-  return withGuestWorkspace(context, bound, operation, async (workspace) => {
+  return withGuestWorkspace(context, bound, operation, async (workspace, recorded) => {
     const { baseTree, vmName } = workspace;
     const place = { vm: vmName, hostPath, guestPath, baseTree };
     if (params.format === 'commits') {
       return { ...place, ...(await exportCommits(context, workspace, { sentCommit, onPiece })) };
     }
+    const sent = await fetchSent(context, recorded);
     if (params.format === 'list') {
-      const changes = await readChanges(workspace);
+      const changes = await readChanges(workspace, { sent });
       const files = await readSizes(workspace, changes);
       return { ...place, files, warnings: remarksOn(changes, workspace, 'in the patch') };
     }
@@ -80,7 +81,7 @@ export async function exportWorkspace(
         await onPiece(piece);
         await check.push(piece);
       };
-      changes = await readChanges(workspace, { onPatch });
+      changes = await readChanges(workspace, { sent, onPatch });
       unchecked = await check.end(changes.paths.map(({ path }) => path));
     } finally {
       check.close();

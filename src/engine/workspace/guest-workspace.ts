@@ -5,7 +5,9 @@ import type { Operation } from '../operations.ts';
 import { awaitRunningVm, type BoundVm } from './bound-vm.ts';
 import type { GuestWorkspace } from './guest-tree/guest-changes.ts';
 import { ensureGuestGit } from './guest-tree/guest-git.ts';
-import { settleSend } from './sending/settle-sends.ts';
+import type { SentTree } from './guest-tree/told-changes.ts';
+import { fetchManifest } from './sending/manifest.ts';
+import { manifestPlace, settleSend } from './sending/settle-sends.ts';
 
 /** Runs a task with a workspace in its running guest, and what was sent there, while nobody sends another tree. */
 export async function withGuestWorkspace<T>(
@@ -38,4 +40,13 @@ export async function withGuestWorkspace<T>(
     const { guestPath, baseTree } = sent;
     return task({ guest, ensureGit, guestPath, baseTree, vmName: vm.name, signal }, sent);
   });
+}
+
+/** What a workspace was sent, by which its guest is understood; undefined when that is not known any more. */
+export async function fetchSent(
+  { layout }: Pick<WorkspaceContext, 'layout'>,
+  workspace: Workspace,
+): Promise<SentTree | undefined> {
+  const manifest = await fetchManifest(manifestPlace(layout, workspace), workspace);
+  return manifest && { token: workspace.token, ...manifest };
 }

@@ -65,6 +65,8 @@ test('where not even that helps, git is quoted and not its advice, and a restart
   await fixture.prepare();
   const context = contextWithGit('unset GIT_CONFIG_GLOBAL XDG_CONFIG_HOME');
   Object.assign(fixture.context, { guest: context.guest });
+  // Where nothing was changed, no git is asked.
+  fixture.copy.write('a', 'guest\n');
   await expect(fixture.export()).rejects.toMatchObject({
     message: expect.stringMatching(
       /in VM "web": fatal: detected dubious ownership in repository at/,

@@ -1,6 +1,8 @@
 import { underWayMarks } from './changes-format.ts';
 import { keepScript, knownIndexName, knownPathsName, ownIndexName } from './known-index.ts';
 import { keepSkippedScript, skippedScript } from './skipped-script.ts';
+import { tellScript } from './told-changes.ts';
+import { toldScript } from './told-script.ts';
 
 /** Settings under which git looks at a workspace: the guest's own are part of what may have changed. */
 export const guestGitSettings = [
@@ -73,6 +75,18 @@ fi
 if [ -d .git ]; then directory=$path/.git; else directory=$("$@" rev-parse --absolute-git-dir) || exit; fi
 `;
 
+/** Where indexes are: the workspace's own, and ours. Then `mine` is git with that index. */
+const placesScript = `
+own=$directory/index kept=$directory/${knownIndexName} covers=$directory/${knownPathsName}
+index=$directory/banger-export-index.$$
+for stale in "$directory"/banger-export-index*; do
+  [ ! -e "$stale" ] || rm -f "$stale"
+done
+trap 'rm -f "$index" "$index".*' EXIT
+trap 'exit 1' HUP INT TERM
+mine() { GIT_INDEX_FILE=$index "$@"; }
+`;
+
 /**
  * Fills an index of our own with the workspace as it is: committed or not, staged or not, untracked files included,
  * and ignored ones that were sent, or that somebody added to git all the same. Then `mine` is git with that index.
@@ -88,14 +102,6 @@ if [ -d .git ]; then directory=$path/.git; else directory=$("$@" rev-parse --abs
  * has no commit.
  */
 const indexScript = `
-own=$directory/index kept=$directory/${knownIndexName} covers=$directory/${knownPathsName}
-index=$directory/banger-export-index.$$
-for stale in "$directory"/banger-export-index*; do
-  [ ! -e "$stale" ] || rm -f "$stale"
-done
-trap 'rm -f "$index" "$index".*' EXIT
-trap 'exit 1' HUP INT TERM
-mine() { GIT_INDEX_FILE=$index "$@"; }
 uptime() {
   read -r up rest </proc/uptime
   up=\${up%.*}
@@ -184,7 +190,7 @@ look() {
     printf '%s\\n' "$inner"
   done || exit
 }
-look_quickly "$@" || look "$@"
+[ -n "$told" ] || look_quickly "$@" || look "$@"
 `;
 
 /**
@@ -226,13 +232,19 @@ fi
 
 /** What a comparison is shown as; the last of the script's output. */
 const diffScript = `
+comparison='diff-index --cached --no-abbrev --full-index --no-renames --no-ext-diff --no-textconv --no-color -U3'
+comparison="$comparison --src-prefix=a/ --dst-prefix=b/ --raw --numstat $format $base"
 # shellcheck disable=SC2086
-mine "$@" diff-index --cached --no-abbrev --full-index --no-renames --no-ext-diff --no-textconv --no-color -U3 \\
-  --src-prefix=a/ --dst-prefix=b/ --raw --numstat $format "$base" || exit
+if [ -n "$told" ]; then with_paths "$@" $comparison -- <"$index.paths" || exit
+else mine "$@" $comparison || exit
+fi
 `;
 
-/** Prints what differs between a tree, the base, and a workspace. `format`: more arguments for git diff-index. */
-export const changesScript = `${enterScript}${indexScript}${skippedScript}${keepSkippedScript}${unfinishedScript}${diffScript}${keepScript}${giveBackScript}`;
+/**
+ * Prints what differs between a tree, the base, and a workspace. `format`: more arguments for git diff-index. First,
+ * what `tellScript` prints; then standard input has to be there: empty, or as `toldScript` reads it.
+ */
+export const changesScript = `${tellScript}${enterScript}${placesScript}${toldScript}${indexScript}${skippedScript}${keepSkippedScript}${unfinishedScript}${diffScript}${keepScript}${giveBackScript}`;
 
 /** Where the state of a workspace that is not committed can be fetched. */
 export const worktreeReference = 'refs/banger/worktree';
@@ -241,7 +253,7 @@ export const worktreeReference = 'refs/banger/worktree';
  * Makes a commit of a workspace as it is, on top of HEAD, and a reference to it; the same one while nothing changes,
  * and HEAD itself when all is committed. Prints it, and the branch of HEAD, or what HEAD is without one.
  */
-export const worktreeScript = `${enterScript}${indexScript}${skippedScript}
+export const worktreeScript = `${enterScript}${placesScript}told=${indexScript}${skippedScript}
 keep_skipped all "$@"
 tree=$(mine "$@" write-tree) || exit
 reference=${worktreeReference}

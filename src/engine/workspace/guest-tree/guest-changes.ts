@@ -6,6 +6,8 @@ import type { ParsedChanges } from './changes-format.ts';
 import { ChangesReader } from './changes-reader.ts';
 import { anyGit, changesScript, guestGitSettings, noGitExitCode } from './changes-script.ts';
 import { complaint } from './guest-git.ts';
+import { tellWords, ToldReader, type SentTree } from './told-changes.ts';
+import { toldInput } from './told-script.ts';
 
 /** A workspace in a running guest. */
 export interface GuestWorkspace {
@@ -22,6 +24,8 @@ export interface GuestWorkspace {
 export type GuestChanges = ParsedChanges;
 
 export interface ReadOptions {
+  /** What was sent, where that is known: git need not look where the guest says that nothing was changed since */
+  readonly sent?: SentTree;
   /** What to compare with, in the guest's repository (default: the tree that was sent) */
   readonly base?: string;
   /** Takes the patch for `git apply`, piece by piece; without it none is made */
@@ -52,22 +56,27 @@ export async function readChanges(
 async function runScript(
   workspace: GuestWorkspace,
   git: string,
-  { base = workspace.baseTree, onPatch, maxPatchBytes = mostPatchBytes }: ReadOptions,
+  { base = workspace.baseTree, onPatch, maxPatchBytes = mostPatchBytes, ...options }: ReadOptions,
 ): Promise<GuestChanges | undefined> {
   const { guest, guestPath, signal, vmName } = workspace;
   const format = onPatch ? '-p --binary' : '';
-  const process = await guest.spawnToolbox(
-    ['sh', '-c', changesScript, 'banger', guestPath, base, git, format, ...guestGitSettings],
-    { signal },
-  );
+  const sent = base === workspace.baseTree ? options.sent : undefined;
+  const words = [...tellWords(sent), guestPath, base, git, format, ...guestGitSettings];
+  const process = await guest.spawnToolbox(['sh', '-c', changesScript, 'banger', ...words], { signal });
   const stderr = collectErrors(process);
-  process.stdio.end();
+  // While the guest looks: of a large tree that takes a moment.
+  let toldReader: ToldReader | undefined = new ToldReader(sent?.parse()?.files);
   const reader = new ChangesReader(onPatch ?? (async () => undefined));
   let bytes = 0;
   await readOutput(process, signal, async (chunk) => {
     bytes += chunk.length;
     if (bytes > maxPatchBytes) throw tooLarge(workspace, maxPatchBytes);
-    await reader.push(chunk);
+    if (!toldReader) return reader.push(chunk);
+    const answer = toldReader.push(chunk);
+    if (!answer) return;
+    toldReader = undefined;
+    process.stdio.end(answer.told && (await toldInput(answer.told)));
+    if (answer.rest.length > 0) await reader.push(answer.rest);
   });
   const exit = await process.exit;
   if (exit.code === noGitExitCode && git === anyGit) return undefined;

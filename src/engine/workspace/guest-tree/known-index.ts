@@ -32,7 +32,8 @@ differs() {
   shift 2
   [ -n "$(GIT_INDEX_FILE=$compared "$@" diff-index --cached --no-renames --name-only "--diff-filter=$kinds" "$base" | head -c 1)" ]
 }
-if [ -n "$quick" ]; then
+if [ -n "$told" ]; then :
+elif [ -n "$quick" ]; then
   # Reading the same much each time would not be worth it; an index with other paths is not what it has to be.
   if [ "$quick" -ge 2 ] && [ ! "$index" -ef "$kept" ] && [ "$(read_mib)" -ge ${worthwhileMib} ] && ! differs AD "$index" "$@"; then
     mv -f "$index" "$kept"

@@ -37,5 +37,7 @@ keep_skipped() {
 export const keepSkippedScript = `
 sent=
 [ ! -f "$directory/refs/banger/base" ] || read -r sent <"$directory/refs/banger/base"
-if [ -e "$directory/info/sparse-checkout" ] || [ "$base" != "$sent" ]; then keep_skipped base "$@"; fi
+if [ -z "$told" ] && { [ -e "$directory/info/sparse-checkout" ] || [ "$base" != "$sent" ]; }; then
+  keep_skipped base "$@"
+fi
 `;

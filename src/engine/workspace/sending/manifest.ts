@@ -46,9 +46,31 @@ export async function readManifest(
   place: ManifestPlace,
   { token, baseTree }: { readonly token?: string; readonly baseTree: string },
 ): Promise<Manifest | undefined> {
+  return (await fetchManifest(place, { token, baseTree }))?.parse();
+}
+
+/** A manifest that is here and takes a moment to be understood. */
+export interface UnreadManifest {
+  /** About how many files it has */
+  readonly size: number;
+  /** As `readManifest` */
+  readonly parse: () => Manifest | undefined;
+}
+
+/** Reads the manifest of a sending for somebody who has something to do meanwhile. */
+export async function fetchManifest(
+  place: ManifestPlace,
+  { token, baseTree }: { readonly token?: string; readonly baseTree: string },
+): Promise<UnreadManifest | undefined> {
   const bytes = token === undefined ? undefined : await readRecordFile(place, token, 'manifest');
-  const manifest = bytes && parseManifest(bytes);
-  return manifest?.baseTree === baseTree ? manifest : undefined;
+  if (!bytes) return undefined;
+  let size = 0;
+  for (let at = bytes.indexOf(0); at !== -1; at = bytes.indexOf(0, at + 1)) size++;
+  const parse = (): Manifest | undefined => {
+    const manifest = parseManifest(bytes);
+    return manifest?.baseTree === baseTree ? manifest : undefined;
+  };
+  return { size, parse };
 }
 
 /** See `writeRecordFile`. */

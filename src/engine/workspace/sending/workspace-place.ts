@@ -140,8 +140,9 @@ async function lookInto(
   const { known } = place;
   const inside = insideOf(context, place, signal);
   const recorded = manifestPlace(context.layout, known);
+  const sent = manifest && { token: known.token, size: manifest.files.size, parse: () => manifest };
   const [changes, head, kept, applied] = await Promise.all([
-    readChanges(inside.workspace),
+    readChanges(inside.workspace, { sent }),
     readGuestHead(inside.workspace, known.head),
     manifest ?? readManifest(recorded, known),
     readApplied(recorded, known, inside.workspace),
