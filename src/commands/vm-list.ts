@@ -17,8 +17,16 @@ export function vmListCommand(cli: Cli, name = 'list'): Command {
     .action(async (options: VmSelection & { quiet?: boolean }) => {
       const vms = await cli.call(vmList, { labels: labelsOf(options) });
       cli.print(vms, () => (options.quiet ? vms.map((vm) => vm.name).join('\n') : listText(vms)));
+      // For people: whoever reads columns is not to find a sentence below them.
+      if (!options.quiet && cli.printsToTerminal) for (const line of vmmLines(vms)) cli.say(line);
     });
   return name === 'list' ? command.alias('ls') : command;
+}
+
+/** Why VMs run by what they run by, each reason once. */
+function vmmLines(vms: readonly VmView[]): Iterable<string> {
+  const explained = vms.filter(({ vmm, vmmReason }) => vmm !== undefined && vmmReason !== undefined);
+  return new Set(explained.map(({ vmm, vmmReason }) => `${vmm}: ${vmmReason}`));
 }
 
 function listText(vms: readonly VmView[]): string {

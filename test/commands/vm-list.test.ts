@@ -13,21 +13,29 @@ beforeEach(() => {
 });
 afterEach(() => engine.close());
 
-/** What `ps` prints of VMs: as text, and under `--json`. */
-async function ps(vms: readonly VmView[]): Promise<{ readonly text: string; readonly value: unknown }> {
+/** What `ps` prints of VMs: as text, and under `--json`; and says besides. */
+async function ps(
+  vms: readonly VmView[],
+  printsToTerminal = true,
+): Promise<{ readonly text: string; readonly value: unknown; readonly said: readonly string[] }> {
   const printed: { text: string; value: unknown }[] = [];
+  const said: string[] = [];
   const cli = {
     call: async () => vms,
+    printsToTerminal,
+    say: (line: string) => void said.push(line),
     print: (value: unknown, text: (value: unknown) => string) =>
       void printed.push({ text: text(value), value }),
   } as unknown as Cli;
   await runProgram(cli, ['ps']);
-  return printed[0]!;
+  return { ...printed[0]!, said };
 }
 
-test('ps says what runs a VM, and with --json why; so does vm show', async () => {
+test('ps says what runs VMs, and why: below the table for people, with --json for others; so does vm show', async () => {
   const view = viewVm(engine.context, await createTestVm(engine));
-  const { text, value } = await ps([view]);
+  const { text, value, said } = await ps([view, view]);
+  expect(said).toEqual(['qemu (tcg): for tests']);
+  expect((await ps([view], false)).said).toEqual([]);
   const [headings, row] = text.split('\n').map((line) => line.split(/ {2,}/));
   expect(row![headings!.indexOf('VMM')]).toBe('qemu (tcg)');
   expect(value).toMatchObject([{ vmm: 'qemu (tcg)', vmmReason: 'for tests' }]);
@@ -36,7 +44,8 @@ test('ps says what runs a VM, and with --json why; so does vm show', async () =>
 
 test('of a VM that does not run there is no VMM, nor a reason for one', async () => {
   const view = viewVm(engine.context, await createTestVm(engine, { start: false }));
-  const { text, value } = await ps([view]);
+  const { text, value, said } = await ps([view]);
+  expect(said).toEqual([]);
   expect(text).not.toContain('qemu');
   expect(value).toMatchObject([{ vmm: undefined, vmmReason: undefined }]);
   expect(vmText(view)).not.toContain('VMM:');
