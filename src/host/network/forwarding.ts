@@ -1,7 +1,8 @@
 import { mkdir, readFile, readlink, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { errnoOf } from '../../errors.ts';
-import { bridgePrefix } from './plan.ts';
+import { namesIn } from '../files.ts';
+import { bridgePrefix, heldTapPrefix, tapPrefix } from './plan.ts';
 import type { Link } from './links.ts';
 
 const defaultSwitch = '/proc/sys/net/ipv4/ip_forward';
@@ -12,6 +13,8 @@ export interface Forwarding {
   readonly file?: string;
   /** Gone after a reboot, as the switch is off then */
   readonly markers: string;
+  /** Of sysctl(8); the host's for its own switch, and none for another, unless given */
+  readonly settings?: readonly string[];
 }
 
 /**
@@ -38,7 +41,8 @@ export async function releaseForwarding(forwarding: Forwarding, links: readonly 
   const marker = await markerOf(forwarding);
   if (!(await isThere(marker))) return;
   // Who came after us found it on, and relies on that: it is theirs now.
-  if (!links.some(isForwarder)) await writeFile(forwarding.file ?? defaultSwitch, '0\n');
+  const isTheirs = links.some(isForwarder) || (await isSetForGood(forwarding));
+  if (!isTheirs) await writeFile(forwarding.file ?? defaultSwitch, '0\n');
   await rm(marker, { force: true });
   // Unless it holds those of other namespaces.
   await rmdir(forwarding.markers).catch(() => undefined);
@@ -49,9 +53,50 @@ export async function hasTurnedOnForwarding(forwarding: Forwarding): Promise<boo
   return isThere(await markerOf(forwarding));
 }
 
-/** Bridges and taps of those who route packets for others: docker, podman, libvirt, LXC and the like. */
-function isForwarder({ name, kind }: Link): boolean {
-  return kind === 'bridge' || kind === 'wireguard' || /^(?:docker|br-|virbr|lxcbr|cni|podman|wg)/.test(name);
+/** Links of those who route packets for others: docker, podman, libvirt, LXC, VPNs and the like. */
+function isForwarder({ name, kind = '', isUp }: Link): boolean {
+  if (kind === 'bridge' || kind === 'wireguard' || namesOfForwarders.test(name)) return true;
+  return isUp && kindsOfForwarders.has(kind) && !ours.some((prefix) => name.startsWith(prefix));
+}
+
+const ours = [tapPrefix, heldTapPrefix];
+/** Tailscale's and OpenVPN's are among the first. A container's own card is a `veth`: of those only known names count. */
+const kindsOfForwarders = new Set([
+  'tun',
+  'ipvlan',
+  'macvlan',
+  'vxlan',
+  'geneve',
+  'ipip',
+  'gre',
+  'sit',
+  'xfrm',
+  'vrf',
+]);
+const namesOfForwarders = /^(?:docker|br-|virbr|lxcbr|cni|podman|wg|cali|cilium|lxc|flannel)/;
+
+/** Where sysctl(8) has what is set at boot; see sysctl.d(5). */
+const defaultSettings = [
+  ...['/etc', '/run', '/usr/local/lib', '/usr/lib', '/lib'].map((place) => `${place}/sysctl.d`),
+  '/etc/sysctl.conf',
+];
+
+/** Who needs it wrote that down, perhaps while it was on already, which changed nothing. Any file counts. */
+async function isSetForGood({ file: ownSwitch, settings }: Forwarding): Promise<boolean> {
+  const places = settings ?? (ownSwitch === undefined ? defaultSettings : []);
+  const files = await Promise.all(
+    places.map(async (place) =>
+      place.endsWith('.conf')
+        ? [place]
+        : (await namesIn(place)).filter((name) => name.endsWith('.conf')).map((name) => join(place, name)),
+    ),
+  );
+  for (const file of files.flat()) {
+    const text = await readFile(file, 'utf8').catch(() => '');
+    if (/^[ \t]*-?net[./]ipv4[./](?:ip_forward|conf[./]all[./]forwarding)[ \t]*=[ \t]*1[ \t]*$/m.test(text))
+      return true;
+  }
+  return false;
 }
 
 /** One for each network namespace: each has a switch of its own. */
