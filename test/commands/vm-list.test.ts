@@ -38,7 +38,8 @@ test('ps says what runs VMs, and why: below the table for people, with --json fo
   expect((await ps([view], false)).said).toEqual([]);
   const [headings, row] = text.split('\n').map((line) => line.split(/ {2,}/));
   expect(row![headings!.indexOf('VMM')]).toBe('qemu (tcg)');
-  expect(value).toMatchObject([{ vmm: 'qemu (tcg)', vmmReason: 'for tests' }]);
+  const why = { vmm: 'qemu (tcg)', vmmReason: 'for tests' };
+  expect(value).toMatchObject([why, why]);
   expect(vmText(view)).toMatch(/^VMM: +qemu \(tcg\), for tests$/m);
 });
 
