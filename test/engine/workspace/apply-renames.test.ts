@@ -227,6 +227,10 @@ test('a new file of the guest in a directory that was moved here is a conflict o
   expect(said).toContain(result.files[0]!.reason!.replace(/^.*(?=suggesting)/, ''));
   await fixture.apply({ markers: true });
   expect(filesOf(repo)).toEqual(files);
+  // Taken over, it is no conflict any more.
+  repo.git('add', 'far/new');
+  expect(told(await fixture.apply())).toEqual(['present dir/new']);
+  repo.git('rm', '-q', '--cached', 'far/new');
   // Or as the user's git is set.
   rmSync(join(repo.path, 'far/new'));
   repo.git('config', 'merge.directoryRenames', 'false');

@@ -152,6 +152,9 @@ async function mergePath(
   }
   const better = misplaced.get(path);
   if (better !== undefined) {
+    // Taken over to there before, as a conflict that was written is.
+    if (isSameEntry(tree.get(better), after))
+      return { path, outcome: 'present', result: undefined, isWritable: false };
     const reason = `${name} added in ${vm} inside a directory that was renamed here, suggesting it should perhaps be moved to ${displayPath(better)}`;
     const isFree = !tree.has(better) && !changes.has(better) && !input.others.includes(better);
     return {

@@ -56,7 +56,8 @@ export async function fillMoved(
   const gone = changes.flatMap(({ path, before }) =>
     before?.mode.startsWith('100') && !now.has(path) ? [before.oid] : [],
   );
-  const sizes = [...(gone.length > 0 ? await blobSizes(repository, gone, env) : []).values()];
+  const missing = gone.length > 0 ? await blobSizes(repository, gone, env) : [];
+  const sizes = Float64Array.from(missing.values()).sort();
   const isMade = changes.some(({ path, before, after }) => after && !before && !now.has(path));
   const alike = new Set(
     [...((isMade && sent) || [])].flatMap(([path, file]) =>
@@ -67,7 +68,8 @@ export async function fillMoved(
     if (target) return false;
     if (alike.has(`${sizeBytes} ${nameOf(path)}`)) return true;
     // Git takes files for one when half of them is the same.
-    return sizes.some((size) => sizeBytes * 2 >= size && sizeBytes <= size * 2);
+    const smallest = sizes[firstFrom(sizes, sizeBytes / 2)];
+    return smallest !== undefined && smallest <= sizeBytes * 2;
   };
   let bytes = 0;
   const candidates = rest
@@ -78,6 +80,17 @@ export async function fillMoved(
   const input = Buffer.from(candidates.map(({ path }) => `${path}\0`).join(''), 'latin1');
   await repository.git(['update-index', '--add', '--remove', '-z', '--stdin'], { env, input });
   return true;
+}
+
+/** Where the first number that is no less is among sorted ones; their count when there is none. */
+function firstFrom(sorted: Float64Array, least: number): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle]! < least) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function nameOf(path: RawPath): string {
