@@ -90,9 +90,9 @@ export function growsLive(context: EngineContext, vm: Pick<Vm, 'diskMethod'>): b
   return methodOf(context, vm).growsLive;
 }
 
-/** Makes the disk of a VM that does not run as large as its row says. */
-export async function growStoppedDisk(context: EngineContext, vm: WithDisk): Promise<void> {
-  await methodOf(context, vm).grow(describeDisk(context, vm));
+/** Makes the disk of a VM that does not run as large as its row says; it had `hadBytes`. */
+export async function growStoppedDisk(context: EngineContext, vm: WithDisk, hadBytes: number): Promise<void> {
+  await methodOf(context, vm).grow({ ...describeDisk(context, vm), hadBytes });
 }
 
 function methodOf(

@@ -118,7 +118,7 @@ export async function setVm(
       }
       if (changes.diskBytes !== undefined) {
         const grow = async (): Promise<void> => {
-          await growDisk(context, vm, live !== undefined);
+          await growDisk(context, vm, live === undefined ? before.diskBytes : undefined);
           hasGrown = true;
         };
         await run({ stage: 'Growing disk', apply: grow });
@@ -226,8 +226,9 @@ function rowOf(vm: Vm): VmChanges {
   };
 }
 
-async function growDisk(context: EngineContext, vm: Vm, isLive: boolean): Promise<void> {
-  if (!isLive) return growStoppedDisk(context, vm);
+/** `stoppedBytes`: what the disk of a VM that does not run had. */
+async function growDisk(context: EngineContext, vm: Vm, stoppedBytes: number | undefined): Promise<void> {
+  if (stoppedBytes !== undefined) return growStoppedDisk(context, vm, stoppedBytes);
   // Otherwise its next start does it.
   if (growsLive(context, vm)) await (await vmmControl(context, vm)).growDisk(vm.diskBytes);
 }

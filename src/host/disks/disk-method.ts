@@ -27,9 +27,11 @@ export interface RootDisk {
   readonly path: string;
   /** The image's filesystem, which is shared and never written. Read by `create`; later by methods that stand on it. */
   readonly backing: string;
-  /** Of that filesystem: no disk of it was ever smaller */
+  /** Of that filesystem: no disk of it was ever smaller, unless the image was made again since */
   readonly imageBytes: number;
   readonly sizeBytes: number;
+  /** Before it was to grow; absent where that is not known */
+  readonly hadBytes?: number;
 }
 
 export interface DiskWork {
@@ -68,6 +70,11 @@ export const plainFile: Pick<DiskMethod, 'attach' | 'detach'> = {
   attach: ({ path }) => Promise.resolve(path),
   detach: () => Promise.resolve(),
 };
+
+/** What a disk has at least, unless something of it was lost. */
+export function leastBytes({ imageBytes, sizeBytes, hadBytes = sizeBytes }: RootDisk): number {
+  return Math.min(imageBytes, hadBytes, sizeBytes);
+}
 
 /** What is missing of a disk was lost: it would be filled up with zeros, without a word. */
 export function refuseCutOff({ id, path }: RootDisk, hasBytes: number, leastBytes: number): void {

@@ -5,7 +5,7 @@ import { copyOnWriteName } from '../copy-on-write.ts';
 import type { Exec } from '../exec.ts';
 import { syncFile } from '../files.ts';
 import { DeviceStack, recordSuffix, type StackOptions } from './device-stack.ts';
-import { refuseCutOff, type DiskMethod, type RootDisk } from './disk-method.ts';
+import { leastBytes, refuseCutOff, type DiskMethod, type RootDisk } from './disk-method.ts';
 import { checkSpace } from './space.ts';
 
 const sectorBytes = 512;
@@ -38,10 +38,10 @@ export function dmSnapshot(exec: Exec, options: StackOptions = {}): DiskMethod {
       await syncFile(path);
     },
     async grow(disk) {
-      const { path, sizeBytes, imageBytes } = disk;
+      const { path, sizeBytes } = disk;
       const bytes = fileBytes(sizeBytes);
       const has = (await stat(path)).size;
-      refuseCutOff(disk, has, fileBytes(Math.min(imageBytes, sizeBytes)));
+      refuseCutOff(disk, has, fileBytes(leastBytes(disk)));
       if (has >= bytes) return;
       await checkSpace(dirname(path), bytes - has);
       await takeRoom(exec, path, { bytes });

@@ -2,7 +2,7 @@ import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Exec } from '../exec.ts';
 import { syncFile } from '../files.ts';
-import { plainFile, refuseCutOff, type DiskMethod } from './disk-method.ts';
+import { plainFile, leastBytes, refuseCutOff, type DiskMethod } from './disk-method.ts';
 import { checkSpace } from './space.ts';
 
 /**
@@ -23,9 +23,9 @@ export function qcow2Overlay(exec: Exec): DiskMethod {
       await syncFile(path);
     },
     async grow(disk) {
-      const { path, sizeBytes, imageBytes } = disk;
+      const { path, sizeBytes } = disk;
       const has = await virtualSize(path);
-      refuseCutOff(disk, has, Math.min(imageBytes, sizeBytes));
+      refuseCutOff(disk, has, leastBytes(disk));
       if (has >= sizeBytes) return;
       await exec(['qemu-img', 'resize', '-q', '-f', 'qcow2', path, String(sizeBytes)]);
     },

@@ -5,7 +5,14 @@ import { BangerError, errnoOf } from '../../errors.ts';
 import type { Exec } from '../exec.ts';
 import { syncFile } from '../files.ts';
 import { Deadline } from '../patience.ts';
-import { plainFile, refuseCutOff, type DiskMethod, type DiskWork, type RootDisk } from './disk-method.ts';
+import {
+  plainFile,
+  leastBytes,
+  refuseCutOff,
+  type DiskMethod,
+  type DiskWork,
+  type RootDisk,
+} from './disk-method.ts';
 import { checkSpace } from './space.ts';
 
 const blockBytes = 512;
@@ -131,8 +138,8 @@ async function copySparsely(
 
 /** Longer by a hole. */
 async function growFile(disk: RootDisk): Promise<void> {
-  const { path, sizeBytes, imageBytes } = disk;
+  const { path, sizeBytes } = disk;
   const { size } = await stat(path);
-  refuseCutOff(disk, size, Math.min(imageBytes, sizeBytes));
+  refuseCutOff(disk, size, leastBytes(disk));
   if (size < sizeBytes) await truncate(path, sizeBytes);
 }

@@ -7,6 +7,7 @@ import {
   readdirSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -128,6 +129,20 @@ test.each(['copy', 'reflink', 'qcow2'] as const)(
       });
       expect(statSync(disk.path).size).toBe(bytes);
     }
+  },
+);
+
+test.each(['copy', 'reflink'] as const)(
+  'a disk by %s grows from what it had, also when its image was made again larger than that',
+  async (name) => {
+    const grown = { ...diskIn(root, 48 * mib), hadBytes: 8 * mib };
+    expect(grown.imageBytes).toBeGreaterThan(8 * mib);
+    writeFileSync(grown.path, '');
+    truncateSync(grown.path, 8 * mib);
+    await diskMethod(exec, name).grow(grown);
+    expect(statSync(grown.path).size).toBe(48 * mib);
+    truncateSync(grown.path, 8 * mib - 1);
+    await expect(diskMethod(exec, name).grow(grown)).rejects.toMatchObject({ code: 'invalid_state' });
   },
 );
 
