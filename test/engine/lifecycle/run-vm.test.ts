@@ -93,7 +93,7 @@ test('a run says what of the tree stayed behind, as prepare does', async () => {
   const { sha256 } = (await readTemplate(repo.path, { hasImage: false }))!.template;
   const notes: string[] = [];
   const operation = { ...fakeOperation().operation, note: (sentence: string) => void notes.push(sentence) };
-  const tree = { path: repo.path, template: { sha256, trust: false } };
+  const tree = { path: repo.path, template: { sha256, trust: true } };
   await runVm(context, { ...plain, ...tree, detach: true }, { operation, stream });
   expect(notes.filter((note) => note.includes('behind'))).toEqual([
     '1 untracked file stays behind; to send untracked files: --include-untracked',
