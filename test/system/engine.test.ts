@@ -75,7 +75,7 @@ test('the completion script for bash is one, and offers commands and names', asy
 
   const complete = (...words: string[]): string[] => {
     const line = `banger() { ${banger.argv.join(' ')} "$@"; }; . ${script}
-      COMP_WORDS=(banger "$@"); COMP_CWORD=$#; _banger; printf '%s\\n' "\${COMPREPLY[@]}"`;
+      COMP_LINE="banger $*"; COMP_POINT=\${#COMP_LINE}; _banger; printf '%s\\n' "\${COMPREPLY[@]}"`;
     const env = { ...process.env, ...banger.env } as NodeJS.ProcessEnv;
     return execFileSync('bash', ['-c', line, 'bash', ...words], { env })
       .toString()

@@ -63,6 +63,8 @@ const withTun = [
   'sh',
 ];
 
+const driverFile = resolve(import.meta.dirname, '../../../src/host/drivers/firecracker.ts');
+
 const statusOf = (pid: number, field: string) =>
   new RegExp(`^${field}:\\s*(\\S+)`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
 
@@ -119,9 +121,8 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
       },
       acceleration: 'kvm',
     };
-    const file = resolve(import.meta.dirname, '../../../src/host/drivers/firecracker.ts');
     const code = `
-      import(${JSON.stringify(file)})
+      import(${JSON.stringify(driverFile)})
         .then(({ firecrackerDriver }) => firecrackerDriver(${JSON.stringify(fake.program)}, { jailer: '${jailer}' })
           .start(${JSON.stringify(spec)}, new AbortController().signal))
         .then((started) => { console.log(JSON.stringify(started)); process.exit(); },
@@ -202,11 +203,11 @@ describe.skipIf(!canMakeLab || refusal !== undefined)(`Firecracker on a bridge o
     const user = 65_533;
     execFileSync('chown', ['-R', `${user}:${user}`, root]);
     try {
-      execFileSync('setpriv', [`--reuid=${user}`, '--clear-groups', process.execPath, '-e', ''], {
-        stdio: 'pipe',
-      });
+      const look = `require('fs').accessSync(${JSON.stringify(driverFile)})`;
+      const become = [`--reuid=${user}`, `--regid=${user}`, '--clear-groups'];
+      execFileSync('setpriv', [...become, process.execPath, '-e', look], { stdio: 'pipe' });
     } catch (error) {
-      skip(`another user cannot run programs from here: ${String(error)}`);
+      skip(`another user cannot run programs from here, or read them: ${String(error)}`);
     }
     const { process: identity } = start([loopbackForward(8022, 1022)], { user });
     const status = (field: string): (string | undefined)[] =>
