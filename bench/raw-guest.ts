@@ -1,6 +1,6 @@
 /** The same guest as banger's, started by hand: what banger is measured against. */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -67,11 +67,15 @@ export async function bootRaw(recipe: Recipe, directory: string, name: string): 
     if (option === '-chardev') return word.replace(/path=[^,]*/, `path=${file('console')}`);
     if (option === '-qmp') return `unix:${file('qmp')},server=on,wait=off`;
     if (option === '-name') return `raw-${name}`;
+    // That of the VM may have gone with it.
+    if (option === '-run-with') return word.replace(/chroot=[^,]*/, `chroot=${file('root')}`);
+    if (option === '-chroot') return file('root');
     if (option === '-drive') return word.replace(/file=.*/, `file=${file('disk')}`);
     if (option === '-netdev') return word.replace(/127\.0\.0\.1:\d+/, `127.0.0.1:${port}`);
     return word;
   });
   rmSync(file('console'), { force: true });
+  mkdirSync(file('root'), { recursive: true });
   const began = performance.now();
   const { prefix = [] } = recipe;
   const [program, ...words] = [...prefix, ...argv];
@@ -80,7 +84,8 @@ export async function bootRaw(recipe: Recipe, directory: string, name: string): 
   const end = async (): Promise<void> => {
     child.kill('SIGKILL');
     await exited;
-    for (const what of ['disk', 'qmp', 'initrd', 'console', 'known']) rmSync(file(what), { force: true });
+    for (const what of ['disk', 'qmp', 'initrd', 'console', 'known', 'root'])
+      rmSync(file(what), { force: true, recursive: true });
   };
   try {
     const run = (script: string): Promise<string> =>
