@@ -118,15 +118,6 @@ test.each<[string, () => void, string[]]>([
     ['modified dir/deep/three'],
   ],
   [
-    'directories that changed places',
-    () => {
-      renameSync(tree.at('dir/deep'), tree.at('dir/x'));
-      renameSync(tree.at('dir/old.log/deep'), tree.at('dir/deep'));
-      renameSync(tree.at('dir/x'), tree.at('dir/old.log/deep'));
-    },
-    ['deleted dir/deep/er/four', 'modified dir/deep/three'],
-  ],
-  [
     'what git ignored, in a place where it does not',
     () => {
       renameSync(tree.at('built'), tree.at('shown'));

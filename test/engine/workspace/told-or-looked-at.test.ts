@@ -79,6 +79,14 @@ test.each<[string, () => void]>([
       rmSync(tree.at('dir/two'));
     },
   ],
+  [
+    'what was sent changed places with what was not',
+    () => {
+      renameSync(tree.at('dir/deep'), tree.at('dir/x'));
+      renameSync(tree.at('dir/old.log/deep'), tree.at('dir/deep'));
+      renameSync(tree.at('dir/x'), tree.at('dir/old.log/deep'));
+    },
+  ],
   ['it is made sparse', () => tree.copy.git('sparse-checkout', 'set', '--no-cone', '/one')],
 ])('git looks at all of it where %s', async (_, change) => {
   await tree.sendTree();
@@ -99,6 +107,18 @@ test('rules in a directory that is all new are those of it alone', async () => {
   const { byLook, exported } = await tree.exportBothWays();
   expect(exportedPaths(exported)).toEqual(['added other/.gitignore', 'added other/y']);
   expect(byLook).toBe(true);
+});
+
+test('rules that go from a directory that was never sent, since they ignored all of it, are missed by git', async () => {
+  await tree.sendTree();
+  tree.copy.write('cache/.gitignore', '*\n');
+  tree.copy.write('cache/x', 'x\n');
+  await tree.prepare();
+  await tree.prepare();
+  rmSync(tree.at('cache/.gitignore'));
+  const { byLook, exported } = await tree.exportBothWays();
+  expect(exportedPaths(exported)).toEqual(['added cache/x']);
+  expect(byLook).toBe(false);
 });
 
 test('what is behind a filter is not read without it, and line ends are as git has them', async () => {

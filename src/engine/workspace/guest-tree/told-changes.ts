@@ -100,6 +100,7 @@ function parseTold(output: Buffer, files: Files): ToldChanges | undefined {
     else if (record.startsWith('e')) names.add(path);
     else return undefined;
   }
+  if (mayLackRules(changed, names, files)) return undefined;
   const gone = findGone(new Set([...changed, ...unknown]), names, files);
   const paths = [...told, ...gone];
   const bytes = paths.reduce((sum, path) => sum + path.length + 1, 0);
@@ -116,6 +117,17 @@ function parseTold(output: Buffer, files: Files): ToldChanges | undefined {
     hasAttributes ||= isAttributes(path);
   }
   return { present, added, gone, hasAttributes, files };
+}
+
+/**
+ * Whether something of before is in a directory that is not as then and of which nothing was sent: rules that went from it,
+ * which ignored all of it, would be told of by nobody.
+ */
+function mayLackRules(changed: ReadonlySet<RawPath>, names: ReadonlySet<RawPath>, files: Files): boolean {
+  const sent = sentPathsIn(changed, files);
+  const isAllOthers = (directory: RawPath): boolean => (sent.get(directory)?.length ?? 0) === 0;
+  const others = new Set([...changed].filter(isAllOthers));
+  return others.size > 0 && [...names].some((name) => others.has(name.replace(/[^/]*\/?$/, '')));
 }
 
 const isAttributes = (path: RawPath): boolean => path.endsWith('.gitattributes');
