@@ -130,7 +130,7 @@ test.each<[string, string]>([
   expect(there('a')).toBe(text);
 });
 
-test('lines that the guest added are here as long as one of them is', async () => {
+test('lines that the guest added are here as long as half of them are', async () => {
   const { copy, repo } = fixture;
   const [start, end] = [lines([20, 'a']), 'one\n}\ntwo\n'];
   copy.write('a', `${start}${end}`);
@@ -145,6 +145,16 @@ test('lines that the guest added are here as long as one of them is', async () =
   await fixture.prepare();
   expect(there('a')).toBe(here('a'));
   expect(there('b')).toBe(here('b'));
+});
+
+test('one line that is in anything does not make what was thrown away and written anew the guest’s', async () => {
+  const { copy, repo } = fixture;
+  const made = lines([20, 'a']);
+  copy.write('a', `${made}def one():\n    first()\n    second()\n    return None\n`);
+  await fixture.apply();
+  repo.git('checkout', '-q', '--', 'a');
+  repo.write('a', `${made}def another():\n    return None\n`);
+  await stopped();
 });
 
 test('a new file, a binary one and a mode are thrown away by one of another making', async () => {

@@ -24,7 +24,7 @@ interface Repo {
 
 /**
  * Finds those files, by their place in the list, of which a part of the guest's change is not here any more: where the
- * guest changed lines, they are as before it did; where it only added some, none of them is here. That is what a checkout
+ * guest changed lines, they are as before it did; where it only added some, most of them are not here. That is what a checkout
  * and edits elsewhere in the file leave. Where it cannot be told, as in binary files, the change counts as thrown away.
  */
 export async function findThrownAway(files: readonly Reworked[], repo: Repo): Promise<ReadonlySet<number>> {
@@ -83,7 +83,9 @@ function isAllThere({ theirs, ours, isResolved }: Compared): boolean {
     const telling = removed.filter(({ text }) => isTelling(text));
     if (telling.length > 0) return !telling.some(isBack);
     const news = added.filter(isTelling);
-    return isResolved || news.length === 0 || news.some((text) => made.has(withoutSpace(text)));
+    const here = news.filter((text) => made.has(withoutSpace(text)));
+    // One that is the same is found in anything that somebody writes anew.
+    return isResolved || here.length * 2 >= news.length;
   });
 }
 
