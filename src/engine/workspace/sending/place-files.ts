@@ -3,7 +3,7 @@ import { directoriesOf, type FilePlan } from './plan-update.ts';
 import { changedMeanwhile, updateNames } from './update-names.ts';
 
 /** In a guest. Those that were started by an older build have none, or one that knows of no locks. */
-const placeProgram = '/run/banger/bin/place';
+export const placeProgram = '/run/banger/bin/place';
 
 const list = `${updateNames.coming}/${updateNames.list}`;
 

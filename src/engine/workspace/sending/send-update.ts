@@ -10,7 +10,7 @@ import { complaint } from '../guest-tree/guest-git.ts';
 import { stream, type GuestPlace } from './send-tree.ts';
 import { GuestReferencesError, guardScript } from './reference-guard.ts';
 import { splitRaw, type RawPath } from '../host-tree/raw-path.ts';
-import { lockScript } from './place-files.ts';
+import { lockScript, placeProgram } from './place-files.ts';
 import { updateNames } from './update-names.ts';
 
 /** Git at work in the guest would write its own index over ours. */
@@ -92,6 +92,8 @@ trap '' HUP TERM INT PIPE
 rm -f ${updateNames.part}
 if [ -f ${updateNames.archive} ]; then
   ${findScript}
+  # One of an older engine, for the guest's older program, which knows of no locks.
+  if [ -z "$place_program" ] && grep -q place_files "$script"; then place_program=${placeProgram}; fi
   place_program=$place_program sh "$script" . "$@" >&2 || exit
 elif [ -e ${updateNames.coming} ]; then rm -rf ${updateNames.coming} ${updateNames.going}
 fi

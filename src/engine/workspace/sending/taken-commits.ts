@@ -45,7 +45,9 @@ export async function findTakenCommits(
     const taken = held.get(path);
     // What it committed in between, it has written over itself.
     const versions = [entry, now.get(path)];
-    return taken !== undefined && versions.some((each) => isOneOf(each, [taken.guest, taken.previous]));
+    if (taken === undefined) return false;
+    const known = taken.previous ? [taken.guest, taken.previous] : [taken.guest];
+    return versions.some((each) => isOneOf(each, known));
   };
   return [...made].every(isTaken) ? { head: head!, files: made } : undefined;
 }
