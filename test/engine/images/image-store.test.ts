@@ -1,30 +1,16 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { buildImage } from '../../../src/engine/images/build-image.ts';
 import { deleteImage } from '../../../src/engine/images/delete-image.ts';
 import { ensureImage } from '../../../src/engine/images/ensure-image.ts';
 import { closeName, findImage, getImageByReference } from '../../../src/engine/images/find-image.ts';
-import type { ImagesContext } from '../../../src/engine/images/image-services.ts';
-import { withStaging } from '../../../src/engine/images/image-staging.ts';
-import { listImages, setImageName, type Image } from '../../../src/state/images.ts';
+import { listImages, setImageName } from '../../../src/state/images.ts';
 import { imagePaths } from '../../../src/state/layout.ts';
 import { addVm } from '../../support/add-vm.ts';
+import { addImage, digest, one, two } from '../../support/add-image.ts';
 import { imageContext, recordedOperation } from '../../support/image-context.ts';
 import { putImage, startRegistry } from '../../support/registry.ts';
 
 const { signal } = new AbortController();
-const digest = `sha256:${'d'.repeat(64)}`;
-
-async function addImage(context: ImagesContext, name: string, id: string): Promise<Image> {
-  const parts = { layers: [], source: 'pull', digest, config: { env: [] } } as const;
-  return withStaging(context.layout, (stagingDirectory) =>
-    buildImage(context, { ...parts, stagingDirectory, name, id }, recordedOperation()),
-  );
-}
-
-const one = 'abcdef'.padEnd(64, '1');
-const two = 'abcdef'.padEnd(64, '2');
-
 test('an image is found by every form of its name and by its id', async () => {
   using context = imageContext();
   await addImage(context, 'docker.io/library/ubuntu:latest', one);

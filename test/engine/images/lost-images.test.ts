@@ -3,30 +3,16 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { withFailpoints, type Failpoints } from '../../../src/engine/failpoints.ts';
-import { buildImage } from '../../../src/engine/images/build-image.ts';
 import { deleteImage } from '../../../src/engine/images/delete-image.ts';
-import type { ImagesContext } from '../../../src/engine/images/image-services.ts';
-import { withStaging } from '../../../src/engine/images/image-staging.ts';
 import { pruneImages } from '../../../src/engine/images/prune-images.ts';
 import { tryMarkRowless } from '../../../src/engine/images/rowless.ts';
 import { cleanStaging, removeUnownedImages } from '../../../src/engine/images/publish-image.ts';
 import { deleteImageRow, type Image } from '../../../src/state/images.ts';
 import { imagePaths, rowlessMark, vmPaths } from '../../../src/state/layout.ts';
+import { addImage, one, two } from '../../support/add-image.ts';
 import { concatenate, imageContext, recordedOperation } from '../../support/image-context.ts';
 
 const { signal } = new AbortController();
-const digest = `sha256:${'d'.repeat(64)}`;
-
-async function addImage(context: ImagesContext, name: string, id: string): Promise<Image> {
-  const parts = { layers: [], source: 'pull', digest, config: { env: [] } } as const;
-  return withStaging(context.layout, (stagingDirectory) =>
-    buildImage(context, { ...parts, stagingDirectory, name, id }, recordedOperation()),
-  );
-}
-
-const one = 'abcdef'.padEnd(64, '1');
-const two = 'abcdef'.padEnd(64, '2');
-
 test('what a dead engine left is removed, and nothing else', async () => {
   using context = imageContext();
   await addImage(context, 'docker.io/library/a:latest', one);

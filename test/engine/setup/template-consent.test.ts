@@ -150,13 +150,9 @@ test.each([
 );
 
 test.each([
-  '/root/app',
-  '/home/dev/src/app',
-  '/srv/app',
+  ...['/root', '/home/dev/src', '/srv', '/work', '/workspaces'].map((parent) => `${parent}/my app`),
   '/work',
-  '/work/a',
   '/workspace',
-  '/workspaces/my app',
 ])('a tree that wants to be in %s, where trees are, takes no consent', async (place) => {
   write(`guest_path = "${place}"\n`);
   expect((await admit(false)).template.guestPath).toBe(place);
