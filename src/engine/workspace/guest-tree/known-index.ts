@@ -42,7 +42,8 @@ else
   rm -f "$covers"
   mv -f "$index" "$kept"
   linked=$directory/${ownIndexName}
-  if [ -e "$own" ] && ln -f "$own" "$linked" && ! grep -q '^. 160000 ' "$index.odd" && ! differs ADU "$kept" "$@" &&
+  # A link that is there stays: another would count as a change of the index.
+  if [ -e "$own" ] && { [ "$own" -ef "$linked" ] || ln -f "$own" "$linked"; } && ! grep -q '^. 160000 ' "$index.odd" && ! differs ADU "$kept" "$@" &&
     ! differs AU "$linked" "$@"; then
     echo "$base" >"$index.covers" && mv -f "$index.covers" "$covers"
   fi

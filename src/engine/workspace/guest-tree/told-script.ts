@@ -72,7 +72,7 @@ find_forced() {
       printf "%s\\0" "$path"; done; :' sh <"$index.names" >"$index.forced"
   elif [ "$known" = "$base" ] && [ -e "$own" ]; then
     # For the next time; ${knownPathsName} says of the other index what it said.
-    ln -f "$own" "$linked" && echo "$base" >"$index.covers" && mv -f "$index.covers" "$covers" || :
+    { [ "$own" -ef "$linked" ] || ln -f "$own" "$linked"; } && echo "$base" >"$index.covers" && mv -f "$index.covers" "$covers" || :
   fi
 }
 # Paths come in, and words of git go before them; all at once, since there are not that many.
